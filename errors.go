@@ -27,9 +27,19 @@ var (
 	// or Close.
 	ErrServerClosed = errors.New("flare: server closed")
 
+	// ErrTimeout means that one of flare's time limits passed. It answers
+	// Timeout() with true, as net.Error asks.
+	ErrTimeout error = timeoutError{}
+
 	// ErrClosed means that the connection, loop or poller is closed already.
 	ErrClosed = errors.New("flare: closed")
 )
+
+type timeoutError struct{}
+
+func (timeoutError) Error() string   { return "flare: timed out" }
+func (timeoutError) Timeout() bool   { return true }
+func (timeoutError) Temporary() bool { return true }
 
 // A ParseError says which rule of the wire format a message broke, at which
 // byte of it, and which status a server answers. It unwraps to ErrTooLarge for

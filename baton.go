@@ -1,0 +1,231 @@
+package flare
+
+import (
+	"time"
+)
+
+// This file is layer 3 (engine): the baton. It knows who may touch a loop and
+// a connection at any moment, and how that right moves; it knows nothing of
+// HTTP. loop.go and conn.go call it, and every place of flare's own that has
+// to wait calls detach first.
+//
+// A loop's fields belong to the goroutine that holds its baton, the runner. A
+// connection belongs whole to one goroutine: the runner, or an owner to which
+// it is lent. Loop.state is odd while the runner drives a connection; moving
+// it from odd to the next even number is taking the baton, and exactly one of
+// the runner (the turn is over), the runner again (it has to wait: a pass) and
+// the monitor (it has seen the same odd number twice: a steal) does that.
+
+// The bits of Conn.own: what the loop tells a goroutine that a connection is
+// lent to. The bits below ownLent are edges: readiness noted while lent.
+const (
+	ownRead   uint32 = 1 << iota // there may be something to read
+	ownWrite                     // there may be room to write
+	ownRDHup                     // the peer sends no more
+	ownHup                       // the connection is dead
+	ownLent                      // owned by a goroutine that is not the runner
+	ownWait                      // the owner blocks on note until an edge comes
+	ownCancel                    // the owner has a context to cancel on ownHup and ownRDHup
+	ownStop                      // the server is closing: end now
+
+	ownEdges = ownRead | ownWrite | ownRDHup | ownHup
+)
+
+// A verdict is what a turn of a connection leaves to be done by the loop.
+type verdict uint8
+
+const (
+	verdictIdle    verdict = iota // nothing unread, everything sent
+	verdictPartial                // unread bytes are kept, more has to come
+	verdictFlush                  // output waits for the peer to read
+	verdictMore                   // more to read, but others' turn first
+	verdictWork                   // the next call is one for a worker
+	verdictLinger                 // the last answer is sent, input is discarded
+	verdictPaused                 // the protocol asked for no more input
+	verdictRemove                 // hand the descriptor over: hijacked
+	verdictClose
+)
+
+// A frame is what one goroutine needs to drive connections: the read buffer,
+// the output of a turn and the guard around it. It belongs to that goroutine;
+// when the baton is passed or stolen the frame stays with the goroutine that
+// was in the middle of a turn, and the new runner brings its own.
+type frame struct {
+	// The turn's guard.
+	loop  *Loop  // nil: this goroutine does not hold, or no longer holds, the baton
+	epoch uint64 // the odd value published for this turn
+	route routePointer
+
+	conn *Conn
+	in   []byte // one receive
+	out  []byte // answers of this turn, sent in one write
+
+	clock    clock
+	counts   counts
+	spare    spares
+	runner   bool // in has the size for a runner
+	timed    int  // turns left in which inline calls are timed
+	inlineAt time.Duration
+}
+
+// detach gives the baton away, if this turn still holds it, because the
+// goroutine is about to wait: the connection is lent to it from here on and a
+// fresh goroutine runs the loop. It comes before every wait of flare's own and
+// may be called any number of times in a turn.
+func (f *frame) detach() {
+	l := f.loop
+	if l == nil {
+		return
+	}
+	f.loop = nil
+	// The state is odd, so the loop's fields are still this goroutine's to
+	// read: nothing may be changed before the swap has won.
+	c := f.conn
+	if !l.state.CompareAndSwap(f.epoch, f.epoch+1) {
+		l.stealMu.Lock() // the thief has lent the connection once it is free
+		l.stealMu.Unlock()
+		return
+	}
+	if c != nil {
+		c.lend()
+	}
+	l.passes.Add(1)
+	if rt := f.route.Load(); rt != nil {
+		rt.demote()
+	}
+	go l.run(newRunnerFrame(f.clock))
+}
+
+// lend marks the connection as owned by the calling or a coming goroutine.
+// Only the holder of the baton calls it.
+func (c *Conn) lend() {
+	c.own.Or(ownLent)
+	c.loop.lent.Add(1)
+}
+
+// steal takes the baton from a runner whose turn has published epoch and is
+// still in it. The monitor calls it.
+func (l *Loop) steal(epoch uint64) {
+	l.stealMu.Lock()
+	defer l.stealMu.Unlock()
+	// Nothing of the loop is touched before this line.
+	if !l.state.CompareAndSwap(epoch, epoch+1) {
+		return
+	}
+	if l.cur != nil {
+		l.cur.lend()
+	}
+	l.steals.Add(1)
+	// The loser learns of it only when its handler returns, so the thief has
+	// to demote the route, or each new call of it stalls the loop again.
+	if rt := l.frame.route.Load(); rt != nil {
+		rt.demote()
+	}
+	go l.run(newRunnerFrame(clock{}))
+}
+
+// take notes edges for c and reports whether the runner may drive it. Only the
+// holder calls it. While c is lent the edges go to its owner.
+func (c *Conn) take(edges uint32) bool {
+	for {
+		own := c.own.Load()
+		if own&ownLent == 0 {
+			c.edges |= edges
+			return true
+		}
+		if !c.own.CompareAndSwap(own, (own|edges)&^ownWait) {
+			continue
+		}
+		if own&ownWait != 0 {
+			c.note <- struct{}{} // capacity 1, and one signal a wait
+		}
+		if own&ownCancel != 0 && edges&(ownHup|ownRDHup|ownStop) != 0 {
+			go c.cancel()
+		}
+		return false
+	}
+}
+
+// await blocks the owner, after detach, until bit was noted, and clears it, so
+// that an edge that comes after the next system call is seen. It fails with
+// ErrTimeout when limit passes (0: no limit), and ErrClosed when the server
+// closes.
+func (c *Conn) await(bit uint32, limit time.Duration) error {
+	var timer *time.Timer
+	for {
+		own := c.own.Load()
+		switch {
+		case own&ownStop != 0:
+			return ErrClosed
+		case own&(bit|ownHup) != 0: // a dead connection: the system call says how
+			c.own.And(^bit)
+			return nil
+		}
+		if c.note == nil {
+			c.note = make(chan struct{}, 1)
+		}
+		if !c.own.CompareAndSwap(own, own|ownWait) {
+			continue
+		}
+		if limit <= 0 {
+			<-c.note
+			continue
+		}
+		if timer == nil {
+			// Not below the loop's tick: a shorter timer makes every park of
+			// the process dearer.
+			timer = time.NewTimer(max(limit, tick))
+			defer timer.Stop()
+		}
+		select {
+		case <-c.note:
+		case <-timer.C:
+			if c.own.And(^ownWait)&ownWait == 0 {
+				<-c.note // the signal was under way
+				continue
+			}
+			return ErrTimeout
+		}
+	}
+}
+
+// finish ends an owner's time with c after a turn that left v: back to the
+// loop without a word when there is nothing left to do, by post otherwise.
+func (c *Conn) finish(f *frame, v verdict) {
+	l := c.loop
+	f.loop = nil
+	for {
+		switch v {
+		case verdictWork, verdictMore:
+			v = c.drive(f)
+			continue
+		case verdictIdle:
+			f.publish(l)
+			if c.own.CompareAndSwap(ownLent, 0) {
+				// c is no longer this goroutine's.
+				l.lent.Add(-1)
+				f.release()
+				return
+			}
+			old := c.own.And(^(ownEdges | ownCancel))
+			c.edges |= old & ownEdges
+			v = verdictClose
+			if old&ownStop == 0 {
+				v = c.drive(f)
+			}
+			continue
+		}
+		break
+	}
+	f.publish(l)
+	c.verdict = v
+	f.release()
+	l.post(c)
+}
+
+// work is the goroutine of a connection whose next call is one for a worker.
+func (c *Conn) work() {
+	f := newFrame()
+	f.clock.read()
+	c.finish(f, c.drive(f))
+}

@@ -1,0 +1,27 @@
+package flare
+
+import "time"
+
+// This file is layer 3 (engine): the time as one frame sees it, read once a
+// batch and not once a request.
+
+// origin is what every time.Duration that means a moment counts from.
+var origin = time.Now()
+
+// A clock belongs to one frame.
+type clock struct {
+	now      time.Duration // since origin, monotonic
+	unix     int64         // wall clock, seconds
+	nextUnix time.Duration // when unix is due
+	date     dateCache
+}
+
+// read takes the time. The wall clock is asked only when its second is over.
+func (c *clock) read() {
+	c.now = time.Since(origin)
+	if c.now >= c.nextUnix {
+		wall := time.Now()
+		c.unix = wall.Unix()
+		c.nextUnix = c.now + time.Second - time.Duration(wall.Nanosecond())
+	}
+}

@@ -1,0 +1,407 @@
+package flare
+
+import (
+	"net/netip"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// This file is layer 3 (engine): a connection and the one seam above it. It
+// moves bytes between a socket and a Protocol; it knows nothing of HTTP.
+// conn_send.go has the way out, conn_close.go the end, baton.go who may do
+// any of it.
+
+// A Protocol is what a connection speaks. Its methods are called for one
+// connection by one goroutine at a time, which may block in them.
+type Protocol interface {
+	// Data uses the front of in and reports how much. It is called again while
+	// it makes progress; 0 asks for more. in is valid only during the call.
+	// eof: the peer sends no more. An error ends the connection after what was
+	// written has been sent.
+	Data(c *Conn, in []byte, eof bool) (n int, err error)
+
+	// Drained is called when the output that had to wait has been sent.
+	Drained(c *Conn)
+
+	// Closed is called once, last. err is nil when the connection ended in
+	// order.
+	Closed(c *Conn, err error)
+}
+
+// An expirer is a Protocol with something to say when a deadline passes.
+type expirer interface {
+	expire(c *Conn)
+}
+
+// connLimits are the bounds of a connection, shared by all of a server's.
+type connLimits struct {
+	idle, head, body, write time.Duration // 0: none
+	lingerSilent, lingerAll time.Duration
+	lingerBytes             int
+	outputBytes             int // queued by Write
+	inputBytes              int // kept for a protocol that asks for more
+}
+
+// A transport stands in for a socket: TLS, a plain driver, a test.
+type transport interface {
+	recv(p []byte) (n int, errno syscall.Errno)
+	send(p []byte) (n int, errno syscall.Errno)
+	shutdownWrite()
+}
+
+// What a protocol asks of the turn it is in.
+type connWant uint8
+
+const (
+	wantNothing connWant = iota
+	wantWork             // the next call belongs on a worker
+)
+
+// A Conn is a connection on a loop. Its methods may be called from the
+// methods of its Protocol and from nowhere else, unless they say otherwise.
+type Conn struct {
+	// Fixed when the connection is made.
+	loop   *Loop
+	limits *connLimits
+	tr     transport // nil: the descriptor itself
+	peer   netip.AddrPort
+	fd     int
+
+	// Any goroutine; see baton.go.
+	own  atomic.Uint32
+	ctx  atomic.Pointer[requestContext]
+	note chan struct{} // made by an owner before it sets ownWait
+
+	// The owner's: the runner, or the goroutine it is lent to.
+	proto    Protocol
+	frame    *frame        // of the turn that runs, nil between turns
+	unread   *buffer       // input that the protocol has not used
+	pushed   *buffer       // input that the protocol read itself and gives back
+	out      *buffer       // output that the peer did not take
+	since    time.Duration // what the state's deadline counts from
+	lingerAt time.Duration // when lingering began
+	err      error         // why it ended
+	route    *route        // of Data, for protocols other than HTTP
+	removed  chan struct{} // closed when the loop has let go of it
+	edges    uint32        // readiness noted and not yet used up
+	outSent  int           // bytes of out already sent
+	lingered int           // bytes discarded while lingering
+	state    connState
+	resume   connState // state after flush
+	want     connWant
+	held     bool // unread can be used without more input
+	eof      bool // the peer sends no more, and it has been read
+	closing  bool // end once everything is sent
+	abort    bool // end at once, with a reset
+
+	// The holder's.
+	timer      WheelTimer
+	armed      time.Duration // what timer is set to, 0: not
+	nextReady  *Conn
+	nextPosted *Conn
+	verdict    verdict
+	listed     bool // in a connList
+}
+
+// init readies a connection that no loop knows yet.
+func (c *Conn) init(l *Loop, limits *connLimits, fd int, peer netip.AddrPort) {
+	c.loop, c.limits, c.fd, c.peer = l, limits, fd, peer
+}
+
+// verdictAdopt marks a posted connection that its loop has not seen before.
+const verdictAdopt = verdictClose + 1
+
+type turnKind uint8
+
+const (
+	turnDrive  turnKind = iota // readiness, or bytes that were held
+	turnExpire                 // the state's deadline has passed
+)
+
+// takeTurn is one turn of the connection on frame f. It touches only the
+// connection and the frame, so the runner and an owner run the same code.
+func (c *Conn) takeTurn(f *frame, kind turnKind) verdict {
+	c.frame, f.conn = f, c
+	var v verdict
+	if kind == turnDrive {
+		v = c.step(f)
+	} else {
+		v = c.expired(f)
+	}
+	c.frame, f.conn = nil, nil
+	return v
+}
+
+func (c *Conn) drive(f *frame) verdict { return c.takeTurn(f, turnDrive) }
+
+// step sends what is queued, receives, and feeds the protocol. On a loop it
+// receives once, so that others get their turn.
+func (c *Conn) step(f *frame) verdict {
+	if c.out != nil && !c.sendQueued(f) {
+		return c.blocked()
+	}
+	if c.closing {
+		return c.wind(f)
+	}
+	for {
+		in, v := c.receive(f)
+		if v != verdictMore {
+			return v
+		}
+		if v = c.feed(f, in); v != verdictMore || f.loop != nil {
+			return v
+		}
+	}
+}
+
+// receive returns input for the protocol, with verdictMore, or the verdict
+// that stands when there is none.
+func (c *Conn) receive(f *frame) ([]byte, verdict) {
+	if c.held {
+		c.held = false
+		return c.unread.b, verdictMore
+	}
+	if c.edges&ownRead == 0 {
+		return nil, c.resting()
+	}
+	buf := f.in
+	if c.unread != nil {
+		c.unread = c.unread.grown(1)
+		buf = c.unread.b[len(c.unread.b):cap(c.unread.b)]
+	}
+	n, errno := c.recv(buf)
+	switch {
+	case errno == syscall.EAGAIN:
+		c.edges &^= ownRead
+		return nil, c.resting()
+	case errno == syscall.EINTR:
+		return nil, verdictMore
+	case errno != 0:
+		c.err = errno
+		return nil, verdictClose
+	case n == 0:
+		c.eof = true
+		c.edges &^= ownRead
+	case n < len(buf) && c.tr == nil && c.edges&(ownRDHup|ownHup) == 0:
+		// A short read has emptied the socket, and what comes later is an edge
+		// of its own. A transport keeps bytes of its own, and the end of the
+		// stream is only seen by reading it.
+		c.edges &^= ownRead
+	}
+	f.counts[countBytesIn] += uint64(n)
+	if c.unread != nil {
+		c.unread.b = c.unread.b[:len(c.unread.b)+n]
+		return c.unread.b, verdictMore
+	}
+	return buf[:n], verdictMore
+}
+
+// feed hands in to the protocol until it makes no more progress, sends what it
+// wrote and keeps what it left.
+func (c *Conn) feed(f *frame, in []byte) verdict {
+	c.want = wantNothing
+	for {
+		if c.route != nil && f.loop != nil && !c.route.onLoop() {
+			c.want = wantWork
+			break
+		}
+		n, err := c.data(f, in)
+		in = in[n:]
+		if c.pushed != nil { // everything of in was used, and then some
+			if c.unread != nil {
+				c.unread.release()
+			}
+			c.unread, c.pushed = c.pushed, nil
+			in = c.unread.b
+		}
+		if err != nil {
+			c.err = err
+			c.closing = true
+		}
+		if c.closing || c.want != wantNothing {
+			break
+		}
+		if len(f.out) >= flushBytes && !c.flush(f) {
+			c.held = len(in) > 0 || c.eof
+			break
+		}
+		if n == 0 && c.eof {
+			c.closing = true // the peer sends no more, and nothing is left to do
+			break
+		}
+		if n == 0 || len(in) == 0 && !c.eof {
+			break
+		}
+	}
+	if err := c.keep(in); err != nil {
+		c.err, c.closing, c.abort = err, true, true
+	}
+	if !c.flush(f) {
+		return c.blocked()
+	}
+	switch {
+	case c.closing:
+		return c.wind(f)
+	case c.want == wantWork:
+		c.held = true
+		return verdictWork
+	case c.edges&ownRead != 0:
+		return verdictMore
+	}
+	return c.resting()
+}
+
+// data calls the protocol, timed where the predictor asks for it.
+func (c *Conn) data(f *frame, in []byte) (int, error) {
+	if c.route == nil {
+		return c.proto.Data(c, in, c.eof)
+	}
+	f.setRoute(c.route)
+	if f.loop != nil {
+		f.counts[countInline]++
+		return c.proto.Data(c, in, c.eof)
+	}
+	f.counts[countWorker]++
+	before := time.Now()
+	n, err := c.proto.Data(c, in, c.eof)
+	if c.route.record(time.Since(before)) {
+		f.counts[countPromotions]++
+	}
+	return n, err
+}
+
+// keep saves in, the unread rest of a turn's input, in the one place where it
+// lives between turns.
+func (c *Conn) keep(in []byte) error {
+	switch {
+	case len(in) == 0:
+		if c.unread != nil {
+			c.unread.release()
+			c.unread = nil
+		}
+		if c.held || c.want == wantWork {
+			c.unread = getBuffer(0) // the end of the stream is still to be fed
+		}
+	case c.unread != nil:
+		if len(in) < len(c.unread.b) {
+			c.unread.b = c.unread.b[:copy(c.unread.b, in)]
+		}
+	default:
+		c.unread = getBuffer(len(in))
+		c.unread.b = append(c.unread.b, in...)
+	}
+	if len(in) > c.limits.inputBytes {
+		return ErrTooLarge
+	}
+	return nil
+}
+
+// resting is the verdict of a connection with nothing left to do in a turn.
+func (c *Conn) resting() verdict {
+	if c.unread != nil || c.state == stateHead || c.state == stateBody || c.state == stateDrain {
+		return verdictPartial
+	}
+	return verdictIdle
+}
+
+// deadline is when the connection's state ends by itself, 0 for never.
+func (c *Conn) deadline() time.Duration {
+	var limit time.Duration
+	switch c.state {
+	case stateIdle:
+		limit = c.limits.idle
+	case stateHead:
+		limit = c.limits.head
+	case stateBody:
+		limit = c.limits.body
+	case stateFlush:
+		limit = c.limits.write
+	case stateDrain:
+		return min(c.since+c.limits.lingerSilent, c.lingerAt+c.limits.lingerAll)
+	}
+	if limit <= 0 {
+		return 0
+	}
+	return c.since + limit
+}
+
+// expired is the turn of a connection whose deadline has passed.
+func (c *Conn) expired(f *frame) verdict {
+	switch c.state {
+	case stateIdle:
+		f.counts[countTimeoutIdle]++
+		return verdictClose
+	case stateFlush:
+		f.counts[countTimeoutWrite]++
+		c.err, c.abort = ErrTimeout, true
+		return verdictClose
+	case stateDrain:
+		f.counts[countTimeoutLinger]++
+		return verdictClose
+	case stateHead:
+		f.counts[countTimeoutHead]++
+	case stateBody:
+		f.counts[countTimeoutBody]++
+	}
+	c.err, c.closing = ErrTimeout, true
+	if e, ok := c.proto.(expirer); ok {
+		e.expire(c)
+	}
+	if !c.flush(f) {
+		return c.blocked()
+	}
+	return c.wind(f)
+}
+
+// recv takes what the peer has sent, without waiting.
+func (c *Conn) recv(p []byte) (int, syscall.Errno) {
+	if c.tr != nil {
+		return c.tr.recv(p)
+	}
+	return recvConn(c.fd, p)
+}
+
+// recvWait receives at least a byte, waiting for the peer up to limit. Only
+// code that runs inside a handler calls it.
+func (c *Conn) recvWait(p []byte, limit time.Duration) (int, error) {
+	for {
+		n, errno := c.recv(p)
+		switch errno {
+		case 0:
+			c.frame.counts[countBytesIn] += uint64(n)
+			if n == 0 {
+				c.eof = true
+			}
+			return n, nil
+		case syscall.EINTR:
+			continue
+		case syscall.EAGAIN:
+		default:
+			c.err = errno
+			return 0, errno
+		}
+		c.frame.detach()
+		err := c.await(ownRead, limit)
+		c.frame.clock.read()
+		if err != nil {
+			return 0, err
+		}
+		c.edges |= ownRead // whether there is more than the next call takes is not known
+	}
+}
+
+// RemoteAddr returns the peer's address; the zero value for a Unix socket.
+func (c *Conn) RemoteAddr() netip.AddrPort { return c.peer }
+
+// Switch hands the connection to another protocol: the bytes after those that
+// the running Data uses go to p.
+func (c *Conn) Switch(p Protocol) {
+	c.proto = p
+	if c.state != stateSwitched {
+		c.setState(stateSwitched)
+	}
+}
+
+// Close ends the connection once everything written has been sent.
+func (c *Conn) Close() { c.closing = true }

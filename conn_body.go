@@ -1,0 +1,218 @@
+package flare
+
+import (
+	"errors"
+	"io"
+	"net/http"
+)
+
+// This file is layer 4 (roles): the body of a request, read by its handler.
+// What has arrived with the head is taken from the turn's input; the rest is
+// received by the handler's own goroutine, so the kernel's buffer is the bound
+// on what a client can send ahead.
+
+type bodyKind uint8
+
+const (
+	bodyNone bodyKind = iota
+	bodyLength
+	bodyChunked
+)
+
+const bodyReadBytes = 8 << 10 // received at once behind a chunked body's framing
+
+// A requestBody is an io.ReadCloser for the handler's goroutine.
+type requestBody struct {
+	c      *Conn
+	h      *httpConn
+	in     []byte  // input not used yet: the turn's, or buf's
+	buf    *buffer // input received after the turn's was used up; chunked only
+	data   []byte  // of a chunk, decoded and not handed out; part of in's memory
+	left   int64   // of a body with a length
+	total  int64   // read, for the limit
+	chunks chunkedDecoder
+	kind   bodyKind
+	expect bool // the client waits for a 100 (Continue)
+	done   bool // the end has been seen
+	err    error
+}
+
+// begin readies b. in is the turn's input behind the head.
+func (b *requestBody) begin(c *Conn, h *httpConn, head *requestHead, in []byte) {
+	b.c, b.h, b.in = c, h, in
+	switch {
+	case head.chunked:
+		b.kind = bodyChunked
+		b.chunks.reset(&h.srv.lim.head)
+	case head.contentLength > 0:
+		b.kind, b.left = bodyLength, head.contentLength
+	default:
+		b.done = true
+		return
+	}
+	b.expect = head.expectContinue && len(in) == 0 // one that sends at once does not wait
+}
+
+func (b *requestBody) reset() {
+	if b.buf != nil {
+		b.buf.release()
+	}
+	trailer := b.chunks.trailer
+	trailer.reset()
+	*b = requestBody{}
+	b.chunks.trailer = trailer
+}
+
+// Close ends reading. What is left of the body is discarded after the handler.
+func (b *requestBody) Close() error {
+	if b.err == nil {
+		b.err = http.ErrBodyReadAfterClose
+	}
+	return nil
+}
+
+// Read takes what has arrived, and waits for more only when there is nothing.
+func (b *requestBody) Read(p []byte) (int, error) {
+	switch {
+	case b.err != nil:
+		return 0, b.err
+	case b.done:
+		return 0, io.EOF
+	case len(p) == 0:
+		return 0, nil
+	}
+	var n int
+	if b.kind == bodyLength {
+		n, b.err = b.readLength(p)
+	} else {
+		n, b.err = b.readChunked(p)
+	}
+	b.total += int64(n)
+	if max := b.h.srv.lim.bodyBytes; b.err == nil && max >= 0 && b.total > max {
+		b.err = &StatusError{Code: http.StatusRequestEntityTooLarge, Err: ErrTooLarge}
+		return 0, b.err
+	}
+	if n > 0 {
+		return n, nil // an error is there to be found by the next call
+	}
+	if b.done && b.err == nil {
+		return 0, io.EOF
+	}
+	return 0, b.err
+}
+
+// readLength reads a body with Content-Length, straight into p.
+func (b *requestBody) readLength(p []byte) (n int, err error) {
+	p = p[:min(int64(len(p)), b.left)]
+	if len(b.in) > 0 {
+		n = copy(p, b.in)
+		b.in = b.in[n:]
+	} else if n, err = b.receive(p); err != nil {
+		return 0, err
+	}
+	b.left -= int64(n)
+	b.done = b.left == 0
+	return n, nil
+}
+
+// readChunked reads a body in chunks (RFC 9112 §7.1).
+func (b *requestBody) readChunked(p []byte) (int, error) {
+	for len(b.data) == 0 {
+		if len(b.in) == 0 {
+			if err := b.refill(); err != nil {
+				return 0, err
+			}
+		}
+		data, n, done, err := b.chunks.decode(b.in)
+		b.in = b.in[n:]
+		if err != nil {
+			return 0, refusalOf(err)
+		}
+		b.data = data
+		if done {
+			b.done = true
+			return 0, nil
+		}
+	}
+	n := copy(p, b.data)
+	b.data = b.data[n:]
+	return n, nil
+}
+
+// refill receives more of a chunked body into a buffer of its own.
+func (b *requestBody) refill() error {
+	if b.buf == nil {
+		b.buf = getBuffer(bodyReadBytes)
+	}
+	buf := b.buf.b[:cap(b.buf.b)]
+	n, err := b.receive(buf)
+	b.in = buf[:n]
+	return err
+}
+
+// receive waits for bytes of the client.
+func (b *requestBody) receive(p []byte) (int, error) {
+	if b.expect {
+		b.expect = false
+		f := b.c.frame
+		f.out = append(f.out, "HTTP/1.1 100 Continue\r\n\r\n"...) // RFC 9110 §10.1.1
+		if err := b.c.sendWait(nil); err != nil {
+			return 0, err
+		}
+	}
+	n, err := b.c.recvWait(p, b.c.limits.body)
+	switch {
+	case errors.Is(err, ErrTimeout):
+		b.c.frame.counts[countTimeoutBody]++
+		return 0, &StatusError{Code: http.StatusRequestTimeout, Err: err}
+	case err != nil:
+		return 0, err
+	case n == 0:
+		return 0, io.ErrUnexpectedEOF
+	}
+	return n, nil
+}
+
+// leave ends the handler's part: it reports how much of the turn's input is
+// left, and gives back what was received beyond the body.
+func (b *requestBody) leave(c *Conn) (unused int) {
+	b.data = nil
+	if b.err != nil && !b.done {
+		// Failed, or closed before its end: what follows cannot be told from
+		// the rest of the body unless the framing is still intact.
+		if b.err != http.ErrBodyReadAfterClose {
+			c.closing = true
+		}
+	}
+	if b.buf == nil {
+		return len(b.in)
+	}
+	if len(b.in) > 0 {
+		b.buf.b = b.buf.b[:copy(b.buf.b[:cap(b.buf.b)], b.in)]
+		c.pushed, b.buf = b.buf, nil
+	}
+	b.in = nil
+	return 0
+}
+
+// skip discards body bytes at the front of in and reports how many.
+func (b *requestBody) skip(in []byte) (n int, err error) {
+	if b.kind == bodyLength {
+		n = int(min(int64(len(in)), b.left))
+		b.left -= int64(n)
+		b.done = b.left == 0
+		return n, nil
+	}
+	for !b.done {
+		data, used, done, err := b.chunks.decode(in[n:])
+		n += used
+		b.done = done
+		if err != nil {
+			return n, err
+		}
+		if used == 0 && len(data) == 0 && !done {
+			break
+		}
+	}
+	return n, nil
+}

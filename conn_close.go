@@ -1,0 +1,74 @@
+package flare
+
+// This file is layer 3 (engine): how a connection ends. A close with input
+// unread would make the kernel send a reset, which destroys answers that the
+// peer has not read yet (RFC 9112 §9.6), so the write side is shut first and
+// what still arrives is discarded, for a bounded time and size.
+
+// wind ends a connection whose output has been sent.
+func (c *Conn) wind(f *frame) verdict {
+	if c.abort || c.eof { // at the end of the stream no input is left unread
+		return verdictClose
+	}
+	if c.state != stateDrain {
+		c.setState(stateDrain)
+		c.lingerAt = c.since
+		if c.tr != nil {
+			c.tr.shutdownWrite()
+		} else {
+			shutdownWrite(c.fd)
+		}
+	}
+	if c.unread != nil {
+		c.lingered += len(c.unread.b)
+		c.unread.release()
+		c.unread, c.held = nil, false
+	}
+	for c.edges&ownRead != 0 {
+		n, errno := c.recv(f.in)
+		if errno != 0 {
+			c.edges &^= ownRead
+			if !wouldBlock(errno) {
+				return verdictClose
+			}
+			break
+		}
+		c.since = f.clock.now
+		c.lingered += n
+		if n == 0 || c.lingered > c.limits.lingerBytes {
+			return verdictClose
+		}
+	}
+	return verdictLinger
+}
+
+// ended lets go of everything that c holds, and tells its protocol. The
+// descriptor is not c's any more.
+func (c *Conn) ended() {
+	for _, b := range []**buffer{&c.unread, &c.pushed, &c.out} {
+		if *b != nil {
+			(*b).release()
+			*b = nil
+		}
+	}
+	if c.route == nil {
+		c.proto.Closed(c, c.err)
+		return
+	}
+	go c.proto.Closed(c, c.err) // a user's: it may block, and no turn guards this place
+}
+
+// abandon ends c for an owner whose loop is dead.
+func (c *Conn) abandon() {
+	if c.verdict == verdictRemove {
+		close(c.removed) // its owner waits for it
+		return
+	}
+	c.setState(stateClosed)
+	if c.abort {
+		resetFD(c.fd)
+	} else {
+		closeFD(c.fd)
+	}
+	c.ended()
+}

@@ -1,0 +1,285 @@
+package flare
+
+import (
+	"runtime/debug"
+	"syscall"
+)
+
+// This file is layer 4 (roles): HTTP/1.1 as a Protocol: one method for each
+// state of a connection, and the driver that calls them. A state's method
+// returns the next state; returning its own means to wait. It knows requests
+// and handlers, and nothing of sockets or of who calls it.
+//
+// The turn of a request: idle → head → body → handler → idle.
+
+// awaitBodyMax is the longest body that is awaited before its handler runs.
+const awaitBodyMax = 64 << 10
+
+// drainBytesMax is how much of a body that its handler left unread is
+// discarded to keep the connection.
+const drainBytesMax = 256 << 10
+
+// An httpConn is the HTTP side of a connection. It belongs to the connection's
+// owner.
+type httpConn struct {
+	srv      *Server
+	x        *exchange // the request in progress; nil while idle
+	in       []byte    // what Data was given, during the call
+	used     int
+	requests int // begun on this connection
+}
+
+// An exchange is a request and its response.
+type exchange struct {
+	r       Request
+	w       ResponseWriter
+	handler Handler
+	route   *route
+	headLen int
+	routed  bool
+}
+
+// Data answers one request at most.
+func (h *httpConn) Data(c *Conn, in []byte, eof bool) (int, error) {
+	h.in, h.used = in, 0
+	for {
+		next := c.state
+		switch c.state {
+		case stateIdle:
+			next = h.idle(c)
+		case stateHead:
+			next = h.head(c)
+		case stateBody:
+			next = h.body(c)
+		case stateHandler:
+			next = h.handle(c)
+		case stateDrain:
+			next = h.drain(c)
+		}
+		if next == c.state {
+			break
+		}
+		c.setState(next)
+		if next == stateIdle || next == stateSwitched {
+			break
+		}
+	}
+	h.in = nil
+	return h.used, nil
+}
+
+// Drained has nothing to do: handlers wait for room by themselves.
+func (h *httpConn) Drained(*Conn) {}
+
+// Closed gives back what a request in progress holds.
+func (h *httpConn) Closed(c *Conn, err error) {
+	if h.x != nil {
+		h.x.release(nil)
+		h.x = nil
+	}
+	h.srv.connClosed(c)
+}
+
+// idle waits for the first byte of a request.
+func (h *httpConn) idle(c *Conn) connState {
+	if len(h.in) == 0 {
+		if c.eof {
+			c.closing = true
+		}
+		return stateIdle
+	}
+	h.x = c.frame.newExchange()
+	return stateHead
+}
+
+// head waits for the end of a head.
+func (h *httpConn) head(c *Conn) connState {
+	x := h.x
+	n, err := x.r.head.parse(h.in, &h.srv.lim.head)
+	if err != nil {
+		return h.refuse(c, err)
+	}
+	if n == 0 {
+		if c.eof {
+			c.closing = true // half a request is no request
+		}
+		return stateHead
+	}
+	x.headLen = n
+	h.requests++
+	c.frame.counts[countRequests]++
+	if max := h.srv.lim.bodyBytes; max >= 0 && x.r.head.contentLength > max {
+		return h.refuse(c, &StatusError{Code: 413, Err: ErrTooLarge})
+	}
+	return stateBody
+}
+
+// body waits for a short body, so that its handler need not.
+func (h *httpConn) body(c *Conn) connState {
+	head := &h.x.r.head
+	if head.contentLength <= 0 || head.contentLength > awaitBodyMax || head.expectContinue {
+		return stateHandler
+	}
+	if missing := h.x.headLen + int(head.contentLength) - len(h.in); missing > 0 {
+		if c.eof {
+			c.closing = true
+		}
+		c.since = c.frame.clock.now // progress
+		return stateBody
+	}
+	return stateHandler
+}
+
+// handle runs the handler and sends its answer.
+func (h *httpConn) handle(c *Conn) connState {
+	x, f := h.x, c.frame
+	r := &x.r
+	r.begin(c, h, h.in[:x.headLen])
+	if !x.routed {
+		x.handler, x.route = h.srv.routeOf(r)
+		x.routed = true
+	}
+	f.setRoute(x.route)
+	if f.loop != nil && !x.route.onLoop() {
+		c.want = wantWork
+		return stateHandler
+	}
+	r.body.begin(c, h, &r.head, h.in[x.headLen:])
+	x.w.begin(c, h, r)
+	err := h.run(f, x)
+	r.end()
+	if x.w.hijacked {
+		h.used = len(h.in)
+		return stateHandler
+	}
+	x.w.finish(err)
+	h.used = len(h.in) - r.body.leave(c)
+	if !r.body.done && !c.closing {
+		if r.body.left > drainBytesMax || r.body.expect {
+			c.closing = true
+			return stateHandler
+		}
+		c.lingerAt, c.lingered = f.clock.now, 0
+		return stateDrain
+	}
+	x.release(f)
+	h.x = nil
+	if c.closing {
+		return stateHandler
+	}
+	return stateIdle
+}
+
+// drain discards the rest of a body that its handler did not read.
+func (h *httpConn) drain(c *Conn) connState {
+	b := &h.x.r.body
+	n, err := b.skip(h.in)
+	h.used = n
+	c.lingered += n
+	if err != nil || c.lingered > drainBytesMax || c.eof && !b.done {
+		c.closing = true
+		return stateDrain
+	}
+	if !b.done {
+		return stateDrain
+	}
+	h.x.release(c.frame)
+	h.x = nil
+	return stateIdle
+}
+
+// run calls the handler and times it where the predictor asks for it.
+func (h *httpConn) run(f *frame, x *exchange) error {
+	rt := x.route
+	if f.loop != nil {
+		f.counts[countInline]++
+		if f.timed == 0 {
+			return h.call(f, x)
+		}
+		f.clock.read()
+		before := f.clock.now
+		err := h.call(f, x)
+		f.clock.read()
+		if f.clock.now-before > longCall && rt.pin == pinNone {
+			rt.demote()
+		}
+		return err
+	}
+	f.counts[countWorker]++
+	f.clock.read()
+	before := f.clock.now
+	err := h.call(f, x)
+	f.clock.read()
+	if rt.record(f.clock.now - before) {
+		f.counts[countPromotions]++
+	}
+	return err
+}
+
+// call calls the handler. A panic becomes an error. runtime.Goexit ends the
+// goroutine, but neither the loop nor the connection with it.
+func (h *httpConn) call(f *frame, x *exchange) (err error) {
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		if p := recover(); p != nil {
+			f.counts[countPanics]++
+			err = &panicError{value: p, stack: debug.Stack()}
+			return
+		}
+		h.goexit(f, x)
+	}()
+	err = x.handler.Serve(&x.w, &x.r)
+	returned = true
+	return err
+}
+
+// goexit ends the connection of a handler that called runtime.Goexit. Earlier
+// answers of the turn are sent; the request gets none.
+func (h *httpConn) goexit(f *frame, x *exchange) {
+	c := f.conn
+	f.detach()
+	x.w.drop()
+	x.r.end()
+	c.sendWait(nil)
+	c.abort = true
+	c.frame, f.conn = nil, nil
+	c.finish(f, verdictClose)
+}
+
+// refuse answers what no handler gets to see, and ends the connection.
+func (h *httpConn) refuse(c *Conn, err error) connState {
+	x := h.x
+	c.frame.counts[countRequests]++
+	x.r.begin(c, h, nil)
+	x.r.refused = true
+	x.w.begin(c, h, &x.r)
+	x.w.close = true
+	h.srv.refused(c, err)
+	x.w.finish(refusalOf(err))
+	x.r.end()
+	c.closing = true
+	return c.state
+}
+
+// refusalOf turns an error of the parser into what the client is told.
+func refusalOf(err error) error {
+	if e, ok := err.(*ParseError); ok {
+		return &StatusError{Code: e.Status, Err: e}
+	}
+	return err
+}
+
+// expire answers a request that takes too long to arrive.
+func (h *httpConn) expire(c *Conn) {
+	if h.x != nil {
+		h.refuse(c, &StatusError{Code: 408, Err: ErrTimeout})
+	}
+}
+
+// wouldBlock reports whether errno means to come again later.
+func wouldBlock(errno syscall.Errno) bool {
+	return errno == syscall.EAGAIN || errno == syscall.EINTR
+}

@@ -1,0 +1,165 @@
+package flare
+
+import "syscall"
+
+// This file is layer 3 (engine): the way out of a connection. Answers of one
+// turn are collected in the frame and leave in one write; what the peer does
+// not take is copied to the connection and waits for room.
+
+// flushBytes of collected output are sent before the turn goes on.
+const flushBytes = 64 << 10
+
+// Write queues a copy of p and never waits. All of it is taken, or none with
+// ErrBackpressure when the connection's bound on queued output is reached;
+// Drained says when to go on.
+func (c *Conn) Write(p []byte) error {
+	f := c.frame
+	if f == nil {
+		return ErrClosed // called from Closed
+	}
+	queued := len(f.out)
+	if c.out != nil {
+		queued += len(c.out.b) - c.outSent
+	}
+	if queued+len(p) > c.limits.outputBytes {
+		return ErrBackpressure
+	}
+	f.out = append(f.out, p...)
+	return nil
+}
+
+// send gives the socket what it takes, without waiting.
+func (c *Conn) send(p []byte) (int, syscall.Errno) {
+	if c.tr != nil {
+		return c.tr.send(p)
+	}
+	return sendConn(c.fd, p)
+}
+
+// sendv is send of a and then b.
+func (c *Conn) sendv(a, b []byte) (int, syscall.Errno) {
+	switch {
+	case len(a) == 0:
+		return c.send(b)
+	case len(b) == 0 || c.tr != nil:
+		return c.send(a)
+	}
+	return sendvConn(c.fd, a, b)
+}
+
+// flush sends the turn's output. False: the peer does not take all of it; the
+// rest is queued, or the connection is broken and c.abort set.
+func (c *Conn) flush(f *frame) bool {
+	if len(f.out) == 0 {
+		return c.out == nil
+	}
+	if c.out != nil { // order: what is queued goes first
+		c.out = c.out.grown(len(f.out))
+		c.out.b = append(c.out.b, f.out...)
+		f.out = f.out[:0]
+		return false
+	}
+	sent := 0
+	for sent < len(f.out) {
+		n, errno := c.send(f.out[sent:])
+		switch errno {
+		case 0:
+			sent += n
+			f.counts[countBytesOut] += uint64(n)
+			continue
+		case syscall.EINTR:
+			continue
+		case syscall.EAGAIN:
+			c.edges &^= ownWrite
+			c.out = getBuffer(len(f.out) - sent)
+			c.out.b = append(c.out.b, f.out[sent:]...)
+			c.outSent = 0
+		default:
+			c.err, c.abort = errno, true
+		}
+		f.out = f.out[:0]
+		return false
+	}
+	f.out = f.out[:0]
+	return true
+}
+
+// sendQueued goes on with output that had to wait. False as in flush.
+func (c *Conn) sendQueued(f *frame) bool {
+	for c.outSent < len(c.out.b) {
+		n, errno := c.send(c.out.b[c.outSent:])
+		switch errno {
+		case 0:
+			c.outSent += n
+			c.since = f.clock.now // progress
+			f.counts[countBytesOut] += uint64(n)
+			continue
+		case syscall.EINTR:
+			continue
+		case syscall.EAGAIN:
+			c.edges &^= ownWrite
+		default:
+			c.err, c.abort = errno, true
+		}
+		return false
+	}
+	c.out.release()
+	c.out, c.outSent = nil, 0
+	if c.state == stateFlush {
+		c.setState(c.resume)
+	}
+	if !c.closing {
+		c.proto.Drained(c)
+	}
+	return true
+}
+
+// blocked is the verdict after a flush that did not send everything.
+func (c *Conn) blocked() verdict {
+	if c.abort {
+		return verdictClose
+	}
+	if c.state != stateFlush {
+		c.resume = c.state
+		c.setState(stateFlush)
+	}
+	return verdictFlush
+}
+
+// sendWait sends the turn's output and then p, waiting for the peer where it
+// has to. Only code that runs inside a handler calls it.
+func (c *Conn) sendWait(p []byte) error {
+	f := c.frame
+	if c.abort {
+		return c.err
+	}
+	out := f.out
+	f.out = f.out[:0]
+	for len(out)+len(p) > 0 {
+		n, errno := c.sendv(out, p)
+		switch errno {
+		case 0:
+			f.counts[countBytesOut] += uint64(n)
+			if n <= len(out) {
+				out = out[n:]
+			} else {
+				out, p = nil, p[n-len(out):]
+			}
+			continue
+		case syscall.EINTR:
+			continue
+		case syscall.EAGAIN:
+		default:
+			c.err, c.abort = errno, true
+			return errno
+		}
+		f.detach()
+		err := c.await(ownWrite, c.limits.write)
+		f.clock.read()
+		if err != nil {
+			c.err, c.abort = err, true
+			return err
+		}
+	}
+	return nil
+}

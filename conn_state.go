@@ -1,0 +1,57 @@
+package flare
+
+// This file is layer 3 (engine): the states of a connection, named for what
+// they wait for, and every legal move between them. doc.go has the picture; a
+// test holds the two together.
+
+type connState uint8
+
+const (
+	stateIdle     connState = iota // the first byte of a request
+	stateHead                      // the rest of a head
+	stateBody                      // the rest of a short body, before the handler runs
+	stateHandler                   // a handler to return
+	stateFlush                     // the peer to read what is queued
+	stateDrain                     // the rest of input that nobody wants
+	stateSwitched                  // whatever another protocol than HTTP waits for
+	stateClosed                    // nothing
+	connStates
+)
+
+var connStateNames = [connStates]string{"idle", "head", "body", "handler", "flush", "drain", "switched", "closed"}
+
+func (s connState) String() string { return connStateNames[s] }
+
+// connMoves lists the states that each state may move to.
+var connMoves = [connStates][]connState{
+	stateIdle:     {stateHead, stateFlush, stateDrain, stateClosed},
+	stateHead:     {stateBody, stateFlush, stateDrain, stateClosed},
+	stateBody:     {stateHandler, stateFlush, stateDrain, stateClosed},
+	stateHandler:  {stateIdle, stateFlush, stateDrain, stateSwitched, stateClosed},
+	stateFlush:    {stateIdle, stateHead, stateBody, stateHandler, stateDrain, stateSwitched, stateClosed},
+	stateDrain:    {stateIdle, stateFlush, stateClosed},
+	stateSwitched: {stateFlush, stateDrain, stateClosed},
+	stateClosed:   {},
+}
+
+// connMoveSet is connMoves as one bit set a state.
+var connMoveSet = func() (sets [connStates]uint16) {
+	for from, moves := range connMoves {
+		for _, to := range moves {
+			sets[from] |= 1 << to
+		}
+	}
+	return sets
+}()
+
+// setState is the only place where a connection's state changes. The time of
+// the change is what the state's deadline counts from.
+func (c *Conn) setState(to connState) {
+	if connMoveSet[c.state]&(1<<to) == 0 {
+		panic("flare: illegal move of a connection from " + c.state.String() + " to " + to.String())
+	}
+	c.state = to
+	if c.frame != nil {
+		c.since = c.frame.clock.now
+	}
+}

@@ -1,0 +1,232 @@
+package flare
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+)
+
+// This file is layer 4 (roles): how a response becomes bytes: hooks, framing,
+// the head, the end, and what replaces a response that failed.
+
+// errOverdeclared: the handler wrote more than the Content-Length it set.
+var errOverdeclared = errors.New("flare: handler wrote more than its Content-Length")
+
+// A commitSink is the innermost writer that hooks are given.
+type commitSink struct{ w *ResponseWriter }
+
+func (s commitSink) Write(p []byte) (int, error) { return s.w.write(p) }
+func (s commitSink) Flush() error                { return s.w.flush() }
+func (s commitSink) Close() error                { return nil }
+
+// hook builds the hooks' writers and passes on what was held back.
+func (w *ResponseWriter) hook() error {
+	var top io.WriteCloser = commitSink{w}
+	status := w.Status()
+	for _, fn := range w.hooks {
+		top = fn(status, &w.header, top)
+	}
+	w.top = top
+	if len(w.buf) == 0 {
+		return nil
+	}
+	held := append([]byte(nil), w.buf...)
+	w.buf = w.buf[:0]
+	_, err := top.Write(held)
+	return err
+}
+
+// commit writes the head. length is that of the whole body, -1 when it is not
+// known yet.
+func (w *ResponseWriter) commit(length int64) error {
+	if err := w.header.fault(); err != nil {
+		return err
+	}
+	status := w.Status()
+	own, err := w.scanHeader()
+	if err != nil {
+		return err
+	}
+	w.begun = true
+	head := &w.r.head
+	isHead := w.r.methodView() == http.MethodHead
+	w.noBody = isHead || !bodyAllowed(status)
+
+	f := w.c.frame
+	out := appendStatusLine(f.out, status)
+	if !own.date {
+		out = append(out, f.clock.date.line(f.clock.unix)...)
+	}
+	out = w.header.appendTo(out)
+	switch {
+	case !bodyAllowed(status): // RFC 9110 §8.6: no framing field with 204; with 304 only what a GET would have had
+	case w.declared >= 0: // among the fields already
+	case length >= 0 && !(isHead && length == 0):
+		out = appendContentLength(out, length)
+	case isHead: // what GET would be framed with is not known
+	case head.minor >= 1:
+		w.chunked = true
+		out = append(out, fieldChunked...)
+	default:
+		w.close = true // HTTP/1.0: the end of the connection is the end of the body
+	}
+	switch {
+	case w.mustClose():
+		w.c.closing = true
+		if !own.close {
+			out = append(out, fieldClose...)
+		}
+	case head.minor == 0:
+		out = append(out, fieldKeepAlive...)
+	}
+	f.out = append(out, '\r', '\n')
+	if status < 600 {
+		f.counts[countClass1+status/100-1]++
+	}
+	return nil
+}
+
+// mustClose reports whether this answer is the connection's last.
+func (w *ResponseWriter) mustClose() bool {
+	b := &w.r.body
+	return w.close || w.c.closing || w.h.last() || !w.r.head.keepAlive() ||
+		!b.done && (b.expect || b.left > drainBytesMax)
+}
+
+// ownFields is what scanHeader found among the fields that a handler has set.
+type ownFields struct{ date, close bool }
+
+// scanHeader looks for the fields that frame the response, and removes those
+// that are not a handler's to set.
+func (w *ResponseWriter) scanHeader() (own ownFields, err error) {
+	framed := false
+	for i := range w.header.list {
+		name, value := w.header.list[i].name, w.header.list[i].value
+		switch len(name) {
+		case len("Date"):
+			own.date = own.date || equalFoldASCII(name, "Date")
+		case len("Connection"):
+			if equalFoldASCII(name, "Connection") && listContains(value, "close") {
+				own.close, w.close = true, true
+			}
+		case len("Content-Length"):
+			if equalFoldASCII(name, "Content-Length") {
+				n, err := strconv.ParseUint(value, 10, 63)
+				if err != nil || w.declared >= 0 {
+					return own, errors.New("flare: handler set an invalid Content-Length")
+				}
+				w.declared = int64(n)
+			}
+		case len("Transfer-Encoding"):
+			framed = framed || equalFoldASCII(name, "Transfer-Encoding")
+		}
+	}
+	if framed {
+		w.header.Del("Transfer-Encoding") // flare's to decide
+	}
+	if !bodyAllowed(w.Status()) && w.declared >= 0 {
+		if w.Status() != http.StatusNotModified {
+			w.header.Del("Content-Length") // RFC 9110 §8.6
+		}
+		w.declared = -1
+	}
+	return own, nil
+}
+
+// finish ends the response of a handler that returned err.
+func (w *ResponseWriter) finish(err error) {
+	if err == nil {
+		err = w.complete()
+	}
+	if err != nil {
+		w.fail(err)
+	}
+	w.live = false
+}
+
+// complete sends what is left of a response that did not fail.
+func (w *ResponseWriter) complete() error {
+	if len(w.hooks) > 0 && w.top == nil {
+		if err := w.hook(); err != nil {
+			return err
+		}
+	}
+	if w.top != nil {
+		if err := w.top.Close(); err != nil {
+			return err
+		}
+	}
+	f := w.c.frame
+	if w.begun {
+		if w.chunked && !w.noBody {
+			f.out = append(f.out, lastChunk+"\r\n"...)
+		} else if w.declared > w.written && !w.noBody {
+			w.c.closing = true // RFC 9112 §6.3: the client must see that it is short
+		}
+		return nil
+	}
+	if err := w.commit(int64(len(w.buf))); err != nil {
+		return err
+	}
+	if w.declared >= 0 && !w.noBody && int64(len(w.buf)) != w.declared {
+		if int64(len(w.buf)) > w.declared {
+			w.buf = w.buf[:w.declared]
+			w.h.srv.logHandlerError(w.r, errOverdeclared)
+		}
+		w.c.closing = true
+	}
+	if w.noBody {
+		return nil
+	}
+	if len(f.out)+len(w.buf) <= flushBytes {
+		f.out = append(f.out, w.buf...)
+		return nil
+	}
+	return w.c.sendWait(w.buf)
+}
+
+// fail answers err in place of what was buffered. A response that has begun is
+// cut off, so that the client cannot take a part for the whole.
+func (w *ResponseWriter) fail(err error) {
+	c := w.c
+	if w.begun {
+		if !errors.Is(err, c.err) || c.err == nil {
+			w.h.srv.logHandlerError(w.r, err)
+		}
+		c.closing, c.abort = true, true
+		return
+	}
+	keep := w.close
+	w.drop()
+	w.close = keep
+	if w.h.srv.handleError(w, err) {
+		return
+	}
+	// The error handler failed as well.
+	w.drop()
+	w.close = true
+	w.Text(http.StatusInternalServerError, http.StatusText(http.StatusInternalServerError)+"\n")
+	if err := w.complete(); err != nil {
+		c.closing, c.abort = true, true
+	}
+}
+
+// drop forgets what was set and buffered.
+func (w *ResponseWriter) drop() {
+	allow := w.header.Get("Allow")
+	w.reset()
+	w.live = true
+	if allow != "" {
+		w.header.Set("Allow", allow)
+	}
+}
+
+// A panicError is a handler's panic as an error, for the log.
+type panicError struct {
+	value any
+	stack []byte
+}
+
+func (e *panicError) Error() string { return fmt.Sprintf("flare: handler panicked: %v", e.value) }

@@ -1,0 +1,337 @@
+package flare
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+)
+
+// This file is layer 4 (roles): the request as a handler sees it. Strings are
+// made on first use, at most one allocation for a whole head, and stay valid
+// for ever; the Request itself ends with its handler.
+
+// A Request is one request while its handler runs. It must not be used after
+// the handler has returned: that panics until the object is handed out again.
+// Clone makes one that may be kept. Its methods are for the handler's
+// goroutine, save Context's result, which any goroutine may use.
+type Request struct {
+	c       *Conn
+	h       *httpConn
+	live    bool
+	refused bool // the head did not parse: what follows the fault is not there
+	filled  bool // header has the fields
+	raw     []byte
+	text    string // raw as a string, once something of it was asked for
+	head    requestHead
+	match   routeMatch
+	body    requestBody
+	header  Header
+	ctx     context.Context
+	values  []requestValue
+}
+
+type requestValue struct{ key, value any }
+
+// begin readies r for its handler. raw has the bytes of the head.
+func (r *Request) begin(c *Conn, h *httpConn, raw []byte) {
+	r.c, r.h, r.raw, r.live = c, h, raw, true
+}
+
+// end makes every later use of r a panic.
+func (r *Request) end() {
+	if r.c.ctx.Load() != nil {
+		r.c.endContext()
+	}
+	r.live = false
+}
+
+// reset forgets the request.
+func (r *Request) reset() {
+	r.head.reset()
+	r.match.reset()
+	r.body.reset()
+	r.refused, r.raw, r.text = false, nil, ""
+	if r.filled {
+		r.filled = false
+		r.header.reset()
+	}
+	r.ctx = nil
+	if r.values != nil {
+		clear(r.values)
+		r.values = r.values[:0]
+	}
+}
+
+func (r *Request) check() {
+	if !r.live {
+		panic("flare: Request used after its handler returned; use Clone to keep one")
+	}
+}
+
+// string returns part of the head as a string that stays valid.
+func (r *Request) string(s span) string {
+	r.check()
+	if int(s.end) > len(r.raw) || s.start == s.end {
+		return ""
+	}
+	if r.text == "" {
+		r.text = string(r.raw)
+	}
+	return r.text[s.start:s.end]
+}
+
+// view returns part of the head without an allocation, valid until the handler
+// returns.
+func (r *Request) view(s span) string {
+	if int(s.end) > len(r.raw) {
+		return ""
+	}
+	return viewString(s.of(r.raw))
+}
+
+func (r *Request) methodView() string { return r.view(r.head.method) }
+func (r *Request) hostView() string   { return r.view(r.head.host) }
+func (r *Request) pathView() string   { return r.view(r.head.path) }
+
+func (r *Request) queryView() (query string, has bool) {
+	return r.view(r.head.query), r.head.hasQuery
+}
+
+// Method returns the method as sent. Methods are case-sensitive (RFC 9110 §9.1).
+func (r *Request) Method() string {
+	r.check()
+	switch m := r.methodView(); m {
+	case http.MethodGet:
+		return http.MethodGet
+	case http.MethodPost:
+		return http.MethodPost
+	case http.MethodHead:
+		return http.MethodHead
+	case http.MethodPut:
+		return http.MethodPut
+	case http.MethodDelete:
+		return http.MethodDelete
+	case http.MethodPatch:
+		return http.MethodPatch
+	case http.MethodOptions:
+		return http.MethodOptions
+	}
+	return r.string(r.head.method)
+}
+
+// Target returns the request target as sent (RFC 9112 §3.2).
+func (r *Request) Target() string { return r.string(r.head.target) }
+
+// Path returns the target's path, percent-decoded: "/" when it has none, "*"
+// for OPTIONS *.
+func (r *Request) Path() string {
+	path := r.string(r.head.path)
+	if path == "" {
+		return "/"
+	}
+	if r.head.pathEscaped {
+		path, _ = url.PathUnescape(path) // the parser has checked the escapes
+	}
+	return path
+}
+
+// Pattern returns the pattern of the Mux that the request matched, or "".
+func (r *Request) Pattern() string {
+	r.check()
+	return r.match.patternString()
+}
+
+// Host returns the host that the request is for, with its port if one was
+// sent: the target's in absolute form, else the Host field (RFC 9112 §3.2.2).
+func (r *Request) Host() string { return r.string(r.head.host) }
+
+// Proto returns "HTTP/1.1" or "HTTP/1.0".
+func (r *Request) Proto() string {
+	r.check()
+	if r.head.minor == 0 {
+		return "HTTP/1.0"
+	}
+	return "HTTP/1.1"
+}
+
+// Header returns the request's fields, in the order in which they were sent.
+func (r *Request) Header() *Header {
+	r.check()
+	if !r.filled {
+		r.filled = true
+		if len(r.head.fields) > 0 && r.raw != nil {
+			r.string(span{0, 1}) // makes the text
+			r.header.fill(r.text, r.head.fields)
+		}
+	}
+	return &r.header
+}
+
+// ContentLength returns the length of the body in bytes, -1 when it is not
+// known before the end.
+func (r *Request) ContentLength() int64 {
+	r.check()
+	if r.head.chunked {
+		return -1
+	}
+	return max(r.head.contentLength, 0)
+}
+
+// RemoteAddr returns the client's address; the zero value on a Unix socket.
+func (r *Request) RemoteAddr() netip.AddrPort {
+	r.check()
+	return r.c.peer
+}
+
+// TLS returns the state of the TLS connection, nil without TLS.
+func (r *Request) TLS() *tls.ConnectionState {
+	r.check()
+	return nil
+}
+
+// URL returns the target parsed, in a new value.
+func (r *Request) URL() *url.URL {
+	path := r.string(r.head.path)
+	u := &url.URL{Path: r.Path()}
+	if r.head.pathEscaped {
+		u.RawPath = path
+	}
+	u.RawQuery = r.string(r.head.query)
+	u.ForceQuery = r.head.hasQuery && u.RawQuery == ""
+	if a := r.string(r.head.authority); a != "" {
+		u.Host = a
+		if r.head.form == formAbsolute {
+			u.Scheme, _, _ = strings.Cut(r.Target(), ":")
+		}
+	}
+	return u
+}
+
+// Query returns the parsed query. Parts that do not parse are left out.
+func (r *Request) Query() url.Values {
+	q, _ := url.ParseQuery(r.string(r.head.query))
+	return q
+}
+
+// PathValue returns what the pattern's wildcard of that name matched,
+// percent-decoded, or "".
+func (r *Request) PathValue(name string) string {
+	r.check()
+	if !r.match.has(name) {
+		return ""
+	}
+	v, _ := r.match.value(r.string(r.head.path), name)
+	return v
+}
+
+// Body returns the body. Read waits for the client where it has to. It is
+// never nil, and closing it is not needed. A body over the limit, or too slow,
+// is a *StatusError that a handler may just return.
+func (r *Request) Body() io.ReadCloser {
+	r.check()
+	return &r.body
+}
+
+// Bytes reads the rest of the body into a slice of its own, bounded by the
+// server's MaxBodyBytes.
+func (r *Request) Bytes() ([]byte, error) {
+	r.check()
+	if b := &r.body; b.kind == bodyLength && int64(len(b.in)) >= b.left {
+		p := make([]byte, b.left) // all of it has arrived
+		_, err := io.ReadFull(b, p)
+		return p, err
+	}
+	return io.ReadAll(&r.body)
+}
+
+// JSON decodes the body, which must be one JSON value, into v. A body that is
+// not is a *StatusError with status 400.
+func (r *Request) JSON(v any) error {
+	p, err := r.Bytes()
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(p, v); err != nil {
+		return &StatusError{Code: http.StatusBadRequest, Message: "the body is not the JSON that was expected", Err: err}
+	}
+	return nil
+}
+
+// Form returns the query's values and, behind them, those of a body of type
+// application/x-www-form-urlencoded.
+func (r *Request) Form() (url.Values, error) {
+	values := r.Query()
+	kind, _, _ := strings.Cut(r.Header().Get("Content-Type"), ";")
+	if !strings.EqualFold(strings.TrimSpace(kind), "application/x-www-form-urlencoded") {
+		return values, nil
+	}
+	p, err := r.Bytes()
+	if err != nil {
+		return nil, err
+	}
+	body, err := url.ParseQuery(string(p))
+	if err != nil {
+		return nil, &StatusError{Code: http.StatusBadRequest, Message: "the body is not a form", Err: err}
+	}
+	for k, v := range body {
+		values[k] = append(values[k], v...)
+	}
+	return values, nil
+}
+
+// Trailer returns the fields that came behind a chunked body, once Body has
+// been read to its end. Fields that frame, route or authenticate are dropped
+// (RFC 9110 §6.5.1).
+func (r *Request) Trailer() *Header {
+	r.check()
+	return &r.body.chunks.trailer
+}
+
+// SetValue keeps a value with the request, for handlers further in. Keys are
+// compared with ==; use a type of your own.
+func (r *Request) SetValue(key, value any) {
+	r.check()
+	for i := range r.values {
+		if r.values[i].key == key {
+			r.values[i].value = value
+			return
+		}
+	}
+	r.values = append(r.values, requestValue{key, value})
+}
+
+// Value returns what SetValue kept under key, or what the context has.
+func (r *Request) Value(key any) any {
+	r.check()
+	for i := range r.values {
+		if r.values[i].key == key {
+			return r.values[i].value
+		}
+	}
+	if r.ctx != nil {
+		return r.ctx.Value(key)
+	}
+	return nil
+}
+
+// Clone returns a copy of the request that stays valid after the handler has
+// returned. Its body is empty and its context is not cancelled with the
+// original's.
+func (r *Request) Clone() *Request {
+	r.check()
+	r.string(span{0, 1})
+	k := &Request{c: r.c, h: r.h, live: true, refused: r.refused, text: r.text, raw: []byte(r.text)}
+	k.head = r.head
+	k.head.fields = append([]field(nil), r.head.fields...)
+	k.match = r.match.clone()
+	k.header = r.Header().Clone()
+	k.filled = true
+	k.ctx = context.WithoutCancel(r.Context())
+	k.values = append(k.values, r.values...)
+	return k
+}

@@ -1,0 +1,285 @@
+package flare
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+)
+
+// This file is layer 4 (roles): the response as a handler writes it. Up to
+// responseBufferMax bytes are held back, so that a response that ends within
+// them gets a Content-Length and an error can still replace it; what is longer
+// leaves in chunks. handler_commit.go has the moment in between.
+
+// responseBufferMax is how much of a body is held back before it is streamed.
+const responseBufferMax = 64 << 10
+
+// streamBytes is how much of a streamed body is collected before it is sent.
+const streamBytes = 16 << 10
+
+var (
+	errBodyNotAllowed = http.ErrBodyNotAllowed
+	errContentLength  = http.ErrContentLength
+	errWriterDone     = errors.New("flare: ResponseWriter used after its handler returned")
+)
+
+// A ResponseWriter writes the response to one request. It is for the handler's
+// goroutine, or whoever the handler waits for, and ends with the handler.
+type ResponseWriter struct {
+	c        *Conn
+	h        *httpConn
+	r        *Request
+	header   Header
+	buf      []byte // body held back
+	hooks    []CommitFunc
+	top      io.WriteCloser // the hooks' writers, outermost; nil without any
+	status   int            // 0: not set
+	declared int64          // Content-Length that the handler has set, -1: none
+	written  int64          // body bytes past the hooks
+	live     bool
+	begun    bool // committed: the head has been written
+	chunked  bool
+	noBody   bool // HEAD, 204, 304
+	close    bool // the response says that the connection ends
+	hijacked bool
+}
+
+// A CommitFunc is called when the response's status and header are final. It
+// may change the header and wrap what the body is written to; see OnCommit.
+type CommitFunc func(status int, h *Header, next io.WriteCloser) io.WriteCloser
+
+func (w *ResponseWriter) begin(c *Conn, h *httpConn, r *Request) {
+	w.c, w.h, w.r, w.live, w.declared = c, h, r, true, -1
+}
+
+func (w *ResponseWriter) reset() {
+	w.header.reset()
+	w.buf = w.buf[:0]
+	if w.hooks != nil {
+		clear(w.hooks)
+		w.hooks = w.hooks[:0]
+	}
+	w.top, w.status, w.declared, w.written = nil, 0, -1, 0
+	w.begun, w.chunked, w.noBody, w.close, w.hijacked = false, false, false, false, false
+}
+
+// Header returns the response's fields, to be set before the first byte is
+// committed. A name or value that is not allowed in a field, such as one with
+// a line break, makes the whole response a 500.
+func (w *ResponseWriter) Header() *Header {
+	w.check()
+	return &w.header
+}
+
+func (w *ResponseWriter) check() {
+	if !w.live {
+		panic(errWriterDone)
+	}
+}
+
+// WriteHeader sets the status code, 200 to 999; without it a response has 200.
+// Nothing is sent by it. A second call, or one after the response was
+// committed, has no effect.
+func (w *ResponseWriter) WriteHeader(code int) {
+	w.check()
+	if code < 200 || code > 999 {
+		panic(fmt.Sprintf("flare: WriteHeader with status %d; 1xx are Informational's", code))
+	}
+	if w.status == 0 && !w.begun {
+		w.status = code
+	}
+}
+
+// Status returns the status code that was set, 200 if none was.
+func (w *ResponseWriter) Status() int {
+	if w.status == 0 {
+		return http.StatusOK
+	}
+	return w.status
+}
+
+// Committed reports whether the head has been written: the response can then
+// no longer be replaced by another.
+func (w *ResponseWriter) Committed() bool { return w.begun }
+
+// OnCommit has fn called when the response is committed, at the latest when
+// the handler returns. next takes the body's bytes; what fn returns takes the
+// handler's, and is closed at the end. The header may be changed until fn's
+// writer first passes on more than flare holds back, or is flushed. The writer
+// may have a method Flush() error. Of several, the last registered is nearest
+// to the handler.
+func (w *ResponseWriter) OnCommit(fn CommitFunc) {
+	w.check()
+	w.hooks = append(w.hooks, fn)
+}
+
+// Write adds p to the body, and waits while the client does not read. It fails
+// with http.ErrBodyNotAllowed for a status without a body, with
+// http.ErrContentLength beyond a Content-Length that the handler has set, and
+// when the client is gone.
+func (w *ResponseWriter) Write(p []byte) (int, error) {
+	w.check()
+	if w.top != nil {
+		return w.top.Write(p)
+	}
+	if len(w.hooks) > 0 && !w.begun && len(w.buf)+len(p) > responseBufferMax {
+		if err := w.hook(); err != nil {
+			return 0, err
+		}
+		return w.top.Write(p)
+	}
+	return w.write(p)
+}
+
+// WriteString is Write of a string.
+func (w *ResponseWriter) WriteString(s string) (int, error) {
+	if w.live && w.top == nil && !w.begun && bodyAllowed(w.Status()) && len(w.buf)+len(s) <= responseBufferMax {
+		w.buf = append(w.buf, s...)
+		return len(s), nil
+	}
+	return w.Write([]byte(s))
+}
+
+// ReadFrom writes what r has, until its end.
+func (w *ResponseWriter) ReadFrom(r io.Reader) (int64, error) {
+	b := getBuffer(streamBytes)
+	defer b.release()
+	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, b.b[:cap(b.b)])
+}
+
+// write takes body bytes behind the hooks.
+func (w *ResponseWriter) write(p []byte) (int, error) {
+	if !bodyAllowed(w.Status()) {
+		return 0, errBodyNotAllowed
+	}
+	if !w.begun {
+		if len(w.buf)+len(p) <= responseBufferMax {
+			w.buf = append(w.buf, p...)
+			return len(p), nil
+		}
+		if err := w.commit(-1); err != nil {
+			return 0, err
+		}
+		held := w.buf
+		w.buf = w.buf[:0]
+		if err := w.stream(held); err != nil {
+			return 0, err
+		}
+	}
+	if err := w.stream(p); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// stream sends body bytes of a committed response.
+func (w *ResponseWriter) stream(p []byte) error {
+	if len(p) == 0 {
+		return nil
+	}
+	if w.declared >= 0 && w.written+int64(len(p)) > w.declared {
+		return errContentLength
+	}
+	w.written += int64(len(p))
+	if w.noBody {
+		return nil
+	}
+	f := w.c.frame
+	if w.chunked {
+		f.out = appendChunkSize(f.out, len(p))
+	}
+	if len(f.out)+len(p) > streamBytes {
+		if err := w.c.sendWait(p); err != nil {
+			return err
+		}
+	} else {
+		f.out = append(f.out, p...)
+	}
+	if w.chunked {
+		f.out = append(f.out, '\r', '\n')
+	}
+	return nil
+}
+
+// Flush commits the response and sends what was written so far. It waits while
+// the client does not read.
+func (w *ResponseWriter) Flush() error {
+	w.check()
+	if len(w.hooks) > 0 && w.top == nil {
+		if err := w.hook(); err != nil {
+			return err
+		}
+	}
+	if f, ok := w.top.(interface{ Flush() error }); ok {
+		if err := f.Flush(); err != nil {
+			return err
+		}
+	}
+	return w.flush()
+}
+
+func (w *ResponseWriter) flush() error {
+	if !w.begun {
+		if err := w.commit(-1); err != nil {
+			return err
+		}
+		held := w.buf
+		w.buf = w.buf[:0]
+		if err := w.stream(held); err != nil {
+			return err
+		}
+	}
+	return w.c.sendWait(nil)
+}
+
+// Text sends s as plain text.
+func (w *ResponseWriter) Text(code int, s string) error {
+	w.reply(code, "text/plain; charset=utf-8")
+	_, err := w.WriteString(s)
+	return err
+}
+
+// HTML sends s as a page.
+func (w *ResponseWriter) HTML(code int, s string) error {
+	w.reply(code, "text/html; charset=utf-8")
+	_, err := w.WriteString(s)
+	return err
+}
+
+// Blob sends p with the given content type.
+func (w *ResponseWriter) Blob(code int, contentType string, p []byte) error {
+	w.reply(code, contentType)
+	if w.declared < 0 && len(w.hooks) == 0 && len(p) > responseBufferMax {
+		w.header.Set("Content-Length", strconv.Itoa(len(p)))
+	}
+	_, err := w.Write(p)
+	return err
+}
+
+// JSON sends v as JSON. A v that cannot be encoded is an error, and nothing is
+// sent.
+func (w *ResponseWriter) JSON(code int, v any) error {
+	p, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return w.Blob(code, "application/json", p)
+}
+
+// Redirect sends the client to location with a 3xx status.
+func (w *ResponseWriter) Redirect(code int, location string) error {
+	if code < 300 || code > 399 {
+		return fmt.Errorf("flare: Redirect with status %d", code)
+	}
+	w.check()
+	w.header.Set("Location", location)
+	return w.Text(code, http.StatusText(code)+"\n")
+}
+
+func (w *ResponseWriter) reply(code int, contentType string) {
+	w.WriteHeader(code)
+	w.header.Set("Content-Type", contentType)
+}

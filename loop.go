@@ -1,0 +1,549 @@
+package flare
+
+import (
+	"net/netip"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// This file is layer 3 (engine): the loop. It polls, hands connections their
+// turn, keeps the timers and closes descriptors. Whoever holds the baton
+// (baton.go) runs it; all cursors live in the struct, never in a local across
+// a turn, because the baton can be taken in the middle of a batch.
+
+const (
+	loopEvents     = 512                   // readiness taken from the poller at once
+	acceptsPerTurn = 64                    // connections accepted before others get their turn
+	acceptRetry    = 50 * time.Millisecond // after the process ran out of descriptors
+	lentRecheck    = time.Second           // how often an expired timer of a lent connection looks again
+)
+
+// A Loop drives connections from one goroutine at a time.
+type Loop struct {
+	// Any goroutine.
+	state  atomic.Uint64 // odd: a turn is running; baton.go
+	lent   atomic.Int32  // connections that are not the runner's
+	asleep atomic.Bool   // the runner blocks, or is about to, in the poller
+	has    atomic.Bool   // something was posted
+	steals atomic.Uint64
+	passes atomic.Uint64
+	counts loopCounts
+
+	stealMu sync.Mutex // held by a thief between its swap and the lending
+
+	// postMu.
+	postMu    sync.Mutex
+	posted    *Conn // last first, linked through nextPosted
+	postedFns []func()
+	dead      bool // nobody will take what is posted
+
+	// The monitor's.
+	seen uint64
+
+	// The runner's.
+	poller    Poller
+	events    []Event
+	next      int // cursor into events
+	count     int
+	conns     []*Conn // by descriptor
+	open      int     // connections in conns
+	ready     connList
+	turning   connList // ready connections of this round
+	inbox     *Conn    // posted connections not yet applied
+	inboxFns  []func()
+	closing   []int // descriptors to close after the batch
+	wheel     *TimerWheel
+	cur       *Conn  // whose turn it is
+	frame     *frame // of the runner
+	listeners []*loopListener
+	quit      bool
+	draining  bool // idle connections are being closed
+	drainNext int  // cursor into conns
+	ended     chan struct{} // closed when the loop is dead
+}
+
+// A loopListener is a listening descriptor that a loop accepts from.
+type loopListener struct {
+	fd     int
+	paused bool // out of descriptors, or told to wait
+	retry  WheelTimer
+	adopt  func(fd int, peer netip.AddrPort)
+}
+
+// newLoop returns a loop over poller, which it owns from here on.
+func newLoop(poller Poller) *Loop {
+	return &Loop{
+		poller: poller,
+		events: make([]Event, loopEvents),
+		wheel:  NewTimerWheel(tick, time.Since(origin)),
+		ended:  make(chan struct{}),
+	}
+}
+
+// start runs the loop on a goroutine of its own until quit.
+func (l *Loop) start() {
+	monitor.watch(l)
+	go l.run(newRunnerFrame(clock{}))
+}
+
+// run is the runner: it returns when the loop has ended, or when the baton was
+// taken from it in the middle of a turn.
+func (l *Loop) run(f *frame) {
+	l.frame = f
+	f.clock.read()
+	for {
+		for l.next < l.count {
+			ev := &l.events[l.next]
+			l.next++
+			if c := l.connAt(ev.FD); c == nil {
+				l.listenerReady(ev.FD)
+			} else if c.take(uint32(ev.Ready)) && !l.turn(c, f, turnDrive) {
+				return
+			}
+		}
+		for c := l.turning.pop(); c != nil; c = l.turning.pop() {
+			if c.state != stateClosed && c.take(0) && !l.turn(c, f, turnDrive) {
+				return
+			}
+		}
+		if l.has.Load() && !l.takePosted(f) {
+			return
+		}
+		if !l.expire(f) || l.draining && !l.drain(f) {
+			return
+		}
+		l.closeAll()
+		if l.quit {
+			l.end(f)
+			return
+		}
+		l.wait(f)
+	}
+}
+
+// turn lets c have its turn and applies what it leaves to be done. False: the
+// baton was taken meanwhile, and the caller has nothing left to do.
+func (l *Loop) turn(c *Conn, f *frame, kind turnKind) bool {
+	epoch := l.state.Load() + 1
+	l.cur = c
+	f.loop, f.epoch = l, epoch
+	l.state.Store(epoch)
+	if !monitor.active.Load() { // after the store: see monitorState.kick
+		monitor.kick()
+	}
+	v := c.takeTurn(f, kind)
+	if f.loop == nil { // passed
+		c.finish(f, v)
+		return false
+	}
+	f.loop = nil
+	if !l.state.CompareAndSwap(epoch, epoch+1) { // stolen
+		l.stealMu.Lock()
+		l.stealMu.Unlock()
+		c.finish(f, v)
+		return false
+	}
+	l.apply(c, v)
+	return true
+}
+
+// apply does what a turn left to be done.
+func (l *Loop) apply(c *Conn, v verdict) {
+	switch v {
+	case verdictIdle, verdictPaused:
+		if c.armed == 0 {
+			l.arm(c)
+		}
+	case verdictPartial, verdictFlush, verdictLinger:
+		l.arm(c)
+	case verdictMore:
+		l.ready.push(c)
+	case verdictWork:
+		c.lend()
+		go c.work()
+	case verdictRemove:
+		l.remove(c)
+		close(c.removed)
+	case verdictClose:
+		l.close(c)
+	}
+}
+
+// connAt returns the connection with that descriptor, nil for none.
+func (l *Loop) connAt(fd int) *Conn {
+	if uint(fd) < uint(len(l.conns)) {
+		return l.conns[fd]
+	}
+	return nil
+}
+
+// adopt makes c one of the loop's connections. Any goroutine may call it.
+func (l *Loop) adopt(c *Conn) {
+	c.verdict = verdictAdopt
+	l.post(c)
+}
+
+// startDrain has idle connections closed. The runner calls it.
+func (l *Loop) startDrain() { l.draining, l.drainNext = true, 0 }
+
+// drain closes the connections that are idle, after a last look for a request
+// that has arrived meanwhile.
+func (l *Loop) drain(f *frame) bool {
+	for l.drainNext < len(l.conns) {
+		c := l.conns[l.drainNext]
+		l.drainNext++
+		if c == nil || !c.take(ownRead) || c.state != stateIdle {
+			continue
+		}
+		if !l.turn(c, f, turnDrive) {
+			return false
+		}
+		if c.own.Load()&ownLent == 0 && c.state == stateIdle {
+			l.close(c)
+		}
+	}
+	l.draining = false
+	return true
+}
+
+// add makes c one of the loop's connections.
+func (l *Loop) add(c *Conn) {
+	if err := l.poller.Add(c.fd, Readable|Writable); err != nil {
+		c.err = err
+		l.close(c)
+		return
+	}
+	if c.fd >= len(l.conns) {
+		grown := make([]*Conn, max(64, c.fd+c.fd/4+1))
+		copy(grown, l.conns)
+		l.conns = grown
+	}
+	l.conns[c.fd] = c
+	l.open++
+	c.since = l.frame.clock.now
+	l.arm(c)
+}
+
+// remove takes c off the loop without closing its descriptor.
+func (l *Loop) remove(c *Conn) {
+	l.wheel.Cancel(&c.timer) // a timer never outlives its connection
+	c.armed = 0
+	if l.connAt(c.fd) == c {
+		l.conns[c.fd] = nil
+		l.open--
+		l.poller.Remove(c.fd)
+	}
+}
+
+// close ends c. Its descriptor is closed after the batch, so that an event of
+// this batch never meets a connection that got the same number.
+func (l *Loop) close(c *Conn) {
+	if c.state == stateClosed {
+		return
+	}
+	c.setState(stateClosed)
+	l.remove(c)
+	l.closing = append(l.closing, c.fd)
+	c.ended()
+}
+
+func (l *Loop) closeAll() {
+	for _, fd := range l.closing {
+		closeFD(fd)
+	}
+	l.closing = l.closing[:0]
+}
+
+// arm sets c's timer to its deadline. A timer that would come early is left
+// alone and looks again when it fires: a busy connection does not touch the
+// wheel.
+func (l *Loop) arm(c *Conn) {
+	at := c.deadline()
+	if at == 0 || c.armed != 0 && c.armed <= at {
+		return
+	}
+	c.armed = at
+	c.timer.Value = c
+	l.wheel.Arm(&c.timer, at)
+}
+
+// expire gives each connection whose time is over its turn.
+func (l *Loop) expire(f *frame) bool {
+	l.wheel.Advance(f.clock.now)
+	for t := l.wheel.Next(); t != nil; t = l.wheel.Next() {
+		switch v := t.Value.(type) {
+		case *loopListener:
+			v.paused = false
+			l.acceptFrom(v)
+		case *Conn:
+			v.armed = 0
+			if !v.take(0) {
+				// Its fields are the owner's, and so are the owner's waits.
+				v.armed = f.clock.now + lentRecheck
+				l.wheel.Arm(t, v.armed)
+			} else if at := v.deadline(); at > f.clock.now {
+				l.arm(v)
+			} else if at != 0 && !l.turn(v, f, turnExpire) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// wait takes the next batch. It looks without blocking, lets other goroutines
+// run, looks again, and only then blocks, in an ordinary system call: a raw
+// one would hold up the runtime, and a goroutine parked in the runtime's own
+// poller does not wake the runtime's supervisor.
+func (l *Loop) wait(f *frame) {
+	before := f.clock.now
+	f.clock.read()
+	if took := f.clock.now - before; took > longTurn {
+		f.timed = timedTurns
+		l.counts.lag(took)
+	} else if f.timed > 0 {
+		f.timed--
+	}
+	f.publish(l)
+	if l.lent.Load() > 0 {
+		// Owners are waiting for this processor: without this they get it only
+		// when the loop is out of work.
+		runtime.Gosched()
+	}
+	l.turning, l.ready = l.ready, connList{}
+	if l.poll(0) > 0 || !l.turning.empty() || l.has.Load() {
+		return
+	}
+	runtime.Gosched()
+	if l.poll(0) == 0 {
+		l.asleep.Store(true)
+		if !l.has.Load() { // post stores has before it looks at asleep
+			l.poll(l.timeout(f))
+		}
+		l.asleep.Store(false)
+	}
+	f.clock.read()
+}
+
+// timeout is how long the loop may block.
+func (l *Loop) timeout(f *frame) time.Duration {
+	at, ok := l.wheel.Deadline()
+	if !ok {
+		return -1
+	}
+	return max(at-f.clock.now, tick)
+}
+
+func (l *Loop) poll(timeout time.Duration) int {
+	n, err := l.poller.Wait(l.events, timeout)
+	if err != nil {
+		// A poller that fails is closed or a fault of the program: there is
+		// nothing to drive any more.
+		l.quit = true
+		n = 0
+	}
+	l.next, l.count = 0, n
+	return n
+}
+
+// post hands a connection that was lent back to the loop, with c.verdict. The
+// caller must not touch c afterwards.
+func (l *Loop) post(c *Conn) {
+	l.postMu.Lock()
+	if l.dead {
+		l.postMu.Unlock()
+		c.abandon()
+		return
+	}
+	c.nextPosted = l.posted
+	l.posted = c
+	l.has.Store(true)
+	l.postMu.Unlock()
+	l.wakeUp()
+}
+
+// call has the runner call fn. False: the loop has ended, fn will not run.
+func (l *Loop) call(fn func()) bool {
+	l.postMu.Lock()
+	if l.dead {
+		l.postMu.Unlock()
+		return false
+	}
+	l.postedFns = append(l.postedFns, fn)
+	l.has.Store(true)
+	l.postMu.Unlock()
+	l.wakeUp()
+	return true
+}
+
+func (l *Loop) wakeUp() {
+	if l.asleep.CompareAndSwap(true, false) {
+		l.poller.Wake()
+	}
+}
+
+// takePosted applies what was posted.
+func (l *Loop) takePosted(f *frame) bool {
+	l.postMu.Lock()
+	l.has.Store(false)
+	for c := l.posted; c != nil; { // turn the order round: first posted, first served
+		next := c.nextPosted
+		c.nextPosted = l.inbox
+		l.inbox = c
+		c = next
+	}
+	l.posted = nil
+	l.inboxFns = append(l.inboxFns, l.postedFns...)
+	clear(l.postedFns)
+	l.postedFns = l.postedFns[:0]
+	l.postMu.Unlock()
+
+	for l.inbox != nil {
+		c := l.inbox
+		l.inbox, c.nextPosted = c.nextPosted, nil
+		if c.verdict == verdictAdopt {
+			l.add(c)
+			continue
+		}
+		own := c.own.Swap(0)
+		l.lent.Add(-1)
+		c.edges |= own & ownEdges
+		if own&ownStop != 0 {
+			c.verdict = verdictClose
+		}
+		l.apply(c, c.verdict)
+		// What came while it was lent is not announced again.
+		if c.state != stateClosed && c.verdict != verdictRemove && own&ownEdges != 0 {
+			l.ready.push(c)
+		}
+	}
+	for len(l.inboxFns) > 0 {
+		fn := l.inboxFns[0]
+		l.inboxFns = l.inboxFns[1:]
+		fn()
+	}
+	l.inboxFns = nil
+	return true
+}
+
+// listen starts accepting from ln.
+func (l *Loop) listen(ln *loopListener) error {
+	if err := l.poller.Add(ln.fd, Readable); err != nil {
+		return err
+	}
+	l.listeners = append(l.listeners, ln)
+	return nil
+}
+
+// unlisten stops accepting from all listeners and closes them.
+func (l *Loop) unlisten() {
+	for _, ln := range l.listeners {
+		l.wheel.Cancel(&ln.retry)
+		l.poller.Remove(ln.fd)
+		l.closing = append(l.closing, ln.fd)
+	}
+	l.listeners = nil
+}
+
+func (l *Loop) listenerReady(fd int) {
+	for _, ln := range l.listeners {
+		if ln.fd == fd && !ln.paused {
+			l.acceptFrom(ln)
+		}
+	}
+}
+
+// acceptFrom takes what waits at a listener, up to a bound: the listener looks
+// again at the next tick, since an edge is told only once.
+func (l *Loop) acceptFrom(ln *loopListener) {
+	for range acceptsPerTurn {
+		fd, peer, errno := acceptConn(ln.fd)
+		switch {
+		case errno == 0:
+			ln.adopt(fd, peer)
+		case errno == syscall.EAGAIN:
+			return
+		case isFDExhausted(errno):
+			l.retryAccept(ln, acceptRetry)
+			return
+		}
+	}
+	l.retryAccept(ln, tick)
+}
+
+func (l *Loop) retryAccept(ln *loopListener, after time.Duration) {
+	ln.paused = true
+	ln.retry.Value = ln
+	l.wheel.Arm(&ln.retry, l.frame.clock.now+after)
+}
+
+// end closes everything that is the loop's and makes it dead. Connections that
+// are lent are told to stop; their owners close them.
+func (l *Loop) end(f *frame) {
+	l.unlisten()
+	for _, c := range l.conns {
+		if c == nil {
+			continue
+		}
+		if c.take(ownStop) {
+			c.err = ErrServerClosed
+			l.close(c)
+		} else {
+			shutdownBoth(c.fd)
+		}
+	}
+	l.postMu.Lock()
+	l.dead = true
+	posted, fns := l.posted, l.postedFns
+	l.posted, l.postedFns = nil, nil
+	l.postMu.Unlock()
+	for posted != nil {
+		c := posted
+		posted = c.nextPosted
+		c.abandon()
+	}
+	for _, fn := range fns {
+		fn()
+	}
+	l.closeAll()
+	monitor.unwatch(l)
+	l.poller.Close()
+	f.publish(l)
+	f.release()
+	close(l.ended)
+}
+
+// A connList is a list of connections through nextReady; a connection is in at
+// most one.
+type connList struct{ first, last *Conn }
+
+func (q *connList) empty() bool { return q.first == nil }
+
+func (q *connList) push(c *Conn) {
+	if c.listed {
+		return
+	}
+	c.listed = true
+	if q.last == nil {
+		q.first = c
+	} else {
+		q.last.nextReady = c
+	}
+	q.last = c
+}
+
+func (q *connList) pop() *Conn {
+	c := q.first
+	if c == nil {
+		return nil
+	}
+	q.first, c.nextReady = c.nextReady, nil
+	if q.first == nil {
+		q.last = nil
+	}
+	c.listed = false
+	return c
+}

@@ -1,0 +1,5 @@
+//go:build !race
+
+package flare
+
+const raceEnabled = false

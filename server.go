@@ -1,0 +1,352 @@
+package flare
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// This file is layer 4 (roles): the server: its configuration, its listeners
+// and loops, and its end. server_limits.go has the bounds, server_route.go how
+// a request finds its handler and what becomes of errors.
+
+// A Server serves HTTP/1.1, or another Protocol, from event loops. The zero
+// value with a Handler serves. Fields must not be changed once it serves. In
+// every limit and timeout 0 means the default and a negative value no limit.
+type Server struct {
+	// Addr is the TCP address for ListenAndServe, "host:port"; "" is ":80".
+	Addr string
+
+	// Handler answers the requests. nil answers 404.
+	Handler Handler
+
+	// NewProtocol makes the Protocol of a new connection. nil is HTTP/1.1.
+	NewProtocol func(*Conn) Protocol
+
+	// Loops is the number of event loops. 0 is GOMAXPROCS.
+	Loops int
+
+	// NewPoller makes the poller of a loop. nil is the system's own.
+	NewPoller func() (Poller, error)
+
+	// ErrorHandler answers for handlers that failed, for routes that do not
+	// exist and for requests that were refused; w is empty when it is called.
+	// nil answers with the status and the message of a *StatusError, and with
+	// a bare 500 otherwise.
+	ErrorHandler func(w *ResponseWriter, r *Request, err error)
+
+	// Logger gets what handlers return or panic with. nil is slog.Default().
+	Logger *slog.Logger
+
+	MaxURIBytes    int   // request target; default 8 KiB, on breach 414
+	MaxHeaderBytes int   // header fields; default 16 KiB, on breach 431
+	MaxHeaders     int   // number of header fields; default 100, on breach 431
+	MaxBodyBytes   int64 // request body; default 10 MiB, on breach 413
+	MaxOutputBytes int   // queued for a connection by Conn.Write; default 1 MiB
+
+	HeadTimeout  time.Duration // first byte to end of head; default 10 s, on breach 408
+	BodyTimeout  time.Duration // without progress of a body; default 30 s, on breach 408
+	IdleTimeout  time.Duration // between requests; default 75 s, on breach a silent close
+	WriteTimeout time.Duration // without progress of a response; default 30 s, on breach a reset
+
+	MaxRequestsPerConn int // default unlimited; the last answer says close
+	MaxConns           int // default unlimited; beyond it connections wait to be accepted
+
+	lim    serverLimits
+	routes routeTable
+	pin    pin
+	data   *route // of Data, for other protocols than HTTP
+
+	draining atomic.Bool
+	conns    atomic.Int64
+	accepted atomic.Uint32
+
+	mu        sync.Mutex
+	loops     []*Loop        // guarded by mu until started, then fixed
+	listeners []net.Listener // guarded by mu
+	addrs     []net.Addr     // guarded by mu
+	started   bool           // guarded by mu
+	closed    bool           // guarded by mu: Shutdown or Close was called
+	done      chan struct{}  // closed when all loops have ended
+}
+
+// ListenAndServe serves HTTP/1.1 on a TCP address until it fails.
+func ListenAndServe(addr string, h Handler) error {
+	s := &Server{Addr: addr, Handler: h}
+	return s.ListenAndServe()
+}
+
+// ListenAndServe listens on s.Addr and serves. It returns ErrServerClosed after
+// Shutdown or Close, and any other error at once.
+func (s *Server) ListenAndServe() error {
+	addr := s.Addr
+	if addr == "" {
+		addr = ":80"
+	}
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	return s.Serve(ln)
+}
+
+// Serve accepts connections from ln, which must have a file descriptor of its
+// own, until Shutdown or Close, and returns ErrServerClosed. It closes ln. It
+// may be called several times, for several listeners.
+func (s *Server) Serve(ln net.Listener) error {
+	if err := s.start(); err != nil {
+		ln.Close()
+		return err
+	}
+	fd, err := listenerFD(ln)
+	if err != nil {
+		ln.Close()
+		return err
+	}
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		ln.Close()
+		closeFD(fd)
+		return ErrServerClosed
+	}
+	s.listeners = append(s.listeners, ln)
+	s.addrs = append(s.addrs, ln.Addr())
+	s.mu.Unlock()
+
+	// One loop accepts and deals connections out in turn, so that all loops
+	// have as many.
+	failed := make(chan error, 1)
+	listen := func() {
+		if err := s.loops[0].listen(&loopListener{fd: fd, adopt: s.adopt}); err != nil {
+			closeFD(fd)
+			failed <- err
+		}
+	}
+	if !s.loops[0].call(listen) {
+		closeFD(fd)
+		return ErrServerClosed
+	}
+	select {
+	case err := <-failed:
+		ln.Close()
+		return err
+	case <-s.done:
+		return ErrServerClosed
+	}
+}
+
+// listenerFD returns a duplicate of ln's descriptor.
+func listenerFD(ln net.Listener) (int, error) {
+	sc, ok := ln.(syscall.Conn)
+	if !ok {
+		return 0, fmt.Errorf("flare: %T has no file descriptor", ln)
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var fd int
+	var dupErr error
+	if err := raw.Control(func(p uintptr) { fd, dupErr = dupCloexec(int(p)) }); err != nil {
+		return 0, err
+	}
+	return fd, dupErr
+}
+
+// start starts the loops, once.
+func (s *Server) start() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return ErrServerClosed
+	}
+	if s.started {
+		return nil
+	}
+	s.lim = s.limits()
+	s.pin = pinOf(s.Handler)
+	if s.NewProtocol != nil {
+		s.data = newRoute()
+	}
+	newPoller := s.NewPoller
+	if newPoller == nil {
+		newPoller = NewPoller
+	}
+	n := s.Loops
+	if n <= 0 {
+		n = runtime.GOMAXPROCS(0)
+	}
+	var loops []*Loop
+	for range n {
+		p, err := newPoller()
+		if err != nil {
+			for _, l := range loops {
+				l.poller.Close()
+			}
+			return err
+		}
+		loops = append(loops, newLoop(p))
+	}
+	s.loops, s.started = loops, true
+	s.done = make(chan struct{})
+	for _, l := range loops {
+		l.start()
+	}
+	go func() {
+		for _, l := range loops {
+			<-l.ended
+		}
+		s.mu.Lock()
+		for _, ln := range s.listeners {
+			ln.Close()
+		}
+		s.mu.Unlock()
+		close(s.done)
+	}()
+	return nil
+}
+
+// Addrs returns the addresses that the server listens on.
+func (s *Server) Addrs() []net.Addr {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]net.Addr(nil), s.addrs...)
+}
+
+// adopt makes an accepted descriptor a connection of the next loop in turn.
+func (s *Server) adopt(fd int, peer netip.AddrPort) {
+	setNoDelay(fd) // an answer leaves in one write; nothing is gained by waiting
+	l := s.loops[int(s.accepted.Add(1))%len(s.loops)]
+	s.conns.Add(1)
+	l.adopt(s.newConn(l, fd, peer))
+}
+
+// newConn returns a connection that speaks s's protocol.
+func (s *Server) newConn(l *Loop, fd int, peer netip.AddrPort) *Conn {
+	if s.NewProtocol == nil {
+		hc := &struct {
+			Conn
+			httpConn
+		}{}
+		hc.httpConn.srv = s
+		hc.proto = &hc.httpConn
+		hc.Conn.init(l, &s.lim.conn, fd, peer)
+		return &hc.Conn
+	}
+	c := new(Conn)
+	c.init(l, &s.lim.conn, fd, peer)
+	c.state, c.route = stateSwitched, s.data
+	c.proto = &countedProtocol{s.NewProtocol(c), s}
+	return c
+}
+
+// A countedProtocol tells the server when a user's protocol has ended.
+type countedProtocol struct {
+	Protocol
+	srv *Server
+}
+
+func (p *countedProtocol) Closed(c *Conn, err error) {
+	p.srv.connClosed(c)
+	p.Protocol.Closed(c, err)
+}
+
+func (s *Server) connClosed(*Conn) { s.conns.Add(-1) }
+
+// A ShutdownError says that Shutdown ended before the server was idle.
+type ShutdownError struct {
+	Cut int   // connections that were cut
+	Err error // the context's
+}
+
+func (e *ShutdownError) Error() string {
+	return fmt.Sprintf("flare: shutdown cut %d connections: %v", e.Cut, e.Err)
+}
+
+// Unwrap returns the context's error.
+func (e *ShutdownError) Unwrap() error { return e.Err }
+
+// shutdownPoll is how often Shutdown looks whether connections have ended.
+const shutdownPoll = 2 * tick
+
+// Shutdown stops accepting, closes idle connections, lets requests in progress
+// be answered with "Connection: close", and returns nil when all connections
+// have ended. When ctx ends first it cuts the rest and returns a
+// *ShutdownError. It may be called from any goroutine, any number of times.
+func (s *Server) Shutdown(ctx context.Context) error {
+	if !s.stopAccepting() {
+		return nil
+	}
+	s.draining.Store(true)
+	ticker := time.NewTicker(shutdownPoll)
+	defer ticker.Stop()
+	for {
+		for _, l := range s.loops {
+			l.call(l.startDrain)
+		}
+		if s.conns.Load() == 0 {
+			return s.Close()
+		}
+		select {
+		case <-ctx.Done():
+			cut := int(s.conns.Load())
+			s.Close()
+			return &ShutdownError{Cut: cut, Err: ctx.Err()}
+		case <-ticker.C:
+		case <-s.done:
+			return nil
+		}
+	}
+}
+
+// stopAccepting closes the listeners. It reports whether there is anything to
+// wait for.
+func (s *Server) stopAccepting() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	if !s.started {
+		return false
+	}
+	for _, ln := range s.listeners {
+		ln.Close()
+	}
+	s.loops[0].call(s.loops[0].unlisten)
+	return true
+}
+
+// Close ends the server at once: connections are cut, contexts of running
+// handlers end, handlers that run are not waited for. It returns when the
+// loops have ended.
+func (s *Server) Close() error {
+	if !s.stopAccepting() {
+		return nil
+	}
+	for _, l := range s.loops {
+		l.call(func() { l.quit = true })
+	}
+	<-s.done
+	return nil
+}
+
+// logger returns where the server logs to.
+func (s *Server) logger() *slog.Logger {
+	if s.Logger != nil {
+		return s.Logger
+	}
+	return slog.Default()
+}
+
+// isGone reports whether err only says that the client has left.
+func isGone(err error) bool {
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, ErrClosed)
+}

@@ -1,0 +1,82 @@
+package flare
+
+import "time"
+
+// This file is layer 4 (roles): the bounds of a server and their defaults. All
+// of them are safe; each says why it is what it is.
+
+const (
+	defaultURIBytes    = 8 << 10  // what browsers and proxies stay below
+	defaultHeaderBytes = 16 << 10 // nginx takes 32, Apache 8; cookies rarely pass 8
+	defaultHeaders     = 100      // Apache's
+	defaultBodyBytes   = 10 << 20 // an upload is a decision of its own
+	defaultOutputBytes = 1 << 20
+
+	defaultHeadTimeout  = 10 * time.Second
+	defaultBodyTimeout  = 30 * time.Second
+	defaultIdleTimeout  = 75 * time.Second // above the 60 s of most proxies, so that they close first
+	defaultWriteTimeout = 30 * time.Second
+
+	// After a refusal: what the client still sends is discarded while it
+	// sends, for so long and so much.
+	lingerSilent = 2 * time.Second
+	lingerAll    = 10 * time.Second
+	lingerBytes  = 256 << 10
+
+	// inputBytesMax is how much unread input is kept for a Protocol that asks
+	// for more.
+	inputBytesMax = 1 << 20
+)
+
+// serverLimits are a server's limits with the defaults filled in; negative
+// means none.
+type serverLimits struct {
+	head      headLimits
+	conn      connLimits
+	bodyBytes int64
+	requests  int
+}
+
+func (s *Server) limits() serverLimits {
+	lim := serverLimits{
+		head: headLimits{
+			uriBytes:    limitOr(s.MaxURIBytes, defaultURIBytes),
+			headerBytes: limitOr(s.MaxHeaderBytes, defaultHeaderBytes),
+			headers:     limitOr(s.MaxHeaders, defaultHeaders),
+		},
+		conn: connLimits{
+			idle:         max(limitOr(s.IdleTimeout, defaultIdleTimeout), 0),
+			head:         max(limitOr(s.HeadTimeout, defaultHeadTimeout), 0),
+			body:         max(limitOr(s.BodyTimeout, defaultBodyTimeout), 0),
+			write:        max(limitOr(s.WriteTimeout, defaultWriteTimeout), 0),
+			lingerSilent: lingerSilent,
+			lingerAll:    lingerAll,
+			lingerBytes:  lingerBytes,
+			outputBytes:  limitOr(s.MaxOutputBytes, defaultOutputBytes),
+			inputBytes:   inputBytesMax,
+		},
+		bodyBytes: limitOr(s.MaxBodyBytes, defaultBodyBytes),
+		requests:  limitOr(s.MaxRequestsPerConn, -1),
+	}
+	const unlimited = int(^uint(0) >> 1)
+	if lim.conn.outputBytes < 0 {
+		lim.conn.outputBytes = unlimited
+	}
+	if s.NewProtocol == nil {
+		lim.conn.inputBytes = unlimited // heads and awaited bodies have bounds of their own
+	}
+	return lim
+}
+
+// limitOr returns what a limit's field means: 0 is the default.
+func limitOr[T int | int64 | time.Duration](field, byDefault T) T {
+	if field == 0 {
+		return byDefault
+	}
+	return field
+}
+
+// last reports whether the request in progress is its connection's last.
+func (h *httpConn) last() bool {
+	return h.srv.draining.Load() || h.srv.lim.requests >= 0 && h.requests >= h.srv.lim.requests
+}

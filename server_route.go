@@ -1,0 +1,106 @@
+package flare
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+)
+
+// This file is layer 4 (roles): how a request finds its handler and the
+// predictor's record, and what becomes of errors.
+
+// routeKeyMax bounds the name by which a route of a plain Handler is learned.
+const routeKeyMax = 64
+
+// notFound answers for a server without a handler.
+var notFound = HandlerFunc(func(w *ResponseWriter, r *Request) error {
+	return &StatusError{Code: http.StatusNotFound}
+})
+
+// routeOf returns the handler of r and the predictor's record of its route.
+func (s *Server) routeOf(r *Request) (Handler, *route) {
+	switch h := s.Handler.(type) {
+	case nil:
+		return notFound, s.routes.find("", pinInline)
+	case predictedRouter:
+		return h.predicted(r)
+	case Router:
+		handler, pattern := h.Route(r)
+		return handler, s.routes.find(pattern, pinOf(handler))
+	default:
+		var key [routeKeyMax]byte
+		return h, s.routes.find(viewString(appendRouteKey(key[:0], r)), s.pin)
+	}
+}
+
+// appendRouteKey names r's route by its method and first path segment.
+func appendRouteKey(key []byte, r *Request) []byte {
+	key = append(key, r.methodView()...)
+	path := r.pathView()
+	for i := 0; i < len(path) && len(key) < routeKeyMax && (i == 0 || path[i] != '/'); i++ {
+		key = append(key, path[i])
+	}
+	return key
+}
+
+// handleError answers err, and reports whether that worked.
+func (s *Server) handleError(w *ResponseWriter, err error) bool {
+	var status *StatusError
+	if !errors.As(err, &status) || status.Code < 400 || status.Code > 999 {
+		status = nil
+		s.logHandlerError(w.r, err)
+	} else if status.Code >= 500 && status.Err != nil {
+		s.logHandlerError(w.r, err)
+	}
+	if s.ErrorHandler != nil && w.r.readable() {
+		s.callErrorHandler(w, err)
+	} else {
+		answerStatus(w, status)
+	}
+	return w.complete() == nil
+}
+
+// callErrorHandler runs the user's ErrorHandler; its panic is a bare 500.
+func (s *Server) callErrorHandler(w *ResponseWriter, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.logHandlerError(w.r, &panicError{value: p})
+			w.drop()
+			answerStatus(w, nil)
+		}
+	}()
+	s.ErrorHandler(w, w.r, err)
+}
+
+// answerStatus writes the answer for a status; nil stands for a bare 500.
+func answerStatus(w *ResponseWriter, status *StatusError) {
+	code, message := http.StatusInternalServerError, ""
+	if status != nil {
+		code, message = status.Code, status.Message
+	}
+	if message == "" {
+		message = http.StatusText(code)
+	}
+	w.Text(code, message+"\n")
+}
+
+// readable reports whether the request's head is there to be asked.
+func (r *Request) readable() bool { return r.raw != nil || r.refused }
+
+// logHandlerError logs what a handler returned or panicked with.
+func (s *Server) logHandlerError(r *Request, err error) {
+	if isGone(err) {
+		return
+	}
+	attrs := []any{slog.String("method", r.Method()), slog.String("pattern", r.Pattern()), slog.Any("error", err)}
+	var p *panicError
+	if errors.As(err, &p) {
+		attrs = append(attrs, slog.String("stack", string(p.stack)))
+	}
+	s.logger().Error("flare: handler failed", attrs...)
+}
+
+// refused notes that a request was refused before any handler saw it.
+func (s *Server) refused(c *Conn, err error) {
+	s.logger().Debug("flare: request refused", slog.Any("error", err))
+}
