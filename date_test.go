@@ -34,6 +34,10 @@ func TestDateLineKnownInstants(t *testing.T) {
 		{dateUnixMin, "Sat, 01 Jan 0000 00:00:00 GMT"},
 		{math.MinInt64, "Sat, 01 Jan 0000 00:00:00 GMT"},
 	} {
+		var fresh dateCache
+		if got := string(fresh.line(tt.unixSecond)); got != "Date: "+tt.want+"\r\n" {
+			t.Errorf("%d, fresh: %q, want %q", tt.unixSecond, got, tt.want)
+		}
 		for range 2 { // made, then kept
 			if got := string(d.line(tt.unixSecond)); got != "Date: "+tt.want+"\r\n" {
 				t.Errorf("%d: %q, want %q", tt.unixSecond, got, tt.want)

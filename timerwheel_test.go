@@ -185,6 +185,9 @@ func TestTimerWheelFarDeadlinesAndHugeJumps(t *testing.T) {
 			if next := w.Next(); (next == &never) != (last == math.MaxInt64) {
 				t.Fatalf("start %v, tick %v: a timer at the end of time: %v", start, tick, next)
 			}
+			if at, ok := w.Deadline(); ok && at != math.MaxInt64 {
+				t.Fatalf("start %v, tick %v: a timer past the end of time has Deadline %v", start, tick, at)
+			}
 		}
 	}
 }
