@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -35,23 +36,28 @@ func socketpairTest(tb testing.TB) (a, b int) {
 	return fds[0], fds[1]
 }
 
-// openTest has what tests opened: fd to the test that closes it.
-var openTest = map[int]testing.TB{}
+// openTest has what tests opened: fd (int) to the testing.TB that closes it.
+var openTest sync.Map
 
 // ownTest closes fd at the end of the test, unless closeTest did so before: a
 // number that was reused must not be closed twice.
 func ownTest(tb testing.TB, fd int) {
-	openTest[fd] = tb
+	openTest.Store(fd, tb)
 	tb.Cleanup(func() {
-		if openTest[fd] == tb {
-			closeTest(tb, fd)
+		if openTest.CompareAndDelete(fd, tb) {
+			if err := closeFD(fd); err != nil {
+				tb.Error(err)
+			}
 		}
 	})
 }
 
+// disownTest leaves closing fd to the test.
+func disownTest(fd int) { openTest.Delete(fd) }
+
 func closeTest(tb testing.TB, fd int) {
 	tb.Helper()
-	delete(openTest, fd)
+	disownTest(fd) // before the number is free
 	if err := closeFD(fd); err != nil {
 		tb.Error(err)
 	}
@@ -364,7 +370,7 @@ func TestShutdown(t *testing.T) {
 
 func TestReset(t *testing.T) {
 	a, b := tcpPairTest(t)
-	delete(openTest, a)
+	disownTest(a)
 	if err := resetFD(a); err != nil {
 		t.Fatal(err)
 	}
