@@ -97,20 +97,23 @@ func (h *requestHead) upgradeWebSocket() bool { return h.websocket && h.connUpgr
 
 // parseRequestLine returns the offset of the first field line, or 0.
 func (h *requestHead) parseRequestLine(b []byte, lim *headLimits) (int, error) {
-	start := uint(0)
+	start := 0
 	if len(b) == 0 || charClass[b[0]]&classToken == 0 {
 		n, err := skipEmptyLines(b)
 		if err != nil || n == len(b) || b[n] == '\r' {
 			return 0, err
 		}
-		start = uint(n)
+		start = n
 	}
 	i := start
-	for i < uint(len(b)) && charClass[b[i]]&classToken != 0 {
+	if i <= len(b)-4 && binary.LittleEndian.Uint32(b[i:]) == wordGET {
+		i += len("GET")
+	}
+	for i < len(b) && charClass[b[i]]&classToken != 0 {
 		i++
 	}
-	if i >= uint(len(b)) || b[i] != ' ' || i == start || i-start > methodBytesMax {
-		return 0, methodFault(b, int(start), int(i))
+	if i >= len(b) || b[i] != ' ' || i == start || i-start > methodBytesMax {
+		return 0, methodFault(b, start, i)
 	}
 	h.method = span{uint32(start), uint32(i)}
 	i, err := h.scanTarget(b, i+1, lim)
@@ -118,14 +121,15 @@ func (h *requestHead) parseRequestLine(b []byte, lim *headLimits) (int, error) {
 		return 0, err
 	}
 	i++ // the space
-	const size = uint(len("HTTP/1.1\r\n"))
-	if i+size <= uint(len(b)) && b[i+8] == '\r' && b[i+9] == '\n' &&
+	const size = len("HTTP/1.1\r\n")
+	if i <= len(b)-size && b[i+8] == '\r' && b[i+9] == '\n' &&
 		binary.LittleEndian.Uint64(b[i:])|('0'^'1')<<56 == version11 {
 		h.minor = b[i+7] - '0'
-		h.section, h.next = uint32(i+size), uint32(i+size)
-		return int(i + size), nil
+		i += size
+		h.section, h.next = uint32(i), uint32(i)
+		return i, nil
 	}
-	return h.parseUnusualVersion(b[i:min(i+size, uint(len(b)))], int(i))
+	return h.parseUnusualVersion(b[i:min(i+size, len(b))], i)
 }
 
 // skipEmptyLines returns the offset of the first octet that is not part of an
@@ -163,6 +167,9 @@ func methodFault(b []byte, start, i int) error {
 	}
 	return fault(http.StatusBadRequest, i, ruleMethod)
 }
+
+// wordGET is "GET " as a word. Nearly every method is that one.
+const wordGET = 'G' | 'E'<<8 | 'T'<<16 | ' '<<24
 
 // version11 is "HTTP/1.1" as a word. HTTP/1.0 differs in the lowest bit of the
 // last octet.

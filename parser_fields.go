@@ -116,17 +116,18 @@ const (
 
 // Words of eight octets at a time. A sum or difference of whole words carries
 // from one octet into the next higher one only where the lower one is flagged
-// itself, or is 0xff: the lowest flag is a real find or a DEL-like false alarm
-// (0x7e above 0xff), and whoever looks at the octet sees which.
+// itself: nothing is missed, and whoever looks at the lowest flagged octet sees
+// whether it is a find or a false alarm.
 const (
 	eachOctet = 0x0101010101010101
 	highBits  = 0x80 * eachOctet
 )
 
-// controls flags the octets of w that are below 0x20 or 0x7f, the lowest
-// exactly but for the false alarm above.
+// controls flags, in highBits, the octets of w that are below 0x20 or 0x7f.
+// Most of those above 0x7f are flagged too: they are fine, and too rare to cost every word
+// two instructions more.
 func controls(w uint64) uint64 {
-	return ((w - 0x20*eachOctet) | (w + eachOctet)) &^ w & highBits
+	return (w - 0x20*eachOctet) | (w + eachOctet)
 }
 
 // parseFields goes on at the first line that is not complete. It returns the
@@ -135,124 +136,113 @@ func controls(w uint64) uint64 {
 func (h *messageHead) parseFields(b []byte, lim *headLimits) (int, error) {
 	// The limit is an end of the octets like the real one: everything before it
 	// is judged first, so that the first fault in wire order decides.
-	end := int(h.section) + effectiveLimit(lim.headerBytes) + len("\r\n")
-	cut := len(b) > end
-	if cut {
-		b = b[:end]
-	}
+	end := min(h.fieldsEndMax(lim), len(b))
+	cut := end < len(b)
+	b = b[:end:end]
 	headersMax := effectiveLimit(lim.headers)
-	fields, watched := h.fields, h.watched
-	i := uint(h.next)
+	i := int(h.next)
 	line := i
 	for {
 		// Name: tchars up to the colon.
 		line = i
-		for i < uint(len(b)) && charClass[b[i]]&classToken != 0 {
+		for i <= len(b)-4 &&
+			charClass[b[i]]&charClass[b[i+1]]&charClass[b[i+2]]&charClass[b[i+3]]&classToken != 0 {
+			i += 4
+		}
+		for i < len(b) && charClass[b[i]]&classToken != 0 {
 			i++
 		}
-		if i == line && i+1 < uint(len(b)) && b[i] == '\r' && b[i+1] == '\n' {
-			h.fields = fields
-			return int(i) + len("\r\n"), nil
-		}
-		if i > line && len(fields) >= headersMax {
-			return 0, fault(http.StatusRequestHeaderFieldsTooLarge, int(line), ruleFieldsMax)
-		}
-		if i >= uint(len(b)) {
-			break
-		}
-		if b[i] != ':' || i == line {
-			if err := nameFault(b, int(line), int(i)); err != nil {
+		if i == line || i >= len(b)-1 || b[i] != ':' || len(h.fields) >= headersMax {
+			if i+1 < len(b) && i == line && b[i] == '\r' && b[i+1] == '\n' {
+				return i + len("\r\n"), nil
+			}
+			if err := nameFault(b, line, i, len(h.fields) >= headersMax); err != nil {
 				return 0, err
 			}
-			break // the CR of an empty line
+			break
 		}
 		nameEnd := i
 		// Value: from the first octet that is not white space to the line end.
 		i++
-		for i < uint(len(b)) && isBlank(b[i]) {
+		for i < len(b) && isBlank(b[i]) {
 			i++
 		}
 		value := i
-		i = skipValue(b, max(i, uint(h.clean)))
-		if i+1 >= uint(len(b)) || b[i] != '\r' || b[i+1] != '\n' {
-			if err := valueFault(b, int(i)); err != nil {
+		if clean := int(h.clean); clean > i {
+			i = clean
+		}
+	value:
+		for {
+			for i <= len(b)-16 {
+				low := controls(binary.LittleEndian.Uint64(b[i:]))
+				high := controls(binary.LittleEndian.Uint64(b[i+8:]))
+				if (low|high)&highBits != 0 {
+					if low &= highBits; low != 0 {
+						i += bits.TrailingZeros64(low) / 8
+					} else {
+						i += bits.TrailingZeros64(high&highBits)/8 + 8
+					}
+					break
+				}
+				i += 16
+			}
+			// The end of the line, the last few octets, a tab, or a false alarm.
+			for i < len(b) {
+				if charClass[b[i]]&classValue == 0 {
+					break value
+				}
+				i++
+				if i <= len(b)-16 {
+					continue value
+				}
+			}
+			break
+		}
+		if i >= len(b)-1 || b[i] != '\r' || b[i+1] != '\n' {
+			if err := valueFault(b, i); err != nil {
 				return 0, err
 			}
 			h.clean = uint32(i)
 			break
 		}
-		h.clean = 0
 		valueEnd := i
 		for valueEnd > value && isBlank(b[valueEnd-1]) {
 			valueEnd--
 		}
-		i += uint(len("\r\n"))
+		i += len("\r\n")
 		f := field{uint32(line), uint32(nameEnd), uint32(value), uint32(valueEnd)}
-		fields = append(fields, f)
-		if n := nameEnd - line; n < uint(len(watched)) &&
-			binary.LittleEndian.Uint32(b[line:])|lowerWord == watched[n] {
+		h.fields = append(h.fields, f)
+		if n := nameEnd - line; n < len(h.watched) &&
+			binary.LittleEndian.Uint32(b[line:])|lowerWord == h.watched[n] {
 			if err := h.interpret(b, f); err != nil {
 				return 0, err
 			}
 		}
 	}
-	h.fields, h.next = fields, uint32(line)
+	h.next = uint32(line)
 	if cut {
 		return 0, fault(http.StatusRequestHeaderFieldsTooLarge, end, ruleHeaderMax)
 	}
 	return 0, nil
 }
 
-// skipValue returns the offset of the first octet at or after i that has no
-// place in a field value, or len(b).
-func skipValue(b []byte, i uint) uint {
-	for {
-		i = skipVisible(b, i)
-		// The last few octets, a tab, or a false alarm.
-		if i >= uint(len(b)) || charClass[b[i]]&classValue == 0 {
-			return i
-		}
-		i++
-	}
+// fieldsEndMax is where the head ends at the latest, empty line included.
+func (h *messageHead) fieldsEndMax(lim *headLimits) int {
+	return int(h.section) + effectiveLimit(lim.headerBytes) + len("\r\n")
 }
 
-// skipVisible returns an offset at or after i up to which everything may stand
-// in a field value. It stops at the first octet that may not, and perhaps
-// before.
-func skipVisible(b []byte, i uint) uint {
-	if i > uint(len(b)) {
-		return i
+// nameFault says what is wrong with a line whose tchars end at i. Nothing may
+// be: octets may only be missing.
+func nameFault(b []byte, line, i int, full bool) error {
+	switch {
+	case i > line && full:
+		return fault(http.StatusRequestHeaderFieldsTooLarge, line, ruleFieldsMax)
+	case i == len(b):
+		return nil
 	}
-	s := b[i:]
-	for len(s) >= 32 {
-		if m := controls(binary.LittleEndian.Uint64(s)); m != 0 {
-			return uint(len(b)-len(s)) + uint(bits.TrailingZeros64(m))/8
-		}
-		if m := controls(binary.LittleEndian.Uint64(s[8:])); m != 0 {
-			return uint(len(b)-len(s)) + uint(bits.TrailingZeros64(m))/8 + 8
-		}
-		if m := controls(binary.LittleEndian.Uint64(s[16:])); m != 0 {
-			return uint(len(b)-len(s)) + uint(bits.TrailingZeros64(m))/8 + 16
-		}
-		if m := controls(binary.LittleEndian.Uint64(s[24:])); m != 0 {
-			return uint(len(b)-len(s)) + uint(bits.TrailingZeros64(m))/8 + 24
-		}
-		s = s[32:]
-	}
-	for len(s) >= 8 {
-		if m := controls(binary.LittleEndian.Uint64(s)); m != 0 {
-			return uint(len(b)-len(s)) + uint(bits.TrailingZeros64(m))/8
-		}
-		s = s[8:]
-	}
-	return uint(len(b) - len(s))
-}
-
-// nameFault says what is wrong with a line whose name ends at b[i] without a
-// colon. Nothing may be: b[i] may be the CR, and the last octet yet, of the
-// empty line.
-func nameFault(b []byte, line, i int) error {
 	switch c := b[i]; {
+	case c == ':' && i > line:
+		return nil
 	case c == '\r' && i+1 == len(b):
 		if i == line {
 			return nil

@@ -63,7 +63,7 @@ func (h *messageHead) interpretHost(b []byte, f field) error {
 	h.hostSeen = true
 	h.host = span{f.value, f.valueEnd}
 	// Empty is valid: a target without an authority has this Host (RFC 9112 §3.2).
-	if value := h.host.of(b); len(value) > 0 && !isAuthority(value) {
+	if value := h.host.of(b); len(value) > 0 && !isPlainAuthority(value) && !isAuthority(value) {
 		return fault(http.StatusBadRequest, int(f.value), ruleHostValue)
 	}
 	return nil

@@ -2,8 +2,6 @@ package flare
 
 import (
 	"bytes"
-	"encoding/binary"
-	"math/bits"
 	"net/http"
 )
 
@@ -34,75 +32,51 @@ const (
 
 // scanTarget looks at the octets of the target from offset t on. It returns
 // the offset of the space behind it, 0 to ask for more octets, or the fault.
-func (h *requestHead) scanTarget(b []byte, t uint, lim *headLimits) (uint, error) {
+func (h *requestHead) scanTarget(b []byte, t int, lim *headLimits) (int, error) {
 	// One octet over the limit may be there: the space.
-	end := t + uint(effectiveLimit(lim.uriBytes)) + 1
-	cut := uint(len(b)) > end
-	if cut {
-		b = b[:end]
-	}
-	query, escaped := uint(0), false // offset behind the first "?"; "%" before it
+	end := min(t+effectiveLimit(lim.uriBytes)+1, len(b))
+	cut := end < len(b)
+	b = b[:end:end]
 	i := t
+	query, escaped := 0, false // offset behind the first "?"; "%" before it
 	for {
-		if i = skipTarget(b, i); i >= uint(len(b)) {
+		for i <= len(b)-4 &&
+			charClass[b[i]]&charClass[b[i+1]]&charClass[b[i+2]]&charClass[b[i+3]]&classTarget != 0 {
+			i += 4
+		}
+		for i < len(b) && charClass[b[i]]&classTarget != 0 {
+			i++
+		}
+		if i >= len(b) {
 			break
 		}
 		c := b[i]
 		if c == ' ' {
 			return h.classifyTarget(b, t, i, query, escaped)
 		}
-		i++
-		switch {
-		case c == '?':
-			if query == 0 {
+		if c == '?' {
+			if i++; query == 0 {
 				query = i
 			}
-		case c == '%':
-			if i+2 > uint(len(b)) || charClass[b[i]]&charClass[b[i+1]]&classHex == 0 {
-				if i < uint(len(b)) && (i+2 <= uint(len(b)) || charClass[b[i]]&classHex == 0) {
-					return 0, fault(http.StatusBadRequest, int(i)-1, ruleTargetEscape)
-				}
-				break
-			}
-			escaped = escaped || query == 0
-			i += 2
-		case charClass[c]&classTarget == 0:
-			return 0, targetFault(c, int(i)-1)
+			continue
 		}
+		if c != '%' {
+			return 0, targetFault(c, i)
+		}
+		for _, c := range b[i+1 : min(i+3, len(b))] {
+			if charClass[c]&classHex == 0 {
+				return 0, fault(http.StatusBadRequest, i, ruleTargetEscape)
+			}
+		}
+		if i += 3; i > len(b) {
+			break
+		}
+		escaped = escaped || query == 0
 	}
 	if cut {
-		return 0, fault(http.StatusRequestURITooLong, int(end)-1, ruleTargetMax)
+		return 0, fault(http.StatusRequestURITooLong, end-1, ruleTargetMax)
 	}
 	return 0, nil
-}
-
-// skipTarget returns the offset of the first octet at or after i that scanTarget
-// has to look at, or len(b). It may stop at one that is fine.
-func skipTarget(b []byte, i uint) uint {
-	for i+8 <= uint(len(b)) {
-		if m := targetMarks(binary.LittleEndian.Uint64(b[i:])); m != 0 {
-			return i + uint(bits.TrailingZeros64(m))/8
-		}
-		i += 8
-	}
-	for i < uint(len(b)) && charClass[b[i]]&classTarget != 0 {
-		i++
-	}
-	return i
-}
-
-// targetMarks flags the octets of w that are not plainly part of a target:
-// those below 0x21 or above 0x7e, and # % ? \. The lowest flag may be a false
-// alarm.
-func targetMarks(w uint64) uint64 {
-	const low6 = 0x06 * eachOctet // '#' and '%' differ in these two bits; so do '!' and the apostrophe
-	percent := (w | low6) ^ 0x27*eachOctet
-	backslash := w ^ '\\'*eachOctet
-	return ((w - 0x21*eachOctet) |
-		((w | 0x40*eachOctet) + eachOctet) | // DEL, and '?', which is DEL without that bit
-		((percent - eachOctet) &^ percent) |
-		((backslash - eachOctet) &^ backslash) |
-		w) & highBits
 }
 
 func targetFault(c byte, offset int) error {
@@ -114,7 +88,7 @@ func targetFault(c byte, offset int) error {
 
 // classifyTarget settles form, path, query and authority of the target from t
 // to end, all of whose octets are fit for one. It returns end.
-func (h *requestHead) classifyTarget(b []byte, t, end, query uint, escaped bool) (uint, error) {
+func (h *requestHead) classifyTarget(b []byte, t, end, query int, escaped bool) (int, error) {
 	h.target = span{uint32(t), uint32(end)}
 	h.pathEscaped = escaped
 	pathEnd := end
@@ -190,6 +164,28 @@ func (h *requestHead) classifyAbsolute(b []byte, pathEnd uint32) error {
 	h.path = span{path, pathEnd}
 	h.pathEscaped = bytes.IndexByte(b[path:pathEnd], '%') >= 0
 	return nil
+}
+
+// isPlainAuthority answers for the usual authority: a name or an IPv4 address,
+// and a port of one to four digits. It may say no to others that are valid.
+func isPlainAuthority(s []byte) bool {
+	i := 0
+	for i <= len(s)-4 &&
+		charClass[s[i]]&charClass[s[i+1]]&charClass[s[i+2]]&charClass[s[i+3]]&classHost != 0 {
+		i += 4
+	}
+	for i < len(s) && charClass[s[i]]&classHost != 0 {
+		i++
+	}
+	if i == len(s) || i == 0 || s[i] != ':' || len(s)-i > len(":9999") {
+		return i == len(s)
+	}
+	for i++; i < len(s); i++ {
+		if !isDigit(s[i]) {
+			return false
+		}
+	}
+	return true
 }
 
 // isAuthority says whether s is uri-host [":" port] with a host that is not
