@@ -1,0 +1,168 @@
+package flare
+
+import (
+	"fmt"
+	"iter"
+	"slices"
+)
+
+// This file is layer 1 (wire): the fields of one message, as a list in the
+// order of the wire. It knows names and values, not what they mean. Parsers
+// fill it, writers append it to their output, users read and set it.
+
+// A Header is the ordered list of fields of a request or a response. Names are
+// compared without regard to case and sent as they were given. The zero value
+// is empty and ready for use.
+//
+// Set and Add refuse a name that is not a token (RFC 9110 §5.6.2) and a value
+// with CR, LF, NUL or another control character but tab: they store nothing
+// and the message then fails as a whole instead of being sent without the
+// field. White space around a value is not part of it and is dropped.
+//
+// A Header belongs to its message and is for one goroutine at a time.
+type Header struct {
+	list []headerField
+	err  error // what the first refused setter call did wrong
+}
+
+type headerField struct{ name, value string }
+
+// Get returns the value of the first field of that name, or "".
+func (h *Header) Get(name string) string {
+	if i := h.index(name); i >= 0 {
+		return h.list[i].value
+	}
+	return ""
+}
+
+// Values returns the values of all fields of that name, in order. The slice is
+// the caller's.
+func (h *Header) Values(name string) []string {
+	var values []string
+	for i := range h.list {
+		if equalFoldASCII(h.list[i].name, name) {
+			values = append(values, h.list[i].value)
+		}
+	}
+	return values
+}
+
+// Set gives the first field of that name the value, in its place, and removes
+// the others of that name. Without one it adds the field at the end.
+func (h *Header) Set(name, value string) {
+	if !h.accepts(name, value) {
+		return
+	}
+	i := h.index(name)
+	if i < 0 {
+		h.list = append(h.list, headerField{name, trimBlank(value)})
+		return
+	}
+	h.list[i] = headerField{name, trimBlank(value)}
+	h.deleteFrom(i+1, name)
+}
+
+// Add adds a field at the end, beside those that have the name already.
+func (h *Header) Add(name, value string) {
+	if h.accepts(name, value) {
+		h.list = append(h.list, headerField{name, trimBlank(value)})
+	}
+}
+
+// Del removes all fields of that name.
+func (h *Header) Del(name string) { h.deleteFrom(0, name) }
+
+// Len returns the number of fields.
+func (h *Header) Len() int { return len(h.list) }
+
+// All yields name and value of each field, in order. The loop may set the
+// field it was given; it must not add or remove any.
+func (h *Header) All() iter.Seq2[string, string] {
+	return func(yield func(name, value string) bool) {
+		for i := range h.list {
+			if !yield(h.list[i].name, h.list[i].value) {
+				return
+			}
+		}
+	}
+}
+
+// Clone returns a Header with the same fields that shares nothing with h.
+func (h *Header) Clone() Header {
+	return Header{list: slices.Clone(h.list), err: h.err}
+}
+
+func (h *Header) index(name string) int {
+	for i := range h.list {
+		if equalFoldASCII(h.list[i].name, name) {
+			return i
+		}
+	}
+	return -1
+}
+
+func (h *Header) deleteFrom(i int, name string) {
+	kept := h.list[:i]
+	for _, f := range h.list[i:] {
+		if !equalFoldASCII(f.name, name) {
+			kept = append(kept, f)
+		}
+	}
+	clear(h.list[len(kept):]) // let go of the strings
+	h.list = kept
+}
+
+// accepts says whether the field may be sent, and records why not. The error
+// quotes the name, which is the program's own, and never the value, which may
+// be the peer's.
+func (h *Header) accepts(name, value string) bool {
+	switch {
+	case !isToken(name): // RFC 9110 §5.1
+		h.refuse(fmt.Errorf("flare: header name %q is not a token", name))
+	case !isFieldValue(value): // RFC 9110 §5.5
+		h.refuse(fmt.Errorf("flare: control character in the value of header %s", name))
+	default:
+		return true
+	}
+	return false
+}
+
+func (h *Header) refuse(err error) {
+	if h.err == nil {
+		h.err = err
+	}
+}
+
+// fault returns what the first refused call of a setter did wrong. A message
+// whose header has a fault is not sent.
+func (h *Header) fault() error { return h.err }
+
+// reset empties the header and keeps its memory for the next message.
+func (h *Header) reset() {
+	clear(h.list)
+	h.list = h.list[:0]
+	h.err = nil
+}
+
+// fill replaces the contents with the fields of a parsed head, whose text is
+// given. Names and values are substrings of it: nothing is allocated once the
+// list has grown to the usual number of fields.
+func (h *Header) fill(text string, fields []field) {
+	h.reset()
+	h.list = slices.Grow(h.list, len(fields))
+	for _, f := range fields {
+		h.list = append(h.list, headerField{text[f.name:f.nameEnd], text[f.value:f.valueEnd]})
+	}
+}
+
+// appendTo appends the fields as lines of a head, without the empty line that
+// ends it. It allocates only to make room in b.
+func (h *Header) appendTo(b []byte) []byte {
+	for i := range h.list {
+		b = append(b, h.list[i].name...)
+		b = append(b, ": "...)
+		b = append(b, h.list[i].value...)
+		b = append(b, "\r\n"...)
+	}
+	return b
+}
