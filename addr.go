@@ -60,7 +60,7 @@ func ParseAddrPort(s string) (netip.AddrPort, error) {
 		if err != nil {
 			return netip.AddrPort{}, err
 		}
-		return parsePort(addr, s, end+1)
+		return parseColonPort(addr, s, end+1)
 	}
 	colon := strings.IndexByte(s, ':')
 	if colon < 0 {
@@ -72,7 +72,7 @@ func ParseAddrPort(s string) (netip.AddrPort, error) {
 	if err != nil {
 		return netip.AddrPort{}, err
 	}
-	return parsePort(addr, s, colon)
+	return parseColonPort(addr, s, colon)
 }
 
 // IsPrivate reports whether a is of a private network: 10/8, 172.16/12 or
@@ -81,8 +81,8 @@ func ParseAddrPort(s string) (netip.AddrPort, error) {
 // netip.Addr has methods for them, to be asked after Unmap.
 func IsPrivate(a netip.Addr) bool { return a.Unmap().IsPrivate() }
 
-// parsePort reads ":port" from s[colon:] to the end.
-func parsePort(addr netip.Addr, s string, colon int) (netip.AddrPort, error) {
+// parseColonPort reads ":port" from s[colon:] to the end.
+func parseColonPort(addr netip.Addr, s string, colon int) (netip.AddrPort, error) {
 	bad := func(offset int, rule string) (netip.AddrPort, error) {
 		return netip.AddrPort{}, &AddrError{offset, rule}
 	}

@@ -62,10 +62,10 @@ type frame struct {
 
 	clock    clock
 	counts   counts
-	spare    spares
+	spare    [spareExchanges]*exchange // ready for reuse, oldest first
+	spares   int
 	runner   bool // in has the size for a runner
 	timed    int  // turns left in which inline calls are timed
-	inlineAt time.Duration
 }
 
 // detach gives the baton away, if this turn still holds it, because the

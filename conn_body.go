@@ -11,14 +11,6 @@ import (
 // received by the handler's own goroutine, so the kernel's buffer is the bound
 // on what a client can send ahead.
 
-type bodyKind uint8
-
-const (
-	bodyNone bodyKind = iota
-	bodyLength
-	bodyChunked
-)
-
 const bodyReadBytes = 8 << 10 // received at once behind a chunked body's framing
 
 // A requestBody is an io.ReadCloser for the handler's goroutine.

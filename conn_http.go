@@ -29,16 +29,6 @@ type httpConn struct {
 	requests int // begun on this connection
 }
 
-// An exchange is a request and its response.
-type exchange struct {
-	r       Request
-	w       ResponseWriter
-	handler Handler
-	route   *route
-	headLen int
-	routed  bool
-}
-
 // Data answers one request at most.
 func (h *httpConn) Data(c *Conn, in []byte, eof bool) (int, error) {
 	h.in, h.used = in, 0
@@ -146,13 +136,8 @@ func (h *httpConn) handle(c *Conn) connState {
 	}
 	r.body.begin(c, h, &r.head, h.in[x.headLen:])
 	x.w.begin(c, h, r)
-	err := h.run(f, x)
+	x.w.finish(h.run(f, x))
 	r.end()
-	if x.w.hijacked {
-		h.used = len(h.in)
-		return stateHandler
-	}
-	x.w.finish(err)
 	h.used = len(h.in) - r.body.leave(c)
 	if !r.body.done && !c.closing {
 		if r.body.left > drainBytesMax || r.body.expect {

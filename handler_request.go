@@ -205,7 +205,7 @@ func (r *Request) URL() *url.URL {
 	u.ForceQuery = r.head.hasQuery && u.RawQuery == ""
 	if a := r.string(r.head.authority); a != "" {
 		u.Host = a
-		if r.head.form == formAbsolute {
+		if r.head.form == absoluteForm {
 			u.Scheme, _, _ = strings.Cut(r.Target(), ":")
 		}
 	}

@@ -60,8 +60,8 @@ type Loop struct {
 	frame     *frame // of the runner
 	listeners []*loopListener
 	quit      bool
-	draining  bool // idle connections are being closed
-	drainNext int  // cursor into conns
+	draining  bool          // idle connections are being closed
+	drainNext int           // cursor into conns
 	ended     chan struct{} // closed when the loop is dead
 }
 

@@ -52,7 +52,7 @@ func (s *Server) handleError(w *ResponseWriter, err error) bool {
 	} else if status.Code >= 500 && status.Err != nil {
 		s.logHandlerError(w.r, err)
 	}
-	if s.ErrorHandler != nil && w.r.readable() {
+	if s.ErrorHandler != nil {
 		s.callErrorHandler(w, err)
 	} else {
 		answerStatus(w, status)
@@ -83,9 +83,6 @@ func answerStatus(w *ResponseWriter, status *StatusError) {
 	}
 	w.Text(code, message+"\n")
 }
-
-// readable reports whether the request's head is there to be asked.
-func (r *Request) readable() bool { return r.raw != nil || r.refused }
 
 // logHandlerError logs what a handler returned or panicked with.
 func (s *Server) logHandlerError(r *Request, err error) {
