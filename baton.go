@@ -60,12 +60,12 @@ type frame struct {
 	in   []byte // one receive
 	out  []byte // answers of this turn, sent in one write
 
-	clock    clock
-	counts   counts
-	spare    [spareExchanges]*exchange // ready for reuse, oldest first
-	spares   int
-	runner   bool // in has the size for a runner
-	timed    int  // turns left in which inline calls are timed
+	clock  clock
+	counts counts
+	spare  [spareExchanges]*exchange // ready for reuse, oldest first
+	spares int
+	runner bool // in has the size for a runner
+	timed  int  // turns left in which inline calls are timed
 }
 
 // detach gives the baton away, if this turn still holds it, because the
@@ -99,8 +99,10 @@ func (f *frame) detach() {
 // lend marks the connection as owned by the calling or a coming goroutine.
 // Only the holder of the baton calls it.
 func (c *Conn) lend() {
-	c.own.Or(ownLent)
+	// Not c.state, which is the owner's to read when the thief lends.
+	c.show(stateHandler)
 	c.loop.lent.Add(1)
+	c.own.Or(ownLent)
 }
 
 // steal takes the baton from a runner whose turn has published epoch and is
@@ -194,6 +196,7 @@ func (c *Conn) await(bit uint32, limit time.Duration) error {
 func (c *Conn) finish(f *frame, v verdict) {
 	l := c.loop
 	f.loop = nil
+	f.clock.read() // the handler may have waited
 	for {
 		switch v {
 		case verdictWork, verdictMore:
@@ -201,6 +204,8 @@ func (c *Conn) finish(f *frame, v verdict) {
 			continue
 		case verdictIdle:
 			f.publish(l)
+			c.show(c.state)
+			c.since = f.clock.now
 			if c.own.CompareAndSwap(ownLent, 0) {
 				// c is no longer this goroutine's.
 				l.lent.Add(-1)

@@ -88,6 +88,7 @@ type Conn struct {
 	outSent  int           // bytes of out already sent
 	lingered int           // bytes discarded while lingering
 	state    connState
+	shown    connState // state as in the loop's gauges
 	resume   connState // state after flush
 	want     connWant
 	held     bool // unread can be used without more input

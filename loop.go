@@ -31,6 +31,7 @@ type Loop struct {
 	steals atomic.Uint64
 	passes atomic.Uint64
 	counts loopCounts
+	gauges [connStates]atomic.Int32 // connections by state, as last shown
 
 	stealMu sync.Mutex // held by a thief between its swap and the lending
 
@@ -169,6 +170,20 @@ func (l *Loop) apply(c *Conn, v verdict) {
 		close(c.removed)
 	case verdictClose:
 		l.close(c)
+		return
+	}
+	if v != verdictWork {
+		c.show(c.state)
+	}
+}
+
+// show brings the loop's gauges up to date with the state of c. The owner of c
+// calls it.
+func (c *Conn) show(s connState) {
+	if c.shown != s {
+		c.loop.gauges[c.shown].Add(-1)
+		c.loop.gauges[s].Add(1)
+		c.shown = s
 	}
 }
 
@@ -223,6 +238,8 @@ func (l *Loop) add(c *Conn) {
 	}
 	l.conns[c.fd] = c
 	l.open++
+	c.shown = c.state
+	l.gauges[c.shown].Add(1)
 	c.since = l.frame.clock.now
 	l.arm(c)
 }
@@ -234,6 +251,7 @@ func (l *Loop) remove(c *Conn) {
 	if l.connAt(c.fd) == c {
 		l.conns[c.fd] = nil
 		l.open--
+		l.gauges[c.shown].Add(-1)
 		l.poller.Remove(c.fd)
 	}
 }

@@ -67,7 +67,7 @@ type Server struct {
 
 	draining atomic.Bool
 	conns    atomic.Int64
-	accepted atomic.Uint32
+	accepted atomic.Uint64
 
 	mu        sync.Mutex
 	loops     []*Loop        // guarded by mu until started, then fixed
@@ -225,7 +225,7 @@ func (s *Server) Addrs() []net.Addr {
 // adopt makes an accepted descriptor a connection of the next loop in turn.
 func (s *Server) adopt(fd int, peer netip.AddrPort) {
 	setNoDelay(fd) // an answer leaves in one write; nothing is gained by waiting
-	l := s.loops[int(s.accepted.Add(1))%len(s.loops)]
+	l := s.loops[s.accepted.Add(1)%uint64(len(s.loops))]
 	s.conns.Add(1)
 	l.adopt(s.newConn(l, fd, peer))
 }

@@ -1,0 +1,76 @@
+// Server is the first program to run: an HTTP server on flare's event loops
+// with a route for each thing that flare does.
+//
+//	go run ./examples/server
+//	curl -i http://127.0.0.1:8080/
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"flare"
+)
+
+// drainTime is how long requests in progress have on SIGINT or SIGTERM.
+const drainTime = 10 * time.Second
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "server:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	s := new(flare.Server)
+	addr := flag.String("addr", "127.0.0.1:8080", "address to listen on, host:port")
+	poller := flag.String("poller", "system", "how the loops wait: system (epoll on Linux, kqueue on macOS)")
+	flag.IntVar(&s.Loops, "loops", 0, "event loops, 0 is one for each processor")
+	flag.DurationVar(&s.HeadTimeout, "head-timeout", 0, "first byte to the end of a request's head, 0 is 10s, negative none")
+	flag.DurationVar(&s.BodyTimeout, "body-timeout", 0, "without progress of a request's body, 0 is 30s, negative none")
+	flag.DurationVar(&s.IdleTimeout, "idle-timeout", 0, "between requests, 0 is 75s, negative none")
+	flag.DurationVar(&s.WriteTimeout, "write-timeout", 0, "without progress of a response, 0 is 30s, negative none")
+	flag.Int64Var(&s.MaxBodyBytes, "max-body", 0, "bytes of a request's body, 0 is 10 MiB, -1 none")
+	flag.Parse()
+	if flag.NArg() > 0 {
+		return fmt.Errorf("unexpected argument; see -help")
+	}
+	if *poller != "system" {
+		return fmt.Errorf("unknown -poller; there is: system")
+	}
+	s.Handler = routes(s)
+
+	ln, err := net.Listen("tcp", *addr)
+	if err != nil {
+		return err
+	}
+	stop, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer cancel()
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(ln) }()
+	fmt.Printf("flare: serving on http://%s\n", ln.Addr()) // the kernel queues what comes before the loop accepts
+
+	select {
+	case err := <-served:
+		return err
+	case <-stop.Done():
+	}
+	cancel() // a second signal kills
+	drain, done := context.WithTimeout(context.Background(), drainTime)
+	defer done()
+	if err := s.Shutdown(drain); err != nil {
+		return err
+	}
+	if err := <-served; !errors.Is(err, flare.ErrServerClosed) {
+		return err
+	}
+	return nil
+}

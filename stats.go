@@ -1,0 +1,94 @@
+package flare
+
+import "time"
+
+// This file is layer 4 (roles): what a server has counted. Loops publish their
+// counts once a batch, so reading them costs a request nothing.
+
+// Stats is a moment of a server. Counters only grow; they are consistent
+// enough for graphs, not among each other to the last unit while requests run.
+type Stats struct {
+	Connections StatsConnections `json:"connections"`
+	Accepted    uint64           `json:"accepted"` // connections since the start
+	Requests    uint64           `json:"requests"` // heads read, refused ones included
+	Responses   StatsResponses   `json:"responses"`
+	BytesIn     uint64           `json:"bytesIn"`  // received from sockets
+	BytesOut    uint64           `json:"bytesOut"` // accepted by sockets
+	Timeouts    StatsTimeouts    `json:"timeouts"`
+	Handlers    StatsHandlers    `json:"handlers"`
+	LoopLagMax  time.Duration    `json:"loopLagMaxNs"` // longest batch of a loop since the start, if over 1 ms
+}
+
+// StatsConnections counts the open connections by what they wait for.
+type StatsConnections struct {
+	Open     int64 `json:"open"`
+	Idle     int64 `json:"idle"`     // the next request
+	Head     int64 `json:"head"`     // the rest of a head
+	Body     int64 `json:"body"`     // the rest of a short body
+	Handler  int64 `json:"handler"`  // a handler that runs
+	Flush    int64 `json:"flush"`    // the client to read
+	Drain    int64 `json:"drain"`    // the end, or the rest of an unread body
+	Switched int64 `json:"switched"` // another protocol than HTTP
+}
+
+// StatsResponses counts final responses by class.
+type StatsResponses struct {
+	Class2xx uint64 `json:"2xx"`
+	Class3xx uint64 `json:"3xx"`
+	Class4xx uint64 `json:"4xx"`
+	Class5xx uint64 `json:"5xx"`
+}
+
+// StatsTimeouts counts connections that ran into a limit of time.
+type StatsTimeouts struct {
+	Idle   uint64 `json:"idle"`
+	Head   uint64 `json:"head"`
+	Body   uint64 `json:"body"`
+	Write  uint64 `json:"write"`
+	Linger uint64 `json:"linger"`
+}
+
+// StatsHandlers counts where handlers ran and what the predictor learned.
+// Demotions are those of the whole process, since servers may share routes.
+type StatsHandlers struct {
+	Inline     uint64 `json:"inline"` // on the loop
+	Worker     uint64 `json:"worker"` // on a goroutine of their own
+	Passes     uint64 `json:"passes"` // handlers that waited for the client, the loop passed on
+	Steals     uint64 `json:"steals"` // handlers that held the loop for too long
+	Promotions uint64 `json:"promotions"`
+	Demotions  uint64 `json:"demotions"`
+	Panics     uint64 `json:"panics"`
+}
+
+// Stats returns what the server has counted. Any goroutine may call it.
+func (s *Server) Stats() Stats {
+	s.mu.Lock()
+	loops := s.loops
+	s.mu.Unlock()
+	var sums counts
+	var st Stats
+	var gauges [connStates]int64
+	for _, l := range loops {
+		for i := range sums {
+			sums[i] += l.counts.sums[i].Load()
+		}
+		for i := range gauges {
+			gauges[i] += int64(l.gauges[i].Load())
+		}
+		st.Handlers.Passes += l.passes.Load()
+		st.Handlers.Steals += l.steals.Load()
+		st.LoopLagMax = max(st.LoopLagMax, time.Duration(l.counts.lagMax.Load()))
+	}
+	st.Connections = StatsConnections{
+		Open: s.conns.Load(), Idle: gauges[stateIdle], Head: gauges[stateHead], Body: gauges[stateBody],
+		Handler: gauges[stateHandler], Flush: gauges[stateFlush], Drain: gauges[stateDrain], Switched: gauges[stateSwitched],
+	}
+	st.Accepted = s.accepted.Load()
+	st.Requests, st.BytesIn, st.BytesOut = sums[countRequests], sums[countBytesIn], sums[countBytesOut]
+	st.Responses = StatsResponses{sums[countClass2], sums[countClass3], sums[countClass4], sums[countClass5]}
+	st.Timeouts = StatsTimeouts{sums[countTimeoutIdle], sums[countTimeoutHead], sums[countTimeoutBody], sums[countTimeoutWrite], sums[countTimeoutLinger]}
+	st.Handlers.Inline, st.Handlers.Worker = sums[countInline], sums[countWorker]
+	st.Handlers.Promotions, st.Handlers.Demotions = sums[countPromotions], demotions.Load()
+	st.Handlers.Panics = sums[countPanics]
+	return st
+}
