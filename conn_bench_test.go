@@ -1,6 +1,7 @@
 package flare
 
 import (
+	"bytes"
 	"net/netip"
 	"syscall"
 	"testing"
@@ -108,5 +109,49 @@ func BenchmarkSocketpairFloor(b *testing.B) {
 		recvConn(p.conn.fd, buf)
 		sendConn(p.conn.fd, answer)
 		recvConn(p.client, buf)
+	}
+}
+
+// A loopTransport gives the same input to every receive but each second, and
+// takes all output: what is left is flare's own work.
+type loopTransport struct {
+	input []byte
+	given bool
+}
+
+func (t *loopTransport) recv(p []byte) (int, syscall.Errno) {
+	if t.given = !t.given; !t.given {
+		return 0, syscall.EAGAIN
+	}
+	return copy(p, t.input), 0
+}
+
+func (t *loopTransport) send(p []byte) (int, syscall.Errno) { return len(p), 0 }
+func (t *loopTransport) shutdownWrite()                     {}
+
+// BenchmarkPlaintextUser is the user part of GET /plaintext: guard, receive,
+// parse, handler, response, without the system calls.
+func BenchmarkPlaintextUser(b *testing.B) {
+	p := newPairServer(b, plaintextServer())
+	p.conn.tr = &loopTransport{input: plaintextRequest}
+	b.ReportAllocs()
+	for b.Loop() {
+		for range 2 {
+			p.conn.take(ownRead)
+			p.loop.turn(p.conn, p.frame, turnDrive)
+		}
+	}
+}
+
+// BenchmarkPlaintextUser16 is that for bursts of 16 requests.
+func BenchmarkPlaintextUser16(b *testing.B) {
+	p := newPairServer(b, plaintextServer())
+	p.conn.tr = &loopTransport{input: bytes.Repeat(plaintextRequest, 16)}
+	b.ReportAllocs()
+	for b.Loop() {
+		for range 2 {
+			p.conn.take(ownRead)
+			p.loop.turn(p.conn, p.frame, turnDrive)
+		}
 	}
 }
