@@ -88,8 +88,11 @@ type routeNode struct {
 	rest *methodTable // "{name...}" or a trailing slash here
 	wild *routeNode   // "{name}" here
 
-	kids  []literalNode         // literals here
-	index map[string]*routeNode // the same, when they are many
+	// Literals here. While they are few they are sorted by length, and those
+	// of length n start at kids[starts[n]], the long ones sharing a place.
+	kids   []literalNode
+	starts [kidLengths + 1]uint8
+	index  map[string]*routeNode // the same, when they are many
 }
 
 type literalNode struct {
@@ -97,8 +100,12 @@ type literalNode struct {
 	node *routeNode
 }
 
-// kidsScanned is up to how many literals comparing each is faster than a map.
-const kidsScanned = 6
+const (
+	// kidsScanned is up to how many literals looking through those of one
+	// length is faster than a map.
+	kidsScanned = 24
+	kidLengths  = 16
+)
 
 // hostTree holds the patterns of one host.
 type hostTree struct {
@@ -106,6 +113,15 @@ type hostTree struct {
 	// A first look that needs no walk: paths of patterns without a wildcard,
 	// to the same tables that the tree has. Nothing is more specific.
 	literals map[string]*methodTable
+	lengths  uint64 // bit n: there is a literal of length n modulo 64
+}
+
+// literal returns the table of a path that is a pattern by itself, or nil.
+func (t *hostTree) literal(path string) *methodTable {
+	if t.lengths>>(len(path)&63)&1 == 0 {
+		return nil
+	}
+	return t.literals[path]
 }
 
 // routeTable is all patterns of a mux.
@@ -168,6 +184,7 @@ func (t *hostTree) insert(e *routeEntry) {
 			t.literals = make(map[string]*methodTable)
 		}
 		t.literals[key] = *slot
+		t.lengths |= 1 << (len(key) & 63)
 	}
 }
 
@@ -229,13 +246,22 @@ func (n *routeNode) child(text string) *routeNode {
 		return c
 	}
 	c := &routeNode{}
-	n.kids = append(n.kids, literalNode{text, c})
-	if n.index != nil {
+	at := slices.IndexFunc(n.kids, func(k literalNode) bool { return len(k.text) > len(text) })
+	if at < 0 {
+		at = len(n.kids)
+	}
+	n.kids = slices.Insert(n.kids, at, literalNode{text, c})
+	switch {
+	case n.index != nil:
 		n.index[text] = c
-	} else if len(n.kids) > kidsScanned {
+	case len(n.kids) > kidsScanned:
 		n.index = make(map[string]*routeNode, len(n.kids))
 		for _, k := range n.kids {
 			n.index[k.text] = k.node
+		}
+	default:
+		for i := min(len(text), kidLengths-1) + 1; i < len(n.starts); i++ {
+			n.starts[i]++
 		}
 	}
 	return c
@@ -245,9 +271,10 @@ func (n *routeNode) literal(text string) *routeNode {
 	if n.index != nil {
 		return n.index[text]
 	}
-	for i := range n.kids {
-		if n.kids[i].text == text {
-			return n.kids[i].node
+	length := min(len(text), kidLengths-1)
+	for _, k := range n.kids[n.starts[length]:n.starts[length+1]] {
+		if k.text == text {
+			return k.node
 		}
 	}
 	return nil
@@ -376,7 +403,7 @@ func (t *routeTable) find(m *routeMatch, method, host, path string) {
 		}
 	}
 	// The first look. Patterns are clean, so a path found here is.
-	if table := first.literals[path[m.base:]]; table != nil {
+	if table := first.literal(path[m.base:]); table != nil {
 		if m.entry = table.pick(id, method); m.entry != nil {
 			m.rest = len(path)
 			return
