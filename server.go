@@ -61,7 +61,7 @@ type Server struct {
 	MaxConns           int // default unlimited; beyond it connections wait to be accepted
 
 	lim    serverLimits
-	routes routeTable
+	routes routeRecords
 	pin    pin
 	data   *route // of Data, for other protocols than HTTP
 
