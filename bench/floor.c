@@ -1,3 +1,5 @@
+//go:build ignore
+
 /*
  * floor.c: the cheapest HTTP answer this kernel allows a plain epoll server, the floor other
  * targets are measured against. Edge-triggered epoll, one recv and one send per request (per

@@ -1,7 +1,10 @@
+//go:build ignore
+
 /*
  * load.c: the load generator. One thread, one epoll instance, HTTP/1.1 GETs on keep-alive
  * connections to 127.0.0.1, one line of JSON on standard output when it is done. It knows nothing
  * of targets, rounds or tables; load.go starts it and reads the line.
+ * (The first line keeps the go command, which would want cgo for it, away from this file.)
  *
  * closed  every connection sends `depth` requests, waits for all their answers, sends again.
  *         Latency counts from the send. Says what a request costs, not what a user would feel.
@@ -212,7 +215,10 @@ static void open_connection(struct connection *c)
 		return;
 	}
 	setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-	struct epoll_event ev = { .events = EPOLLIN, .data.ptr = c };
+	struct epoll_event ev = {
+		/* Level-triggered, each answer would cost a second look at its socket. */
+		.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.ptr = c,
+	};
 	if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, c->fd, &ev))
 		die("epoll_ctl");
 }
@@ -379,30 +385,19 @@ static void count_answer(struct connection *c, uint64_t now)
 		record(&classes[f.class].latency, now - f.since);
 }
 
-/* readable: one recv, then every answer in it. Returns the time after the recv. */
-static uint64_t readable(struct connection *c)
+/* take_answers: every whole answer in the bytes at in; what is left is kept for the next recv.
+ * False when the connection failed. */
+static bool take_answers(struct connection *c, const char *in, int have, uint64_t now)
 {
-	static char in[INPUT_BYTES];
-	int have = c->part_bytes;
-	memcpy(in, c->part, have);
-	int n = recv(c->fd, in + have, sizeof in - have, MSG_DONTWAIT);
-	uint64_t now = now_ns();
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return now;
-	if (n <= 0) {
-		fail(c, ERR_CLOSED, "by the server", 13);
-		return now;
-	}
-	have += n;
 	int at = 0;
 	while (at < have) {
 		if (!c->flying) {
 			fail(c, ERR_FRAMING, "bytes nobody asked for", 22);
-			return now;
+			return false;
 		}
 		int size = take_answer(c, &classes[c->flight[c->first].class], in + at, have - at);
 		if (size < 0)
-			return now;
+			return false;
 		if (!size)
 			break;
 		at += size;
@@ -411,13 +406,36 @@ static uint64_t readable(struct connection *c)
 	c->part_bytes = have - at;
 	if (c->part_bytes > ANSWER_BYTES_MAX) {
 		fail(c, ERR_FRAMING, "an answer too large", 19);
-		return now;
+		return false;
 	}
 	if (c->part_bytes && !c->part && !(c->part = malloc(ANSWER_BYTES_MAX)))
 		die("malloc");
-	memcpy(c->part, in + at, c->part_bytes);
-	after_answer(c, now);
-	return now;
+	if (c->part_bytes)
+		memcpy(c->part, in + at, c->part_bytes);
+	return true;
+}
+
+/* readable: one recv, then every answer in it; again only if there may be more, since a short read
+ * has emptied the socket and edge-triggered epoll reports what comes later. Returns the time. */
+static uint64_t readable(struct connection *c)
+{
+	static char in[INPUT_BYTES];
+	for (;;) {
+		int have = c->part_bytes, room = sizeof in - have;
+		if (have)
+			memcpy(in, c->part, have);
+		int n = recv(c->fd, in + have, room, MSG_DONTWAIT);
+		uint64_t now = now_ns();
+		if (n < 0 && errno == EAGAIN)
+			return now;
+		if (n <= 0)
+			fail(c, ERR_CLOSED, "by the server", 13);
+		if (n <= 0 || !take_answers(c, in, have + n, now))
+			return now;
+		after_answer(c, now);
+		if (n < room || c->fd < 0)
+			return now;
+	}
 }
 
 /* ---- the run ---- */
