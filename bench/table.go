@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
 )
 
@@ -81,7 +82,8 @@ func addRatios(rows []*row) {
 func printTable(out io.Writer, w *workload, rows []*row) {
 	fmt.Fprintf(out, "\n%s: %s\n", w.name, w.about)
 	head := []string{"", "req/s", "p50 µs", "p90", "p99", "p99.9", "max", "cpu µs", "user", "system", "switches/s", "invol/s"}
-	for _, base := range ratioTo {
+	bases := basesOf(rows)
+	for _, base := range bases {
 		head = append(head, "× "+base)
 	}
 	mixed := false
@@ -99,7 +101,7 @@ func printTable(out io.Writer, w *workload, rows []*row) {
 		m := r.Median
 		cells := []string{r.Target, count(m.PerSecond), latency(m.P50), latency(m.P90), latency(m.P99), latency(m.P999), latency(m.Max),
 			micros(m.CPU), micros(m.User), micros(m.System), count(m.Voluntary), count(m.Involuntary)}
-		for _, base := range ratioTo {
+		for _, base := range bases {
 			cells = append(cells, ratio(r.Ratios[base]))
 		}
 		if mixed {
@@ -115,6 +117,13 @@ func printTable(out io.Writer, w *workload, rows []*row) {
 		table = append(table, cells)
 	}
 	writeAligned(out, table)
+}
+
+// basesOf keeps those of ratioTo that have a row.
+func basesOf(rows []*row) []string {
+	return slices.DeleteFunc(slices.Clone(ratioTo), func(base string) bool {
+		return !slices.ContainsFunc(rows, func(r *row) bool { return r.Target == base })
+	})
 }
 
 func count(v float64) string { return fmt.Sprintf("%.0f", v) }
