@@ -57,7 +57,7 @@ func (b *bencher) compare(ctx context.Context, x, y *target, w *workload, pairs 
 			order = []*target{y, x}
 		}
 		for _, t := range order {
-			s, f, err := b.measure(ctx, t, w)
+			s, f, err := b.measure(ctx, t, w, i)
 			if err != nil {
 				return nil, nil, err
 			}

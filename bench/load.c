@@ -96,7 +96,7 @@ static struct {
 	const char *host;
 	int port, connections, depth, pid, mix_percent;
 	double warmup, seconds, rate, disturb_every;
-	uint64_t spin_ns;
+	uint64_t spin_ns, seed;
 	bool paced, poisson;
 } opt = { .host = "127.0.0.1", .connections = 64, .depth = 1, .warmup = 0.5, .seconds = 2,
 	  .disturb_every = 1, .poisson = true };
@@ -131,7 +131,7 @@ static void die(const char *what)
 	exit(2);
 }
 
-/* xorshift64*: the same schedule for every target, since the seed is fixed. */
+/* xorshift64*: one seed, one schedule, whatever the target. */
 static uint64_t random_next(void)
 {
 	random_state ^= random_state >> 12;
@@ -627,7 +627,8 @@ static void usage(const char *why)
 {
 	fprintf(stderr, "load: %s\nusage: load --port P [--connections N] [--depth D] [--warmup S] [--seconds S]\n"
 		"  [--path /plaintext] [--pid SERVER] [--rate R: paced, per second] [--arrivals even|poisson]\n"
-		"  [--mix-path P --mix-percent N] [--disturb-path P --disturb-every S] [--spin-us N]\n", why);
+		"  [--mix-path P --mix-percent N] [--disturb-path P --disturb-every S] [--spin-us N]\n"
+		"  [--seed N: another schedule]\n", why);
 	exit(2);
 }
 
@@ -638,7 +639,8 @@ static void parse_options(int argc, char **argv)
 		{ "warmup", 1, 0, 'w' }, { "seconds", 1, 0, 's' }, { "path", 1, 0, 'u' },
 		{ "pid", 1, 0, 'i' }, { "rate", 1, 0, 'r' }, { "arrivals", 1, 0, 'a' },
 		{ "mix-path", 1, 0, 'm' }, { "mix-percent", 1, 0, 'M' }, { "disturb-path", 1, 0, 'x' },
-		{ "disturb-every", 1, 0, 'X' }, { "spin-us", 1, 0, 'S' }, { 0 },
+		{ "disturb-every", 1, 0, 'X' }, { "spin-us", 1, 0, 'S' },
+		{ "seed", 1, 0, 'e' }, { 0 },
 	};
 	classes[MAIN].path = "/plaintext";
 	for (int o; (o = getopt_long(argc, argv, "", names, NULL)) != -1;) {
@@ -656,6 +658,7 @@ static void parse_options(int argc, char **argv)
 		case 'M': opt.mix_percent = atoi(optarg); break;
 		case 'x': classes[DISTURB].path = optarg; break;
 		case 'X': opt.disturb_every = atof(optarg); break;
+		case 'e': opt.seed = strtoull(optarg, NULL, 10); break;
 		case 'S': opt.spin_ns = atof(optarg) * 1000; break;
 		default: usage("unknown option");
 		}
@@ -691,6 +694,9 @@ int main(int argc, char **argv)
 {
 	parse_options(argc, argv);
 	make_requests();
+	random_state += opt.seed * 0xBF58476D1CE4E5B9ull; /* odd: only one seed in 2^64 gives 0 */
+	for (int i = 0; i < 8; i++)
+		random_next(); /* neighbouring seeds start alike */
 	prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0); /* 50 µs by default: as long as a whole gap at 20,000/s */
 	signal(SIGPIPE, SIG_IGN);
 	epoll_fd = epoll_create1(EPOLL_CLOEXEC);

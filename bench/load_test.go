@@ -265,6 +265,23 @@ func TestPacedKeepsItsRate(t *testing.T) {
 	}
 }
 
+// A seed is a schedule: the same for the same, another for another.
+func TestSeed(t *testing.T) {
+	addr := serveRaw(t, answerAll)
+	sent := func(seed string) uint64 {
+		r := runLoad(t, addr, 0.4, "--connections", "4", "--rate", "2000", "--seed", seed)
+		demandClean(t, r)
+		return r.class("main").Latency.Count
+	}
+	counts := map[uint64]bool{}
+	for _, seed := range []string{"1", "2", "3", "4"} {
+		counts[sent(seed)] = true
+	}
+	if len(counts) < 2 {
+		t.Errorf("four seeds, one count of requests: %v", counts)
+	}
+}
+
 // A server that stalls for 300 ms is charged with every request that fell due meanwhile, not only
 // with the few that were under way.
 func TestPacedChargesAStallToAllDuringIt(t *testing.T) {

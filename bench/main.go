@@ -360,7 +360,7 @@ func (b *bencher) runRounds(ctx context.Context, targets []*target, workloads []
 				if !able[t][w] {
 					continue
 				}
-				s, wrong, err := b.measure(ctx, t, w)
+				s, wrong, err := b.measure(ctx, t, w, i)
 				if err != nil {
 					return err
 				}

@@ -137,9 +137,10 @@ func (b *bencher) serve(ctx context.Context, t *target) (*process, string, error
 	return p, addr, nil
 }
 
-// measure runs one window of w against t and stops the server again. The faults are those of this
+// measure runs one window of w against t and stops the server again. The schedule of a paced window
+// is the round's: the same for all targets, another one next round. The faults are those of this
 // window; an error ends the run.
-func (b *bencher) measure(ctx context.Context, t *target, w *workload) (s sample, wrong []string, err error) {
+func (b *bencher) measure(ctx context.Context, t *target, w *workload, round int) (s sample, wrong []string, err error) {
 	p, addr, err := b.serve(ctx, t)
 	if err != nil {
 		return sample{}, nil, err
@@ -151,7 +152,8 @@ func (b *bencher) measure(ctx context.Context, t *target, w *workload) (s sample
 		return sample{}, nil, err
 	}
 	cpu := processCPU(pid)
-	r, err := b.generator.run(ctx, addr, pid, b.options.warmup, b.options.seconds, w.args...)
+	r, err := b.generator.run(ctx, addr, pid, b.options.warmup, b.options.seconds,
+		append([]string{"--seed", fmt.Sprint(round)}, w.args...)...)
 	if err != nil {
 		return sample{}, nil, fmt.Errorf("%s, %s: %w", t.name, w.name, err)
 	}
