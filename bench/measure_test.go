@@ -7,6 +7,7 @@ import (
 	"context"
 	"math"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -184,7 +185,7 @@ func TestParseOptions(t *testing.T) {
 	}
 }
 
-// A stopped process is gone with what it started, and a child knows its cores from its first
+// A stopped process is gone with what it started, also when none of them heeds SIGTERM, and a child knows its cores from its first
 // instruction.
 func TestProcesses(t *testing.T) {
 	var f fleet
@@ -192,17 +193,31 @@ func TestProcesses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := f.start("sh", []string{"sh", "-c", "grep Cpus_allowed_list /proc/self/status; sleep 60 & echo $!; trap '' TERM; wait; wait"}, nil, []int{0})
+	deaf := filepath.Join(t.TempDir(), "deaf")
+	p, err := f.start("sh", []string{"sh", "-c", "trap '' TERM; : > " + deaf + "; sleep 60 & sleep 60"}, nil, []int{0})
 	if err != nil {
 		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+		if _, err := os.Stat(deaf); err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the shell did not get to work in 5 s")
+		}
 	}
 	if now, err := affinity(0); err != nil || now != own {
 		t.Errorf("the harness's own cores went from %v to %v, %v", own, now, err)
 	}
 	began := time.Now()
 	f.stopAll()
-	if d := time.Since(began); d > 3*stopTimeout {
+	if d := time.Since(began); d < stopTimeout/2 || d > 3*stopTimeout {
 		t.Errorf("stopping took %s", d)
+	}
+	// Its orphans are dead at once, and gone when init has seen to them.
+	deadline := time.Now().Add(5 * time.Second)
+	for syscall.Kill(-p.cmd.Process.Pid, 0) != syscall.ESRCH && time.Now().Before(deadline) {
+		time.Sleep(time.Millisecond)
 	}
 	if syscall.Kill(-p.cmd.Process.Pid, 0) != syscall.ESRCH {
 		t.Error("its group is still there")

@@ -69,23 +69,24 @@ func (f *fleet) start(name string, argv, env []string, cores []int) (*process, e
 	return p, nil
 }
 
-// stop ends the process and waits until it is gone.
+// stop ends the process and its group and waits until the process is gone.
 func (p *process) stop() {
-	p.signal(syscall.SIGTERM)
+	select {
+	case <-p.done: // its number may be another process's by now
+		return
+	default:
+	}
+	group := -p.cmd.Process.Pid
+	syscall.Kill(group, syscall.SIGTERM)
 	select {
 	case <-p.done:
 	case <-time.After(stopTimeout):
-		p.signal(syscall.SIGKILL)
-		<-p.done
 	}
-}
-
-func (p *process) signal(s syscall.Signal) {
-	select {
-	case <-p.done: // its number may be another process's by now
-	default:
-		syscall.Kill(-p.cmd.Process.Pid, s)
-	}
+	// The process itself if it would not go, or what it started and left behind. A group's number
+	// is not given out again while it has members, and without any there is nobody to hit: numbers
+	// come round only after thousands of other processes.
+	syscall.Kill(group, syscall.SIGKILL)
+	<-p.done
 }
 
 func (f *fleet) stopAll() {
