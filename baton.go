@@ -44,6 +44,7 @@ const (
 	verdictPaused                 // the protocol asked for no more input
 	verdictRemove                 // hand the descriptor over: hijacked
 	verdictClose
+	verdictGone // nothing: the connection was handed over in the turn
 )
 
 // A frame is what one goroutine needs to drive connections: the read buffer,
@@ -223,9 +224,11 @@ func (c *Conn) finish(f *frame, v verdict) {
 		break
 	}
 	f.publish(l)
-	c.verdict = v
 	f.release()
-	l.post(c)
+	if v != verdictGone {
+		c.verdict = v
+		l.post(c)
+	}
 }
 
 // work is the goroutine of a connection whose next call is one for a worker.

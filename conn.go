@@ -95,6 +95,7 @@ type Conn struct {
 	eof      bool // the peer sends no more, and it has been read
 	closing  bool // end once everything is sent
 	abort    bool // end at once, with a reset
+	gone     bool // handed over: neither the loop nor its owner has it any more
 
 	// The holder's.
 	timer      WheelTimer
@@ -111,7 +112,7 @@ func (c *Conn) init(l *Loop, limits *connLimits, fd int, peer netip.AddrPort) {
 }
 
 // verdictAdopt marks a posted connection that its loop has not seen before.
-const verdictAdopt = verdictClose + 1
+const verdictAdopt = verdictGone + 1
 
 type turnKind uint8
 
@@ -215,6 +216,9 @@ func (c *Conn) feed(f *frame, in []byte) verdict {
 			}
 			c.unread, c.pushed = c.pushed, nil
 			in = c.unread.b
+		}
+		if c.gone {
+			return verdictGone
 		}
 		if err != nil {
 			c.err = err

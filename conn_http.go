@@ -136,7 +136,12 @@ func (h *httpConn) handle(c *Conn) connState {
 	}
 	r.body.begin(c, h, &r.head, h.in[x.headLen:])
 	x.w.begin(c, h, r)
-	x.w.finish(h.run(f, x))
+	err := h.run(f, x)
+	if x.w.hijacked {
+		h.hijackEnded(x, err)
+		return c.state
+	}
+	x.w.finish(err)
 	r.end()
 	h.used = len(h.in) - r.body.leave(c)
 	if !r.body.done && !c.closing {
@@ -153,6 +158,16 @@ func (h *httpConn) handle(c *Conn) connState {
 		return stateHandler
 	}
 	return stateIdle
+}
+
+// hijackEnded is the end of a handler that took the connection over.
+func (h *httpConn) hijackEnded(x *exchange, err error) {
+	if err != nil {
+		h.srv.logHandlerError(&x.r, err)
+	}
+	x.r.end()
+	x.w.live = false
+	h.x = nil // not reused: the user may hold what Hijack returned
 }
 
 // drain discards the rest of a body that its handler did not read.
@@ -226,6 +241,11 @@ func (h *httpConn) call(f *frame, x *exchange) (err error) {
 func (h *httpConn) goexit(f *frame, x *exchange) {
 	c := f.conn
 	f.detach()
+	if c.gone {
+		h.hijackEnded(x, nil)
+		c.finish(f, verdictGone)
+		return
+	}
 	x.w.drop()
 	x.r.end()
 	c.sendWait(nil)

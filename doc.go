@@ -1,2 +1,54 @@
-// Package flare serves HTTP/1.1 and WebSocket from an event loop.
+// Package flare serves HTTP/1.1 from event loops, with handlers in plain
+// blocking Go.
+//
+//	mux := flare.NewMux()
+//	mux.Get("/hello/{name}", func(w *flare.ResponseWriter, r *flare.Request) error {
+//		return w.Text(200, "hello, "+r.PathValue("name"))
+//	})
+//	log.Fatal(flare.ListenAndServe("127.0.0.1:8080", mux))
+//
+// # Where handlers run
+//
+// Each loop has one goroutine, the runner, that polls, parses, calls handlers
+// and sends. A handler that is known to be quick runs right there: no
+// goroutine, no channel, no allocation. A handler may block all the same. New
+// routes run on a goroutine of their own until they have proven to be quick;
+// when a handler on the loop waits in flare's own code, for a body or for a
+// slow reader, it first passes the loop on to a fresh goroutine; and when it
+// takes long in any other way, a monitor takes the loop away from it and the
+// other connections go on. [Inline] and [Offload] fix the choice for a route.
+//
+// # Layers
+//
+// The files of the package are layered; each opens by saying where it stands
+// and what it knows. A file uses its own layer or a lower one, and wire and
+// system never meet.
+//
+//	5 surface   mux  doc
+//	4 roles     server  handler  conn_http  exchange  stats
+//	3 engine    loop  baton  monitor  predictor  conn  frame  clock
+//	1 wire (bytes to values)    2 system (values to system calls)
+//	   header parser body          poller socket
+//	   target response
+//	0 base      errors ascii addr buffer date timerwheel mask view
+//
+// # Connections
+//
+// A connection is always in one of these states, named for what they wait for.
+//
+// States of a connection:
+//
+//	idle → head, flush, drain, closed
+//	head → body, flush, drain, closed
+//	body → handler, flush, drain, closed
+//	handler → idle, flush, drain, switched, closed
+//	flush → idle, head, body, handler, drain, switched, closed
+//	drain → idle, flush, closed
+//	switched → flush, drain, closed
+//	closed →
+//
+// A request's way is idle, head, body (only a short one is awaited here),
+// handler, idle. flush waits for a client that does not read, drain discards
+// input that nobody wants: the rest of a body, or what arrives after the last
+// answer.
 package flare

@@ -143,7 +143,7 @@ func (r *Request) Path() string {
 // Pattern returns the pattern of the Mux that the request matched, or "".
 func (r *Request) Pattern() string {
 	r.check()
-	return r.match.patternString()
+	return r.match.pattern()
 }
 
 // Host returns the host that the request is for, with its port if one was
@@ -222,7 +222,7 @@ func (r *Request) Query() url.Values {
 // percent-decoded, or "".
 func (r *Request) PathValue(name string) string {
 	r.check()
-	if !r.match.has(name) {
+	if r.match.kind != matchFound {
 		return ""
 	}
 	v, _ := r.match.value(r.string(r.head.path), name)

@@ -106,7 +106,7 @@ func (l *Loop) run(f *frame) {
 			}
 		}
 		for c := l.turning.pop(); c != nil; c = l.turning.pop() {
-			if c.state != stateClosed && c.take(0) && !l.turn(c, f, turnDrive) {
+			if c.take(0) && c.state != stateClosed && !l.turn(c, f, turnDrive) {
 				return
 			}
 		}
@@ -167,7 +167,8 @@ func (l *Loop) apply(c *Conn, v verdict) {
 		go c.work()
 	case verdictRemove:
 		l.remove(c)
-		close(c.removed)
+		close(c.removed) // c is its owner's alone from here on
+		return
 	case verdictClose:
 		l.close(c)
 		return
@@ -429,12 +430,13 @@ func (l *Loop) takePosted(f *frame) bool {
 		own := c.own.Swap(0)
 		l.lent.Add(-1)
 		c.edges |= own & ownEdges
-		if own&ownStop != 0 {
-			c.verdict = verdictClose
+		v := c.verdict
+		if own&ownStop != 0 && v != verdictRemove {
+			v = verdictClose
 		}
-		l.apply(c, c.verdict)
+		l.apply(c, v)
 		// What came while it was lent is not announced again.
-		if c.state != stateClosed && c.verdict != verdictRemove && own&ownEdges != 0 {
+		if v != verdictClose && v != verdictRemove && v != verdictWork && own&ownEdges != 0 {
 			l.ready.push(c)
 		}
 	}

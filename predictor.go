@@ -91,9 +91,9 @@ func (rt *route) demote() {
 // servers may share.
 var demotions atomic.Uint64
 
-// A routeTable finds the record of a route by name, for handlers that are
+// A routeRecords finds the record of a route by name, for handlers that are
 // no Mux. Reading takes no lock.
-type routeTable struct {
+type routeRecords struct {
 	mu    sync.Mutex // held to add
 	known atomic.Pointer[map[string]*route]
 	rest  route // of all names after routesLearned
@@ -101,7 +101,7 @@ type routeTable struct {
 
 // find returns the record for key, pinned to p when it is new. key may alias a
 // request's bytes.
-func (t *routeTable) find(key string, p pin) *route {
+func (t *routeRecords) find(key string, p pin) *route {
 	if known := t.known.Load(); known != nil {
 		if rt := (*known)[key]; rt != nil {
 			return rt

@@ -61,7 +61,7 @@ type Server struct {
 	MaxConns           int // default unlimited; beyond it connections wait to be accepted
 
 	lim    serverLimits
-	routes routeTable
+	routes routeRecords
 	pin    pin
 	data   *route // of Data, for other protocols than HTTP
 
@@ -172,11 +172,7 @@ func (s *Server) start() error {
 	if s.started {
 		return nil
 	}
-	s.lim = s.limits()
-	s.pin = pinOf(s.Handler)
-	if s.NewProtocol != nil {
-		s.data = newRoute()
-	}
+	s.prepare()
 	newPoller := s.NewPoller
 	if newPoller == nil {
 		newPoller = NewPoller
@@ -213,6 +209,15 @@ func (s *Server) start() error {
 		close(s.done)
 	}()
 	return nil
+}
+
+// prepare settles what follows from the configuration.
+func (s *Server) prepare() {
+	s.lim = s.limits()
+	s.pin = pinOf(s.Handler)
+	if s.NewProtocol != nil {
+		s.data = newRoute()
+	}
 }
 
 // Addrs returns the addresses that the server listens on.

@@ -1,0 +1,37 @@
+// Command nethttp answers the benchmark's requests with net/http as its documentation would.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+func main() {
+	addr := flag.String("addr", "127.0.0.1:8080", "address to listen on")
+	contentType := flag.String("type", "text/plain; charset=utf-8", "Content-Type of the answers")
+	flag.Parse()
+
+	mux := http.NewServeMux()
+	answer := func(w http.ResponseWriter) {
+		w.Header().Set("Content-Type", *contentType)
+		w.Write([]byte("Hello, World!"))
+	}
+	mux.HandleFunc("GET /plaintext", func(w http.ResponseWriter, _ *http.Request) { answer(w) })
+	mux.HandleFunc("GET /slow", func(w http.ResponseWriter, r *http.Request) {
+		ms, _ := strconv.Atoi(r.URL.Query().Get("ms"))
+		time.Sleep(time.Duration(ms) * time.Millisecond)
+		answer(w)
+	})
+
+	l, err := net.Listen("tcp", *addr)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("nethttp: serving on http://%s\n", l.Addr())
+	log.Fatal(http.Serve(l, mux))
+}

@@ -1,0 +1,77 @@
+//go:build linux
+
+package main
+
+// This file says what is asked of a target: one workload value per kind of load, each a set of
+// arguments for the generator. A new workload is a new value in makeWorkloads.
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// A workload is one kind of load.
+type workload struct {
+	name  string
+	about string
+	args  []string // for load.c
+	paced bool     // open loop: falling behind is a finding, not a fault
+	depth int      // requests in one write
+	needs string   // a path beside /plaintext that the target has to answer
+}
+
+const (
+	mixedConnections  = 256
+	mixedPercent      = 10
+	mixedPath         = "/slow?ms=10"
+	disturbedRate     = 5000
+	disturbedPath     = "/slow?ms=1000"
+	disturbedEverySec = 1
+	probeSlowPath     = "/slow?ms=1"
+)
+
+func makeWorkloads(names []string, o *options) ([]*workload, error) {
+	var list []*workload
+	conns := strconv.Itoa(o.conns)
+	for _, name := range names {
+		switch name {
+		case "throughput":
+			list = append(list, &workload{name: name, depth: 1,
+				about: fmt.Sprintf("closed loop, %s connections", conns),
+				args:  []string{"--connections", conns, "--spin-us", fmt.Sprint(o.spinClosed)}})
+		case "pipelined":
+			list = append(list, &workload{name: name, depth: o.depth,
+				about: fmt.Sprintf("closed loop, %s connections, %d requests in one write", conns, o.depth),
+				args:  []string{"--connections", conns, "--depth", strconv.Itoa(o.depth), "--spin-us", fmt.Sprint(o.spinClosed)}})
+		case "paced":
+			for _, rate := range o.rates {
+				list = append(list, &workload{name: fmt.Sprintf("paced@%d", rate), paced: true, depth: 1,
+					about: fmt.Sprintf("open loop, %d requests a second, %s arrivals, %s connections", rate, o.arrivals, conns),
+					args:  pacedArgs(o, conns, rate)})
+			}
+		case "mixed":
+			list = append(list, &workload{name: name, depth: 1, needs: probeSlowPath,
+				about: fmt.Sprintf("closed loop, %d connections, %d %% of requests %s", mixedConnections, mixedPercent, mixedPath),
+				args:  []string{"--connections", strconv.Itoa(mixedConnections), "--mix-percent", strconv.Itoa(mixedPercent), "--mix-path", mixedPath}})
+		case "disturbed":
+			list = append(list, &workload{name: name, paced: true, depth: 1, needs: probeSlowPath,
+				about: fmt.Sprintf("open loop, %d requests a second, one %s every %d s beside them", disturbedRate, disturbedPath, disturbedEverySec),
+				args: append(pacedArgs(o, conns, disturbedRate),
+					"--disturb-path", disturbedPath, "--disturb-every", strconv.Itoa(disturbedEverySec))})
+		default:
+			return nil, fmt.Errorf("no workload %q: there are throughput, pipelined, paced, mixed, disturbed", name)
+		}
+	}
+	return list, nil
+}
+
+func pacedArgs(o *options, conns string, rate int) []string {
+	return []string{"--connections", conns, "--rate", strconv.Itoa(rate), "--arrivals", o.arrivals, "--spin-us", fmt.Sprint(o.spinPaced)}
+}
+
+// splitList splits a,b,c and drops empty parts.
+func splitList(s string) []string {
+	return slices.DeleteFunc(strings.Split(s, ","), func(p string) bool { return p == "" })
+}

@@ -1,0 +1,157 @@
+package flare
+
+import (
+	"bytes"
+	"net/netip"
+	"syscall"
+	"testing"
+)
+
+// A pairServer is a connection over a socketpair, driven as a loop drives it
+// but with no loop running: the whole path of a request, and nothing else.
+type pairServer struct {
+	loop   *Loop
+	conn   *Conn
+	frame  *frame
+	client int
+	answer []byte
+}
+
+func newPairServer(t testing.TB, s *Server) *pairServer {
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	poller, err := NewPoller()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.prepare()
+	l := newLoop(poller)
+	f := newRunnerFrame(clock{})
+	l.frame = f
+	f.clock.read()
+	p := &pairServer{loop: l, frame: f, client: fds[1], answer: make([]byte, 64<<10)}
+	p.conn = s.newConn(l, fds[0], netip.AddrPort{})
+	s.conns.Add(1)
+	l.add(p.conn)
+	t.Cleanup(func() {
+		l.close(p.conn)
+		l.closeAll()
+		closeFD(p.client)
+		poller.Close()
+		if l.state.Load()&1 != 0 {
+			t.Error("a turn is still running")
+		}
+	})
+	return p
+}
+
+// roundTrip sends input and lets the connection have its turn, as the runner
+// does. It returns the answer.
+func (p *pairServer) roundTrip(t testing.TB, input []byte) []byte {
+	if n, errno := sendConn(p.client, input); n != len(input) {
+		t.Fatalf("sent %d: %v", n, errno)
+	}
+	if p.conn.take(ownRead) {
+		if !p.loop.turn(p.conn, p.frame, turnDrive) {
+			t.Fatal("the baton was taken")
+		}
+	}
+	n, errno := recvConn(p.client, p.answer)
+	if errno != 0 {
+		t.Fatal(errno)
+	}
+	return p.answer[:n]
+}
+
+var plaintextRequest = []byte("GET /plaintext HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n")
+
+func plaintextServer() *Server {
+	return &Server{Handler: Inline(HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		w.Header().Set("Content-Type", "text/plain")
+		_, err := w.WriteString("Hello, World!")
+		return err
+	}))}
+}
+
+// TestPlaintextAllocations holds the whole path of a small request to no
+// allocation at all.
+func TestPlaintextAllocations(t *testing.T) {
+	if raceEnabled {
+		t.Skip("under the race detector nothing is reused, so that misuse is found")
+	}
+	p := newPairServer(t, plaintextServer())
+	p.roundTrip(t, plaintextRequest)
+	if n := testing.AllocsPerRun(1000, func() { p.roundTrip(t, plaintextRequest) }); n != 0 {
+		t.Errorf("%v allocations a request", n)
+	}
+}
+
+// BenchmarkPlaintextSocketpair is the whole path of GET /plaintext, the
+// client's two system calls included.
+func BenchmarkPlaintextSocketpair(b *testing.B) {
+	p := newPairServer(b, plaintextServer())
+	b.ReportAllocs()
+	for b.Loop() {
+		p.roundTrip(b, plaintextRequest)
+	}
+}
+
+// BenchmarkSocketpairFloor is what the kernel takes of that: the same four
+// system calls without a server in between.
+func BenchmarkSocketpairFloor(b *testing.B) {
+	p := newPairServer(b, plaintextServer())
+	answer := append([]byte(nil), p.roundTrip(b, plaintextRequest)...)
+	buf := make([]byte, 4096)
+	for b.Loop() {
+		sendConn(p.client, plaintextRequest)
+		recvConn(p.conn.fd, buf)
+		sendConn(p.conn.fd, answer)
+		recvConn(p.client, buf)
+	}
+}
+
+// A loopTransport gives the same input to every receive but each second, and
+// takes all output: what is left is flare's own work.
+type loopTransport struct {
+	input []byte
+	given bool
+}
+
+func (t *loopTransport) recv(p []byte) (int, syscall.Errno) {
+	if t.given = !t.given; !t.given {
+		return 0, syscall.EAGAIN
+	}
+	return copy(p, t.input), 0
+}
+
+func (t *loopTransport) send(p []byte) (int, syscall.Errno) { return len(p), 0 }
+func (t *loopTransport) shutdownWrite()                     {}
+
+// BenchmarkPlaintextUser is the user part of GET /plaintext: guard, receive,
+// parse, handler, response, without the system calls.
+func BenchmarkPlaintextUser(b *testing.B) {
+	p := newPairServer(b, plaintextServer())
+	p.conn.tr = &loopTransport{input: plaintextRequest}
+	b.ReportAllocs()
+	for b.Loop() {
+		for range 2 {
+			p.conn.take(ownRead)
+			p.loop.turn(p.conn, p.frame, turnDrive)
+		}
+	}
+}
+
+// BenchmarkPlaintextUser16 is that for bursts of 16 requests.
+func BenchmarkPlaintextUser16(b *testing.B) {
+	p := newPairServer(b, plaintextServer())
+	p.conn.tr = &loopTransport{input: bytes.Repeat(plaintextRequest, 16)}
+	b.ReportAllocs()
+	for b.Loop() {
+		for range 2 {
+			p.conn.take(ownRead)
+			p.loop.turn(p.conn, p.frame, turnDrive)
+		}
+	}
+}

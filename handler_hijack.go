@@ -1,0 +1,58 @@
+package flare
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+	"net"
+)
+
+// This file is layer 4 (roles): a handler takes the connection over. The loop
+// has to let go of it first, and only the loop's runner can do that: the
+// handler passes the baton, posts the wish and waits.
+
+var (
+	errHijacked   = errors.New("flare: the connection has been hijacked")
+	errHijackLate = errors.New("flare: Hijack after the response was committed")
+)
+
+// Hijack takes the connection from the server. Answers to earlier requests
+// have been sent. The reader begins with what the client has sent behind the
+// request's head; a body that was not read is part of that. The caller closes
+// the connection. After it w may no longer be used, and the server neither
+// counts the connection nor ends it.
+func (w *ResponseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	w.check()
+	switch {
+	case w.hijacked:
+		return nil, nil, errHijacked
+	case w.begun:
+		return nil, nil, errHijackLate
+	case w.c.tr != nil:
+		return nil, nil, errors.ErrUnsupported
+	}
+	c, b := w.c, &w.r.body
+	if err := c.sendWait(nil); err != nil {
+		return nil, nil, err
+	}
+	c.frame.detach()
+	c.removed = make(chan struct{})
+	c.verdict = verdictRemove
+	c.loop.post(c)
+	<-c.removed
+	// The loop has forgotten c: from here on it is this goroutine's alone.
+	w.hijacked, c.gone = true, true
+	c.setState(stateClosed)
+	w.h.srv.connClosed(c)
+
+	conn, err := fileConn(c.fd)
+	closeFD(c.fd)
+	if err != nil {
+		return nil, nil, err
+	}
+	rest := append([]byte(nil), b.in...)
+	r := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(rest), conn), max(4096, len(rest)))
+	r.Peek(len(rest)) // Buffered tells what has arrived, as net/http's does
+	return conn, bufio.NewReadWriter(r, bufio.NewWriter(conn)), nil
+}

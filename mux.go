@@ -1,0 +1,356 @@
+package flare
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+)
+
+// This file is layer 5 (surface): the Mux, which hands a request to the
+// handler whose pattern matches it. It knows requests, handlers, middleware
+// and registration; the syntax is in mux_pattern.go, the search in
+// mux_tree.go, its result in mux_match.go, groups and mounts in mux_group.go.
+// Users call it, and the server asks predicted where to run a request.
+
+// A Mux routes requests to handlers by method, host and path. Its patterns
+// are those of net/http.ServeMux:
+//
+//	/hello               that path, any method but CONNECT and TRACE
+//	GET /hello/{name}    GET and HEAD; r.PathValue("name")
+//	/files/{path...}     everything below /files/
+//	/static/             the same without a name
+//	/{$}                 only "/"
+//	example.com/         only on that host
+//
+// The most specific pattern wins; registering two that match the same
+// requests, neither more specific, panics. So does a malformed pattern. A
+// path with "//", "." or ".." is redirected (307) to the clean one, and
+// "/static" to "/static/" unless it has a pattern of its own. Segments are
+// matched and their values unescaped one by one: "%2F" is no separator.
+//
+// What no pattern takes is answered by returning a *StatusError: 404, or 405
+// after setting Allow when the path has other methods. HEAD is served by GET's
+// handler. OPTIONS is not answered by itself, save "OPTIONS *" (200, empty).
+//
+// It differs from ServeMux in this: CONNECT and TRACE reach only patterns that
+// name them and are else answered 405, and a pattern without a method does
+// not conflict with those; hosts are compared without case, IPv6 literals
+// without brackets; redirects keep the escapes of the path; "%2F" alone is a
+// segment like any other; a pattern whose path is not clean is refused; the
+// empty path is "/".
+//
+// The zero value is an empty Mux. All methods may be called at any time from
+// any goroutine: routes registered while serving are seen by the requests that
+// are routed after the call returned. Matching takes no lock and no memory.
+type Mux struct {
+	table atomic.Pointer[routeTable] // nil until the first request
+
+	// mu guards registration.
+	mu      sync.Mutex
+	entries []*routeEntry
+	use     []Middleware
+	chain   Handler // muxDispatch in use
+	usePin  pin     // of the outermost middleware in use that has one
+	missed  *route  // the predictor's record of redirects and refusals
+}
+
+// NewMux returns an empty Mux.
+func NewMux() *Mux { return &Mux{} }
+
+// Handle registers h for a pattern. mw wraps h, the first being the
+// outermost. It panics when the pattern is malformed or conflicts with one
+// that is registered, and when h is nil.
+func (m *Mux) Handle(pattern string, h Handler, mw ...Middleware) {
+	m.root().Handle(pattern, h, mw...)
+}
+
+// Get registers h for GET and HEAD requests. path may start with a host.
+func (m *Mux) Get(path string, h HandlerFunc, mw ...Middleware) { m.root().Get(path, h, mw...) }
+
+// Post registers h for POST requests.
+func (m *Mux) Post(path string, h HandlerFunc, mw ...Middleware) { m.root().Post(path, h, mw...) }
+
+// Put registers h for PUT requests.
+func (m *Mux) Put(path string, h HandlerFunc, mw ...Middleware) { m.root().Put(path, h, mw...) }
+
+// Patch registers h for PATCH requests.
+func (m *Mux) Patch(path string, h HandlerFunc, mw ...Middleware) { m.root().Patch(path, h, mw...) }
+
+// Delete registers h for DELETE requests.
+func (m *Mux) Delete(path string, h HandlerFunc, mw ...Middleware) { m.root().Delete(path, h, mw...) }
+
+// Group returns a group of routes below prefix, which share mw. prefix is a
+// path, which may have wildcards and start with a host, or "".
+func (m *Mux) Group(prefix string, mw ...Middleware) *Group { return m.root().Group(prefix, mw...) }
+
+// Mount hands h everything at prefix and below it, all methods but CONNECT and
+// TRACE. prefix is as for Group. A Mux that is mounted matches its patterns
+// against what follows the prefix, and Request.Pattern names both; wildcards
+// of the prefix have values there too. Any other handler sees the request as
+// it is: the path is not changed for anyone.
+func (m *Mux) Mount(prefix string, h Handler, mw ...Middleware) { m.root().Mount(prefix, h, mw...) }
+
+func (m *Mux) root() *Group { return &Group{mux: m} }
+
+// Use adds middleware around the whole mux: routes registered before and
+// after, redirects, 404 and 405. The first one added is the outermost. Routing
+// comes first: middleware finds Request.Pattern set and cannot change the
+// choice. Call it before the first request: a later call makes the chain anew,
+// calling every middleware again, and starts the predictor's records over.
+func (m *Mux) Use(mw ...Middleware) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	use := append(m.use[:len(m.use):len(m.use)], mw...)
+	m.chain, m.usePin = wrapPinned(&muxDispatch{m}, use)
+	m.use = use
+	m.missed = pinnedRoute(m.usePin)
+	entries := make([]*routeEntry, len(m.entries))
+	for i, e := range m.entries { // tables in use keep theirs
+		c := *e
+		c.route = pinnedRoute(m.effectivePin(e))
+		entries[i] = &c
+	}
+	m.entries = entries
+	m.publish()
+}
+
+// effectivePin is the pin of the outermost stage, those of Use included.
+func (m *Mux) effectivePin(e *routeEntry) pin {
+	if m.usePin != 0 {
+		return m.usePin
+	}
+	return e.pin
+}
+
+func pinnedRoute(p pin) *route {
+	rt := newRoute()
+	rt.pin = p
+	return rt
+}
+
+// wrapPinned wraps h in mw and returns the pin of the outermost stage that has
+// one, h included: what wraps a handler answers for it.
+func wrapPinned(h Handler, mw []Middleware) (Handler, pin) {
+	p := pinOf(h)
+	for i := len(mw) - 1; i >= 0; i-- {
+		if h = mw[i](h); h == nil {
+			panic(errors.New("flare: middleware returned a nil Handler"))
+		}
+		if outer := pinOf(h); outer != 0 {
+			p = outer
+		}
+	}
+	return h, p
+}
+
+// register adds an entry whose pattern has been parsed.
+func (m *Mux) register(e *routeEntry) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, old := range m.entries {
+		if why := e.pattern.conflictWith(old.pattern); why != "" {
+			panic(fmt.Errorf("flare: pattern %q (registered at %s) conflicts with pattern %q (registered at %s): %s",
+				e.pattern.text, e.where, old.pattern.text, old.where, why))
+		}
+	}
+	e.route = pinnedRoute(m.effectivePin(e))
+	m.entries = append(m.entries, e)
+	m.publish()
+}
+
+// publish replaces the table that is in use; before the first request there
+// is none, so that registering many routes stays cheap.
+func (m *Mux) publish() {
+	if m.table.Load() != nil {
+		m.table.Store(m.build())
+	}
+}
+
+func (m *Mux) build() *routeTable {
+	t := buildTable(m.entries)
+	if m.chain == nil {
+		m.chain, m.missed = &muxDispatch{m}, newRoute()
+	}
+	t.chain, t.plain, t.missed = m.chain, len(m.use) == 0, m.missed
+	return t
+}
+
+// routes returns the current table.
+func (m *Mux) routes() *routeTable {
+	if t := m.table.Load(); t != nil {
+		return t
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.table.Load() == nil {
+		m.table.Store(m.build())
+	}
+	return m.table.Load()
+}
+
+// registrationSite returns the file and line outside of the Mux that is
+// registering a route.
+func registrationSite() string {
+	var pcs [16]uintptr
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
+	for {
+		f, more := frames.Next()
+		if !strings.HasPrefix(f.Function, "flare.(*Mux).") && !strings.HasPrefix(f.Function, "flare.(*Group).") {
+			return fmt.Sprintf("%s:%d", f.File, f.Line)
+		}
+		if !more {
+			return "unknown"
+		}
+	}
+}
+
+// find routes r in t, as far as this mux goes.
+func (m *Mux) find(t *routeTable, r *Request) {
+	host := ""
+	if t.hosts != nil {
+		host = r.hostView()
+	}
+	r.match.by = m
+	t.find(&r.match, r.methodView(), host, r.pathView())
+}
+
+// handler returns what serves r once find has routed it.
+func (t *routeTable) handler(r *Request) Handler {
+	if t.plain && r.match.kind == matchFound {
+		return r.match.entry.handler
+	}
+	return t.chain
+}
+
+// Serve routes r and calls the handler.
+func (m *Mux) Serve(w *ResponseWriter, r *Request) error {
+	t := m.routes()
+	m.find(t, r)
+	return t.handler(r).Serve(w, r)
+}
+
+// Route returns the handler for r, with its middleware, and the pattern that
+// matched: of a mounted mux the inner one, behind the prefix. For a redirect
+// it is the pattern that will match then; it is "" when there is none. The
+// handler is good for r only.
+func (m *Mux) Route(r *Request) (h Handler, pattern string) {
+	h, _, pattern = m.resolve(r, true)
+	return h, pattern
+}
+
+// predicted is Route for the engine: instead of the pattern it returns the
+// predictor's record, and allocates nothing.
+func (m *Mux) predicted(r *Request) (Handler, *route) {
+	h, rt, _ := m.resolve(r, false)
+	return h, rt
+}
+
+func (m *Mux) resolve(r *Request, named bool) (h Handler, rt *route, pattern string) {
+	t := m.routes()
+	m.find(t, r)
+	h, rt = t.handler(r), t.missed
+	if r.match.kind == matchFound {
+		if rt = r.match.entry.route; r.match.entry.inner != nil {
+			return m.resolveInner(t, r, named)
+		}
+	}
+	if named {
+		pattern = r.match.pattern()
+	}
+	return h, rt, pattern
+}
+
+// resolveInner asks the mux that r was routed to. What is called in the end is
+// this mux's handler, which needs this mux's match, so that is put back.
+func (m *Mux) resolveInner(t *routeTable, r *Request, named bool) (h Handler, rt *route, pattern string) {
+	outer := r.match.routeFound
+	e := outer.entry
+	if e.mounted {
+		f := r.match.enter()
+		_, rt, pattern = e.inner.resolve(r, named)
+		r.match.leave(f)
+		r.match.routeFound = outer
+	} else {
+		h, rt, pattern = e.inner.resolve(r, named)
+		if t.plain && e.bare {
+			return h, rt, pattern // there is nothing around it
+		}
+		m.find(t, r) // the inner one wrote over the values
+	}
+	if e.route.pin != 0 { // whatever is around the inner one has the say
+		rt = e.route
+	}
+	return t.handler(r), rt, pattern
+}
+
+// muxDispatch is the innermost handler of a mux's middleware.
+type muxDispatch struct{ mux *Mux }
+
+func (d *muxDispatch) Serve(w *ResponseWriter, r *Request) error {
+	if r.match.by != d.mux || r.match.kind == matchNone {
+		d.mux.find(d.mux.routes(), r) // middleware passed another request, or asked another mux
+	}
+	switch r.match.kind {
+	case matchFound:
+		return r.match.entry.handler.Serve(w, r)
+	case matchClean, matchSlash:
+		return w.Redirect(http.StatusTemporaryRedirect, redirectTarget(r))
+	case matchServer:
+		return nil // 200 and empty (RFC 9110 §9.3.7)
+	}
+	return d.mux.refuse(w, r)
+}
+
+// refuse answers a request that no pattern takes.
+func (m *Mux) refuse(w *ResponseWriter, r *Request) error {
+	method := r.methodView()
+	allow := m.routes().allow(&r.match, method, r.hostView(), r.pathView())
+	if len(allow) == 0 && !explicitOnly(method) {
+		return &StatusError{Code: http.StatusNotFound}
+	}
+	w.Header().Set("Allow", strings.Join(allow, ", ")) // RFC 9110 §15.5.6; empty is "none"
+	return &StatusError{Code: http.StatusMethodNotAllowed}
+}
+
+// redirectTarget returns the Location for a path that was not clean or lacks
+// its slash.
+func redirectTarget(r *Request) string {
+	path, base := r.pathView(), r.match.base
+	target := path[:base] + cleanRoutePath(path[base:])
+	if r.match.kind == matchSlash {
+		target += "/"
+	}
+	target = escapeForLocation(target)
+	if q, _ := r.queryView(); q != "" {
+		target += "?" + q
+	}
+	return target
+}
+
+// escapeForLocation escapes what a path must not hold (RFC 3986 §3.3) but some
+// clients send: quotes, braces and the like. Escapes stay as they are.
+func escapeForLocation(path string) string {
+	const hex = "0123456789ABCDEF"
+	var b []byte
+	for i := range len(path) {
+		c := path[i]
+		if c > ' ' && c < 0x7f && strings.IndexByte("\"<>[\\]^`{|}", c) < 0 {
+			if b != nil {
+				b = append(b, c)
+			}
+			continue
+		}
+		if b == nil {
+			b = append(make([]byte, 0, len(path)+16), path[:i]...)
+		}
+		b = append(b, '%', hex[c>>4], hex[c&15])
+	}
+	if b == nil {
+		return path
+	}
+	return string(b)
+}

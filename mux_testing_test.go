@@ -1,0 +1,51 @@
+package flare
+
+import "strings"
+
+// What the routing tests need of a request and its answer, in one place.
+
+// newMuxRequest returns a request with the target split as the parser does,
+// without the parser's checks: routing must stand any octet.
+func newMuxRequest(method, host, target string) *Request {
+	path, query, has := strings.Cut(target, "?")
+	r := &Request{live: true}
+	for _, part := range []struct {
+		at   *span
+		text string
+	}{{&r.head.method, method}, {&r.head.host, host}, {&r.head.path, path}, {&r.head.query, query}} {
+		start := uint32(len(r.raw))
+		r.raw = append(r.raw, part.text...)
+		*part.at = span{start, uint32(len(r.raw))}
+	}
+	r.head.hasQuery = has
+	r.head.pathEscaped = strings.Contains(path, "%")
+	return r
+}
+
+type muxAnswer struct {
+	err      error
+	status   int // of a redirect, or of the *StatusError
+	location string
+	allow    string
+	hasAllow bool
+}
+
+// serveMux serves r and reads the answer.
+func serveMux(h Handler, r *Request) muxAnswer {
+	w := &ResponseWriter{live: true}
+	a := muxAnswer{err: h.Serve(w, r)}
+	a.status = w.status
+	if e, ok := a.err.(*StatusError); ok {
+		a.status = e.Code
+	}
+	a.location = w.header.Get("Location")
+	a.allow = w.header.Get("Allow")
+	a.hasAllow = len(w.header.Values("Allow")) > 0
+	return a
+}
+
+// pathValue is Request.PathValue.
+func pathValue(r *Request, name string) string {
+	v, _ := r.match.value(r.pathView(), name)
+	return v
+}
