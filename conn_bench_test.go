@@ -68,11 +68,16 @@ func (p *pairServer) roundTrip(t testing.TB, input []byte) []byte {
 var plaintextRequest = []byte("GET /plaintext HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n")
 
 func plaintextServer() *Server {
-	return &Server{Handler: Inline(HandlerFunc(func(w *ResponseWriter, r *Request) error {
+	mux := NewMux()
+	mux.Get("/plaintext", func(w *ResponseWriter, r *Request) error {
 		w.Header().Set("Content-Type", "text/plain")
 		_, err := w.WriteString("Hello, World!")
 		return err
-	}))}
+	}, Inline)
+	for _, path := range []string{"/json", "/echo", "/bytes", "/status/{code}", "/files/{path...}"} {
+		mux.Get(path, func(w *ResponseWriter, r *Request) error { return nil })
+	}
+	return &Server{Handler: mux}
 }
 
 // TestPlaintextAllocations holds the whole path of a small request to no

@@ -46,6 +46,10 @@ func (b *requestBody) begin(c *Conn, h *httpConn, head *requestHead, in []byte) 
 }
 
 func (b *requestBody) reset() {
+	if b.kind == bodyNone { // begin has set nothing but this
+		b.in, b.err, b.done = nil, nil, false
+		return
+	}
 	if b.buf != nil {
 		b.buf.release()
 	}

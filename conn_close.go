@@ -66,9 +66,8 @@ func (c *Conn) abandon() {
 	}
 	c.setState(stateClosed)
 	if c.abort {
-		resetFD(c.fd)
-	} else {
-		closeFD(c.fd)
+		setResetOnClose(c.fd)
 	}
+	closeFD(c.fd)
 	c.ended()
 }

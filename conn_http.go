@@ -249,9 +249,10 @@ func (h *httpConn) goexit(f *frame, x *exchange) {
 	x.w.drop()
 	x.r.end()
 	c.sendWait(nil)
-	c.abort = true
+	c.closing = true
+	v := c.wind(f) // not a reset, which would destroy the earlier answers
 	c.frame, f.conn = nil, nil
-	c.finish(f, verdictClose)
+	c.finish(f, v)
 }
 
 // refuse answers what no handler gets to see, and ends the connection.

@@ -195,7 +195,10 @@ func (w *ResponseWriter) fail(err error) {
 		if !errors.Is(err, c.err) || c.err == nil {
 			w.h.srv.logHandlerError(w.r, err)
 		}
-		c.closing, c.abort = true, true
+		c.closing = true
+		if !w.chunked && w.declared < 0 {
+			c.abort = true // the end of the connection would look like the end of the body
+		}
 		return
 	}
 	keep := w.close

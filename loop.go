@@ -265,6 +265,9 @@ func (l *Loop) close(c *Conn) {
 	}
 	c.setState(stateClosed)
 	l.remove(c)
+	if c.abort {
+		setResetOnClose(c.fd)
+	}
 	l.closing = append(l.closing, c.fd)
 	c.ended()
 }

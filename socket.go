@@ -130,13 +130,10 @@ func closeFD(fd int) error {
 	return nil
 }
 
-// resetFD closes fd with a reset (RFC 9293 §3.10.5, ABORT): the peer's reads
-// fail, and what was not sent yet is dropped.
-func resetFD(fd int) error {
+// setResetOnClose makes the coming close of fd a reset (RFC 9293 §3.10.5,
+// ABORT): the peer's reads fail, and what was not sent yet is dropped.
+func setResetOnClose(fd int) error {
 	err := syscall.SetsockoptLinger(fd, syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1})
-	if errClose := closeFD(fd); errClose != nil {
-		return errClose
-	}
 	return os.NewSyscallError("setsockopt", err)
 }
 

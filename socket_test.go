@@ -576,18 +576,18 @@ func TestAcceptErrors(t *testing.T) {
 
 func TestClosedDescriptor(t *testing.T) {
 	for name, call := range map[string]func() error{
-		"shutdownWrite": func() error { return shutdownWrite(-1) },
-		"shutdownBoth":  func() error { return shutdownBoth(-1) },
-		"closeFD":       func() error { return closeFD(-1) },
-		"resetFD":       func() error { return resetFD(-1) },
-		"setNoDelay":    func() error { return setNoDelay(-1) },
-		"setKeepAlive":  func() error { return setKeepAlive(-1, time.Second) },
-		"localAddrPort": func() error { _, err := localAddrPort(-1); return err },
-		"peerAddrPort":  func() error { _, err := peerAddrPort(-1); return err },
-		"acceptConn":    func() error { _, _, errno := acceptConn(-1); return errno },
-		"recvConn":      func() error { _, errno := recvConn(-1, make([]byte, 1)); return errno },
-		"sendConn":      func() error { _, errno := sendConn(-1, make([]byte, 1)); return errno },
-		"sendvConn":     func() error { _, errno := sendvConn(-1, make([]byte, 1), nil); return errno },
+		"shutdownWrite":   func() error { return shutdownWrite(-1) },
+		"shutdownBoth":    func() error { return shutdownBoth(-1) },
+		"closeFD":         func() error { return closeFD(-1) },
+		"setResetOnClose": func() error { return setResetOnClose(-1) },
+		"setNoDelay":      func() error { return setNoDelay(-1) },
+		"setKeepAlive":    func() error { return setKeepAlive(-1, time.Second) },
+		"localAddrPort":   func() error { _, err := localAddrPort(-1); return err },
+		"peerAddrPort":    func() error { _, err := peerAddrPort(-1); return err },
+		"acceptConn":      func() error { _, _, errno := acceptConn(-1); return errno },
+		"recvConn":        func() error { _, errno := recvConn(-1, make([]byte, 1)); return errno },
+		"sendConn":        func() error { _, errno := sendConn(-1, make([]byte, 1)); return errno },
+		"sendvConn":       func() error { _, errno := sendvConn(-1, make([]byte, 1), nil); return errno },
 	} {
 		if err := call(); !errors.Is(err, syscall.EBADF) {
 			t.Errorf("%s: %v, want EBADF", name, err)
@@ -654,4 +654,12 @@ func TestSocketAllocs(t *testing.T) {
 	}); n != 0 {
 		t.Errorf("accept: %v allocations", n)
 	}
+}
+
+// resetFD closes fd with a reset.
+func resetFD(fd int) error {
+	if err := setResetOnClose(fd); err != nil {
+		return err
+	}
+	return closeFD(fd)
 }

@@ -57,7 +57,7 @@ func parseOptions(args []string) (*options, error) {
 	f.IntVar(&o.procs, "procs", 1, "GOMAXPROCS and event loops of the servers")
 	cores := f.String("cores", "0", "cores of the server, also with -procs 2")
 	genCores := f.String("gencores", "1", "cores of the generator and of this program")
-	f.StringVar(&o.contentType, "type", "text/plain; charset=utf-8", "Content-Type that every target has to send")
+	f.StringVar(&o.contentType, "type", "text/plain", "Content-Type that every target has to send")
 	f.StringVar(&o.root, "root", "..", "flare's root directory")
 	f.StringVar(&o.out, "out", "", "also write JSON to this file; auto: results/DATE.json")
 	f.BoolVar(&o.force, "force", false, "measure on a busy machine")

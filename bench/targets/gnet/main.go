@@ -76,7 +76,7 @@ func (s *server) OnTraffic(c gnet.Conn) gnet.Action {
 
 func main() {
 	addr := flag.String("addr", "127.0.0.1:8080", "address to listen on")
-	contentType := flag.String("type", "text/plain; charset=utf-8", "Content-Type of the answers")
+	contentType := flag.String("type", "text/plain", "Content-Type of the answers")
 	loops := flag.Int("loops", 1, "event loops")
 	flag.Parse()
 

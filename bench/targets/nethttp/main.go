@@ -13,7 +13,7 @@ import (
 
 func main() {
 	addr := flag.String("addr", "127.0.0.1:8080", "address to listen on")
-	contentType := flag.String("type", "text/plain; charset=utf-8", "Content-Type of the answers")
+	contentType := flag.String("type", "text/plain", "Content-Type of the answers")
 	flag.Parse()
 
 	mux := http.NewServeMux()
