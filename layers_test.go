@@ -385,6 +385,6 @@ func TestReadmeFiles(t *testing.T) {
 }
 
 var (
-	readmeLayer = regexp.MustCompile("^\\|? ?\\*\\*(\\d) (\\w+)\\*\\*")
+	readmeLayer = regexp.MustCompile(`^\*\*(\d) (\w+)\*\*`)
 	readmeFile  = regexp.MustCompile("^\\| `([\\w.]+\\.(?:go|s))` \\|")
 )
