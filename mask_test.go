@@ -2,6 +2,7 @@ package flare
 
 import (
 	"bytes"
+	"flag"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -94,6 +95,22 @@ func TestMaskBytesPosIsModuloFour(t *testing.T) {
 	}
 }
 
+var maskFull = flag.Bool("mask.full", false, "test masking with every length at every offset")
+
+// maskOffsetStep thins out the offsets of one length. Those that are left
+// differ from length to length.
+func maskOffsetStep(length int) int {
+	switch {
+	case *maskFull:
+		return 1
+	case length > 300:
+		return 61
+	case testing.Short():
+		return 5
+	}
+	return 1
+}
+
 // Each way, by name: every length × every place in a cache line × every
 // rotation of the key, and not a byte beside the payload.
 func TestMaskLengthsOffsetsAndPhases(t *testing.T) {
@@ -109,10 +126,7 @@ func TestMaskLengthsOffsetsAndPhases(t *testing.T) {
 		room := make([]byte, 64+64+lengthMax+beside)
 		room = room[-addressOf(room)&63:]
 		for length := way.bytesMin; length <= lengthMax; length++ {
-			step := 1 // up to here every length may take another path
-			if length > 700 && testing.Short() {
-				step = 13
-			}
+			step := maskOffsetStep(length)
 			for offset := length % step; offset < 64; offset += step {
 				for phase := range 4 {
 					before, p, after := room[:offset], room[offset:offset+length], room[offset+length:offset+length+beside]
