@@ -89,9 +89,11 @@ func (m *Mux) Group(prefix string, mw ...Middleware) *Group { return m.root().Gr
 
 // Mount hands h everything at prefix and below it, all methods but CONNECT and
 // TRACE. prefix is as for Group. A Mux that is mounted matches its patterns
-// against what follows the prefix, and Request.Pattern names both; wildcards
-// of the prefix have values there too. Any other handler sees the request as
-// it is: the path is not changed for anyone.
+// against what follows the prefix, and so does one that h calls in the end;
+// Request.Pattern then names both, and wildcards of the prefix have values
+// there too. Nothing else changes: Request.Path is the whole path for every
+// handler. Give middleware as mw rather than around a Mux: Route and the
+// predictor see into a Mux, and not into what is wrapped around it.
 func (m *Mux) Mount(prefix string, h Handler, mw ...Middleware) { m.root().Mount(prefix, h, mw...) }
 
 func (m *Mux) root() *Group { return &Group{mux: m} }

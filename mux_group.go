@@ -53,12 +53,9 @@ func (g *Group) Delete(path string, h HandlerFunc, mw ...Middleware) { g.add("DE
 func (g *Group) Mount(prefix string, h Handler, mw ...Middleware) {
 	host, rest := g.below(prefix)
 	g.mustServe(prefix, h)
-	inner, mounted := h.(*Mux)
-	if mounted {
-		h = &mountHandler{inner}
-	}
-	e := g.entry(host+rest+"/", h, mw)
-	e.inner, e.mounted = inner, mounted
+	e := g.entry(host+rest+"/", &mountHandler{h}, mw)
+	e.mounted = true
+	e.inner, _ = h.(*Mux)
 	g.mux.register(e)
 	if rest != "" {
 		exact := *e
@@ -150,12 +147,15 @@ func panicPattern(pattern string, err error) {
 	panic(fmt.Errorf("flare: pattern %q: %w", pattern, err))
 }
 
-// mountHandler calls a mounted mux so that it starts behind the prefix.
-type mountHandler struct{ inner *Mux }
+// mountHandler calls what is mounted so that a mux in there starts behind the
+// prefix.
+type mountHandler struct{ h Handler }
 
-func (h *mountHandler) Serve(w *ResponseWriter, r *Request) error {
+func (m *mountHandler) Serve(w *ResponseWriter, r *Request) error {
 	f := r.match.enter()
-	err := h.inner.Serve(w, r)
+	err := m.h.Serve(w, r)
 	r.match.leave(f)
 	return err
 }
+
+func (m *mountHandler) pinned() pin { return pinOf(m.h) }

@@ -68,7 +68,7 @@ type routeEntry struct {
 	handler Handler // behind the middleware of its group and its own
 	route   *route  // the predictor's record
 	inner   *Mux    // when the handler registered is a mux: asked for the route
-	mounted bool    // inner starts behind the prefix
+	mounted bool    // a mux in handler starts behind the prefix
 	bare    bool    // no middleware before inner
 	pin     pin     // of the handler or the outermost middleware that has one
 }

@@ -56,3 +56,10 @@ type pin uint8
 type route struct{ pin pin }
 
 func newRoute() *route { return &route{} }
+
+func Chain(h Handler, mw ...Middleware) Handler {
+	for i := len(mw) - 1; i >= 0; i-- {
+		h = mw[i](h)
+	}
+	return h
+}
