@@ -286,6 +286,7 @@ func FuzzMuxMatch(f *testing.F) {
 	f.Add("/\n/a\nGET /{x}\nh/{r...}", "GET", "h:80", "/a/b")
 	f.Add("/a/{$}\n/a/{x}/b\nPOST /a/b/", "POST", "", "/a//b")
 	f.Add("CONNECT /a\nTRACE /{x}/", "TRACE", "i", "/%61")
+	f.Add(" /a b\nPOST \t /a", "POST", "h", "/a")
 	f.Add("GET /a%2Fb/\nHEAD /{x}", "HEAD", "[::1]:1", "/../a%2fb")
 	for seed := range uint64(20) {
 		rng := rand.New(rand.NewPCG(seed, 2))

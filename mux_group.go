@@ -65,11 +65,15 @@ func (g *Group) Mount(prefix string, h Handler, mw ...Middleware) {
 }
 
 // add registers one pattern. method is that of Get and its like, "" when the
-// pattern has it.
+// pattern says it.
 func (g *Group) add(method, pattern string, h Handler, mw []Middleware) {
-	rest := pattern
-	if i := strings.IndexAny(pattern, " \t"); i >= 0 && method == "" {
-		method, rest = pattern[:i], strings.TrimLeft(pattern[i:], " \t")
+	g.mustServe(pattern, h)
+	lead, rest := "", pattern // what comes before the host, blanks included
+	if method != "" {
+		lead = method + " "
+	} else if i := strings.IndexAny(pattern, " \t"); i >= 0 {
+		rest = strings.TrimLeft(pattern[i:], " \t")
+		lead = pattern[:len(pattern)-len(rest)]
 	}
 	if g.host != "" || g.prefix != "" {
 		if rest != "" && rest[0] != '/' {
@@ -77,11 +81,7 @@ func (g *Group) add(method, pattern string, h Handler, mw []Middleware) {
 		}
 		rest = g.host + g.prefix + rest
 	}
-	if method != "" {
-		rest = method + " " + rest
-	}
-	g.mustServe(pattern, h)
-	e := g.entry(rest, h, mw)
+	e := g.entry(lead+rest, h, mw)
 	e.inner, _ = h.(*Mux)
 	g.mux.register(e)
 }

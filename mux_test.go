@@ -177,6 +177,8 @@ func TestGroups(t *testing.T) {
 	api := mux.Group("/api/", tag("api"))
 	api.Get("", named("prefix"))
 	api.Get("/{$}", named("root"))
+	api.Handle(" /with space", named("space"))
+	api.Handle("POST \t /blanks", named("blanks"))
 	api.Handle("POST /x", named("x"), tag("own"))
 	users := api.Group("/users/{id}", tag("users"))
 	users.Put("/name", named("name"))
@@ -189,6 +191,8 @@ func TestGroups(t *testing.T) {
 	api.Mount("/m", named("mounted"), tag("own"))
 
 	tests := []struct{ method, host, path, want string }{
+		{"GET", "", "/api/with%20space", "api(space for  /api/with space)"},
+		{"POST", "", "/api/blanks", "api(blanks for POST \t /api/blanks)"},
 		{"GET", "", "/api", "api(prefix for GET /api)"},
 		{"GET", "", "/api/", "api(root for GET /api/{$})"},
 		{"POST", "", "/api/x", "api(own(x for POST /api/x))"},
