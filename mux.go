@@ -12,8 +12,8 @@ import (
 
 // This file is layer 5 (surface): the Mux, which hands a request to the
 // handler whose pattern matches it. It knows requests, handlers, middleware
-// and registration; the syntax is in mux_pattern.go, the search in
-// mux_tree.go, its result in mux_match.go, groups and mounts in mux_group.go.
+// and registration; the syntax is in mux_pattern.go, the patterns
+// in mux_tree.go, the search in mux_find.go, its result in mux_match.go, groups and mounts in mux_group.go.
 // Users call it, and the server asks predicted where to run a request.
 
 // A Mux routes requests to handlers by method, host and path. Its patterns
@@ -52,6 +52,7 @@ type Mux struct {
 	// mu guards registration.
 	mu      sync.Mutex
 	entries []*routeEntry
+	index   map[string]*hostTree // of the entries by host, to find conflicts
 	use     []Middleware
 	chain   Handler // muxDispatch in use
 	usePin  pin     // of the outermost middleware in use that has one
@@ -160,15 +161,32 @@ func pinOf(h Handler) pin {
 func (m *Mux) register(e *routeEntry) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, old := range m.entries {
+	tree := m.index[e.pattern.host]
+	if tree == nil {
+		tree = &hostTree{}
+	}
+	tree.root.meet(e.pattern.segments, func(t *methodTable) { t.mustNotConflict(e) })
+	tree.insert(e)
+	if m.index == nil {
+		m.index = make(map[string]*hostTree)
+	}
+	m.index[e.pattern.host] = tree
+	e.route = pinnedRoute(m.effectivePin(e))
+	m.entries = append(m.entries, e)
+	m.publish()
+}
+
+// mustNotConflict panics when e conflicts with a pattern of the table.
+func (t *methodTable) mustNotConflict(e *routeEntry) {
+	if t == nil {
+		return
+	}
+	for _, old := range t.all {
 		if why := e.pattern.conflictWith(old.pattern); why != "" {
 			panic(fmt.Errorf("flare: pattern %q (registered at %s) conflicts with pattern %q (registered at %s): %s",
 				e.pattern.text, e.where, old.pattern.text, old.where, why))
 		}
 	}
-	e.route = pinnedRoute(m.effectivePin(e))
-	m.entries = append(m.entries, e)
-	m.publish()
 }
 
 // publish replaces the table that is in use; before the first request there

@@ -53,25 +53,6 @@ func routeAlone(t testing.TB, path string, patterns ...string) *routeMatch {
 	return m
 }
 
-// testTable builds a table that is asked without a mux.
-func testTable(t testing.TB, patterns ...string) *routeTable {
-	t.Helper()
-	var entries []*routeEntry
-	for _, text := range patterns {
-		p, err := parsePattern(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, e := range entries {
-			if why := p.conflictWith(e.pattern); why != "" {
-				t.Fatal(why)
-			}
-		}
-		entries = append(entries, &routeEntry{pattern: p})
-	}
-	return buildTable(entries)
-}
-
 func TestManyValues(t *testing.T) {
 	// Around the number that is held without an allocation.
 	for n := 1; n <= 2*fewValues+1; n++ {
