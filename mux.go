@@ -318,7 +318,7 @@ func (m *Mux) resolveInner(t *routeTable, r *Request, named bool) (h Handler, rt
 type muxDispatch struct{ mux *Mux }
 
 func (d *muxDispatch) Serve(w *ResponseWriter, r *Request) error {
-	if r.match.by != d.mux || r.match.kind == matchNone {
+	if r.match.by != d.mux {
 		d.mux.find(d.mux.routes(), r) // middleware passed another request, or asked another mux
 	}
 	switch r.match.kind {

@@ -88,7 +88,13 @@ func mountedMuxes(outerUse, mountMiddleware, innerUse []Middleware) *Mux {
 }
 
 func TestMountedMuxes(t *testing.T) {
-	pass := []Middleware{func(h Handler) Handler { return HandlerFunc(h.Serve) }}
+	passed := 0
+	pass := []Middleware{func(h Handler) Handler {
+		return HandlerFunc(func(w *ResponseWriter, r *Request) error {
+			passed++
+			return h.Serve(w, r)
+		})
+	}}
 	tests := []struct {
 		host, path, want, location string
 		pattern                    string // as Route says
@@ -119,6 +125,7 @@ func TestMountedMuxes(t *testing.T) {
 		"all":              mountedMuxes(pass, pass, pass),
 	} {
 		for _, tt := range tests {
+			served := 0 // how often middleware was called
 			for _, how := range []string{"Serve", "Route", "predicted", "twice"} {
 				r := newMuxRequest("GET", tt.host, tt.path)
 				var h Handler = mux
@@ -133,7 +140,13 @@ func TestMountedMuxes(t *testing.T) {
 				case "twice": // the engine asks, then the mux is called anyway
 					mux.predicted(r)
 				}
+				passed = 0
 				got := serveMux(h, r)
+				if how == "Serve" {
+					served = passed
+				} else if passed != served {
+					t.Errorf("%s: %s by %s: %d calls of middleware, want %d", name, tt.path, how, passed, served)
+				}
 				if text := fmt.Sprint(got.err); got.location != tt.location || tt.location == "" && text != tt.want {
 					t.Errorf("%s: %s by %s: %s %q, want %s %q", name, tt.path, how, text, got.location, tt.want, tt.location)
 				}

@@ -63,9 +63,16 @@ func TestManyValues(t *testing.T) {
 			path.WriteString("/v" + strings.Repeat("x", i))
 		}
 		m := routeAlone(t, path.String(), pattern.String(), "/")
+		m.mounts = append(m.mounts, m.entry)
 		c := m.clone()
-		m.add(0, 0) // must not reach the clone
-		m.count--
+		m.reset() // what comes next must not reach the clone
+		for range n {
+			m.add(0, 0)
+		}
+		m.mounts[0] = nil
+		if c.mounts[0] != c.entry {
+			t.Errorf("%d wildcards: the clone shares its mounts", n)
+		}
 		for i := range n {
 			want := "v" + strings.Repeat("x", i)
 			if got, ok := c.value(path.String(), name(i)); got != want || !ok {
