@@ -232,29 +232,29 @@ func TestMiddlewareBetweenRoutingAndDispatch(t *testing.T) {
 	}
 }
 
-type pinnedHandler struct {
+type pinnedFunc struct {
 	HandlerFunc
 	p pin
 }
 
-func (h pinnedHandler) pinned() pin { return h.p }
+func (h pinnedFunc) pinned() pin { return h.p }
 
 func pinTo(p pin) Middleware {
-	return func(h Handler) Handler { return pinnedHandler{h.Serve, p} }
+	return func(h Handler) Handler { return pinnedFunc{h.Serve, p} }
 }
 
 func TestPins(t *testing.T) {
 	h := named("h")
 	mux := NewMux()
 	mux.Handle("/none", h)
-	mux.Handle("/handler", pinnedHandler{h, 1})
+	mux.Handle("/handler", pinnedFunc{h, 1})
 	mux.Handle("/middleware", h, tag("a"), pinTo(2), tag("b"))
-	mux.Handle("/outermost", pinnedHandler{h, 1}, tag("a"), pinTo(3), pinTo(2))
-	mux.Group("/group", pinTo(2)).Handle("/x", pinnedHandler{h, 1}, tag("b"))
-	mux.Mount("/mount", pinnedHandler{h, 1})
+	mux.Handle("/outermost", pinnedFunc{h, 1}, tag("a"), pinTo(3), pinTo(2))
+	mux.Group("/group", pinTo(2)).Handle("/x", pinnedFunc{h, 1}, tag("b"))
+	mux.Mount("/mount", pinnedFunc{h, 1})
 	inner := NewMux()
 	inner.Handle("/x", h)
-	inner.Handle("/y", pinnedHandler{h, 1})
+	inner.Handle("/y", pinnedFunc{h, 1})
 	mux.Mount("/inner", inner)
 	mux.Mount("/pinned", inner, pinTo(2))
 	check := func(want map[string]pin) {
@@ -270,7 +270,7 @@ func TestPins(t *testing.T) {
 		"/inner/x": 0, "/inner/y": 1, "/pinned/x": 2, "/pinned/y": 2, "/missing": 0,
 	})
 	mux.Use(pinTo(4))
-	mux.Handle("/late", pinnedHandler{h, 1})
+	mux.Handle("/late", pinnedFunc{h, 1})
 	check(map[string]pin{
 		"/none": 4, "/handler": 4, "/middleware": 4, "/late": 4, "/mount/x": 4, "/inner/x": 4, "/inner/y": 4, "/missing": 4,
 	})
