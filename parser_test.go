@@ -17,7 +17,7 @@ type headOutcome struct {
 	text   string // everything the head says
 }
 
-func refusal(err error) headOutcome {
+func refusedHead(err error) headOutcome {
 	var parseErr *ParseError
 	if !errors.As(err, &parseErr) {
 		panic(fmt.Sprintf("error is a %T, want a *ParseError", err))
@@ -51,7 +51,7 @@ func parseRequestCut(h *requestHead, in []byte, lim *headLimits, cuts ...int) he
 		b := bytes.Clone(in[:cut])
 		n, err := h.parse(b, lim)
 		if err != nil {
-			return refusal(err)
+			return refusedHead(err)
 		}
 		if n > 0 {
 			return headOutcome{n: n, text: h.text(b)}
