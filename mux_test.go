@@ -30,7 +30,7 @@ func tag(name string) Middleware {
 }
 
 // answer serves a GET and returns the text of its error.
-func answer(h Handler, method, target string) string {
+func muxAnswerOf(h Handler, method, target string) string {
 	if err := h.Serve(&ResponseWriter{}, newMuxRequest(method, "h", target)); err != nil {
 		return err.Error()
 	}
@@ -61,7 +61,7 @@ func TestMuxRegistration(t *testing.T) {
 		{"GET", "/d", "flare: status 404"},
 	}
 	for _, tt := range tests {
-		if got := answer(mux, tt.method, tt.path); got != tt.want {
+		if got := muxAnswerOf(mux, tt.method, tt.path); got != tt.want {
 			t.Errorf("%s %s: %q, want %q", tt.method, tt.path, got, tt.want)
 		}
 	}
@@ -111,7 +111,7 @@ func TestMuxRefusesRegistration(t *testing.T) {
 		}
 		// What was refused left no lock and nothing half done behind.
 		mux.Get("/after/all", h)
-		if got := answer(mux, "GET", "/after/all"); !strings.HasPrefix(got, "h for ") {
+		if got := muxAnswerOf(mux, "GET", "/after/all"); !strings.HasPrefix(got, "h for ") {
 			t.Errorf("%s: afterwards %q", tt.name, got)
 		}
 	}
@@ -188,7 +188,7 @@ func TestUse(t *testing.T) {
 		{"OPTIONS", "*", "outer(inner())"},
 	}
 	for _, tt := range tests {
-		if got := answer(mux, tt.method, tt.path); got != tt.want {
+		if got := muxAnswerOf(mux, tt.method, tt.path); got != tt.want {
 			t.Errorf("%s %s: %s, want %s", tt.method, tt.path, got, tt.want)
 		}
 	}
@@ -196,7 +196,7 @@ func TestUse(t *testing.T) {
 		t.Errorf("the middleware was made %d times, want once for the mux", wrapped)
 	}
 	mux.Use(tag("late"))
-	if got, want := answer(mux, "GET", "/before"), "outer(inner(late(before for GET /before)))"; got != want {
+	if got, want := muxAnswerOf(mux, "GET", "/before"), "outer(inner(late(before for GET /before)))"; got != want {
 		t.Errorf("after a late Use: %s, want %s", got, want)
 	}
 }
@@ -226,7 +226,7 @@ func TestMiddlewareBetweenRoutingAndDispatch(t *testing.T) {
 		"/other/3": "other for GET /other/{x}",
 		"/none":    "flare: status 404",
 	} {
-		if got := answer(mux, "GET", path); got != want {
+		if got := muxAnswerOf(mux, "GET", path); got != want {
 			t.Errorf("%s: %s, want %s", path, got, want)
 		}
 	}
@@ -372,7 +372,7 @@ func TestRegistrationWhileServing(t *testing.T) {
 		if i%10 == 0 {
 			mux.Use(func(h Handler) Handler { return h })
 		}
-		if got, want := answer(mux, "GET", path(i)), path(i)+" for GET "+path(i); got != want {
+		if got, want := muxAnswerOf(mux, "GET", path(i)), path(i)+" for GET "+path(i); got != want {
 			t.Errorf("%s right after its registration: %s", path(i), got)
 		}
 	}
@@ -387,7 +387,7 @@ func TestFirstRequests(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			if got := answer(mux, "GET", "/a"); got != "a for GET /a" {
+			if got := muxAnswerOf(mux, "GET", "/a"); got != "a for GET /a" {
 				t.Error(got)
 			}
 		})
