@@ -19,7 +19,7 @@ func decodeChunkedCut(d *chunkedDecoder, in []byte, lim *headLimits, cuts ...int
 			b := bytes.Clone(in[at:cut])
 			data, n, done, err := d.decode(b)
 			if err != nil {
-				return refusal(err)
+				return refusedHead(err)
 			}
 			body = append(body, data...)
 			at += n

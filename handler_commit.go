@@ -92,6 +92,7 @@ func (w *ResponseWriter) commit(length int64) error {
 func (w *ResponseWriter) mustClose() bool {
 	b := &w.r.body
 	return w.close || w.c.closing || w.h.last() || !w.r.head.keepAlive() ||
+		w.r.head.form == authorityForm || // what follows a CONNECT is for a tunnel that there is not
 		b.failed() || !b.done && (b.expect || b.left > drainBytesMax)
 }
 

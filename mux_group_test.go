@@ -39,7 +39,7 @@ func TestGroups(t *testing.T) {
 		{"BREW", "", "/api/m/n/o", "api(own(mounted for /api/m/))"},
 	}
 	for _, tt := range tests {
-		err := mux.Serve(&ResponseWriter{}, newMuxRequest(tt.method, tt.host, tt.path))
+		err := mux.Serve(&ResponseWriter{live: true}, newMuxRequest(tt.method, tt.host, tt.path))
 		if err == nil || err.Error() != tt.want {
 			t.Errorf("%s %s%s: %v, want %s", tt.method, tt.host, tt.path, err, tt.want)
 		}

@@ -31,7 +31,7 @@ func tag(name string) Middleware {
 
 // answer serves a GET and returns the text of its error.
 func muxAnswerOf(h Handler, method, target string) string {
-	if err := h.Serve(&ResponseWriter{}, newMuxRequest(method, "h", target)); err != nil {
+	if err := h.Serve(&ResponseWriter{live: true}, newMuxRequest(method, "h", target)); err != nil {
 		return err.Error()
 	}
 	return ""
@@ -321,7 +321,7 @@ func TestMuxAllocations(t *testing.T) {
 	used := NewMux()
 	used.Use(func(h Handler) Handler { return HandlerFunc(h.Serve) })
 	used.Mount("/", mux)
-	w := &ResponseWriter{}
+	w := &ResponseWriter{live: true}
 	for _, m := range []*Mux{mux, used} {
 		for _, path := range []string{"/plaintext", "/users/7", "/users/%37", "/files/a/b/c", "/mounted/t/users/7", "/mounted/t/deep/8"} {
 			r := newMuxRequest("GET", "h", path)
@@ -351,17 +351,16 @@ func TestRegistrationWhileServing(t *testing.T) {
 	var wg sync.WaitGroup
 	for g := range readers {
 		wg.Go(func() {
-			r := newMuxRequest("GET", "h", "")
 			for i := g; ; i++ {
 				select {
 				case <-done:
 					return
 				default:
 				}
-				r.path = path(i % routes)
-				err := mux.Serve(nil, r)
-				if want := "any for GET /{any}"; err.Error() != want && err.Error() != r.path+" for GET "+r.path {
-					t.Errorf("%s: %v", r.path, err)
+				p := path(i % routes)
+				err := mux.Serve(nil, newMuxRequest("GET", "h", p))
+				if want := "any for GET /{any}"; err.Error() != want && err.Error() != p+" for GET "+p {
+					t.Errorf("%s: %v", p, err)
 					return
 				}
 			}
@@ -413,7 +412,7 @@ func BenchmarkMuxServe(b *testing.B) {
 			b.Run(bm.name+"/"+p.name, func(b *testing.B) {
 				b.ReportAllocs()
 				r := newMuxRequest("GET", "localhost:8080", p.path)
-				w := &ResponseWriter{}
+				w := &ResponseWriter{live: true}
 				for b.Loop() {
 					r.match.reset()
 					h, _ := bm.mux.predicted(r)

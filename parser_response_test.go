@@ -13,7 +13,7 @@ func parseResponseCut(h *responseHead, in []byte, lim *headLimits, cuts ...int) 
 		b := bytes.Clone(in[:cut])
 		n, err := h.parse(b, lim)
 		if err != nil {
-			return refusal(err)
+			return refusedHead(err)
 		}
 		if n > 0 {
 			return headOutcome{n: n, text: fmt.Sprintf("%d %q\n%s", h.status, h.reason.of(b), h.fieldsText(b))}
