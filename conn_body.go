@@ -169,16 +169,18 @@ func (b *requestBody) receive(p []byte) (int, error) {
 	return n, nil
 }
 
+// failed reports whether the end of the body cannot be found any more, and so
+// not what follows it either. Closing the body early leaves its framing intact.
+func (b *requestBody) failed() bool {
+	return b.err != nil && !b.done && b.err != http.ErrBodyReadAfterClose
+}
+
 // leave ends the handler's part: it reports how much of the turn's input is
 // left, and gives back what was received beyond the body.
 func (b *requestBody) leave(c *Conn) (unused int) {
 	b.data = nil
-	if b.err != nil && !b.done {
-		// Failed, or closed before its end: what follows cannot be told from
-		// the rest of the body unless the framing is still intact.
-		if b.err != http.ErrBodyReadAfterClose {
-			c.closing = true
-		}
+	if b.failed() {
+		c.closing = true
 	}
 	if b.buf == nil {
 		return len(b.in)

@@ -50,8 +50,8 @@ func (h *httpConn) Data(c *Conn, in []byte, eof bool) (int, error) {
 			break
 		}
 		c.setState(next)
-		if next == stateIdle || next == stateSwitched {
-			break
+		if next == stateIdle || next == stateDrain || next == stateSwitched {
+			break // what comes next is behind h.used, or was pushed back
 		}
 	}
 	h.in = nil

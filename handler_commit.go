@@ -92,7 +92,8 @@ func (w *ResponseWriter) commit(length int64) error {
 func (w *ResponseWriter) mustClose() bool {
 	b := &w.r.body
 	return w.close || w.c.closing || w.h.last() || !w.r.head.keepAlive() ||
-		!b.done && (b.expect || b.left > drainBytesMax)
+		w.r.head.form == authorityForm || // what follows a CONNECT is for a tunnel that there is not
+		b.failed() || !b.done && (b.expect || b.left > drainBytesMax)
 }
 
 // ownFields is what scanHeader found among the fields that a handler has set.

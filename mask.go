@@ -10,20 +10,20 @@ import (
 // frame, no connection and no source of keys. The frame reader and writer call
 // it, and users who speak the protocol on their own.
 //
-// Three files do the work, one of which is picked by size and CPU:
-// mask_generic.go in Go, mask_amd64.s with AVX2 and AVX-512, mask_arm64.s with
-// NEON. The build tag purego leaves Go alone.
+// The work is done by mask_generic.go in Go, mask_amd64.s with AVX2 and
+// AVX-512, and mask_arm64.s with NEON, picked by size and CPU. The build tag
+// purego leaves Go alone.
 //
 // All of them handle an end that is no whole word in the same way. The last
-// word is one that ends where the payload ends and so overlaps the word before
+// word is one that ends where the payload ends, and so overlaps the word before
 // it. XOR twice would undo itself, so the last word is read before anything is
 // written and written after everything else: what overlaps is written twice,
-// with the same bytes. There is no loop over odd bytes and hardly a branch.
+// with the same bytes. That saves the loop over odd bytes and its branches,
+// which no CPU predicts for payloads of mixed lengths.
 
 // MaskBytes masks or unmasks p in place (the two are the same). pos is the
-// number of payload bytes that came before p, of which only the last two bits
-// count; it returns the pos of the byte after p. A payload may so be masked in
-// pieces:
+// number of payload bytes that came before p; it returns pos + len(p). So a
+// payload may be masked in pieces:
 //
 //	pos := 0
 //	for _, piece := range pieces {
@@ -33,9 +33,10 @@ import (
 // It allocates nothing and may be called from anywhere.
 func MaskBytes(p []byte, key [4]byte, pos int) int {
 	maskWord(p, rotateMask(binary.LittleEndian.Uint32(key[:]), pos))
-	return (pos + len(p)) & 3
+	return pos + len(p)
 }
 
 // rotateMask returns the key for bytes that follow n bytes. Keys are words
-// whose lowest byte belongs to the first payload byte.
-func rotateMask(key uint32, n int) uint32 { return bits.RotateLeft32(key, -8*(n&3)) }
+// whose lowest byte belongs to the first payload byte. A rotation counts mod
+// 32, and with it n mod 4.
+func rotateMask(key uint32, n int) uint32 { return bits.RotateLeft32(key, -8*n) }

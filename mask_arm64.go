@@ -5,20 +5,13 @@ package flare
 // This file is layer 0 (base): the choice between the ways to mask on arm64,
 // by size. NEON is part of every arm64 CPU that Go runs on.
 
-// maskVectorMin is the shortest payload that the assembly takes; below it
-// maskGeneric needs fewer instructions.
-const maskVectorMin = 33
-
-// maskWord XORs p with key, whose lowest byte belongs to p[0].
-func maskWord(p []byte, key uint32) {
-	if len(p) < maskVectorMin {
-		maskGeneric(p, key)
-		return
-	}
+// maskVectors masks p, of more than maskShortMax bytes, and reports that it has.
+func maskVectors(p []byte, key uint32) bool {
 	maskNEON(&p[0], len(p), key)
+	return true
 }
 
-// maskNEON masks n bytes, at least 32.
+// maskNEON masks n bytes, at least 64.
 //
 //go:noescape
 func maskNEON(p *byte, n int, key uint32)

@@ -1,9 +1,8 @@
 //go:build !purego
 
 // Layer 0 (base): masking with NEON. mask_arm64.go says when it is called,
-// mask.go how ends are handled. Up to 64 bytes it is the first two and the last
-// two vectors of 16; beyond it blocks of four, and the last four, which are
-// read before the blocks and written after them.
+// mask.go how ends are handled: blocks of four vectors, and the last four,
+// which are read before the blocks and written after them.
 
 #include "textflag.h"
 
@@ -17,20 +16,6 @@ TEXT ·maskNEON(SB), NOSPLIT, $0-20
 	RORW  R3, R2, R2         // shifts by R3 mod 32: 8 × (n mod 4)
 	VDUP  R2, V1.S4          // key of the last vectors
 	ADD   R0, R1, R4         // end
-	CMP   $64, R1
-	BHI   over64
-	SUB   $32, R4, R5
-	VLD1  (R0), [V2.B16, V3.B16]
-	VLD1  (R5), [V4.B16, V5.B16]
-	VEOR  V0.B16, V2.B16, V2.B16
-	VEOR  V0.B16, V3.B16, V3.B16
-	VEOR  V1.B16, V4.B16, V4.B16
-	VEOR  V1.B16, V5.B16, V5.B16
-	VST1  [V2.B16, V3.B16], (R0)
-	VST1  [V4.B16, V5.B16], (R5)
-	RET
-
-over64:
 	SUB   $64, R4, R5
 	VLD1  (R5), [V20.B16, V21.B16, V22.B16, V23.B16]
 	VEOR  V1.B16, V20.B16, V20.B16

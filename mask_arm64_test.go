@@ -3,5 +3,5 @@
 package flare
 
 func maskAssembly() []maskWay {
-	return []maskWay{{"NEON", 32, func(p []byte, key uint32) { maskNEON(&p[0], len(p), key) }}}
+	return []maskWay{{"NEON", 64, func(p []byte, key uint32) { maskNEON(&p[0], len(p), key) }}}
 }

@@ -5,72 +5,96 @@ import (
 	"math/bits"
 )
 
-// This file is layer 0 (base): masking in Go, eight bytes at a time. It is the
-// only one on CPUs without assembly of their own and under purego, and serves
-// short payloads everywhere, where it is faster than a call of assembly.
+// This file is layer 0 (base): masking in Go, eight bytes at a time. Short
+// payloads are always masked here, since a call of assembly costs more than
+// that; longer ones on CPUs without assembly of their own and under purego.
 
-// maskGeneric XORs p with key, whose lowest byte belongs to p[0].
-func maskGeneric(p []byte, key uint32) {
+// maskShortMax is the longest payload that is short: up to here words are no
+// slower than vectors with their call, measured.
+const maskShortMax = 64
+
+// maskWord XORs p with key, whose lowest byte belongs to p[0].
+func maskWord(p []byte, key uint32) {
 	n := len(p)
+	if n < 8 {
+		maskFew(p, key)
+		return
+	}
+	if n > maskShortMax {
+		if !maskVectors(p, key) {
+			maskBlocks(p, key)
+		}
+		return
+	}
 	first := uint64(key)<<32 | uint64(key)
-	last := bits.RotateLeft64(first, -8*(n&3)) // of words that end where p does
+	last := bits.RotateLeft64(first, -8*n) // of words that end where p does
 	switch {
 	case n > 32:
-		maskBlocks(p, first, last)
-	case n > 16:
-		a, b := (*[16]byte)(p), (*[16]byte)(p[n-16:])
-		a0, a1 := binary.LittleEndian.Uint64(a[0:]), binary.LittleEndian.Uint64(a[8:])
+		a, b := (*[32]byte)(p), (*[32]byte)(p[n-32:])
 		b0, b1 := binary.LittleEndian.Uint64(b[0:]), binary.LittleEndian.Uint64(b[8:])
-		binary.LittleEndian.PutUint64(a[0:], a0^first)
-		binary.LittleEndian.PutUint64(a[8:], a1^first)
+		b2, b3 := binary.LittleEndian.Uint64(b[16:]), binary.LittleEndian.Uint64(b[24:])
+		maskQuad(a, first)
 		binary.LittleEndian.PutUint64(b[0:], b0^last)
 		binary.LittleEndian.PutUint64(b[8:], b1^last)
-	case n >= 8:
+		binary.LittleEndian.PutUint64(b[16:], b2^last)
+		binary.LittleEndian.PutUint64(b[24:], b3^last)
+	case n > 16:
+		a, b := (*[16]byte)(p), (*[16]byte)(p[n-16:])
+		b0, b1 := binary.LittleEndian.Uint64(b[0:]), binary.LittleEndian.Uint64(b[8:])
+		binary.LittleEndian.PutUint64(a[0:], binary.LittleEndian.Uint64(a[0:])^first)
+		binary.LittleEndian.PutUint64(a[8:], binary.LittleEndian.Uint64(a[8:])^first)
+		binary.LittleEndian.PutUint64(b[0:], b0^last)
+		binary.LittleEndian.PutUint64(b[8:], b1^last)
+	default:
 		a, b := (*[8]byte)(p), (*[8]byte)(p[n-8:])
-		a0, b0 := binary.LittleEndian.Uint64(a[:]), binary.LittleEndian.Uint64(b[:])
-		binary.LittleEndian.PutUint64(a[:], a0^first)
+		b0 := binary.LittleEndian.Uint64(b[:])
+		binary.LittleEndian.PutUint64(a[:], binary.LittleEndian.Uint64(a[:])^first)
 		binary.LittleEndian.PutUint64(b[:], b0^last)
-	case n >= 4:
-		a, b := (*[4]byte)(p), (*[4]byte)(p[n-4:])
-		a0, b0 := binary.LittleEndian.Uint32(a[:]), binary.LittleEndian.Uint32(b[:])
-		binary.LittleEndian.PutUint32(a[:], a0^key)
-		binary.LittleEndian.PutUint32(b[:], b0^uint32(last))
-	case n > 0:
-		// The middle byte is the first or the last one, unless there are three.
-		a, b, c := p[0], p[n>>1], p[n-1]
-		p[0] = a ^ byte(key)
-		p[n>>1] = b ^ byte(key>>(n>>1*8))
-		p[n-1] = c ^ byte(key>>(n*8-8))
+	}
+}
+
+// maskQuad masks four words.
+func maskQuad(b *[32]byte, key uint64) {
+	binary.LittleEndian.PutUint64(b[0:], binary.LittleEndian.Uint64(b[0:])^key)
+	binary.LittleEndian.PutUint64(b[8:], binary.LittleEndian.Uint64(b[8:])^key)
+	binary.LittleEndian.PutUint64(b[16:], binary.LittleEndian.Uint64(b[16:])^key)
+	binary.LittleEndian.PutUint64(b[24:], binary.LittleEndian.Uint64(b[24:])^key)
+}
+
+// maskFew masks fewer than 8 bytes.
+func maskFew(p []byte, key uint32) {
+	if len(p) >= 4 {
+		binary.LittleEndian.PutUint32(p, binary.LittleEndian.Uint32(p)^key)
+		p = p[4:]
+	}
+	if len(p) >= 2 {
+		binary.LittleEndian.PutUint16(p, binary.LittleEndian.Uint16(p)^uint16(key))
+		p, key = p[2:], key>>16
+	}
+	if len(p) >= 1 {
+		p[0] ^= byte(key)
 	}
 }
 
 // maskBlocks masks more than 32 bytes: blocks of 64, one of 32, and the last
 // 32 bytes, which may overlap what is before them.
-func maskBlocks(p []byte, first, last uint64) {
-	tail := (*[32]byte)(p[len(p)-32:])
-	t0, t1 := binary.LittleEndian.Uint64(tail[0:]), binary.LittleEndian.Uint64(tail[8:])
-	t2, t3 := binary.LittleEndian.Uint64(tail[16:]), binary.LittleEndian.Uint64(tail[24:])
+func maskBlocks(p []byte, key uint32) {
+	first := uint64(key)<<32 | uint64(key)
+	last := bits.RotateLeft64(first, -8*len(p))
+	b := (*[32]byte)(p[len(p)-32:])
+	b0, b1 := binary.LittleEndian.Uint64(b[0:]), binary.LittleEndian.Uint64(b[8:])
+	b2, b3 := binary.LittleEndian.Uint64(b[16:]), binary.LittleEndian.Uint64(b[24:])
 	for len(p) > 64 {
-		b := (*[64]byte)(p)
-		binary.LittleEndian.PutUint64(b[0:], binary.LittleEndian.Uint64(b[0:])^first)
-		binary.LittleEndian.PutUint64(b[8:], binary.LittleEndian.Uint64(b[8:])^first)
-		binary.LittleEndian.PutUint64(b[16:], binary.LittleEndian.Uint64(b[16:])^first)
-		binary.LittleEndian.PutUint64(b[24:], binary.LittleEndian.Uint64(b[24:])^first)
-		binary.LittleEndian.PutUint64(b[32:], binary.LittleEndian.Uint64(b[32:])^first)
-		binary.LittleEndian.PutUint64(b[40:], binary.LittleEndian.Uint64(b[40:])^first)
-		binary.LittleEndian.PutUint64(b[48:], binary.LittleEndian.Uint64(b[48:])^first)
-		binary.LittleEndian.PutUint64(b[56:], binary.LittleEndian.Uint64(b[56:])^first)
+		block := (*[64]byte)(p)
+		maskQuad((*[32]byte)(block[:32]), first)
+		maskQuad((*[32]byte)(block[32:]), first)
 		p = p[64:]
 	}
 	if len(p) > 32 {
-		b := (*[32]byte)(p)
-		binary.LittleEndian.PutUint64(b[0:], binary.LittleEndian.Uint64(b[0:])^first)
-		binary.LittleEndian.PutUint64(b[8:], binary.LittleEndian.Uint64(b[8:])^first)
-		binary.LittleEndian.PutUint64(b[16:], binary.LittleEndian.Uint64(b[16:])^first)
-		binary.LittleEndian.PutUint64(b[24:], binary.LittleEndian.Uint64(b[24:])^first)
+		maskQuad((*[32]byte)(p), first)
 	}
-	binary.LittleEndian.PutUint64(tail[0:], t0^last)
-	binary.LittleEndian.PutUint64(tail[8:], t1^last)
-	binary.LittleEndian.PutUint64(tail[16:], t2^last)
-	binary.LittleEndian.PutUint64(tail[24:], t3^last)
+	binary.LittleEndian.PutUint64(b[0:], b0^last)
+	binary.LittleEndian.PutUint64(b[8:], b1^last)
+	binary.LittleEndian.PutUint64(b[16:], b2^last)
+	binary.LittleEndian.PutUint64(b[24:], b3^last)
 }

@@ -12,8 +12,8 @@ import (
 
 // This file is layer 5 (surface): the Mux, which hands a request to the
 // handler whose pattern matches it. It knows requests, handlers, middleware
-// and registration; the syntax is in mux_pattern.go, the search in
-// mux_tree.go, its result in mux_match.go, groups and mounts in mux_group.go.
+// and registration; the syntax is in mux_pattern.go, the patterns
+// in mux_tree.go, the search in mux_find.go, its result in mux_match.go, groups and mounts in mux_group.go.
 // Users call it, and the server asks predicted where to run a request.
 
 // A Mux routes requests to handlers by method, host and path. Its patterns
@@ -52,6 +52,7 @@ type Mux struct {
 	// mu guards registration.
 	mu      sync.Mutex
 	entries []*routeEntry
+	index   map[string]*hostTree // of the entries by host, to find conflicts
 	use     []Middleware
 	chain   Handler // muxDispatch in use
 	usePin  pin     // of the outermost middleware in use that has one
@@ -89,9 +90,11 @@ func (m *Mux) Group(prefix string, mw ...Middleware) *Group { return m.root().Gr
 
 // Mount hands h everything at prefix and below it, all methods but CONNECT and
 // TRACE. prefix is as for Group. A Mux that is mounted matches its patterns
-// against what follows the prefix, and Request.Pattern names both; wildcards
-// of the prefix have values there too. Any other handler sees the request as
-// it is: the path is not changed for anyone.
+// against what follows the prefix, and so does one that h calls in the end;
+// Request.Pattern then names both, and wildcards of the prefix have values
+// there too. Nothing else changes: Request.Path is the whole path for every
+// handler. Give middleware as mw rather than around a Mux: Route and the
+// predictor see into a Mux, and not into what is wrapped around it.
 func (m *Mux) Mount(prefix string, h Handler, mw ...Middleware) { m.root().Mount(prefix, h, mw...) }
 
 func (m *Mux) root() *Group { return &Group{mux: m} }
@@ -151,15 +154,32 @@ func wrapPinned(h Handler, mw []Middleware) (Handler, pin) {
 func (m *Mux) register(e *routeEntry) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, old := range m.entries {
+	tree := m.index[e.pattern.host]
+	if tree == nil {
+		tree = &hostTree{}
+	}
+	tree.root.meet(e.pattern.segments, func(t *methodTable) { t.mustNotConflict(e) })
+	tree.insert(e)
+	if m.index == nil {
+		m.index = make(map[string]*hostTree)
+	}
+	m.index[e.pattern.host] = tree
+	e.route = pinnedRoute(m.effectivePin(e))
+	m.entries = append(m.entries, e)
+	m.publish()
+}
+
+// mustNotConflict panics when e conflicts with a pattern of the table.
+func (t *methodTable) mustNotConflict(e *routeEntry) {
+	if t == nil {
+		return
+	}
+	for _, old := range t.all {
 		if why := e.pattern.conflictWith(old.pattern); why != "" {
 			panic(fmt.Errorf("flare: pattern %q (registered at %s) conflicts with pattern %q (registered at %s): %s",
 				e.pattern.text, e.where, old.pattern.text, old.where, why))
 		}
 	}
-	e.route = pinnedRoute(m.effectivePin(e))
-	m.entries = append(m.entries, e)
-	m.publish()
 }
 
 // publish replaces the table that is in use; before the first request there
@@ -291,7 +311,7 @@ func (m *Mux) resolveInner(t *routeTable, r *Request, named bool) (h Handler, rt
 type muxDispatch struct{ mux *Mux }
 
 func (d *muxDispatch) Serve(w *ResponseWriter, r *Request) error {
-	if r.match.by != d.mux || r.match.kind == matchNone {
+	if r.match.by != d.mux {
 		d.mux.find(d.mux.routes(), r) // middleware passed another request, or asked another mux
 	}
 	switch r.match.kind {

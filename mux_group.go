@@ -53,12 +53,9 @@ func (g *Group) Delete(path string, h HandlerFunc, mw ...Middleware) { g.add("DE
 func (g *Group) Mount(prefix string, h Handler, mw ...Middleware) {
 	host, rest := g.below(prefix)
 	g.mustServe(prefix, h)
-	inner, mounted := h.(*Mux)
-	if mounted {
-		h = &mountHandler{inner}
-	}
-	e := g.entry(host+rest+"/", h, mw)
-	e.inner, e.mounted = inner, mounted
+	e := g.entry(host+rest+"/", &mountHandler{h}, mw)
+	e.mounted = true
+	e.inner, _ = h.(*Mux)
 	g.mux.register(e)
 	if rest != "" {
 		exact := *e
@@ -68,11 +65,15 @@ func (g *Group) Mount(prefix string, h Handler, mw ...Middleware) {
 }
 
 // add registers one pattern. method is that of Get and its like, "" when the
-// pattern has it.
+// pattern says it.
 func (g *Group) add(method, pattern string, h Handler, mw []Middleware) {
-	rest := pattern
-	if i := strings.IndexAny(pattern, " \t"); i >= 0 && method == "" {
-		method, rest = pattern[:i], strings.TrimLeft(pattern[i:], " \t")
+	g.mustServe(pattern, h)
+	lead, rest := "", pattern // what comes before the host, blanks included
+	if method != "" {
+		lead = method + " "
+	} else if i := strings.IndexAny(pattern, " \t"); i >= 0 {
+		rest = strings.TrimLeft(pattern[i:], " \t")
+		lead = pattern[:len(pattern)-len(rest)]
 	}
 	if g.host != "" || g.prefix != "" {
 		if rest != "" && rest[0] != '/' {
@@ -80,11 +81,7 @@ func (g *Group) add(method, pattern string, h Handler, mw []Middleware) {
 		}
 		rest = g.host + g.prefix + rest
 	}
-	if method != "" {
-		rest = method + " " + rest
-	}
-	g.mustServe(pattern, h)
-	e := g.entry(rest, h, mw)
+	e := g.entry(lead+rest, h, mw)
 	e.inner, _ = h.(*Mux)
 	g.mux.register(e)
 }
@@ -150,12 +147,15 @@ func panicPattern(pattern string, err error) {
 	panic(fmt.Errorf("flare: pattern %q: %w", pattern, err))
 }
 
-// mountHandler calls a mounted mux so that it starts behind the prefix.
-type mountHandler struct{ inner *Mux }
+// mountHandler calls what is mounted so that a mux in there starts behind the
+// prefix.
+type mountHandler struct{ h Handler }
 
-func (h *mountHandler) Serve(w *ResponseWriter, r *Request) error {
+func (m *mountHandler) Serve(w *ResponseWriter, r *Request) error {
 	f := r.match.enter()
-	err := h.inner.Serve(w, r)
+	err := m.h.Serve(w, r)
 	r.match.leave(f)
 	return err
 }
+
+func (m *mountHandler) pinned() pin { return pinOf(m.h) }

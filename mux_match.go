@@ -8,7 +8,7 @@ import (
 // This file is layer 5 (surface): the result of routing one request, which
 // lives inside the Request, and the values that its wildcards matched. It
 // knows offsets into the request's path; it does not know how they were found
-// (mux_tree.go) nor who asks (mux.go, and Request.PathValue and Pattern).
+// (mux_find.go) nor who asks (mux.go, and Request.PathValue and Pattern).
 
 // matchKind says what routing came to.
 type matchKind uint8

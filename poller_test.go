@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/netip"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -689,13 +690,16 @@ func testPollerWakeClose(t *testing.T, p Poller) {
 		q, err := NewPoller()
 		mustTest(t, err)
 		var wg sync.WaitGroup
-		var stop atomic.Bool
 		for range 4 {
 			wg.Go(func() {
-				for !stop.Load() {
-					if err := q.Wake(); err != nil && !errors.Is(err, ErrPollerClosed) {
-						t.Error(err)
+				for {
+					if err := q.Wake(); err != nil {
+						if !errors.Is(err, ErrPollerClosed) {
+							t.Error(err)
+						}
+						return
 					}
+					runtime.Gosched()
 				}
 			})
 		}
@@ -709,7 +713,6 @@ func testPollerWakeClose(t *testing.T, p Poller) {
 			a, b := socketpairTest(t)
 			fds = append(fds, a, b)
 		}
-		stop.Store(true)
 		wg.Wait()
 		for _, fd := range fds {
 			if n, errno := recvConn(fd, make([]byte, 16)); errno != syscall.EAGAIN {

@@ -276,14 +276,14 @@ func isIPv6(s []byte) bool {
 		}
 		if digits < len(s) && s[digits] == '.' {
 			groups += 2
-			return isIPv4(s) && (groups == 8 || groups < 8 && elided)
+			return groups <= 8 && elided == (groups < 8) && isIPv4(s)
 		}
 		groups++
 		if digits == 0 || digits > 4 || groups > 8 {
 			return false
 		}
 		if s = s[digits:]; len(s) == 0 {
-			return groups == 8 || groups < 8 && elided
+			return elided == (groups < 8)
 		}
 		if s[0] != ':' {
 			return false
