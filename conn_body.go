@@ -51,7 +51,7 @@ func (b *requestBody) reset() {
 		return
 	}
 	if b.buf != nil {
-		b.buf.release()
+		b.c.putBuffer(b.buf)
 	}
 	trailer := b.chunks.trailer
 	trailer.reset()
@@ -138,7 +138,7 @@ func (b *requestBody) readChunked(p []byte) (int, error) {
 // refill receives more of a chunked body into a buffer of its own.
 func (b *requestBody) refill() error {
 	if b.buf == nil {
-		b.buf = getBuffer(bodyReadBytes)
+		b.buf = b.c.getBuffer(bodyReadBytes)
 	}
 	buf := b.buf.b[:cap(b.buf.b)]
 	n, err := b.receive(buf)
@@ -156,7 +156,7 @@ func (b *requestBody) receive(p []byte) (int, error) {
 			return 0, err
 		}
 	}
-	n, err := b.c.recvWait(p, b.c.limits.body)
+	n, err := b.c.recvWait(p)
 	switch {
 	case errors.Is(err, ErrTimeout):
 		b.c.frame.counts[countTimeoutBody]++

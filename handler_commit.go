@@ -55,6 +55,9 @@ func (w *ResponseWriter) commit(length int64) error {
 	w.noBody = isHead || !bodyAllowed(status)
 
 	f := w.c.frame
+	if w.c.own.Load()&ownLent != 0 {
+		f.clock.read() // the handler may have waited, and Date is the time of the answer
+	}
 	out := appendStatusLine(f.out, status)
 	if !own.date {
 		out = append(out, f.clock.date.line(f.clock.unix)...)
