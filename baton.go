@@ -108,7 +108,7 @@ func (f *frame) detach() {
 	if rt := f.route.Load(); rt != nil {
 		rt.demote()
 	}
-	go l.run(newRunnerFrame(f.clock))
+	go l.run(newRunnerFrame())
 }
 
 // lend marks the connection as owned by the calling or a coming goroutine.
@@ -138,7 +138,7 @@ func (l *Loop) steal(epoch uint64) {
 	if rt := l.frame.route.Load(); rt != nil {
 		rt.demote()
 	}
-	go l.run(newRunnerFrame(clock{}))
+	go l.run(newRunnerFrame())
 }
 
 // take notes edges for c and reports whether the runner may drive it. Only the

@@ -93,10 +93,9 @@ func (w *ResponseWriter) commit(length int64) error {
 
 // mustClose reports whether this answer is the connection's last.
 func (w *ResponseWriter) mustClose() bool {
-	b := &w.r.body
 	return w.close || w.c.closing || w.h.last() || !w.r.head.keepAlive() ||
 		w.r.head.form == authorityForm || // what follows a CONNECT is for a tunnel that there is not
-		b.failed() || !b.done && (b.expect || b.left > drainBytesMax)
+		w.r.body.closes.Load()
 }
 
 // ownFields is what scanHeader found among the fields that a handler has set.

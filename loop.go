@@ -90,7 +90,7 @@ func newLoop(poller Poller) *Loop {
 // start runs the loop on a goroutine of its own until quit.
 func (l *Loop) start() {
 	monitor.watch(l)
-	go l.run(newRunnerFrame(clock{}))
+	go l.run(newRunnerFrame())
 }
 
 // run is the runner: it returns when the loop has ended, or when the baton was
