@@ -117,7 +117,7 @@ func (h *requestHead) parseRequestLine(b []byte, lim *headLimits) (int, error) {
 	}
 	h.method = span{uint32(start), uint32(i)}
 	i, err := h.scanTarget(b, i+1, lim)
-	if i == 0 {
+	if i == 0 || err != nil {
 		return 0, err
 	}
 	i++ // the space

@@ -79,6 +79,8 @@ const (
 	wordTran = 't' | 'r'<<8 | 'a'<<16 | 'n'<<24
 	wordUpgr = 'u' | 'p'<<8 | 'g'<<16 | 'r'<<24
 
+	wordCRLF = '\r' | '\n'<<8
+
 	lowerWord = 0x20202020
 )
 
@@ -142,7 +144,7 @@ func (h *messageHead) parseFields(b []byte, lim *headLimits) (int, error) {
 	headersMax := effectiveLimit(lim.headers)
 	i := int(h.next)
 	line := i
-	for {
+	for i >= 0 { // always; the compiler drops bounds checks for it
 		// Name: tchars up to the colon.
 		line = i
 		for i <= len(b)-4 &&
@@ -152,7 +154,7 @@ func (h *messageHead) parseFields(b []byte, lim *headLimits) (int, error) {
 		for i < len(b) && charClass[b[i]]&classToken != 0 {
 			i++
 		}
-		if i == line || i >= len(b)-1 || b[i] != ':' || len(h.fields) >= headersMax {
+		if i <= line || i >= len(b)-1 || b[i] != ':' || len(h.fields) >= headersMax {
 			if i+1 < len(b) && i == line && b[i] == '\r' && b[i+1] == '\n' {
 				return i + len("\r\n"), nil
 			}
@@ -164,7 +166,10 @@ func (h *messageHead) parseFields(b []byte, lim *headLimits) (int, error) {
 		nameEnd := i
 		// Value: from the first octet that is not white space to the line end.
 		i++
-		for i < len(b) && isBlank(b[i]) {
+		if b[i] == ' ' {
+			i++
+		}
+		for i < len(b) && b[i] <= ' ' && isBlank(b[i]) {
 			i++
 		}
 		value := i
@@ -198,7 +203,7 @@ func (h *messageHead) parseFields(b []byte, lim *headLimits) (int, error) {
 			}
 			break
 		}
-		if i >= len(b)-1 || b[i] != '\r' || b[i+1] != '\n' {
+		if i > len(b)-2 || binary.LittleEndian.Uint16(b[i:]) != wordCRLF {
 			if err := valueFault(b, i); err != nil {
 				return 0, err
 			}
@@ -206,7 +211,7 @@ func (h *messageHead) parseFields(b []byte, lim *headLimits) (int, error) {
 			break
 		}
 		valueEnd := i
-		for valueEnd > value && isBlank(b[valueEnd-1]) {
+		for valueEnd > value && b[valueEnd-1] <= ' ' && isBlank(b[valueEnd-1]) {
 			valueEnd--
 		}
 		i += len("\r\n")
