@@ -219,7 +219,13 @@ func (h *messageHead) parseFields(b []byte, lim *headLimits) (int, error) {
 		h.fields = append(h.fields, f)
 		if n := nameEnd - line; n < len(h.watched) &&
 			binary.LittleEndian.Uint32(b[line:])|lowerWord == h.watched[n] {
-			if err := h.interpret(b, f); err != nil {
+			var err error
+			if n == len("host") {
+				err = h.interpretHost(b[value:valueEnd], f)
+			} else {
+				err = h.interpret(b, f)
+			}
+			if err != nil {
 				return 0, err
 			}
 		}

@@ -30,8 +30,6 @@ const (
 func (h *messageHead) interpret(b []byte, f field) error {
 	name, value := b[f.name:f.nameEnd], b[f.value:f.valueEnd]
 	switch len(name) {
-	case len("host"):
-		return h.interpretHost(b, f)
 	case len("expect"):
 		if binary.LittleEndian.Uint16(name[4:])|0x2020 == 'c'|'t'<<8 {
 			h.interpretExpect(value)
@@ -56,14 +54,30 @@ func (h *messageHead) interpret(b []byte, f field) error {
 	return nil
 }
 
-func (h *messageHead) interpretHost(b []byte, f field) error {
+// interpretHost checks the one field that every request has.
+func (h *messageHead) interpretHost(value []byte, f field) error {
 	if h.hostSeen {
 		return fault(http.StatusBadRequest, int(f.name), ruleHostTwice)
 	}
 	h.hostSeen = true
 	h.host = span{f.value, f.valueEnd}
+	// The usual value is a name or an IPv4 address, and perhaps a short port.
+	i := 0
+	for i <= len(value)-4 &&
+		charClass[value[i]]&charClass[value[i+1]]&charClass[value[i+2]]&charClass[value[i+3]]&classHost != 0 {
+		i += 4
+	}
+	for i < len(value) && charClass[value[i]]&classHost != 0 {
+		i++
+	}
+	if i > 0 && i < len(value) && value[i] == ':' && len(value)-i <= len(":9999") {
+		i++
+		for i < len(value) && isDigit(value[i]) {
+			i++
+		}
+	}
 	// Empty is valid: a target without an authority has this Host (RFC 9112 §3.2).
-	if value := h.host.of(b); len(value) > 0 && !isPlainAuthority(value) && !isAuthority(value) {
+	if i < len(value) && !isAuthority(value) {
 		return fault(http.StatusBadRequest, int(f.value), ruleHostValue)
 	}
 	return nil

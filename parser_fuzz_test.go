@@ -247,8 +247,9 @@ func FuzzHost(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, host string) {
 		valid := isAuthority([]byte(host))
-		if isPlainAuthority([]byte(host)) && !valid && host != "" {
-			t.Errorf("%q is plain, and not an authority", host)
+		var h messageHead
+		if err := h.interpretHost([]byte(host), field{}); (err == nil) != (valid || host == "") {
+			t.Errorf("%q: as a Host %v, valid as an authority: %t", host, err, valid)
 		}
 		if !valid || strings.Contains(host, "%") { // net/url knows no escapes in a host
 			return

@@ -155,28 +155,6 @@ func (h *requestHead) classifyAbsolute(b []byte) error {
 	return nil
 }
 
-// isPlainAuthority answers for the usual authority: a name or an IPv4 address,
-// and a port of one to four digits. It may say no to others that are valid.
-func isPlainAuthority(s []byte) bool {
-	i := 0
-	for i <= len(s)-4 &&
-		charClass[s[i]]&charClass[s[i+1]]&charClass[s[i+2]]&charClass[s[i+3]]&classHost != 0 {
-		i += 4
-	}
-	for i < len(s) && charClass[s[i]]&classHost != 0 {
-		i++
-	}
-	if i == len(s) || i == 0 || s[i] != ':' || len(s)-i > len(":9999") {
-		return i == len(s)
-	}
-	for i++; i < len(s); i++ {
-		if !isDigit(s[i]) {
-			return false
-		}
-	}
-	return true
-}
-
 // isAuthority says whether s is uri-host [":" port] with a host that is not
 // empty (RFC 9110 §4.2.1), as Host and the absolute form want it.
 func isAuthority(s []byte) bool {

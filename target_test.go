@@ -64,9 +64,6 @@ func TestSplitAuthority(t *testing.T) {
 		if ok != test.ok || ok && (string(host) != test.host || port != test.port) {
 			t.Errorf("%q: %q %d %t, want %q %d %t", test.in, host, port, ok, test.host, test.port, test.ok)
 		}
-		if isPlainAuthority([]byte(test.in)) && !ok && test.in != "" {
-			t.Errorf("%q is plain, and not an authority", test.in)
-		}
 		// The same as a Host, an absolute form, and a target of CONNECT.
 		for _, in := range []string{
 			"GET / HTTP/1.1\r\nHost: " + test.in + "\r\n\r\n",
