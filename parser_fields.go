@@ -147,13 +147,7 @@ func (h *messageHead) parseFields(b []byte, lim *headLimits) (int, error) {
 	for i >= 0 { // always; the compiler drops bounds checks for it
 		// Name: tchars up to the colon.
 		line = i
-		for i <= len(b)-4 &&
-			charClass[b[i]]&charClass[b[i+1]]&charClass[b[i+2]]&charClass[b[i+3]]&classToken != 0 {
-			i += 4
-		}
-		for i < len(b) && charClass[b[i]]&classToken != 0 {
-			i++
-		}
+		i = skipClass(b, i, classToken)
 		if i <= line || i >= len(b)-1 || b[i] != ':' || len(h.fields) >= headersMax {
 			if i+1 < len(b) && i == line && b[i] == '\r' && b[i+1] == '\n' {
 				return i + len("\r\n"), nil

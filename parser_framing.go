@@ -63,13 +63,7 @@ func (h *messageHead) interpretHost(value []byte, f field) error {
 	h.host = span{f.value, f.valueEnd}
 	// The usual value is a name or an IPv4 address, and perhaps a short port.
 	i := 0
-	for i <= len(value)-4 &&
-		charClass[value[i]]&charClass[value[i+1]]&charClass[value[i+2]]&charClass[value[i+3]]&classHost != 0 {
-		i += 4
-	}
-	for i < len(value) && charClass[value[i]]&classHost != 0 {
-		i++
-	}
+	i = skipClass(value, i, classHost)
 	if i > 0 && i < len(value) && value[i] == ':' && len(value)-i <= len(":9999") {
 		i++
 		for i < len(value) && isDigit(value[i]) {

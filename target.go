@@ -40,14 +40,7 @@ func (h *requestHead) scanTarget(b []byte, t int, lim *headLimits) (int, error) 
 	i := t
 	query, escaped := 0, false // offset behind the first "?"; "%" before it
 	for {
-		for i <= len(b)-4 &&
-			charClass[b[i]]&charClass[b[i+1]]&charClass[b[i+2]]&charClass[b[i+3]]&classTarget != 0 {
-			i += 4
-		}
-		for i < len(b) && charClass[b[i]]&classTarget != 0 {
-			i++
-		}
-		if i >= len(b) {
+		if i = skipClass(b, i, classTarget); i >= len(b) {
 			break
 		}
 		c := b[i]
