@@ -49,7 +49,7 @@ type messageHead struct {
 	host          span  // of the Host field; a request's target may override it
 	minor         uint8 // 0 for HTTP/1.0, 1 for HTTP/1.1 and above
 
-	response       bool // a response: no status to choose, and 1.0 may not chunk either
+	response       bool // an unknown transfer coding is then malformed, not 501
 	chunked        bool // Transfer-Encoding: chunked
 	hostSeen       bool
 	connClose      bool // members of Connection
@@ -170,6 +170,8 @@ func (h *messageHead) parseFields(b []byte, lim *headLimits) (int, error) {
 		if clean := int(h.clean); clean > i {
 			i = clean
 		}
+		// This loop is not a function of its own: the call would cost more than
+		// a usual value does.
 	value:
 		for {
 			for i <= len(b)-16 {

@@ -8,8 +8,8 @@ import (
 // This file is layer 1 (wire): the fields that say where a message ends and
 // what becomes of its connection: Content-Length, Transfer-Encoding,
 // Connection, Upgrade, Expect, Host. It knows their values; it does not know
-// how they were found. parser_fields.go calls interpret for each such line as
-// soon as the line is complete.
+// how they were found. parser_fields.go calls interpretHost and interpret for each
+// such line as soon as the line is complete.
 
 const (
 	ruleLengthValue    = "Content-Length is not a plain decimal number (RFC 9110 §8.6)"
@@ -21,11 +21,13 @@ const (
 	ruleCodingUnknown  = "transfer coding besides chunked (RFC 9112 §6.1)"
 	ruleHostTwice      = "more than one Host (RFC 9112 §3.2)"
 	ruleHostValue      = "Host is not a host and an optional port (RFC 9112 §3.2)"
-	contentLengthWidth = 18 // digits that fit an int64 whatever they are
 )
 
+// contentLengthDigitsMax fit an int64 whatever they are.
+const contentLengthDigitsMax = 18
+
 // interpret looks at a complete field line whose name has the length and the
-// first four letters of one that matters. Names are tokens here, so or-ing
+// first four letters of one that matters, Host aside. Names are tokens here, so or-ing
 // 0x20 into an octet folds letters and changes nothing else that could match.
 func (h *messageHead) interpret(b []byte, f field) error {
 	name, value := b[f.name:f.nameEnd], b[f.value:f.valueEnd]
@@ -119,7 +121,7 @@ func (h *messageHead) interpretContentLength(f field, value []byte) error {
 		return fault(http.StatusBadRequest, int(f.name), ruleLengthTwice)
 	case h.chunked:
 		return fault(http.StatusBadRequest, int(f.name), ruleLengthCoding)
-	case len(value) == 0 || len(value) > contentLengthWidth || value[0] == '0' && len(value) > 1:
+	case len(value) == 0 || len(value) > contentLengthDigitsMax || value[0] == '0' && len(value) > 1:
 		return fault(http.StatusBadRequest, int(f.value), ruleLengthValue)
 	}
 	var n int64

@@ -372,6 +372,24 @@ func TestRequestHeadResult(t *testing.T) {
 	}
 }
 
+func TestRequestHeadUpgradeWebSocket(t *testing.T) {
+	for fields, want := range map[string]bool{
+		"Connection: Upgrade\r\nUpgrade: websocket\r\n":                              true,
+		"Upgrade: h2c , WebSocket\r\nConnection: close\r\nConnection: x,upgrade\r\n": true,
+		"Upgrade: h2c\r\nConnection: upgrade\r\nUpgrade: websocket\r\n":              true,
+		"Upgrade: websocket\r\n":                           false,
+		"Connection: Upgrade\r\n":                          false,
+		"Connection: Upgrade\r\nUpgrade: h2c\r\n":          false,
+		"Connection: Upgrade\r\nUpgrade: websocket/13\r\n": false,
+		"Connection: Upgrade\r\nUpgradX: websocket\r\n":    false,
+	} {
+		var h requestHead
+		if got := parseRequestCut(&h, []byte(get(fields)), &testLimits); got.n == 0 || h.upgradeWebSocket() != want {
+			t.Errorf("%q: %+v, asks for a WebSocket %t, want %t", fields, got, h.upgradeWebSocket(), want)
+		}
+	}
+}
+
 // TestRequestHeadValues moves each kind of octet through every place of a word
 // and every distance to the end of what has arrived.
 func TestRequestHeadValues(t *testing.T) {
