@@ -12,15 +12,15 @@ import (
 // such line as soon as the line is complete.
 
 const (
-	ruleLengthValue    = "Content-Length is not a plain decimal number (RFC 9110 §8.6)"
-	ruleLengthTwice    = "more than one Content-Length (RFC 9112 §6.3)"
-	ruleLengthCoding   = "Content-Length beside Transfer-Encoding (RFC 9112 §6.1)"
-	ruleCodingOld      = "Transfer-Encoding in HTTP/1.0 (RFC 9112 §6.1)"
-	ruleCodingTwice    = "more than one Transfer-Encoding line (RFC 9112 §6.1)"
-	ruleCodingValue    = "Transfer-Encoding is not chunked, once and last (RFC 9112 §6.1, §6.3)"
-	ruleCodingUnknown  = "transfer coding besides chunked (RFC 9112 §6.1)"
-	ruleHostTwice      = "more than one Host (RFC 9112 §3.2)"
-	ruleHostValue      = "Host is not a host and an optional port (RFC 9112 §3.2)"
+	ruleLengthValue   = "Content-Length is not a plain decimal number (RFC 9110 §8.6)"
+	ruleLengthTwice   = "more than one Content-Length (RFC 9112 §6.3)"
+	ruleLengthCoding  = "Content-Length beside Transfer-Encoding (RFC 9112 §6.1)"
+	ruleCodingOld     = "Transfer-Encoding in HTTP/1.0 (RFC 9112 §6.1)"
+	ruleCodingTwice   = "more than one Transfer-Encoding line (RFC 9112 §6.1)"
+	ruleCodingValue   = "Transfer-Encoding is not chunked, once and last (RFC 9112 §6.1, §6.3)"
+	ruleCodingUnknown = "transfer coding besides chunked (RFC 9112 §6.1)"
+	ruleHostTwice     = "more than one Host (RFC 9112 §3.2)"
+	ruleHostValue     = "Host is not a host and an optional port (RFC 9112 §3.2)"
 )
 
 // contentLengthDigitsMax fit an int64 whatever they are.
