@@ -21,6 +21,7 @@ var requestSeeds = []string{
 	"\r\nPOST /a?b HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nPragma: no-cache\r\n\r\nhello",
 	"PUT http://a:80/%41?%20 HTTP/1.1\r\nHost: b\r\nTransfer-Encoding: chunked\r\nTrailer: X\r\n\r\n5;a=\"b\"\r\nhello\r\n0\r\nX: y\r\n\r\n",
 	"CONNECT [::1]:443 HTTP/1.1\r\nHost: [::1]:443\r\nConnection: close, Keep-Alive\r\n\r\n",
+	"GET /a?%64?b HTTP/1.1\r\nHost: a%2D:\r\n\r\n",
 	"OPTIONS * HTTP/1.0\r\nConnection: keep-alive\r\nHost:\r\n\r\n",
 	"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nExpect: 100-continue\r\n\r\n",
 	"GET / HTTP/1.1\r\nHost: a\r\nCookie: a=\xff~\x80; b\tc \r\nX:\r\n\r\n",

@@ -338,6 +338,10 @@ func TestRequestHeadResult(t *testing.T) {
 			"\"GET\" \"/a/b?c=d\" form=0 path=\"/a/b\" false query=\"c=d\" true authority=\"\" continue=false\n" +
 				"Host: example.test:8080\n" +
 				"minor=1 length=-1 chunked=false host=\"example.test:8080\" keepalive=true close=false upgrade=false websocket=false"},
+		{"GET /a?%64 HTTP/1.1\r\nHost: a\r\n\r\n",
+			"\"GET\" \"/a?%64\" form=0 path=\"/a\" false query=\"%64\" true authority=\"\" continue=false\n" +
+				"Host: a\n" +
+				"minor=1 length=-1 chunked=false host=\"a\" keepalive=true close=false upgrade=false websocket=false"},
 		{"POST /%41? HTTP/1.0\r\ncontent-length:5\r\nConnection: keep-alive\r\n\r\n",
 			"\"POST\" \"/%41?\" form=0 path=\"/%41\" true query=\"\" true authority=\"\" continue=false\n" +
 				"content-length: 5\nConnection: keep-alive\n" +
