@@ -94,6 +94,7 @@ type Conn struct {
 	held     bool // unread can be used without more input
 	eof      bool // the peer sends no more, and it has been read
 	closing  bool // end once everything is sent
+	shut     bool // the write side has been shut; input is discarded
 	abort    bool // end at once, with a reset
 
 	// The holder's.
