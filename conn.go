@@ -239,6 +239,9 @@ func (c *Conn) feed(f *frame, in []byte) verdict {
 	if err := c.keep(in); err != nil {
 		c.err, c.closing, c.abort = err, true, true
 	}
+	if c.want == wantWork {
+		c.held = true // also when answers of before have to wait first
+	}
 	if !c.flush(f) {
 		return c.blocked()
 	}
@@ -246,7 +249,6 @@ func (c *Conn) feed(f *frame, in []byte) verdict {
 	case c.closing:
 		return c.wind(f)
 	case c.want == wantWork:
-		c.held = true
 		return verdictWork
 	case c.edges&ownRead != 0:
 		return verdictMore
