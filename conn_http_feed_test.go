@@ -598,3 +598,28 @@ func TestFeedHeadTimeoutIsNotRearmed(t *testing.T) {
 		t.Fatalf("state %v, sent %q", c.state, tr.sent)
 	}
 }
+
+// TestFeedUnreadBodyFails has bodies that their handler did not read and whose
+// end cannot be reached: the answer was sent already, so all that is left is to
+// end the connection in order.
+func TestFeedUnreadBodyFails(t *testing.T) {
+	f := newFeeder(t, describingServer())
+	for _, row := range []struct{ name, input string }{
+		{"bad chunk size", head("POST /ignore HTTP/1.1", "Transfer-Encoding: chunked") + "5\r\nhello\r\nx\r\n"},
+		{"bad trailer", head("POST /ignore HTTP/1.1", "Transfer-Encoding: chunked") + "0\r\nX\r\n\r\n"},
+		{"chunks above the bound", head("POST /ignore HTTP/1.1", "Transfer-Encoding: chunked") +
+			strings.Repeat("1000\r\n"+strings.Repeat("x", 4<<10)+"\r\n", drainBytesMax>>12+1)},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			f.t = t
+			got := f.run(feed{pieces: []string{row.input, head("GET /never HTTP/1.1")}})
+			if a := parseAnswers(t, got.out); len(a) != 1 || a[0].StatusCode != 200 || got.open || got.reset {
+				t.Errorf("%q open %v reset %v", got.out, got.open, got.reset)
+			}
+			got = f.run(feed{pieces: octets(row.input+head("GET /never HTTP/1.1"), 1000)})
+			if a := parseAnswers(t, got.out); len(a) != 1 || a[0].StatusCode != 200 || got.open || got.reset {
+				t.Errorf("%q open %v reset %v", got.out, got.open, got.reset)
+			}
+		})
+	}
+}
