@@ -1,0 +1,71 @@
+package flare
+
+import (
+	"fmt"
+	"os"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The README's table of limits has fields that exist, with the defaults that
+// they have.
+func TestReadmeLimits(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lim := new(Server).limits()
+	defaults := map[string]any{
+		"MaxURIBytes":        lim.head.uriBytes,
+		"MaxHeaderBytes":     lim.head.headerBytes,
+		"MaxHeaders":         lim.head.headers,
+		"MaxBodyBytes":       lim.bodyBytes,
+		"MaxOutputBytes":     lim.conn.outputBytes,
+		"HeadTimeout":        lim.conn.head,
+		"BodyTimeout":        lim.conn.body,
+		"IdleTimeout":        lim.conn.idle,
+		"WriteTimeout":       lim.conn.write,
+		"MaxRequestsPerConn": lim.requests,
+	}
+	_, limits, _ := strings.Cut(string(readme), "\n## Limits\n")
+	limits, _, _ = strings.Cut(limits, "\n## ")
+	for _, row := range regexp.MustCompile("(?m)^\\| `(\\w+)` \\| [^|]+ \\| ([^|]+) \\|").FindAllStringSubmatch(limits, -1) {
+		name, says := row[1], row[2]
+		value, known := defaults[name]
+		delete(defaults, name)
+		if _, exists := reflect.TypeFor[Server]().FieldByName(name); !exists || !known {
+			t.Errorf("README.md has a limit %s, which this test or Server does not know", name)
+			continue
+		}
+		if is := limitText(value); is != says {
+			t.Errorf("README.md says that %s is %s, it is %s", name, says, is)
+		}
+	}
+	for name := range defaults {
+		t.Errorf("README.md does not have the limit %s", name)
+	}
+	linger := fmt.Sprintf("for %s of silence,\n%s in all and %s", limitText(lim.conn.lingerSilent), limitText(lim.conn.lingerAll), limitText(lim.conn.lingerBytes))
+	if !strings.Contains(strings.Join(strings.Fields(limits), " "), strings.Join(strings.Fields(linger), " ")) {
+		t.Errorf("README.md does not say %q", linger)
+	}
+}
+
+// limitText is how the README writes a limit.
+func limitText(value any) string {
+	if d, ok := value.(time.Duration); ok {
+		return fmt.Sprintf("%d s", d/time.Second)
+	}
+	switch n := reflect.ValueOf(value).Int(); {
+	case n < 0:
+		return "none"
+	case n >= 1<<20:
+		return fmt.Sprintf("%d MiB", n>>20)
+	case n >= 1<<10:
+		return fmt.Sprintf("%d KiB", n>>10)
+	default:
+		return fmt.Sprint(n)
+	}
+}
