@@ -161,6 +161,7 @@ func (h *httpConn) drain(c *Conn) connState {
 	n, err := b.skip(h.in)
 	h.used = n
 	c.lingered += n
+	c.since = c.frame.clock.now // progress
 	if err != nil || c.lingered > drainBytesMax || c.eof && !b.done {
 		c.closing = true
 		return stateDrain
