@@ -238,7 +238,9 @@ func (h *httpConn) goexit(f *frame, x *exchange) {
 // refuse answers what no handler gets to see, and ends the connection.
 func (h *httpConn) refuse(c *Conn, err error) connState {
 	x := h.x
-	c.frame.counts[countRequests]++
+	if x.headLen == 0 { // else head has counted it
+		c.frame.counts[countRequests]++
+	}
 	x.r.begin(c, h, nil)
 	x.r.refused = true
 	x.w.begin(c, h, &x.r)
