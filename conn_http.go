@@ -184,6 +184,7 @@ func (h *httpConn) drain(c *Conn) connState {
 	n, err := b.skip(h.in)
 	h.used = n
 	c.moved += n
+	c.since = c.frame.clock.now // progress
 	if err != nil || c.moved > drainBytesMax || c.eof && !b.done {
 		c.closing = true
 		return stateDrain
@@ -267,7 +268,9 @@ func (h *httpConn) goexit(f *frame, x *exchange) {
 // refuse answers what no handler gets to see, and ends the connection.
 func (h *httpConn) refuse(c *Conn, err error) connState {
 	x := h.x
-	c.frame.counts[countRequests]++
+	if x.headLen == 0 { // else head has counted it
+		c.frame.counts[countRequests]++
+	}
 	x.r.begin(c, h, nil)
 	x.r.refused = true
 	x.w.begin(c, h, &x.r)

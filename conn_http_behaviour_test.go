@@ -1171,3 +1171,99 @@ func TestWriteTimeout(t *testing.T) {
 		t.Errorf("the handler's Write: %v", err)
 	}
 }
+
+// TestMaxRequestsPerConn pins that the last answer says so, and that requests
+// behind it are not read.
+func TestMaxRequestsPerConn(t *testing.T) {
+	addr := startServer(t, &Server{MaxRequestsPerConn: 3, Handler: textHandler("fine")})
+	c := dialRaw(t, addr)
+	c.send(strings.Repeat(request("/"), 5))
+	for i := range 3 {
+		a := c.answer("GET")
+		a.want(t, 200, "fine")
+		if a.Close != (i == 2) {
+			t.Errorf("answer %d: close %v", i, a.Close)
+		}
+	}
+	c.ended()
+}
+
+// TestIdleTimeoutAlone has a connection that is in a state without a limit when
+// its timer fires, and idle after it.
+func TestIdleTimeoutAlone(t *testing.T) {
+	const limit = 60 * time.Millisecond
+	for name, mw := range map[string]Middleware{"on a worker": Offload, "on the loop": Inline} {
+		t.Run(name, func(t *testing.T) {
+			s := &Server{IdleTimeout: limit, HeadTimeout: -1, Handler: mw(textHandler("fine"))}
+			c := dialRaw(t, startServer(t, s))
+			c.send("GET / HTTP/1.1\r\n")
+			c.SetReadDeadline(time.Now().Add(3 * limit))
+			if n, err := c.br.Read(make([]byte, 1)); n > 0 || !isTimeout(err) {
+				t.Fatalf("without HeadTimeout: %d, %v", n, err)
+			}
+			c.SetDeadline(time.Now().Add(patience))
+			c.send("Host: h\r\n\r\n")
+			c.answer("GET").want(t, 200, "fine")
+			c.ended()
+		})
+	}
+}
+
+// TestRefusalsAreCountedOnce holds Stats to one request for each that was sent.
+func TestRefusalsAreCountedOnce(t *testing.T) {
+	const limit = 50 * time.Millisecond
+	for name, input := range map[string]string{
+		"bad head":       "bad\r\n",
+		"declared body":  head("POST / HTTP/1.1", fmt.Sprintf("Content-Length: %d", refusingBodyMax+1)),
+		"chunk size":     chunkedWith("x\r\n"),
+		"slow head":      "GET /",
+		"slow body":      head("POST / HTTP/1.1", "Content-Length: 5") + "he",
+		"nothing amiss":  request("/", "Connection: close"),
+		"handler's fail": head("POST / HTTP/1.1", "Content-Length: 0", "Connection: close"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := refusingServer()
+			s.HeadTimeout, s.BodyTimeout = limit, limit
+			c := dialRaw(t, startServer(t, s))
+			c.send(input)
+			c.answer("POST")
+			c.ended()
+			c.Close()
+			gone(t, s)
+			eventually(t, "the count", func() bool { return counted(s, countRequests) > 0 })
+			if n := counted(s, countRequests); n != 1 {
+				t.Errorf("%d requests", n)
+			}
+		})
+	}
+}
+
+// TestRefusedHead pins that what is known to be a HEAD request gets no content,
+// refused or not (RFC 9110 §9.3.2).
+func TestRefusedHead(t *testing.T) {
+	s := refusingServer()
+	s.HeadTimeout, s.BodyTimeout = 50*time.Millisecond, 50*time.Millisecond
+	addr := startServer(t, s)
+	for name, row := range map[string]struct {
+		code  int
+		input string
+	}{
+		"no Host":       {400, "HEAD / HTTP/1.1\r\n\r\n"},
+		"expectation":   {417, head("HEAD / HTTP/1.1", "Expect: x")},
+		"declared body": {413, head("HEAD / HTTP/1.1", fmt.Sprintf("Content-Length: %d", refusingBodyMax+1))},
+		"chunk size":    {400, head("HEAD / HTTP/1.1", "Transfer-Encoding: chunked") + "x\r\n"},
+		"slow head":     {408, "HEAD / HTTP/1.1\r\n"},
+		"slow body":     {408, head("HEAD / HTTP/1.1", "Content-Length: 5")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := dialRaw(t, addr)
+			c.send(row.input)
+			a := c.answer("HEAD")
+			if a.StatusCode != row.code || !a.Close || a.ContentLength <= 0 {
+				t.Errorf("%d, close %v, length %d", a.StatusCode, a.Close, a.ContentLength)
+			}
+			c.ended()
+		})
+	}
+}

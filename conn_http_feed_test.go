@@ -84,7 +84,7 @@ func newFeeder(t testing.TB, s *Server) *feeder {
 	}
 	s.lim = s.limits()
 	s.pin = pinOf(s.Handler)
-	f := &feeder{t: t, srv: s, loop: newLoop(nil), frame: newRunnerFrame()}
+	f := &feeder{t: t, srv: s, loop: newLoop(nil), frame: &frame{in: make([]byte, runnerReadBytes)}}
 	f.frame.clock.unix, f.frame.clock.nextUnix = 784111777, math.MaxInt64 // one Date for all
 	return f
 }
@@ -621,5 +621,31 @@ func TestFeedUnreadBodyFails(t *testing.T) {
 				t.Errorf("%q open %v reset %v", got.out, got.open, got.reset)
 			}
 		})
+	}
+}
+
+// TestFeedDrainIsBounded has a client that sends an unwanted body slowly: it
+// may, while it sends, but not for ever.
+func TestFeedDrainIsBounded(t *testing.T) {
+	f := newFeeder(t, describingServer())
+	c := f.srv.newConn(f.loop, -1, netip.AddrPort{})
+	tr := &scriptedTransport{c: c, shutAt: -1, pieces: [][]byte{[]byte(head("POST /ignore HTTP/1.1", "Content-Length: 70000"))}}
+	c.tr = tr
+	var began time.Duration
+	for passed := time.Duration(0); passed < 2*lingerAll; passed += lingerSilent / 2 {
+		c.edges |= ownRead
+		c.drive(f.frame)
+		if passed == 0 {
+			began = f.frame.clock.now // the handler's run has read it
+		}
+		if c.state != stateDrain {
+			t.Fatalf("state %v", c.state)
+		}
+		want := began + min(passed+lingerSilent, lingerAll)
+		if got := c.deadline(); got != want {
+			t.Fatalf("after %v: the deadline is %v, want %v", passed, got, want)
+		}
+		f.frame.clock.now += lingerSilent / 2
+		tr.pieces = [][]byte{[]byte("x")}
 	}
 }
