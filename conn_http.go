@@ -173,8 +173,8 @@ func (h *httpConn) hijackEnded(x *exchange, err error) {
 // drain discards the rest of a body that its handler did not read.
 func (h *httpConn) drain(c *Conn) connState {
 	b := &h.x.r.body
-	n, err := b.skip(h.in)
-	h.used = n
+	n, err := b.skip(h.in[h.used:])
+	h.used += n
 	c.lingered += n
 	if err != nil || c.lingered > drainBytesMax || c.eof && !b.done {
 		c.closing = true
