@@ -2,7 +2,6 @@ package flare
 
 import (
 	"runtime/debug"
-	"syscall"
 )
 
 // This file is layer 4 (roles): HTTP/1.1 as a Protocol: one method for each
@@ -283,9 +282,4 @@ func (h *httpConn) expire(c *Conn) {
 	if h.x != nil {
 		h.refuse(c, &StatusError{Code: 408, Err: ErrTimeout})
 	}
-}
-
-// wouldBlock reports whether errno means to come again later.
-func wouldBlock(errno syscall.Errno) bool {
-	return errno == syscall.EAGAIN || errno == syscall.EINTR
 }
