@@ -63,8 +63,7 @@ type frame struct {
 
 	clock  clock
 	counts counts
-	spare  [spareExchanges]*exchange // ready for reuse, oldest first
-	spares int
+	kept   any  // what the role above keeps here for reuse; the engine never looks
 	runner bool // in has the size for a runner
 	timed  int  // turns left in which inline calls are timed
 }
