@@ -49,6 +49,19 @@ var charClass = func() (table [256]uint8) {
 	return table
 }()
 
+// skipClass returns the offset of the first octet at or after i that is not of
+// the class, or len(b).
+func skipClass(b []byte, i int, class uint8) int {
+	for i <= len(b)-4 &&
+		charClass[b[i]]&charClass[b[i+1]]&charClass[b[i+2]]&charClass[b[i+3]]&class != 0 {
+		i += 4
+	}
+	for i < len(b) && charClass[b[i]]&class != 0 {
+		i++
+	}
+	return i
+}
+
 func isDigit(c byte) bool { return c-'0' < 10 }
 
 // isBlank says whether c is white space inside a line: OWS, RWS, BWS of RFC

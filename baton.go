@@ -1,6 +1,7 @@
 package flare
 
 import (
+	"sync"
 	"time"
 )
 
@@ -19,16 +20,18 @@ import (
 // The bits of Conn.own: what the loop tells a goroutine that a connection is
 // lent to. The bits below ownLent are edges: readiness noted while lent.
 const (
-	ownRead   uint32 = 1 << iota // there may be something to read
-	ownWrite                     // there may be room to write
-	ownRDHup                     // the peer sends no more
-	ownHup                       // the connection is dead
-	ownLent                      // owned by a goroutine that is not the runner
-	ownWait                      // the owner blocks on note until an edge comes
-	ownCancel                    // the owner has a context to cancel on ownHup and ownRDHup
-	ownStop                      // the server is closing: end now
+	ownRead      uint32 = 1 << iota // there may be something to read
+	ownWrite                        // there may be room to write
+	ownRDHup                        // the peer sends no more
+	ownHup                          // the connection is dead
+	ownLent                         // owned by a goroutine that is not the runner
+	ownWaitRead                     // the owner blocks on notes[0] until an edge comes
+	ownWaitWrite                    // the same for notes[1]: a handler may read and write at once
+	ownCancel                       // the owner has a context to cancel on ownHup and ownRDHup
+	ownStop                         // the server is closing: end now
 
 	ownEdges = ownRead | ownWrite | ownRDHup | ownHup
+	ownWaits = ownWaitRead | ownWaitWrite
 )
 
 // A verdict is what a turn of a connection leaves to be done by the loop.
@@ -52,7 +55,9 @@ const (
 // when the baton is passed or stolen the frame stays with the goroutine that
 // was in the middle of a turn, and the new runner brings its own.
 type frame struct {
-	// The turn's guard.
+	// The turn's guard. mu is for a handler that reads and writes from two
+	// goroutines, both of which may have to wait: it orders their detach.
+	mu    sync.Mutex
 	loop  *Loop  // nil: this goroutine does not hold, or no longer holds, the baton
 	epoch uint64 // the odd value published for this turn
 	route routePointer
@@ -63,7 +68,14 @@ type frame struct {
 
 	clock  clock
 	counts counts
-	kept   any  // what the role above keeps here for reuse; the engine never looks
+	kept   any // what the role above keeps here for reuse; the engine never looks
+
+	// The running handler's.
+	reading pace // how its waits go
+	writing pace
+	readBy  time.Duration // deadlines, 0: none
+	writeBy time.Duration
+
 	runner bool // in has the size for a runner
 	timed  int  // turns left in which inline calls are timed
 }
@@ -73,6 +85,8 @@ type frame struct {
 // fresh goroutine runs the loop. It comes before every wait of flare's own and
 // may be called any number of times in a turn.
 func (f *frame) detach() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	l := f.loop
 	if l == nil {
 		return
@@ -93,7 +107,7 @@ func (f *frame) detach() {
 	if rt := f.route.Load(); rt != nil {
 		rt.demote()
 	}
-	go l.run(newRunnerFrame(f.clock))
+	go l.run(newRunnerFrame())
 }
 
 // lend marks the connection as owned by the calling or a coming goroutine.
@@ -123,7 +137,7 @@ func (l *Loop) steal(epoch uint64) {
 	if rt := l.frame.route.Load(); rt != nil {
 		rt.demote()
 	}
-	go l.run(newRunnerFrame(clock{}))
+	go l.run(newRunnerFrame())
 }
 
 // take notes edges for c and reports whether the runner may drive it. Only the
@@ -135,11 +149,14 @@ func (c *Conn) take(edges uint32) bool {
 			c.edges |= edges
 			return true
 		}
-		if !c.own.CompareAndSwap(own, (own|edges)&^ownWait) {
+		if !c.own.CompareAndSwap(own, (own|edges)&^ownWaits) {
 			continue
 		}
-		if own&ownWait != 0 {
-			c.note <- struct{}{} // capacity 1, and one signal a wait
+		if own&ownWaitRead != 0 {
+			c.notes[0] <- struct{}{} // capacity 1, and one signal a wait
+		}
+		if own&ownWaitWrite != 0 {
+			c.notes[1] <- struct{}{}
 		}
 		if own&ownCancel != 0 && edges&(ownHup|ownRDHup|ownStop) != 0 {
 			go c.cancel()
@@ -153,6 +170,10 @@ func (c *Conn) take(edges uint32) bool {
 // ErrTimeout when limit passes (0: no limit), and ErrClosed when the server
 // closes.
 func (c *Conn) await(bit uint32, limit time.Duration) error {
+	note, wait := &c.notes[0], ownWaitRead
+	if bit == ownWrite {
+		note, wait = &c.notes[1], ownWaitWrite
+	}
 	var timer *time.Timer
 	for {
 		own := c.own.Load()
@@ -163,14 +184,14 @@ func (c *Conn) await(bit uint32, limit time.Duration) error {
 			c.own.And(^bit)
 			return nil
 		}
-		if c.note == nil {
-			c.note = make(chan struct{}, 1)
+		if *note == nil {
+			*note = make(chan struct{}, 1)
 		}
-		if !c.own.CompareAndSwap(own, own|ownWait) {
+		if !c.own.CompareAndSwap(own, own|wait) {
 			continue
 		}
 		if limit <= 0 {
-			<-c.note
+			<-*note
 			continue
 		}
 		if timer == nil {
@@ -180,10 +201,10 @@ func (c *Conn) await(bit uint32, limit time.Duration) error {
 			defer timer.Stop()
 		}
 		select {
-		case <-c.note:
+		case <-*note:
 		case <-timer.C:
-			if c.own.And(^ownWait)&ownWait == 0 {
-				<-c.note // the signal was under way
+			if c.own.And(^wait)&wait == 0 {
+				<-*note // the signal was under way
 				continue
 			}
 			return ErrTimeout

@@ -193,6 +193,23 @@ func TestChunkedDecoderData(t *testing.T) {
 	}
 }
 
+// TestChunkedDecoderReset holds that nothing of one body is left for the next:
+// no trailer, and no memory beyond the usual.
+func TestChunkedDecoderReset(t *testing.T) {
+	var d chunkedDecoder
+	in := "0\r\n" + strings.Repeat("A: "+strings.Repeat("b", 1000)+"\r\n", 5) + "\r\n"
+	if got := decodeChunkedCut(&d, []byte(in), &benchLimits); got.n != len(in) || d.trailer.Len() != 5 {
+		t.Fatalf("%+v, %d trailer fields", got, d.trailer.Len())
+	}
+	d.reset(&benchLimits)
+	if d.trailer.Len() != 0 || cap(d.lines) > trailerBytesKept {
+		t.Errorf("%d trailer fields and room for %d octets left", d.trailer.Len(), cap(d.lines))
+	}
+	if got := decodeChunkedCut(&d, []byte("1\r\nx\r\n0\r\n\r\n"), &benchLimits); got.text != `"x" ""` {
+		t.Errorf("second body %+v", got)
+	}
+}
+
 func TestChunkedDecoderAllocations(t *testing.T) {
 	in := []byte("5;a=b\r\nhello\r\n7\r\n, world\r\n0\r\n\r\n")
 	var d chunkedDecoder

@@ -37,10 +37,12 @@ type expirer interface {
 // connLimits are the bounds of a connection, shared by all of a server's.
 type connLimits struct {
 	idle, head, body, write time.Duration // 0: none
+	bodyRate, writeRate     int64         // bytes a second, 0: none
 	lingerSilent, lingerAll time.Duration
 	lingerBytes             int
-	outputBytes             int // queued by Write
-	inputBytes              int // kept for a protocol that asks for more
+	outputBytes             int           // queued by Write
+	inputBytes              int           // kept for a protocol that asks for more
+	buffered                *atomic.Int64 // bytes in buffers of all connections
 }
 
 // A transport stands in for a socket: TLS, a plain driver, a test.
@@ -69,33 +71,33 @@ type Conn struct {
 	fd     int
 
 	// Any goroutine; see baton.go.
-	own  atomic.Uint32
-	ctx  atomic.Pointer[requestContext]
-	note chan struct{} // made by an owner before it sets ownWait
+	own   atomic.Uint32
+	ctx   atomic.Pointer[requestContext]
+	notes [2]chan struct{} // made by an owner before it sets a bit of ownWaits
 
 	// The owner's: the runner, or the goroutine it is lent to.
-	proto    Protocol
-	frame    *frame        // of the turn that runs, nil between turns
-	unread   *buffer       // input that the protocol has not used
-	pushed   *buffer       // input that the protocol read itself and gives back
-	out      *buffer       // output that the peer did not take
-	since    time.Duration // what the state's deadline counts from
-	lingerAt time.Duration // when lingering began
-	err      error         // why it ended
-	route    *route        // of Data, for protocols other than HTTP
-	removed  chan struct{} // closed when the loop has let go of it
-	edges    uint32        // readiness noted and not yet used up
-	outSent  int           // bytes of out already sent
-	lingered int           // bytes discarded while lingering
-	state    connState
-	shown    connState // state as in the loop's gauges
-	resume   connState // state after flush
-	want     connWant
-	held     bool // unread can be used without more input
-	eof      bool // the peer sends no more, and it has been read
-	closing  bool // end once everything is sent
-	abort    bool // end at once, with a reset
-	gone     bool // handed over: neither the loop nor its owner has it any more
+	proto   Protocol
+	frame   *frame        // of the turn that runs, nil between turns
+	unread  *buffer       // input that the protocol has not used
+	pushed  *buffer       // input that the protocol read itself and gives back
+	out     *buffer       // output that the peer did not take
+	since   time.Duration // what the state's deadline counts from
+	began   time.Duration // when the body, the flush or the lingering began
+	err     error         // why it ended
+	route   *route        // of Data, for protocols other than HTTP
+	removed chan struct{} // closed when the loop has let go of it
+	edges   uint32        // readiness noted and not yet used up
+	outSent int           // bytes of out already sent
+	moved   int           // bytes of a body received, or discarded, since began
+	state   connState
+	shown   connState // state as in the loop's gauges
+	resume  connState // state after flush
+	want    connWant
+	held    bool // unread can be used without more input
+	eof     bool // the peer sends no more, and it has been read
+	closing bool // end once everything is sent
+	abort   bool // end at once, with a reset
+	gone    bool // handed over: neither the loop nor its owner has it any more
 
 	// The holder's.
 	timer      WheelTimer
@@ -169,7 +171,7 @@ func (c *Conn) receive(f *frame) ([]byte, verdict) {
 	}
 	buf := f.in
 	if c.unread != nil {
-		c.unread = c.unread.grown(1)
+		c.unread = c.growBuffer(c.unread, 1)
 		buf = c.unread.b[len(c.unread.b):cap(c.unread.b)]
 	}
 	n, errno := c.recv(buf)
@@ -212,7 +214,7 @@ func (c *Conn) feed(f *frame, in []byte) verdict {
 		in = in[n:]
 		if c.pushed != nil { // everything of in was used, and then some
 			if c.unread != nil {
-				c.unread.release()
+				c.putBuffer(c.unread)
 			}
 			c.unread, c.pushed = c.pushed, nil
 			in = c.unread.b
@@ -282,24 +284,44 @@ func (c *Conn) keep(in []byte) error {
 	switch {
 	case len(in) == 0:
 		if c.unread != nil {
-			c.unread.release()
+			c.putBuffer(c.unread)
 			c.unread = nil
 		}
 		if c.held || c.want == wantWork {
-			c.unread = getBuffer(0) // the end of the stream is still to be fed
+			c.unread = c.getBuffer(0) // the end of the stream is still to be fed
 		}
 	case c.unread != nil:
 		if len(in) < len(c.unread.b) {
 			c.unread.b = c.unread.b[:copy(c.unread.b, in)]
 		}
 	default:
-		c.unread = getBuffer(len(in))
+		c.unread = c.getBuffer(len(in))
 		c.unread.b = append(c.unread.b, in...)
 	}
 	if len(in) > c.limits.inputBytes {
 		return ErrTooLarge
 	}
 	return nil
+}
+
+// getBuffer, growBuffer and putBuffer are those of buffer.go, counted for the
+// server's bound.
+func (c *Conn) getBuffer(n int) *buffer {
+	b := getBuffer(n)
+	c.limits.buffered.Add(int64(cap(b.b)))
+	return b
+}
+
+func (c *Conn) growBuffer(b *buffer, n int) *buffer {
+	before := cap(b.b)
+	b = b.grown(n)
+	c.limits.buffered.Add(int64(cap(b.b) - before))
+	return b
+}
+
+func (c *Conn) putBuffer(b *buffer) {
+	c.limits.buffered.Add(-int64(cap(b.b)))
+	b.release()
 }
 
 // resting is the verdict of a connection with nothing left to do in a turn.
@@ -319,16 +341,13 @@ func (c *Conn) deadline() time.Duration {
 	case stateHead:
 		limit = c.limits.head
 	case stateBody:
-		limit = c.limits.body
+		return soonest(after(c.since, c.limits.body), after(c.began, rateLimit(c.limits.bodyRate, int64(c.moved))))
 	case stateFlush:
-		limit = c.limits.write
+		return soonest(after(c.since, c.limits.write), after(c.began, rateLimit(c.limits.writeRate, int64(c.outSent))))
 	case stateDrain:
-		return min(c.since+c.limits.lingerSilent, c.lingerAt+c.limits.lingerAll)
+		return min(c.since+c.limits.lingerSilent, c.began+c.limits.lingerAll)
 	}
-	if limit <= 0 {
-		return 0
-	}
-	return c.since + limit
+	return after(c.since, limit)
 }
 
 // expired is the turn of a connection whose deadline has passed.
@@ -367,14 +386,16 @@ func (c *Conn) recv(p []byte) (int, syscall.Errno) {
 	return recvConn(c.fd, p)
 }
 
-// recvWait receives at least a byte, waiting for the peer up to limit. Only
-// code that runs inside a handler calls it.
-func (c *Conn) recvWait(p []byte, limit time.Duration) (int, error) {
+// recvWait receives at least a byte, waiting for the peer within the limits of
+// time and rate. Only code that runs inside a handler calls it.
+func (c *Conn) recvWait(p []byte) (int, error) {
+	f := c.frame
 	for {
 		n, errno := c.recv(p)
 		switch errno {
 		case 0:
-			c.frame.counts[countBytesIn] += uint64(n)
+			f.counts[countBytesIn] += uint64(n)
+			f.reading.moved += int64(n)
 			if n == 0 {
 				c.eof = true
 			}
@@ -383,13 +404,10 @@ func (c *Conn) recvWait(p []byte, limit time.Duration) (int, error) {
 			continue
 		case syscall.EAGAIN:
 		default:
-			c.err = errno
 			return 0, errno
 		}
-		c.frame.detach()
-		err := c.await(ownRead, limit)
-		c.frame.clock.read()
-		if err != nil {
+		f.detach()
+		if err := f.reading.await(c, ownRead, c.limits.body, c.limits.bodyRate, f.readBy); err != nil {
 			return 0, err
 		}
 		c.edges |= ownRead // whether there is more than the next call takes is not known

@@ -28,7 +28,7 @@ func newPairServer(t testing.TB, s *Server) *pairServer {
 	}
 	s.prepare()
 	l := newLoop(poller)
-	f := newRunnerFrame(clock{})
+	f := newRunnerFrame()
 	l.frame = f
 	f.clock.read()
 	p := &pairServer{loop: l, frame: f, client: fds[1], answer: make([]byte, 64<<10)}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"sync/atomic"
 )
 
 // This file is layer 4 (roles): the body of a request, read by its handler.
@@ -27,6 +28,10 @@ type requestBody struct {
 	expect bool // the client waits for a 100 (Continue)
 	done   bool // the end has been seen
 	err    error
+
+	// closes: an answer that is committed now has to be the connection's last.
+	// It is for a handler that reads and writes from two goroutines.
+	closes atomic.Bool
 }
 
 // begin readies b. in is the turn's input behind the head.
@@ -43,6 +48,15 @@ func (b *requestBody) begin(c *Conn, h *httpConn, head *requestHead, in []byte) 
 		return
 	}
 	b.expect = head.expectContinue && len(in) == 0 // one that sends at once does not wait
+	b.judge()
+}
+
+// judge brings closes up to date.
+func (b *requestBody) judge() {
+	closes := b.failed() || !b.done && (b.expect || b.left > drainBytesMax)
+	if b.closes.Load() != closes {
+		b.closes.Store(closes)
+	}
 }
 
 func (b *requestBody) reset() {
@@ -50,19 +64,26 @@ func (b *requestBody) reset() {
 		b.in, b.err, b.done = nil, nil, false
 		return
 	}
+	b.free()
+	b.chunks.trailer.reset()
+	b.c, b.h, b.in, b.data, b.left, b.total = nil, nil, nil, nil, 0, 0
+	b.kind, b.expect, b.done, b.err = bodyNone, false, false, nil
+	b.closes.Store(false)
+}
+
+// free gives the buffer back.
+func (b *requestBody) free() {
 	if b.buf != nil {
-		b.buf.release()
+		b.c.putBuffer(b.buf)
+		b.buf = nil
 	}
-	trailer := b.chunks.trailer
-	trailer.reset()
-	*b = requestBody{}
-	b.chunks.trailer = trailer
 }
 
 // Close ends reading. What is left of the body is discarded after the handler.
 func (b *requestBody) Close() error {
 	if b.err == nil {
 		b.err = http.ErrBodyReadAfterClose
+		b.judge()
 	}
 	return nil
 }
@@ -84,6 +105,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		n, b.err = b.readChunked(p)
 	}
 	b.total += int64(n)
+	defer b.judge()
 	if max := b.h.srv.lim.bodyBytes; b.err == nil && max >= 0 && b.total > max {
 		b.err = &StatusError{Code: http.StatusRequestEntityTooLarge, Err: ErrTooLarge}
 		return 0, b.err
@@ -138,7 +160,7 @@ func (b *requestBody) readChunked(p []byte) (int, error) {
 // refill receives more of a chunked body into a buffer of its own.
 func (b *requestBody) refill() error {
 	if b.buf == nil {
-		b.buf = getBuffer(bodyReadBytes)
+		b.buf = b.c.getBuffer(bodyReadBytes)
 	}
 	buf := b.buf.b[:cap(b.buf.b)]
 	n, err := b.receive(buf)
@@ -156,7 +178,7 @@ func (b *requestBody) receive(p []byte) (int, error) {
 			return 0, err
 		}
 	}
-	n, err := b.c.recvWait(p, b.c.limits.body)
+	n, err := b.c.recvWait(p)
 	switch {
 	case errors.Is(err, ErrTimeout):
 		b.c.frame.counts[countTimeoutBody]++

@@ -12,7 +12,7 @@ func (c *Conn) wind(f *frame) verdict {
 	}
 	if c.state != stateDrain {
 		c.setState(stateDrain)
-		c.lingerAt = c.since
+		c.began, c.moved = c.since, 0
 		if c.tr != nil {
 			c.tr.shutdownWrite()
 		} else {
@@ -20,8 +20,8 @@ func (c *Conn) wind(f *frame) verdict {
 		}
 	}
 	if c.unread != nil {
-		c.lingered += len(c.unread.b)
-		c.unread.release()
+		c.moved += len(c.unread.b)
+		c.putBuffer(c.unread)
 		c.unread, c.held = nil, false
 	}
 	for c.edges&ownRead != 0 {
@@ -34,8 +34,8 @@ func (c *Conn) wind(f *frame) verdict {
 			break
 		}
 		c.since = f.clock.now
-		c.lingered += n
-		if n == 0 || c.lingered > c.limits.lingerBytes {
+		c.moved += n
+		if n == 0 || c.moved > c.limits.lingerBytes {
 			return verdictClose
 		}
 	}
@@ -47,7 +47,7 @@ func (c *Conn) wind(f *frame) verdict {
 func (c *Conn) ended() {
 	for _, b := range []**buffer{&c.unread, &c.pushed, &c.out} {
 		if *b != nil {
-			(*b).release()
+			c.putBuffer(*b)
 			*b = nil
 		}
 	}

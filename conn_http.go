@@ -66,7 +66,7 @@ func (h *httpConn) Closed(c *Conn, err error) {
 		h.x.release(nil)
 		h.x = nil
 	}
-	h.srv.connClosed(c)
+	h.srv.connClosed(c, StateClosed)
 }
 
 // idle waits for the first byte of a request.
@@ -78,6 +78,7 @@ func (h *httpConn) idle(c *Conn) connState {
 		return stateIdle
 	}
 	h.x = c.frame.newExchange()
+	h.srv.told(c.peer, StateActive)
 	return stateHead
 }
 
@@ -94,7 +95,7 @@ func (h *httpConn) head(c *Conn) connState {
 		}
 		return stateHead
 	}
-	x.headLen = n
+	x.headLen, c.moved = n, 0
 	h.requests++
 	c.frame.counts[countRequests]++
 	if max := h.srv.lim.bodyBytes; max >= 0 && x.r.head.contentLength > max {
@@ -113,7 +114,12 @@ func (h *httpConn) body(c *Conn) connState {
 		if c.eof {
 			c.closing = true
 		}
-		c.since = c.frame.clock.now // progress
+		if c.moved == 0 {
+			c.began = c.frame.clock.now
+		}
+		if got := len(h.in); got > c.moved {
+			c.moved, c.since = got, c.frame.clock.now // progress
+		}
 		return stateBody
 	}
 	return stateHandler
@@ -134,6 +140,7 @@ func (h *httpConn) handle(c *Conn) connState {
 		return stateHandler
 	}
 	r.body.begin(c, h, &r.head, h.in[x.headLen:])
+	f.reading, f.writing, f.readBy, f.writeBy = pace{}, pace{}, 0, 0
 	x.w.begin(c, h, r)
 	err := h.run(f, x)
 	if x.w.hijacked {
@@ -148,7 +155,7 @@ func (h *httpConn) handle(c *Conn) connState {
 			c.closing = true
 			return stateHandler
 		}
-		c.lingerAt, c.lingered = f.clock.now, 0
+		c.began, c.moved = f.clock.now, 0
 		return stateDrain
 	}
 	x.release(f)
@@ -156,6 +163,7 @@ func (h *httpConn) handle(c *Conn) connState {
 	if c.closing {
 		return stateHandler
 	}
+	h.srv.told(c.peer, StateIdle)
 	return stateIdle
 }
 
@@ -174,8 +182,8 @@ func (h *httpConn) drain(c *Conn) connState {
 	b := &h.x.r.body
 	n, err := b.skip(h.in[h.used:])
 	h.used += n
-	c.lingered += n
-	if err != nil || c.lingered > drainBytesMax || c.eof && !b.done {
+	c.moved += n
+	if err != nil || c.moved > drainBytesMax || c.eof && !b.done {
 		c.closing = true
 		return stateDrain
 	}
@@ -184,6 +192,7 @@ func (h *httpConn) drain(c *Conn) connState {
 	}
 	h.x.release(c.frame)
 	h.x = nil
+	h.srv.told(c.peer, StateIdle)
 	return stateIdle
 }
 

@@ -84,7 +84,7 @@ func newFeeder(t testing.TB, s *Server) *feeder {
 	}
 	s.lim = s.limits()
 	s.pin = pinOf(s.Handler)
-	f := &feeder{t: t, srv: s, loop: newLoop(nil), frame: newRunnerFrame(clock{})}
+	f := &feeder{t: t, srv: s, loop: newLoop(nil), frame: newRunnerFrame()}
 	f.frame.clock.unix, f.frame.clock.nextUnix = 784111777, math.MaxInt64 // one Date for all
 	return f
 }

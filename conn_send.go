@@ -54,7 +54,7 @@ func (c *Conn) flush(f *frame) bool {
 		return c.out == nil
 	}
 	if c.out != nil { // order: what is queued goes first
-		c.out = c.out.grown(len(f.out))
+		c.out = c.growBuffer(c.out, len(f.out))
 		c.out.b = append(c.out.b, f.out...)
 		f.out = f.out[:0]
 		return false
@@ -71,7 +71,7 @@ func (c *Conn) flush(f *frame) bool {
 			continue
 		case syscall.EAGAIN:
 			c.edges &^= ownWrite
-			c.out = getBuffer(len(f.out) - sent)
+			c.out = c.getBuffer(len(f.out) - sent)
 			c.out.b = append(c.out.b, f.out[sent:]...)
 			c.outSent = 0
 		default:
@@ -103,7 +103,7 @@ func (c *Conn) sendQueued(f *frame) bool {
 		}
 		return false
 	}
-	c.out.release()
+	c.putBuffer(c.out)
 	c.out, c.outSent = nil, 0
 	if c.state == stateFlush {
 		c.setState(c.resume)
@@ -122,8 +122,23 @@ func (c *Conn) blocked() verdict {
 	if c.state != stateFlush {
 		c.resume = c.state
 		c.setState(stateFlush)
+		c.began = c.since
 	}
 	return verdictFlush
+}
+
+// roomWait waits for room to write, after detach, within the limits of time and
+// rate. Failing, it breaks the connection: part of a message may have left.
+func (c *Conn) roomWait() error {
+	f := c.frame
+	err := f.writing.await(c, ownWrite, c.limits.write, c.limits.writeRate, f.writeBy)
+	if err != nil {
+		c.err, c.abort = err, true
+		if err == ErrTimeout {
+			f.counts[countTimeoutWrite]++
+		}
+	}
+	return err
 }
 
 // sendWait sends the turn's output and then p, waiting for the peer where it
@@ -140,6 +155,7 @@ func (c *Conn) sendWait(p []byte) error {
 		switch errno {
 		case 0:
 			f.counts[countBytesOut] += uint64(n)
+			f.writing.moved += int64(n)
 			if n <= len(out) {
 				out = out[n:]
 			} else {
@@ -154,10 +170,7 @@ func (c *Conn) sendWait(p []byte) error {
 			return errno
 		}
 		f.detach()
-		err := c.await(ownWrite, c.limits.write)
-		f.clock.read()
-		if err != nil {
-			c.err, c.abort = err, true
+		if err := c.roomWait(); err != nil {
 			return err
 		}
 	}

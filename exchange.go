@@ -59,6 +59,7 @@ func (f *frame) newExchange() *exchange {
 // release readies x for another request. f is the frame of the connection's
 // owner, nil outside a turn.
 func (x *exchange) release(f *frame) {
+	x.r.body.free()
 	if raceEnabled {
 		return // never reused, so that a use after the end is always found
 	}

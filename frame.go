@@ -16,14 +16,12 @@ const (
 
 var runnerFrames, ownerFrames sync.Pool
 
-// newRunnerFrame returns a frame for a goroutine that runs a loop, with the
-// time as the one before knew it.
-func newRunnerFrame(now clock) *frame {
+// newRunnerFrame returns a frame for a goroutine that runs a loop.
+func newRunnerFrame() *frame {
 	f, _ := runnerFrames.Get().(*frame)
 	if f == nil {
 		f = &frame{in: make([]byte, runnerReadBytes), out: make([]byte, 0, 16<<10), runner: true}
 	}
-	f.clock.now, f.clock.unix, f.clock.nextUnix = now.now, now.unix, now.nextUnix
 	return f
 }
 

@@ -55,6 +55,9 @@ func (w *ResponseWriter) commit(length int64) error {
 	w.noBody = isHead || !bodyAllowed(status)
 
 	f := w.c.frame
+	if w.c.own.Load()&ownLent != 0 {
+		f.clock.read() // the handler may have waited, and Date is the time of the answer
+	}
 	out := appendStatusLine(f.out, status)
 	if !own.date {
 		out = append(out, f.clock.date.line(f.clock.unix)...)
@@ -90,10 +93,9 @@ func (w *ResponseWriter) commit(length int64) error {
 
 // mustClose reports whether this answer is the connection's last.
 func (w *ResponseWriter) mustClose() bool {
-	b := &w.r.body
 	return w.close || w.c.closing || w.h.last() || !w.r.head.keepAlive() ||
 		w.r.head.form == authorityForm || // what follows a CONNECT is for a tunnel that there is not
-		b.failed() || !b.done && (b.expect || b.left > drainBytesMax)
+		w.r.body.closes.Load()
 }
 
 // ownFields is what scanHeader found among the fields that a handler has set.

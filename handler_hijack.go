@@ -44,7 +44,7 @@ func (w *ResponseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	// The loop has forgotten c: from here on it is this goroutine's alone.
 	w.hijacked, c.gone = true, true
 	c.setState(stateClosed)
-	w.h.srv.connClosed(c)
+	w.h.srv.connClosed(c, StateHijacked)
 
 	conn, err := fileConn(c.fd)
 	closeFD(c.fd)

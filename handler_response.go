@@ -143,13 +143,6 @@ func (w *ResponseWriter) WriteString(s string) (int, error) {
 	return w.Write([]byte(s))
 }
 
-// ReadFrom writes what r has, until its end.
-func (w *ResponseWriter) ReadFrom(r io.Reader) (int64, error) {
-	b := getBuffer(streamBytes)
-	defer b.release()
-	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, b.b[:cap(b.b)])
-}
-
 // write takes body bytes behind the hooks.
 func (w *ResponseWriter) write(p []byte) (int, error) {
 	if !bodyAllowed(w.Status()) {
@@ -160,12 +153,7 @@ func (w *ResponseWriter) write(p []byte) (int, error) {
 			w.buf = append(w.buf, p...)
 			return len(p), nil
 		}
-		if err := w.commit(-1); err != nil {
-			return 0, err
-		}
-		held := w.buf
-		w.buf = w.buf[:0]
-		if err := w.stream(held); err != nil {
+		if err := w.start(); err != nil {
 			return 0, err
 		}
 	}
@@ -222,13 +210,11 @@ func (w *ResponseWriter) Flush() error {
 }
 
 func (w *ResponseWriter) flush() error {
-	if !w.begun {
-		if err := w.commit(-1); err != nil {
-			return err
-		}
-		held := w.buf
-		w.buf = w.buf[:0]
-		if err := w.stream(held); err != nil {
+	if err := w.start(); err != nil && err != errBodyNotAllowed {
+		return err
+	}
+	if !w.begun { // a status without a body
+		if err := w.commit(0); err != nil {
 			return err
 		}
 	}

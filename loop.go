@@ -17,7 +17,8 @@ import (
 const (
 	loopEvents     = 512                   // readiness taken from the poller at once
 	acceptsPerTurn = 64                    // connections accepted before others get their turn
-	acceptRetry    = 50 * time.Millisecond // after the process ran out of descriptors
+	acceptsAtEnd   = 4096                  // the longest queue that Linux keeps by default
+	acceptRetry    = 50 * time.Millisecond // after the process ran out of descriptors, or the server was full
 	lentRecheck    = time.Second           // how often an expired timer of a lent connection looks again
 )
 
@@ -70,8 +71,10 @@ type Loop struct {
 type loopListener struct {
 	fd     int
 	paused bool // out of descriptors, or told to wait
+	tcp    bool
 	retry  WheelTimer
 	adopt  func(fd int, peer netip.AddrPort)
+	full   func() bool // asked before each connection is accepted
 }
 
 // newLoop returns a loop over poller, which it owns from here on.
@@ -87,7 +90,7 @@ func newLoop(poller Poller) *Loop {
 // start runs the loop on a goroutine of its own until quit.
 func (l *Loop) start() {
 	monitor.watch(l)
-	go l.run(newRunnerFrame(clock{}))
+	go l.run(newRunnerFrame())
 }
 
 // run is the runner: it returns when the loop has ended, or when the baton was
@@ -299,7 +302,7 @@ func (l *Loop) expire(f *frame) bool {
 		switch v := t.Value.(type) {
 		case *loopListener:
 			v.paused = false
-			l.acceptFrom(v)
+			l.acceptFrom(v, acceptsPerTurn)
 		case *Conn:
 			v.armed = 0
 			if !v.take(0) {
@@ -461,9 +464,13 @@ func (l *Loop) listen(ln *loopListener) error {
 	return nil
 }
 
-// unlisten stops accepting from all listeners and closes them.
+// unlisten stops accepting from all listeners and closes them. Connections that
+// the kernel has accepted already are taken, since closing would reset them.
 func (l *Loop) unlisten() {
 	for _, ln := range l.listeners {
+		if !l.quit {
+			l.acceptFrom(ln, acceptsAtEnd)
+		}
 		l.wheel.Cancel(&ln.retry)
 		l.poller.Remove(ln.fd)
 		l.closing = append(l.closing, ln.fd)
@@ -474,18 +481,25 @@ func (l *Loop) unlisten() {
 func (l *Loop) listenerReady(fd int) {
 	for _, ln := range l.listeners {
 		if ln.fd == fd && !ln.paused {
-			l.acceptFrom(ln)
+			l.acceptFrom(ln, acceptsPerTurn)
 		}
 	}
 }
 
 // acceptFrom takes what waits at a listener, up to a bound: the listener looks
 // again at the next tick, since an edge is told only once.
-func (l *Loop) acceptFrom(ln *loopListener) {
-	for range acceptsPerTurn {
+func (l *Loop) acceptFrom(ln *loopListener, most int) {
+	for range most {
+		if ln.full() {
+			l.retryAccept(ln, acceptRetry)
+			return
+		}
 		fd, peer, errno := acceptConn(ln.fd)
 		switch {
 		case errno == 0:
+			if ln.tcp {
+				setNoDelay(fd) // an answer leaves in one write; nothing is gained by waiting
+			}
 			ln.adopt(fd, peer)
 		case errno == syscall.EAGAIN:
 			return

@@ -116,9 +116,18 @@ func (h *requestHead) parseRequestLine(b []byte, lim *headLimits) (int, error) {
 		return 0, methodFault(b, start, i)
 	}
 	h.method = span{uint32(start), uint32(i)}
-	i, err := h.scanTarget(b, i+1, lim)
-	if i == 0 {
-		return 0, err
+	i++ // the space
+	target := i
+	i = skipClass(b, i, classTarget)
+	if i < len(b) && b[i] == ' ' && b[target] == '/' && i-target <= effectiveLimit(lim.uriBytes) &&
+		target-start != len("CONNECT ") {
+		h.target = span{uint32(target), uint32(i)} // in origin form, without query and escapes
+		h.path = h.target
+	} else {
+		var err error
+		if i, err = h.scanTarget(b, target, lim); i == 0 || err != nil {
+			return 0, err
+		}
 	}
 	i++ // the space
 	const size = len("HTTP/1.1\r\n")

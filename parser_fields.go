@@ -49,7 +49,7 @@ type messageHead struct {
 	host          span  // of the Host field; a request's target may override it
 	minor         uint8 // 0 for HTTP/1.0, 1 for HTTP/1.1 and above
 
-	response       bool // a response: no status to choose, and 1.0 may not chunk either
+	response       bool // an unknown transfer coding is then malformed, not 501
 	chunked        bool // Transfer-Encoding: chunked
 	hostSeen       bool
 	connClose      bool // members of Connection
@@ -78,6 +78,8 @@ const (
 	wordHost = 'h' | 'o'<<8 | 's'<<16 | 't'<<24
 	wordTran = 't' | 'r'<<8 | 'a'<<16 | 'n'<<24
 	wordUpgr = 'u' | 'p'<<8 | 'g'<<16 | 'r'<<24
+
+	wordCRLF = '\r' | '\n'<<8
 
 	lowerWord = 0x20202020
 )
@@ -142,17 +144,11 @@ func (h *messageHead) parseFields(b []byte, lim *headLimits) (int, error) {
 	headersMax := effectiveLimit(lim.headers)
 	i := int(h.next)
 	line := i
-	for {
+	for i >= 0 { // always; the compiler drops bounds checks for it
 		// Name: tchars up to the colon.
 		line = i
-		for i <= len(b)-4 &&
-			charClass[b[i]]&charClass[b[i+1]]&charClass[b[i+2]]&charClass[b[i+3]]&classToken != 0 {
-			i += 4
-		}
-		for i < len(b) && charClass[b[i]]&classToken != 0 {
-			i++
-		}
-		if i == line || i >= len(b)-1 || b[i] != ':' || len(h.fields) >= headersMax {
+		i = skipClass(b, i, classToken)
+		if i <= line || i >= len(b)-1 || b[i] != ':' || len(h.fields) >= headersMax {
 			if i+1 < len(b) && i == line && b[i] == '\r' && b[i+1] == '\n' {
 				return i + len("\r\n"), nil
 			}
@@ -164,13 +160,18 @@ func (h *messageHead) parseFields(b []byte, lim *headLimits) (int, error) {
 		nameEnd := i
 		// Value: from the first octet that is not white space to the line end.
 		i++
-		for i < len(b) && isBlank(b[i]) {
+		if b[i] == ' ' {
+			i++
+		}
+		for i < len(b) && b[i] <= ' ' && isBlank(b[i]) {
 			i++
 		}
 		value := i
 		if clean := int(h.clean); clean > i {
 			i = clean
 		}
+		// This loop is not a function of its own: the call would cost more than
+		// a usual value does.
 	value:
 		for {
 			for i <= len(b)-16 {
@@ -198,7 +199,7 @@ func (h *messageHead) parseFields(b []byte, lim *headLimits) (int, error) {
 			}
 			break
 		}
-		if i >= len(b)-1 || b[i] != '\r' || b[i+1] != '\n' {
+		if i > len(b)-2 || binary.LittleEndian.Uint16(b[i:]) != wordCRLF {
 			if err := valueFault(b, i); err != nil {
 				return 0, err
 			}
@@ -206,7 +207,7 @@ func (h *messageHead) parseFields(b []byte, lim *headLimits) (int, error) {
 			break
 		}
 		valueEnd := i
-		for valueEnd > value && isBlank(b[valueEnd-1]) {
+		for valueEnd > value && b[valueEnd-1] <= ' ' && isBlank(b[valueEnd-1]) {
 			valueEnd--
 		}
 		i += len("\r\n")
@@ -214,7 +215,13 @@ func (h *messageHead) parseFields(b []byte, lim *headLimits) (int, error) {
 		h.fields = append(h.fields, f)
 		if n := nameEnd - line; n < len(h.watched) &&
 			binary.LittleEndian.Uint32(b[line:])|lowerWord == h.watched[n] {
-			if err := h.interpret(b, f); err != nil {
+			var err error
+			if n == len("host") {
+				err = h.interpretHost(b[value:valueEnd], f)
+			} else {
+				err = h.interpret(b, f)
+			}
+			if err != nil {
 				return 0, err
 			}
 		}

@@ -8,30 +8,30 @@ import (
 // This file is layer 1 (wire): the fields that say where a message ends and
 // what becomes of its connection: Content-Length, Transfer-Encoding,
 // Connection, Upgrade, Expect, Host. It knows their values; it does not know
-// how they were found. parser_fields.go calls interpret for each such line as
-// soon as the line is complete.
+// how they were found. parser_fields.go calls interpretHost and interpret for each
+// such line as soon as the line is complete.
 
 const (
-	ruleLengthValue    = "Content-Length is not a plain decimal number (RFC 9110 §8.6)"
-	ruleLengthTwice    = "more than one Content-Length (RFC 9112 §6.3)"
-	ruleLengthCoding   = "Content-Length beside Transfer-Encoding (RFC 9112 §6.1)"
-	ruleCodingOld      = "Transfer-Encoding in HTTP/1.0 (RFC 9112 §6.1)"
-	ruleCodingTwice    = "more than one Transfer-Encoding line (RFC 9112 §6.1)"
-	ruleCodingValue    = "Transfer-Encoding is not chunked, once and last (RFC 9112 §6.1, §6.3)"
-	ruleCodingUnknown  = "transfer coding besides chunked (RFC 9112 §6.1)"
-	ruleHostTwice      = "more than one Host (RFC 9112 §3.2)"
-	ruleHostValue      = "Host is not a host and an optional port (RFC 9112 §3.2)"
-	contentLengthWidth = 18 // digits that fit an int64 whatever they are
+	ruleLengthValue   = "Content-Length is not a plain decimal number (RFC 9110 §8.6)"
+	ruleLengthTwice   = "more than one Content-Length (RFC 9112 §6.3)"
+	ruleLengthCoding  = "Content-Length beside Transfer-Encoding (RFC 9112 §6.1)"
+	ruleCodingOld     = "Transfer-Encoding in HTTP/1.0 (RFC 9112 §6.1)"
+	ruleCodingTwice   = "more than one Transfer-Encoding line (RFC 9112 §6.1)"
+	ruleCodingValue   = "Transfer-Encoding is not chunked, once and last (RFC 9112 §6.1, §6.3)"
+	ruleCodingUnknown = "transfer coding besides chunked (RFC 9112 §6.1)"
+	ruleHostTwice     = "more than one Host (RFC 9112 §3.2)"
+	ruleHostValue     = "Host is not a host and an optional port (RFC 9112 §3.2)"
 )
 
+// contentLengthDigitsMax fit an int64 whatever they are.
+const contentLengthDigitsMax = 18
+
 // interpret looks at a complete field line whose name has the length and the
-// first four letters of one that matters. Names are tokens here, so or-ing
+// first four letters of one that matters, Host aside. Names are tokens here, so or-ing
 // 0x20 into an octet folds letters and changes nothing else that could match.
 func (h *messageHead) interpret(b []byte, f field) error {
 	name, value := b[f.name:f.nameEnd], b[f.value:f.valueEnd]
 	switch len(name) {
-	case len("host"):
-		return h.interpretHost(b, f)
 	case len("expect"):
 		if binary.LittleEndian.Uint16(name[4:])|0x2020 == 'c'|'t'<<8 {
 			h.interpretExpect(value)
@@ -56,14 +56,24 @@ func (h *messageHead) interpret(b []byte, f field) error {
 	return nil
 }
 
-func (h *messageHead) interpretHost(b []byte, f field) error {
+// interpretHost checks the one field that every request has.
+func (h *messageHead) interpretHost(value []byte, f field) error {
 	if h.hostSeen {
 		return fault(http.StatusBadRequest, int(f.name), ruleHostTwice)
 	}
 	h.hostSeen = true
 	h.host = span{f.value, f.valueEnd}
+	// The usual value is a name or an IPv4 address, and perhaps a short port.
+	i := 0
+	i = skipClass(value, i, classHost)
+	if i > 0 && i < len(value) && value[i] == ':' && len(value)-i <= len(":9999") {
+		i++
+		for i < len(value) && isDigit(value[i]) {
+			i++
+		}
+	}
 	// Empty is valid: a target without an authority has this Host (RFC 9112 §3.2).
-	if value := h.host.of(b); len(value) > 0 && !isPlainAuthority(value) && !isAuthority(value) {
+	if i < len(value) && !isAuthority(value) {
 		return fault(http.StatusBadRequest, int(f.value), ruleHostValue)
 	}
 	return nil
@@ -111,7 +121,7 @@ func (h *messageHead) interpretContentLength(f field, value []byte) error {
 		return fault(http.StatusBadRequest, int(f.name), ruleLengthTwice)
 	case h.chunked:
 		return fault(http.StatusBadRequest, int(f.name), ruleLengthCoding)
-	case len(value) == 0 || len(value) > contentLengthWidth || value[0] == '0' && len(value) > 1:
+	case len(value) == 0 || len(value) > contentLengthDigitsMax || value[0] == '0' && len(value) > 1:
 		return fault(http.StatusBadRequest, int(f.value), ruleLengthValue)
 	}
 	var n int64

@@ -338,6 +338,10 @@ func TestRequestHeadResult(t *testing.T) {
 			"\"GET\" \"/a/b?c=d\" form=0 path=\"/a/b\" false query=\"c=d\" true authority=\"\" continue=false\n" +
 				"Host: example.test:8080\n" +
 				"minor=1 length=-1 chunked=false host=\"example.test:8080\" keepalive=true close=false upgrade=false websocket=false"},
+		{"GET /a?%64 HTTP/1.1\r\nHost: a\r\n\r\n",
+			"\"GET\" \"/a?%64\" form=0 path=\"/a\" false query=\"%64\" true authority=\"\" continue=false\n" +
+				"Host: a\n" +
+				"minor=1 length=-1 chunked=false host=\"a\" keepalive=true close=false upgrade=false websocket=false"},
 		{"POST /%41? HTTP/1.0\r\ncontent-length:5\r\nConnection: keep-alive\r\n\r\n",
 			"\"POST\" \"/%41?\" form=0 path=\"/%41\" true query=\"\" true authority=\"\" continue=false\n" +
 				"content-length: 5\nConnection: keep-alive\n" +
@@ -368,6 +372,25 @@ func TestRequestHeadResult(t *testing.T) {
 		})
 		if got.n != len(test.in) || got.text != test.want {
 			t.Errorf("%q:\n%d %s\nwant\n%d %s", test.in, got.n, got.text, len(test.in), test.want)
+		}
+	}
+}
+
+func TestRequestHeadUpgradeWebSocket(t *testing.T) {
+	for fields, want := range map[string]bool{
+		"Connection: Upgrade\r\nUpgrade: websocket\r\n":                              true,
+		"Upgrade: h2c , WebSocket\r\nConnection: close\r\nConnection: x,upgrade\r\n": true,
+		"Upgrade: h2c\r\nConnection: upgrade\r\nUpgrade: websocket\r\n":              true,
+		"Upgrade: websocket\r\n":                           false,
+		"Connection: Upgrade\r\n":                          false,
+		"Connection: Upgrade\r\nUpgrade: h2c\r\n":          false,
+		"Connection: Upgrade\r\nUpgrade: websocket/13\r\n": false,
+		"Connection: Upgrade\r\nUpgradX: websocket\r\n":    false,
+	} {
+		in := "GET / HTTP/1.1\r\nHost: a\r\n" + fields + "\r\n"
+		var h requestHead
+		if got := parseRequestCut(&h, []byte(in), &testLimits); got.n == 0 || h.upgradeWebSocket() != want {
+			t.Errorf("%q: %+v, asks for a WebSocket %t, want %t", fields, got, h.upgradeWebSocket(), want)
 		}
 	}
 }

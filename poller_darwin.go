@@ -117,7 +117,7 @@ func (p *systemPoller) Wait(events []Event, timeout time.Duration) (int, error) 
 		}
 		fd := int(p.raw[i].Ident)
 		if !p.fds.known(fd) {
-			continue
+			continue // the table is what Remove promises; the kernel should agree
 		}
 		f := &p.fds[fd]
 		ready := readiness(f, &p.raw[i])
@@ -143,15 +143,12 @@ func (p *systemPoller) Close() error { return p.bell.close(p.release) }
 // change makes one change to both filters of fd and keeps the table in step.
 //
 // EV_RECEIPT has the kernel answer each of the two and keep its events for Wait.
-// The filter that was not asked for may be one that fd does not have, such as
-// WRITE of a pipe that nobody reads: READ's answer counts, and WRITE's if it was
-// asked for.
+// The filter that was not asked for may be one that fd does not have: READ's
+// answer counts, and WRITE's if it was asked for. So Add for Writable of a pipe
+// that nobody reads is EPIPE here, where epoll takes it and reports Failed.
 func (p *systemPoller) change(op string, flags uint16, fd int, want Interest) error {
 	if p.bell.closed.Load() {
 		return &PollerError{op, fd, ErrPollerClosed}
-	}
-	if fd < 0 {
-		return &PollerError{op, fd, syscall.EBADF} // Ident has no sign
 	}
 	for i, filter := range [2]int16{syscall.EVFILT_READ, syscall.EVFILT_WRITE} {
 		p.changes[i] = syscall.Kevent_t{Ident: uint64(fd), Filter: filter, Flags: flags | syscall.EV_RECEIPT}

@@ -4,7 +4,7 @@ import "testing"
 
 func TestPollerTable(t *testing.T) {
 	var table pollerTable
-	for _, fd := range []int{-1, 0, 5, 1 << 40} {
+	for _, fd := range []int{-1, 0, 5, 1<<31 - 1} {
 		if table.known(fd) {
 			t.Errorf("an empty table knows %d", fd)
 		}
@@ -25,7 +25,7 @@ func TestPollerTable(t *testing.T) {
 	if table.known(5) || table[5] != (pollerFD{}) || !table.known(64) {
 		t.Errorf("forgotten: %+v", table[5])
 	}
-	for _, fd := range []int{-1, 1, 999, len(table), 1 << 40} {
+	for _, fd := range []int{-1, 1, 999, len(table), 1<<31 - 1} {
 		if table.known(fd) {
 			t.Errorf("%d was never remembered", fd)
 		}

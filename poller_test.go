@@ -547,16 +547,19 @@ func testPollerTimeout(t *testing.T, p Poller) {
 			}
 		}
 	}
-	for _, d := range []time.Duration{-1, -1 << 63, 1<<63 - 1, pollerTimeoutMax + 1} {
+	for _, d := range []time.Duration{-1, -1 << 63, 1<<63 - 1, pollerTimeoutMax + 1, 1 << 32 * time.Millisecond} {
 		var woken atomic.Bool
 		done := make(chan error)
 		go func() {
 			woken.Store(true)
 			done <- p.Wake()
 		}()
-		for !woken.Load() {
+		for early := 0; !woken.Load(); early++ {
 			if n, err := p.Wait(events[:], d); n != 0 || err != nil {
 				t.Fatalf("%v: %v, %v", d, events[:n], err)
+			}
+			if early == 5 {
+				t.Fatalf("%v: returns before it was woken", d)
 			}
 		}
 		mustTest(t, <-done)
@@ -985,6 +988,73 @@ func testPollerAllocs(t *testing.T, p Poller) {
 		}); n != 0 {
 			t.Errorf("%s: %v allocations", name, n)
 		}
+	}
+}
+
+// Rings count as one until the bell was seen, and none strikes after, or while,
+// the bell is closed.
+func TestPollerBell(t *testing.T) {
+	var b pollerBell
+	var strikes, releases int
+	strike := func() error { strikes++; return nil }
+	release := func() error { releases++; return nil }
+	for range 3 {
+		mustTest(t, b.ring(strike))
+	}
+	if strikes != 1 {
+		t.Errorf("three rings struck %d times", strikes)
+	}
+	b.seen()
+	mustTest(t, b.ring(strike))
+	if strikes != 2 {
+		t.Errorf("the ring after that did not strike: %d", strikes)
+	}
+	b.seen()
+	if err := b.ring(func() error { return syscall.EIO }); !errors.Is(err, syscall.EIO) {
+		t.Errorf("a strike that fails: %v", err)
+	}
+	mustTest(t, b.ring(strike))
+	if strikes != 3 {
+		t.Errorf("the ring after one that failed did not strike: %d", strikes)
+	}
+
+	// A ring that a close overtakes, between its two looks at closed.
+	b.seen()
+	b.mu.Lock()
+	late := make(chan error)
+	go func() { late <- b.ring(func() error { t.Error("struck when closed"); return nil }) }()
+	for !b.rung.Load() {
+		runtime.Gosched()
+	}
+	b.closed.Store(true)
+	b.mu.Unlock()
+	if err := <-late; !errors.Is(err, ErrPollerClosed) {
+		t.Errorf("a ring that a close overtook: %v", err)
+	}
+
+	// A close while a ring strikes, and one while another close releases.
+	b = pollerBell{}
+	mustTest(t, b.ring(func() error {
+		if b.mu.TryLock() {
+			t.Error("a close could release while a ring strikes")
+			b.mu.Unlock()
+		}
+		return nil
+	}))
+	mustTest(t, b.close(func() error {
+		if b.mu.TryLock() {
+			t.Error("a ring could strike while a close releases")
+			b.mu.Unlock()
+		}
+		return release()
+	}))
+	for name, err := range map[string]error{"ring": b.ring(strike), "close": b.close(release)} {
+		if !errors.Is(err, ErrPollerClosed) {
+			t.Errorf("%s when closed: %v", name, err)
+		}
+	}
+	if releases != 1 || strikes != 3 {
+		t.Errorf("%d releases and %d strikes, want 1 and 3", releases, strikes)
 	}
 }
 

@@ -57,8 +57,22 @@ type Server struct {
 	IdleTimeout  time.Duration // between requests; default 75 s, on breach a silent close
 	WriteTimeout time.Duration // without progress of a response; default 30 s, on breach a reset
 
-	MaxRequestsPerConn int // default unlimited; the last answer says close
-	MaxConns           int // default unlimited; beyond it connections wait to be accepted
+	MinBodyRate  int64 // bytes a second of a body while flare waits for it, after 5 s; default 240, on breach 408
+	MinWriteRate int64 // bytes a second of a response while flare waits for room, after 5 s; default 240, on breach a reset
+
+	MaxRequestsPerConn int   // default unlimited; the last answer says close
+	MaxConns           int   // default unlimited; beyond it connections wait to be accepted
+	MaxConnsPerIP      int   // default unlimited; beyond it a new connection is closed
+	MaxBufferedBytes   int64 // unread input and unsent output of all connections; default a quarter of memory, on breach idle connections are closed and accepting pauses
+
+	// DrainDelay is how long after Shutdown begins connections that are idle
+	// may still send one request each, which is answered with "Connection:
+	// close". Default 0.
+	DrainDelay time.Duration
+
+	// ConnState, when set, is told of each change in a connection's life, by
+	// whichever goroutine has the connection then. It must not block.
+	ConnState func(netip.AddrPort, ConnState)
 
 	lim    serverLimits
 	routes routeRecords
@@ -68,6 +82,9 @@ type Server struct {
 	draining atomic.Bool
 	conns    atomic.Int64
 	accepted atomic.Uint64
+	buffered atomic.Int64 // bytes in buffers of connections
+	refusals refusalLog
+	perIP    addrCounts
 
 	mu        sync.Mutex
 	loops     []*Loop        // guarded by mu until started, then fixed
@@ -125,8 +142,9 @@ func (s *Server) Serve(ln net.Listener) error {
 	// One loop accepts and deals connections out in turn, so that all loops
 	// have as many.
 	failed := make(chan error, 1)
+	tcp := ln.Addr().Network() == "tcp"
 	listen := func() {
-		if err := s.loops[0].listen(&loopListener{fd: fd, adopt: s.adopt}); err != nil {
+		if err := s.loops[0].listen(&loopListener{fd: fd, adopt: s.adopt, full: s.full, tcp: tcp}); err != nil {
 			closeFD(fd)
 			failed <- err
 		}
@@ -229,9 +247,13 @@ func (s *Server) Addrs() []net.Addr {
 
 // adopt makes an accepted descriptor a connection of the next loop in turn.
 func (s *Server) adopt(fd int, peer netip.AddrPort) {
-	setNoDelay(fd) // an answer leaves in one write; nothing is gained by waiting
+	if s.MaxConnsPerIP > 0 && !s.perIP.add(peer.Addr(), s.MaxConnsPerIP) {
+		closeFD(fd)
+		return
+	}
 	l := s.loops[s.accepted.Add(1)%uint64(len(s.loops))]
 	s.conns.Add(1)
+	s.told(peer, StateNew)
 	l.adopt(s.newConn(l, fd, peer))
 }
 
@@ -261,11 +283,18 @@ type countedProtocol struct {
 }
 
 func (p *countedProtocol) Closed(c *Conn, err error) {
-	p.srv.connClosed(c)
+	p.srv.connClosed(c, StateClosed)
 	p.Protocol.Closed(c, err)
 }
 
-func (s *Server) connClosed(*Conn) { s.conns.Add(-1) }
+// connClosed counts a connection out.
+func (s *Server) connClosed(c *Conn, state ConnState) {
+	if s.MaxConnsPerIP > 0 {
+		s.perIP.remove(c.peer.Addr())
+	}
+	s.told(c.peer, state)
+	s.conns.Add(-1)
+}
 
 // A ShutdownError says that Shutdown ended before the server was idle.
 type ShutdownError struct {
@@ -283,8 +312,8 @@ func (e *ShutdownError) Unwrap() error { return e.Err }
 // shutdownPoll is how often Shutdown looks whether connections have ended.
 const shutdownPoll = 2 * tick
 
-// Shutdown stops accepting, closes idle connections, lets requests in progress
-// be answered with "Connection: close", and returns nil when all connections
+// Shutdown stops accepting, closes idle connections after DrainDelay, lets
+// requests in progress be answered with "Connection: close", and returns nil when all connections
 // have ended. When ctx ends first it cuts the rest and returns a
 // *ShutdownError. It may be called from any goroutine, any number of times.
 func (s *Server) Shutdown(ctx context.Context) error {
@@ -292,11 +321,12 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		return nil
 	}
 	s.draining.Store(true)
+	began := time.Now()
 	ticker := time.NewTicker(shutdownPoll)
 	defer ticker.Stop()
 	for {
-		for _, l := range s.loops {
-			l.call(l.startDrain)
+		if time.Since(began) >= s.DrainDelay {
+			s.shedIdle()
 		}
 		if s.conns.Load() == 0 {
 			return s.Close()
@@ -310,6 +340,13 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		case <-s.done:
 			return nil
 		}
+	}
+}
+
+// shedIdle has all loops close their idle connections.
+func (s *Server) shedIdle() {
+	for _, l := range s.loops {
+		l.call(l.startDrain)
 	}
 }
 

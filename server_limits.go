@@ -1,6 +1,10 @@
 package flare
 
-import "time"
+import (
+	"net/netip"
+	"sync"
+	"time"
+)
 
 // This file is layer 4 (roles): the bounds of a server and their defaults. All
 // of them are safe; each says why it is what it is.
@@ -16,6 +20,13 @@ const (
 	defaultBodyTimeout  = 30 * time.Second
 	defaultIdleTimeout  = 75 * time.Second // above the 60 s of most proxies, so that they close first
 	defaultWriteTimeout = 30 * time.Second
+
+	// defaultRate is the pace of a very bad line: slower is an attack, or not
+	// worth the memory.
+	defaultRate = 240
+
+	// memoryShare of the machine's memory may be in buffers of connections.
+	memoryShare = 4
 
 	// After a refusal: what the client still sends is discarded while it
 	// sends, for so long and so much.
@@ -35,6 +46,7 @@ type serverLimits struct {
 	conn      connLimits
 	bodyBytes int64
 	requests  int
+	buffered  int64
 }
 
 func (s *Server) limits() serverLimits {
@@ -49,6 +61,9 @@ func (s *Server) limits() serverLimits {
 			head:         max(limitOr(s.HeadTimeout, defaultHeadTimeout), 0),
 			body:         max(limitOr(s.BodyTimeout, defaultBodyTimeout), 0),
 			write:        max(limitOr(s.WriteTimeout, defaultWriteTimeout), 0),
+			bodyRate:     max(limitOr(s.MinBodyRate, defaultRate), 0),
+			writeRate:    max(limitOr(s.MinWriteRate, defaultRate), 0),
+			buffered:     &s.buffered,
 			lingerSilent: lingerSilent,
 			lingerAll:    lingerAll,
 			lingerBytes:  lingerBytes,
@@ -57,6 +72,7 @@ func (s *Server) limits() serverLimits {
 		},
 		bodyBytes: limitOr(s.MaxBodyBytes, defaultBodyBytes),
 		requests:  limitOr(s.MaxRequestsPerConn, -1),
+		buffered:  limitOr(s.MaxBufferedBytes, int64(systemMemory()/memoryShare)),
 	}
 	const unlimited = int(^uint(0) >> 1)
 	if lim.conn.outputBytes < 0 {
@@ -74,6 +90,46 @@ func limitOr[T int | int64 | time.Duration](field, byDefault T) T {
 		return byDefault
 	}
 	return field
+}
+
+// full reports whether the server takes no more connections at the moment.
+func (s *Server) full() bool {
+	if s.MaxConns > 0 && s.conns.Load() >= int64(s.MaxConns) {
+		return true
+	}
+	if s.lim.buffered > 0 && s.buffered.Load() > s.lim.buffered {
+		s.shedIdle()
+		return true
+	}
+	return false
+}
+
+// addrCounts counts connections by address.
+type addrCounts struct {
+	mu sync.Mutex
+	n  map[netip.Addr]int // guarded by mu
+}
+
+// add counts one more, unless there are limit already.
+func (a *addrCounts) add(addr netip.Addr, limit int) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.n[addr] >= limit {
+		return false
+	}
+	if a.n == nil {
+		a.n = make(map[netip.Addr]int)
+	}
+	a.n[addr]++
+	return true
+}
+
+func (a *addrCounts) remove(addr netip.Addr) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.n[addr]--; a.n[addr] <= 0 {
+		delete(a.n, addr)
+	}
 }
 
 // last reports whether the request in progress is its connection's last.

@@ -99,5 +99,5 @@ func (s *Server) logHandlerError(r *Request, err error) {
 
 // refused notes that a request was refused before any handler saw it.
 func (s *Server) refused(c *Conn, err error) {
-	s.logger().Debug("flare: request refused", slog.Any("error", err))
+	s.refusals.log(s.logger(), c.frame.clock.now, err)
 }

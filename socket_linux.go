@@ -51,7 +51,7 @@ func openSocket(family int) (int, error) {
 func acceptConn(lfd int) (fd int, peer netip.AddrPort, errno syscall.Errno) {
 	var rsa syscall.RawSockaddrInet6 // holds an IPv4 address too; a Unix path is cut
 	size := uint32(unsafe.Sizeof(rsa))
-	r, _, errno := syscall.RawSyscall6(syscall.SYS_ACCEPT4, uintptr(lfd),
+	r, _, errno := syscall.RawSyscall6(sysAccept4, uintptr(lfd),
 		uintptr(unsafe.Pointer(&rsa)), uintptr(unsafe.Pointer(&size)),
 		syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0, 0)
 	if errno != 0 {
@@ -81,7 +81,7 @@ func recvConn(fd int, p []byte) (n int, errno syscall.Errno) {
 		n, err := syscall.Read(fd, p)
 		return max(n, 0), errnoOf(err)
 	}
-	r, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, uintptr(fd),
+	r, _, errno := syscall.RawSyscall6(sysRecvfrom, uintptr(fd),
 		uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), syscall.MSG_DONTWAIT, 0, 0)
 	if errno != 0 {
 		return 0, errno
@@ -96,7 +96,7 @@ func sendConn(fd int, p []byte) (n int, errno syscall.Errno) {
 		n, err := syscall.Write(fd, p)
 		return max(n, 0), errnoOf(err)
 	}
-	r, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(fd),
+	r, _, errno := syscall.RawSyscall6(sysSendto, uintptr(fd),
 		uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),
 		syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL, 0, 0)
 	if errno != 0 {
@@ -119,7 +119,7 @@ func sendvConn(fd int, a, b []byte) (n int, errno syscall.Errno) {
 	iov[0].SetLen(len(a))
 	iov[1].SetLen(len(b))
 	msg := syscall.Msghdr{Iov: &iov[0], Iovlen: 2}
-	r, _, errno := syscall.RawSyscall(syscall.SYS_SENDMSG, uintptr(fd),
+	r, _, errno := syscall.RawSyscall(sysSendmsg, uintptr(fd),
 		uintptr(unsafe.Pointer(&msg)), syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL)
 	runtime.KeepAlive(a) // msg holds them where the compiler need not look
 	runtime.KeepAlive(b)

@@ -40,19 +40,23 @@ func (h *requestHead) scanTarget(b []byte, t int, lim *headLimits) (int, error) 
 	i := t
 	query, escaped := 0, false // offset behind the first "?"; "%" before it
 	for {
-		for i <= len(b)-4 &&
-			charClass[b[i]]&charClass[b[i+1]]&charClass[b[i+2]]&charClass[b[i+3]]&classTarget != 0 {
-			i += 4
-		}
-		for i < len(b) && charClass[b[i]]&classTarget != 0 {
-			i++
-		}
-		if i >= len(b) {
+		if i = skipClass(b, i, classTarget); i >= len(b) {
 			break
 		}
 		c := b[i]
 		if c == ' ' {
-			return h.classifyTarget(b, t, i, query, escaped)
+			h.target = span{uint32(t), uint32(i)}
+			h.pathEscaped = escaped
+			h.path = h.target
+			if query != 0 {
+				h.hasQuery = true
+				h.query = span{uint32(query), uint32(i)}
+				h.path.end = uint32(query) - 1
+			}
+			if b[t] == '/' && h.method.len() != len(http.MethodConnect) {
+				return i, nil // the zero form is originForm
+			}
+			return i, h.classifyTarget(b)
 		}
 		if c == '?' {
 			if i++; query == 0 {
@@ -86,32 +90,11 @@ func targetFault(c byte, offset int) error {
 	return fault(http.StatusBadRequest, offset, ruleTargetOctet)
 }
 
-// classifyTarget settles form, path, query and authority of the target from t
-// to end, all of whose octets are fit for one. It returns end.
-func (h *requestHead) classifyTarget(b []byte, t, end, query int, escaped bool) (int, error) {
-	h.target = span{uint32(t), uint32(end)}
-	h.pathEscaped = escaped
-	pathEnd := end
-	if query != 0 {
-		h.hasQuery = true
-		h.query = span{uint32(query), uint32(end)}
-		pathEnd = query - 1
-	}
-	if b[t] == '/' && h.method.len() != len(http.MethodConnect) {
-		h.form = originForm
-		h.path = span{uint32(t), uint32(pathEnd)}
-		return end, nil
-	}
-	if err := h.classifyUnusual(b, h.target.of(b), uint32(pathEnd)); err != nil {
-		return 0, err
-	}
-	return end, nil
-}
-
-// classifyUnusual is for the forms other than the origin form, and for methods
-// as long as CONNECT.
-func (h *requestHead) classifyUnusual(b, target []byte, pathEnd uint32) error {
-	method := string(h.method.of(b))
+// classifyTarget settles the form of a target all of whose octets are fit for
+// one. h.path has what is before the query. It is for the forms other than the
+// origin form, and for methods as long as CONNECT.
+func (h *requestHead) classifyTarget(b []byte) error {
+	method, target := string(h.method.of(b)), h.target.of(b)
 	at := int(h.target.start)
 	switch {
 	case len(target) == 0:
@@ -122,25 +105,24 @@ func (h *requestHead) classifyUnusual(b, target []byte, pathEnd uint32) error {
 		}
 		h.form = authorityForm
 		h.authority = h.target
+		h.path = span{}
 	case target[0] == '/':
 		h.form = originForm
-		h.path = span{h.target.start, pathEnd}
 	case len(target) == 1 && target[0] == '*':
 		if method != http.MethodOptions { // RFC 9112 §3.2.4
 			return fault(http.StatusBadRequest, at, ruleTargetAsterisk)
 		}
 		h.form = asteriskForm
-		h.path = h.target
 	default:
-		return h.classifyAbsolute(b, pathEnd)
+		return h.classifyAbsolute(b)
 	}
 	return nil
 }
 
 // classifyAbsolute takes the absolute form with the two schemes that this
 // server can be the origin of. Anything else is a request to a proxy.
-func (h *requestHead) classifyAbsolute(b []byte, pathEnd uint32) error {
-	target := b[h.target.start:pathEnd]
+func (h *requestHead) classifyAbsolute(b []byte) error {
+	target := h.path.of(b)
 	scheme := len("http://")
 	if len(target) < scheme || !equalFoldASCII(target[:scheme], "http://") {
 		scheme = len("https://")
@@ -149,7 +131,7 @@ func (h *requestHead) classifyAbsolute(b []byte, pathEnd uint32) error {
 		}
 	}
 	authority := target[scheme:]
-	path := pathEnd // empty path: "/", or "*" with OPTIONS (RFC 9112 §3.2.4)
+	path := h.path.end // empty path: "/", or "*" with OPTIONS (RFC 9112 §3.2.4)
 	if slash := bytes.IndexByte(authority, '/'); slash >= 0 {
 		authority = authority[:slash]
 		path = h.target.start + uint32(scheme+slash)
@@ -161,31 +143,9 @@ func (h *requestHead) classifyAbsolute(b []byte, pathEnd uint32) error {
 	start := h.target.start + uint32(scheme)
 	h.form = absoluteForm
 	h.authority = span{start, start + uint32(len(authority))}
-	h.path = span{path, pathEnd}
-	h.pathEscaped = bytes.IndexByte(b[path:pathEnd], '%') >= 0
+	h.path.start = path
+	h.pathEscaped = bytes.IndexByte(h.path.of(b), '%') >= 0
 	return nil
-}
-
-// isPlainAuthority answers for the usual authority: a name or an IPv4 address,
-// and a port of one to four digits. It may say no to others that are valid.
-func isPlainAuthority(s []byte) bool {
-	i := 0
-	for i <= len(s)-4 &&
-		charClass[s[i]]&charClass[s[i+1]]&charClass[s[i+2]]&charClass[s[i+3]]&classHost != 0 {
-		i += 4
-	}
-	for i < len(s) && charClass[s[i]]&classHost != 0 {
-		i++
-	}
-	if i == len(s) || i == 0 || s[i] != ':' || len(s)-i > len(":9999") {
-		return i == len(s)
-	}
-	for i++; i < len(s); i++ {
-		if !isDigit(s[i]) {
-			return false
-		}
-	}
-	return true
 }
 
 // isAuthority says whether s is uri-host [":" port] with a host that is not

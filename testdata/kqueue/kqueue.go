@@ -84,6 +84,7 @@ type knote struct {
 	data     int64  // of USER
 	udata    *byte
 	dev, ino uint64 // the open file, to tell that the descriptor was closed
+	pipe     bool
 	disabled bool
 	active   bool
 	queued   bool
@@ -109,6 +110,13 @@ func Kqueue() (fd int, err error) {
 		}
 	}
 	kq := &kqueue{notes: map[knoteKey]*knote{}, fd: -1, read: -1, write: -1, bell: -1}
+	defer func() {
+		if err != nil {
+			for _, fd := range []int{kq.fd, kq.read, kq.write, kq.bell} {
+				Close(fd)
+			}
+		}
+	}()
 	for _, ep := range []*int{&kq.fd, &kq.read, &kq.write} {
 		if *ep, err = EpollCreate1(EPOLL_CLOEXEC); err != nil {
 			return -1, err
@@ -203,7 +211,7 @@ func (kq *kqueue) change(c *Kevent_t) Errno {
 		}
 		note = kq.take()
 		*note = knote{key: key, flags: c.Flags & (EV_ONESHOT | EV_CLEAR | EV_DISPATCH),
-			dev: uint64(st.Dev), ino: st.Ino}
+			dev: uint64(st.Dev), ino: st.Ino, pipe: st.Mode&S_IFMT == S_IFIFO}
 		if errno := kq.register(note); errno != 0 {
 			note.next, kq.free = kq.free, note
 			return errno
@@ -263,6 +271,9 @@ func (kq *kqueue) register(note *knote) Errno {
 		ev.Events = EPOLLIN | EPOLLRDHUP | 1<<31
 	case EVFILT_WRITE:
 		ev.Events, ep = EPOLLOUT|1<<31, kq.write
+		if note.pipe && pollNow(int(note.key.ident), pollOut)&pollErr != 0 {
+			return EPIPE // as Darwin and FreeBSD answer if nobody reads the pipe
+		}
 	}
 	err := EpollCtl(ep, EPOLL_CTL_ADD, int(note.key.ident), &ev)
 	if err == EEXIST { // closed, its duplicate opened again under the old number

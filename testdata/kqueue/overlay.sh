@@ -5,7 +5,7 @@
 #
 # Prints the path of the overlay it wrote (go help build, -overlay): package
 # syscall gains a model of kqueue(2), poller_linux.go becomes the text of
-# poller_darwin.go, and the model's own tests join the package. The first run
+# poller_darwin.go, and its own tests and the model's join the package. The first run
 # compiles the standard library anew, about a minute; the build cache has it then.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -16,6 +16,7 @@ cat >"$json" <<JSON
 {"Replace": {
 	"$goroot/src/syscall/kqueue_model_linux.go": "$here/kqueue.go",
 	"$root/kqueue_model_test.go": "$here/kqueue_test.go",
+	"$root/poller_kqueue_test.go": "$root/poller_darwin_test.go",
 	"$root/poller_linux.go": "$root/poller_darwin.go"
 }}
 JSON

@@ -1,0 +1,54 @@
+package flare
+
+import (
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// This file is layer 4 (roles): what a server tells its operator: changes in
+// the life of connections, and requests that it refused.
+
+// A ConnState is a moment in the life of a connection.
+type ConnState uint8
+
+const (
+	StateNew      ConnState = iota // accepted
+	StateActive                    // the first byte of a request has come
+	StateIdle                      // a request has been answered
+	StateHijacked                  // a handler took it over; the server is done with it
+	StateClosed
+)
+
+func (s ConnState) String() string {
+	return [...]string{"new", "active", "idle", "hijacked", "closed"}[s]
+}
+
+func (s *Server) told(peer netip.AddrPort, state ConnState) {
+	if s.ConnState != nil {
+		s.ConnState(peer, state)
+	}
+}
+
+// refusalLogEvery is how often refusals are logged: whoever can make a server
+// refuse must not be able to fill its disk.
+const refusalLogEvery = time.Second
+
+// A refusalLog logs refused requests, one line a second at most.
+type refusalLog struct {
+	mu      sync.Mutex
+	next    time.Duration // no line before
+	skipped int
+}
+
+func (l *refusalLog) log(to *slog.Logger, now time.Duration, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now < l.next {
+		l.skipped++
+		return
+	}
+	to.Info("flare: request refused", slog.Any("error", err), slog.Int("skipped", l.skipped))
+	l.next, l.skipped = now+refusalLogEvery, 0
+}
