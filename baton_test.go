@@ -60,8 +60,13 @@ func TestHandlersThatWaitDelayNobody(t *testing.T) {
 			}
 		},
 		"syscall": func(d time.Duration) { // blocks the thread
-			ts := syscall.NsecToTimespec(int64(d))
-			syscall.Nanosleep(&ts, nil)
+			var pipe [2]int
+			if err := syscall.Pipe(pipe[:]); err != nil {
+				panic(err)
+			}
+			time.AfterFunc(d, func() { syscall.Close(pipe[1]) })
+			syscall.Read(pipe[0], make([]byte, 1))
+			syscall.Close(pipe[0])
 		},
 		"spin": func(d time.Duration) {
 			for end := time.Now().Add(d); time.Now().Before(end); {

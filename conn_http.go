@@ -2,7 +2,6 @@ package flare
 
 import (
 	"runtime/debug"
-	"syscall"
 )
 
 // This file is layer 4 (roles): HTTP/1.1 as a Protocol: one method for each
@@ -181,8 +180,8 @@ func (h *httpConn) hijackEnded(x *exchange, err error) {
 // drain discards the rest of a body that its handler did not read.
 func (h *httpConn) drain(c *Conn) connState {
 	b := &h.x.r.body
-	n, err := b.skip(h.in)
-	h.used = n
+	n, err := b.skip(h.in[h.used:])
+	h.used += n
 	c.moved += n
 	c.since = c.frame.clock.now // progress
 	if err != nil || c.moved > drainBytesMax || c.eof && !b.done {
@@ -295,9 +294,4 @@ func (h *httpConn) expire(c *Conn) {
 	if h.x != nil {
 		h.refuse(c, &StatusError{Code: 408, Err: ErrTimeout})
 	}
-}
-
-// wouldBlock reports whether errno means to come again later.
-func wouldBlock(errno syscall.Errno) bool {
-	return errno == syscall.EAGAIN || errno == syscall.EINTR
 }

@@ -50,6 +50,8 @@ var buildTargets = []struct {
 	{"linux", "arm64", nil},
 	{"darwin", "arm64", nil},
 	{"darwin", "amd64", nil},
+	{"linux", "386", nil},
+	{"freebsd", "amd64", nil}, // for what is there where neither poller is
 	{"linux", "amd64", []string{"purego"}},
 	{"linux", "amd64", []string{"race"}},
 }

@@ -28,7 +28,21 @@ func TestReadmeLimits(t *testing.T) {
 		"BodyTimeout":        lim.conn.body,
 		"IdleTimeout":        lim.conn.idle,
 		"WriteTimeout":       lim.conn.write,
+		"MinBodyRate":        lim.conn.bodyRate,
+		"MinWriteRate":       lim.conn.writeRate,
 		"MaxRequestsPerConn": lim.requests,
+		"MaxConns":           -1,
+		"MaxConnsPerIP":      -1,
+		"MaxBufferedBytes":   "a quarter of memory",
+		"DrainDelay":         new(Server).DrainDelay,
+	}
+	if share := systemMemory() / uint64(lim.buffered); share != 4 {
+		t.Errorf("MaxBufferedBytes is one part in %d of memory", share)
+	}
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[Server]()) {
+		if _, known := defaults[field.Name]; !known && limitName.MatchString(field.Name) {
+			t.Errorf("this test does not know the limit %s", field.Name)
+		}
 	}
 	_, limits, _ := strings.Cut(string(readme), "\n## Limits\n")
 	limits, _, _ = strings.Cut(limits, "\n## ")
@@ -53,10 +67,16 @@ func TestReadmeLimits(t *testing.T) {
 	}
 }
 
+// limitName is how limits are called.
+var limitName = regexp.MustCompile(`^(Max|Min)[A-Z]|(Timeout|Delay)$`)
+
 // limitText is how the README writes a limit.
 func limitText(value any) string {
-	if d, ok := value.(time.Duration); ok {
-		return fmt.Sprintf("%d s", d/time.Second)
+	switch value := value.(type) {
+	case string:
+		return value
+	case time.Duration:
+		return fmt.Sprintf("%d s", value/time.Second)
 	}
 	switch n := reflect.ValueOf(value).Int(); {
 	case n < 0:
