@@ -270,7 +270,7 @@ func (h *httpConn) refuse(c *Conn, err error) connState {
 	if x.headLen == 0 { // else head has counted it
 		c.frame.counts[countRequests]++
 	}
-	x.r.begin(c, h, nil)
+	x.r.begin(c, h, h.in[:x.r.head.method.end]) // HEAD gets no content (RFC 9110 §9.3.2)
 	x.r.refused = true
 	x.w.begin(c, h, &x.r)
 	x.w.close = true
@@ -291,7 +291,9 @@ func refusalOf(err error) error {
 
 // expire answers a request that takes too long to arrive.
 func (h *httpConn) expire(c *Conn) {
-	if h.x != nil {
+	if h.x != nil && c.unread != nil {
+		h.in = c.unread.b
 		h.refuse(c, &StatusError{Code: 408, Err: ErrTimeout})
+		h.in = nil
 	}
 }

@@ -23,7 +23,7 @@ type Request struct {
 	c       *Conn
 	h       *httpConn
 	live    bool
-	refused bool // the head did not parse: what follows the fault is not there
+	refused bool // before any handler: nothing but the method is there
 	filled  bool // header has the fields
 	raw     []byte
 	text    string // raw as a string, once something of it was asked for
@@ -179,7 +179,7 @@ func (r *Request) Header() *Header {
 	r.check()
 	if !r.filled {
 		r.filled = true
-		if len(r.head.fields) > 0 && r.raw != nil {
+		if len(r.head.fields) > 0 && !r.refused {
 			r.string(span{0, 1}) // makes the text
 			r.header.fill(r.text, r.head.fields)
 		}
