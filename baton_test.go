@@ -19,7 +19,7 @@ import (
 
 // stallMax is how long a handler that waits may delay others in these tests:
 // two ticks and what a busy test machine adds. bench has the figures.
-const stallMax = 250 * time.Millisecond
+const stallMax = 400 * time.Millisecond
 
 // others sends requests on a connection of its own until stop is closed, and
 // returns the worst latency.
@@ -82,7 +82,7 @@ func TestHandlersThatWaitDelayNobody(t *testing.T) {
 				mux := NewMux()
 				mux.Get("/quick", func(w *ResponseWriter, r *Request) error { return w.Text(200, "ok") })
 				mux.Handle("GET /wait", HandlerFunc(func(w *ResponseWriter, r *Request) error {
-					wait(500 * time.Millisecond)
+					wait(800 * time.Millisecond)
 					return w.Text(200, "waited")
 				}), pin.wrap)
 				s := &Server{Handler: mux, Loops: 1}
