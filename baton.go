@@ -68,8 +68,7 @@ type frame struct {
 
 	clock  clock
 	counts counts
-	spare  [spareExchanges]*exchange // ready for reuse, oldest first
-	spares int
+	kept   any // what the role above keeps here for reuse; the engine never looks
 
 	// The running handler's.
 	reading pace // how its waits go

@@ -96,6 +96,7 @@ type Conn struct {
 	held    bool // unread can be used without more input
 	eof     bool // the peer sends no more, and it has been read
 	closing bool // end once everything is sent
+	shut    bool // the write side has been shut; input is discarded
 	abort   bool // end at once, with a reset
 	gone    bool // handed over: neither the loop nor its owner has it any more
 
@@ -244,6 +245,9 @@ func (c *Conn) feed(f *frame, in []byte) verdict {
 	if err := c.keep(in); err != nil {
 		c.err, c.closing, c.abort = err, true, true
 	}
+	if c.want == wantWork {
+		c.held = true // also when answers of before have to wait first
+	}
 	if !c.flush(f) {
 		return c.blocked()
 	}
@@ -251,7 +255,6 @@ func (c *Conn) feed(f *frame, in []byte) verdict {
 	case c.closing:
 		return c.wind(f)
 	case c.want == wantWork:
-		c.held = true
 		return verdictWork
 	case c.edges&ownRead != 0:
 		return verdictMore

@@ -10,9 +10,12 @@ func (c *Conn) wind(f *frame) verdict {
 	if c.abort || c.eof { // at the end of the stream no input is left unread
 		return verdictClose
 	}
-	if c.state != stateDrain {
-		c.setState(stateDrain)
-		c.began, c.moved = c.since, 0
+	if !c.shut { // a protocol may be in stateDrain already, discarding on its own account
+		c.shut = true
+		if c.state != stateDrain {
+			c.setState(stateDrain)
+		}
+		c.since, c.began, c.moved = f.clock.now, f.clock.now, 0
 		if c.tr != nil {
 			c.tr.shutdownWrite()
 		} else {

@@ -2,7 +2,6 @@ package flare
 
 import (
 	"runtime/debug"
-	"syscall"
 )
 
 // This file is layer 4 (roles): HTTP/1.1 as a Protocol: one method for each
@@ -181,9 +180,10 @@ func (h *httpConn) hijackEnded(x *exchange, err error) {
 // drain discards the rest of a body that its handler did not read.
 func (h *httpConn) drain(c *Conn) connState {
 	b := &h.x.r.body
-	n, err := b.skip(h.in)
-	h.used = n
+	n, err := b.skip(h.in[h.used:])
+	h.used += n
 	c.moved += n
+	c.since = c.frame.clock.now // progress
 	if err != nil || c.moved > drainBytesMax || c.eof && !b.done {
 		c.closing = true
 		return stateDrain
@@ -267,8 +267,10 @@ func (h *httpConn) goexit(f *frame, x *exchange) {
 // refuse answers what no handler gets to see, and ends the connection.
 func (h *httpConn) refuse(c *Conn, err error) connState {
 	x := h.x
-	c.frame.counts[countRequests]++
-	x.r.begin(c, h, nil)
+	if x.headLen == 0 { // else head has counted it
+		c.frame.counts[countRequests]++
+	}
+	x.r.begin(c, h, h.in[:x.r.head.method.end]) // HEAD gets no content (RFC 9110 §9.3.2)
 	x.r.refused = true
 	x.w.begin(c, h, &x.r)
 	x.w.close = true
@@ -289,12 +291,9 @@ func refusalOf(err error) error {
 
 // expire answers a request that takes too long to arrive.
 func (h *httpConn) expire(c *Conn) {
-	if h.x != nil {
+	if h.x != nil && c.unread != nil {
+		h.in = c.unread.b
 		h.refuse(c, &StatusError{Code: 408, Err: ErrTimeout})
+		h.in = nil
 	}
-}
-
-// wouldBlock reports whether errno means to come again later.
-func wouldBlock(errno syscall.Errno) bool {
-	return errno == syscall.EAGAIN || errno == syscall.EINTR
 }

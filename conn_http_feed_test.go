@@ -1,14 +1,11 @@
 package flare
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
 	"io"
-	"math"
 	"net/netip"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -17,201 +14,6 @@ import (
 // invisible": each input has to give the same octets whole, octet by octet and
 // cut at every position, on a worker's goroutine and on the loop's own, whether
 // the peer reads them or not.
-
-// A scriptedTransport stands in for a socket: what arrives is cut into pieces
-// with nothing to read between them, and what is sent may not all be taken.
-type scriptedTransport struct {
-	c       *Conn
-	pieces  [][]byte
-	eof     bool // behind the last piece
-	sendMax int  // octets that one send takes, with no room behind it; 0: all
-	blocked bool // the next send finds no room
-	sent    []byte
-	shutAt  int // octets sent when the write side was shut, -1: open
-	seen    uint16
-}
-
-// note collects the states in which the connection does I/O.
-func (s *scriptedTransport) note() { s.seen |= 1 << s.c.state }
-
-func (s *scriptedTransport) recv(p []byte) (int, syscall.Errno) {
-	s.note()
-	switch {
-	case len(s.pieces) == 0 && s.eof:
-		return 0, 0
-	case len(s.pieces) == 0:
-		return 0, syscall.EAGAIN
-	case len(s.pieces[0]) == 0:
-		s.pieces = s.pieces[1:]
-		s.c.own.Or(ownRead) // a handler that waits for more finds that it has come
-		return 0, syscall.EAGAIN
-	}
-	n := copy(p, s.pieces[0])
-	s.pieces[0] = s.pieces[0][n:]
-	return n, 0
-}
-
-func (s *scriptedTransport) send(p []byte) (int, syscall.Errno) {
-	s.note()
-	if s.shutAt >= 0 {
-		return 0, syscall.EPIPE
-	}
-	if s.sendMax > 0 {
-		if s.blocked = !s.blocked; !s.blocked {
-			s.c.own.Or(ownWrite)
-			return 0, syscall.EAGAIN
-		}
-		p = p[:min(len(p), s.sendMax)]
-	}
-	s.sent = append(s.sent, p...)
-	return len(p), 0
-}
-
-func (s *scriptedTransport) shutdownWrite() { s.shutAt = len(s.sent) }
-
-// A feeder makes connections of one server, whose loops never run.
-type feeder struct {
-	t     testing.TB
-	srv   *Server
-	loop  *Loop
-	frame *frame
-	seen  uint16 // states in which there was I/O
-}
-
-func newFeeder(t testing.TB, s *Server) *feeder {
-	if s.Logger == nil {
-		s.Logger = quietLogger()
-	}
-	s.lim = s.limits()
-	s.pin = pinOf(s.Handler)
-	f := &feeder{t: t, srv: s, loop: newLoop(nil), frame: newRunnerFrame()}
-	f.frame.clock.unix, f.frame.clock.nextUnix = 784111777, math.MaxInt64 // one Date for all
-	return f
-}
-
-// A feed says how an input arrives.
-type feed struct {
-	pieces  []string
-	half    bool // the peer sends no more behind the input
-	sendMax int
-	onLoop  bool // turns are the runner's; the handler must not have to wait
-}
-
-// An outcome is all that a peer can tell of a connection.
-type outcome struct {
-	out   string
-	open  bool // the server would take more
-	reset bool
-}
-
-// run drives a new connection until it has nothing left to do.
-func (f *feeder) run(in feed) outcome {
-	f.t.Helper()
-	c := f.srv.newConn(f.loop, -1, netip.AddrPort{})
-	tr := &scriptedTransport{c: c, eof: in.half, sendMax: in.sendMax, shutAt: -1}
-	for _, p := range in.pieces {
-		tr.pieces = append(tr.pieces, []byte(p))
-	}
-	c.tr = tr
-	turns := 0
-	v := verdictPartial
-	for turns = 0; v != verdictClose; turns++ {
-		if turns > 1_000_000 {
-			f.t.Fatalf("still busy in state %v with verdict %d", c.state, v)
-		}
-		if in.onLoop {
-			f.loop.state.Add(1)
-			f.frame.loop, f.frame.epoch = f.loop, f.loop.state.Load()
-		}
-		c.edges |= ownRead | ownWrite
-		v = c.drive(f.frame)
-		if in.onLoop {
-			if f.frame.loop == nil {
-				f.t.Fatal("the baton was passed")
-			}
-			f.frame.loop = nil
-			f.loop.state.Add(1)
-		}
-		idle := v == verdictIdle || v == verdictPartial || v == verdictLinger
-		if idle && len(tr.pieces) == 0 && !tr.eof {
-			break
-		}
-	}
-	got := outcome{string(tr.sent), v != verdictClose && v != verdictLinger, c.abort}
-	if v == verdictLinger && tr.shutAt != len(tr.sent) {
-		f.t.Errorf("lingering with the write side open")
-	}
-	if len(f.frame.out) > 0 || c.out != nil {
-		f.t.Errorf("output is left behind: %q", f.frame.out)
-	}
-	c.setState(stateClosed)
-	c.ended()
-	f.seen |= tr.seen | 1<<stateClosed
-	return got
-}
-
-// octets cuts s into pieces of n.
-func octets(s string, n int) (pieces []string) {
-	for ; len(s) > n; s = s[n:] {
-		pieces = append(pieces, s[:n])
-	}
-	return append(pieces, s)
-}
-
-// splitInvisible fails the test unless input gives the same outcome however it
-// arrives and however its answer is taken. It returns the outcome.
-func (f *feeder) splitInvisible(input string, half bool) outcome {
-	f.t.Helper()
-	whole := f.run(feed{pieces: []string{input}, half: half})
-	same := func(how string, in feed) {
-		f.t.Helper()
-		in.half = half
-		if got := f.run(in); got != whole {
-			f.t.Errorf("%s: %s", how, difference(got, whole))
-		}
-	}
-	same("octet by octet", feed{pieces: octets(input, 1)})
-	same("in threes, sent in sevens", feed{pieces: octets(input, 3), sendMax: 7})
-	same("whole, sent octet by octet", feed{pieces: []string{input}, sendMax: 1})
-	step := max(1, len(input)/512)
-	for at := 1; at < len(input) && !f.t.Failed(); at += step {
-		same(fmt.Sprintf("cut at %d", at), feed{pieces: []string{input[:at], input[at:]}})
-	}
-	return whole
-}
-
-func difference(got, want outcome) string {
-	if got.out == want.out {
-		return fmt.Sprintf("open %v reset %v, want open %v reset %v", got.open, got.reset, want.open, want.reset)
-	}
-	i := 0
-	for i < len(got.out) && i < len(want.out) && got.out[i] == want.out[i] {
-		i++
-	}
-	near := func(s string) string { return s[max(0, min(i-80, len(s))):min(i+120, len(s))] }
-	return fmt.Sprintf("%d octets, want %d; the first difference is at %d:\n%q\nwant\n%q",
-		len(got.out), len(want.out), i, near(got.out), near(want.out))
-}
-
-// parseAnswers reads out as the answers to requests with those methods.
-func parseAnswers(t testing.TB, out string, methods ...string) (answers []answer) {
-	t.Helper()
-	br := bufio.NewReader(strings.NewReader(out))
-	for i := 0; ; i++ {
-		if _, err := br.Peek(1); err == io.EOF {
-			return answers
-		}
-		method := "GET"
-		if i < len(methods) {
-			method = methods[i]
-		}
-		a, err := readAnswer(br, method)
-		if err != nil {
-			t.Fatalf("answer %d: %v in %q", i, err, tail([]byte(out)))
-		}
-		answers = append(answers, a)
-	}
-}
 
 func describingServer() *Server { return &Server{Handler: HandlerFunc(describe)} }
 
@@ -596,5 +398,56 @@ func TestFeedHeadTimeoutIsNotRearmed(t *testing.T) {
 	}
 	if c.state != stateIdle || !bytes.Contains(tr.sent, []byte("200 OK")) {
 		t.Fatalf("state %v, sent %q", c.state, tr.sent)
+	}
+}
+
+// TestFeedUnreadBodyFails has bodies that their handler did not read and whose
+// end cannot be reached: the answer was sent already, so all that is left is to
+// end the connection in order.
+func TestFeedUnreadBodyFails(t *testing.T) {
+	f := newFeeder(t, describingServer())
+	for _, row := range []struct{ name, input string }{
+		{"bad chunk size", head("POST /ignore HTTP/1.1", "Transfer-Encoding: chunked") + "5\r\nhello\r\nx\r\n"},
+		{"bad trailer", head("POST /ignore HTTP/1.1", "Transfer-Encoding: chunked") + "0\r\nX\r\n\r\n"},
+		{"chunks above the bound", head("POST /ignore HTTP/1.1", "Transfer-Encoding: chunked") +
+			strings.Repeat("1000\r\n"+strings.Repeat("x", 4<<10)+"\r\n", drainBytesMax>>12+1)},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			f.t = t
+			got := f.run(feed{pieces: []string{row.input, head("GET /never HTTP/1.1")}})
+			if a := parseAnswers(t, got.out); len(a) != 1 || a[0].StatusCode != 200 || got.open || got.reset {
+				t.Errorf("%q open %v reset %v", got.out, got.open, got.reset)
+			}
+			got = f.run(feed{pieces: octets(row.input+head("GET /never HTTP/1.1"), 1000)})
+			if a := parseAnswers(t, got.out); len(a) != 1 || a[0].StatusCode != 200 || got.open || got.reset {
+				t.Errorf("%q open %v reset %v", got.out, got.open, got.reset)
+			}
+		})
+	}
+}
+
+// TestFeedDrainIsBounded has a client that sends an unwanted body slowly: it
+// may, while it sends, but not for ever.
+func TestFeedDrainIsBounded(t *testing.T) {
+	f := newFeeder(t, describingServer())
+	c := f.srv.newConn(f.loop, -1, netip.AddrPort{})
+	tr := &scriptedTransport{c: c, shutAt: -1, pieces: [][]byte{[]byte(head("POST /ignore HTTP/1.1", "Content-Length: 70000"))}}
+	c.tr = tr
+	var began time.Duration
+	for passed := time.Duration(0); passed < 2*lingerAll; passed += lingerSilent / 2 {
+		c.edges |= ownRead
+		c.drive(f.frame)
+		if passed == 0 {
+			began = f.frame.clock.now // the handler's run has read it
+		}
+		if c.state != stateDrain {
+			t.Fatalf("state %v", c.state)
+		}
+		want := began + min(passed+lingerSilent, lingerAll)
+		if got := c.deadline(); got != want {
+			t.Fatalf("after %v: the deadline is %v, want %v", passed, got, want)
+		}
+		f.frame.clock.now += lingerSilent / 2
+		tr.pieces = [][]byte{[]byte("x")}
 	}
 }

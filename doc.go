@@ -52,3 +52,5 @@
 // input that nobody wants: the rest of a body, or what arrives after the last
 // answer.
 package flare
+
+// This file is layer 5 (surface): the package documentation and nothing else.

@@ -20,17 +20,35 @@ type exchange struct {
 	routed  bool
 }
 
-var exchanges sync.Pool
+// An exchangeCache is what a frame keeps for HTTP: exchanges ready for reuse,
+// oldest first.
+type exchangeCache struct {
+	spare [spareExchanges]*exchange
+	n     int
+}
+
+// exchanges returns f's cache.
+func (f *frame) exchanges() *exchangeCache {
+	cache, ok := f.kept.(*exchangeCache)
+	if !ok {
+		cache = new(exchangeCache)
+		f.kept = cache
+	}
+	return cache
+}
+
+// exchangePool has those that no frame keeps.
+var exchangePool sync.Pool
 
 // newExchange returns an exchange for the frame's connection.
 func (f *frame) newExchange() *exchange {
-	if f.spares > 0 {
-		x := f.spare[0]
-		f.spares--
-		copy(f.spare[:], f.spare[1:f.spares+1])
+	if cache := f.exchanges(); cache.n > 0 {
+		x := cache.spare[0]
+		cache.n--
+		copy(cache.spare[:], cache.spare[1:cache.n+1])
 		return x
 	}
-	if x, _ := exchanges.Get().(*exchange); x != nil {
+	if x, _ := exchangePool.Get().(*exchange); x != nil {
 		return x
 	}
 	x := new(exchange)
@@ -48,15 +66,16 @@ func (x *exchange) release(f *frame) {
 	x.r.reset()
 	x.w.reset()
 	x.handler, x.route, x.headLen, x.routed = nil, nil, 0, false
-	switch {
-	case f == nil:
-		exchanges.Put(x)
-	case f.spares < spareExchanges:
-		f.spare[f.spares] = x
-		f.spares++
-	default:
-		exchanges.Put(f.spare[0])
-		copy(f.spare[:], f.spare[1:])
-		f.spare[spareExchanges-1] = x
+	if f == nil {
+		exchangePool.Put(x)
+		return
 	}
+	cache := f.exchanges()
+	if cache.n == spareExchanges {
+		exchangePool.Put(cache.spare[0])
+		copy(cache.spare[:], cache.spare[1:])
+		cache.n--
+	}
+	cache.spare[cache.n] = x
+	cache.n++
 }

@@ -23,16 +23,26 @@ type Request struct {
 	c       *Conn
 	h       *httpConn
 	live    bool
-	refused bool // the head did not parse: what follows the fault is not there
+	refused bool // before any handler: nothing but the method is there
 	filled  bool // header has the fields
 	raw     []byte
 	text    string // raw as a string, once something of it was asked for
 	head    requestHead
-	match   routeMatch
+	match   routing // nil until a Mux has routed it
 	body    requestBody
 	header  Header
 	ctx     context.Context
 	values  []requestValue
+}
+
+// A routing is what a Mux has found for a request. It stays with the Request
+// for reuse and ends with it.
+type routing interface {
+	reset()
+	clone() routing
+	matched() bool   // there is a pattern that takes the request
+	pattern() string // "" without one
+	value(path, name string) (v string, ok bool)
 }
 
 type requestValue struct{ key, value any }
@@ -53,7 +63,9 @@ func (r *Request) end() {
 // reset forgets the request.
 func (r *Request) reset() {
 	r.head.reset()
-	r.match.reset()
+	if r.match != nil {
+		r.match.reset()
+	}
 	r.body.reset()
 	r.refused, r.raw, r.text = false, nil, ""
 	if r.filled {
@@ -143,6 +155,9 @@ func (r *Request) Path() string {
 // Pattern returns the pattern of the Mux that the request matched, or "".
 func (r *Request) Pattern() string {
 	r.check()
+	if r.match == nil {
+		return ""
+	}
 	return r.match.pattern()
 }
 
@@ -164,7 +179,7 @@ func (r *Request) Header() *Header {
 	r.check()
 	if !r.filled {
 		r.filled = true
-		if len(r.head.fields) > 0 && r.raw != nil {
+		if len(r.head.fields) > 0 && !r.refused {
 			r.string(span{0, 1}) // makes the text
 			r.header.fill(r.text, r.head.fields)
 		}
@@ -222,7 +237,7 @@ func (r *Request) Query() url.Values {
 // percent-decoded, or "".
 func (r *Request) PathValue(name string) string {
 	r.check()
-	if r.match.kind != matchFound {
+	if r.match == nil || !r.match.matched() {
 		return ""
 	}
 	v, _ := r.match.value(r.string(r.head.path), name)
@@ -328,7 +343,9 @@ func (r *Request) Clone() *Request {
 	k := &Request{c: r.c, h: r.h, live: true, refused: r.refused, text: r.text, raw: []byte(r.text)}
 	k.head = r.head
 	k.head.fields = append([]field(nil), r.head.fields...)
-	k.match = r.match.clone()
+	if r.match != nil {
+		k.match = r.match.clone()
+	}
 	k.header = r.Header().Clone()
 	k.filled = true
 	k.ctx = context.WithoutCancel(r.Context())

@@ -136,7 +136,7 @@ func (w *ResponseWriter) Write(p []byte) (int, error) {
 
 // WriteString is Write of a string.
 func (w *ResponseWriter) WriteString(s string) (int, error) {
-	if w.live && w.top == nil && !w.begun && bodyAllowed(w.Status()) && len(w.buf)+len(s) <= responseBufferMax {
+	if w.live && w.top == nil && !w.begun && bodyAllowed(w.Status()) && len(w.buf)+len(s) <= responseBufferMax && w.declares(len(s)) {
 		w.buf = append(w.buf, s...)
 		return len(s), nil
 	}
@@ -149,6 +149,9 @@ func (w *ResponseWriter) write(p []byte) (int, error) {
 		return 0, errBodyNotAllowed
 	}
 	if !w.begun {
+		if !w.declares(len(p)) {
+			return 0, errContentLength
+		}
 		if len(w.buf)+len(p) <= responseBufferMax {
 			w.buf = append(w.buf, p...)
 			return len(p), nil
@@ -161,6 +164,18 @@ func (w *ResponseWriter) write(p []byte) (int, error) {
 		return 0, err
 	}
 	return len(p), nil
+}
+
+// declares reports whether n bytes behind those that are held back are within
+// the Content-Length that the handler has set, if any.
+func (w *ResponseWriter) declares(n int) bool {
+	for i := range w.header.list {
+		if f := &w.header.list[i]; len(f.name) == len("Content-Length") && equalFoldASCII(f.name, "Content-Length") {
+			max, err := strconv.ParseUint(f.value, 10, 63)
+			return err != nil || uint64(len(w.buf)+n) <= max // a bad value fails the commit
+		}
+	}
+	return true
 }
 
 // stream sends body bytes of a committed response.

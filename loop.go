@@ -311,6 +311,10 @@ func (l *Loop) expire(f *frame) bool {
 				l.wheel.Arm(t, v.armed)
 			} else if at := v.deadline(); at > f.clock.now {
 				l.arm(v)
+			} else if at == 0 && v.limits.idle > 0 {
+				// An owner may make it idle without a word: look again then.
+				v.armed = f.clock.now + v.limits.idle
+				l.wheel.Arm(t, v.armed)
 			} else if at != 0 && !l.turn(v, f, turnExpire) {
 				return false
 			}

@@ -234,14 +234,15 @@ func (m *Mux) find(t *routeTable, r *Request) {
 	if t.hosts != nil {
 		host = r.hostView()
 	}
-	r.match.by = m
-	t.find(&r.match, r.methodView(), host, r.pathView())
+	match := r.routeMatch()
+	match.by = m
+	t.find(match, r.methodView(), host, r.pathView())
 }
 
 // handler returns what serves r once find has routed it.
 func (t *routeTable) handler(r *Request) Handler {
-	if t.plain && r.match.kind == matchFound {
-		return r.match.entry.handler
+	if match := r.routeMatch(); t.plain && match.kind == matchFound {
+		return match.entry.handler
 	}
 	return t.chain
 }
@@ -273,8 +274,8 @@ func (m *Mux) resolve(r *Request, named bool) (h Handler, rt *route, pattern str
 	t := m.routes()
 	m.find(t, r)
 	h, rt = t.handler(r), t.missed
-	if r.match.kind == matchFound {
-		if rt = r.match.entry.route; r.match.entry.inner != nil {
+	if match := r.routeMatch(); match.kind == matchFound {
+		if rt = match.entry.route; match.entry.inner != nil {
 			return m.resolveInner(t, r, named)
 		}
 	}
@@ -287,13 +288,14 @@ func (m *Mux) resolve(r *Request, named bool) (h Handler, rt *route, pattern str
 // resolveInner asks the mux that r was routed to. What is called in the end is
 // this mux's handler, which needs this mux's match, so that is put back.
 func (m *Mux) resolveInner(t *routeTable, r *Request, named bool) (h Handler, rt *route, pattern string) {
-	outer := r.match.routeFound
+	match := r.routeMatch()
+	outer := match.routeFound
 	e := outer.entry
 	if e.mounted {
-		f := r.match.enter()
+		f := match.enter()
 		_, rt, pattern = e.inner.resolve(r, named)
-		r.match.leave(f)
-		r.match.routeFound = outer
+		match.leave(f)
+		match.routeFound = outer
 	} else {
 		h, rt, pattern = e.inner.resolve(r, named)
 		if t.plain && e.bare {
@@ -311,12 +313,13 @@ func (m *Mux) resolveInner(t *routeTable, r *Request, named bool) (h Handler, rt
 type muxDispatch struct{ mux *Mux }
 
 func (d *muxDispatch) Serve(w *ResponseWriter, r *Request) error {
-	if r.match.by != d.mux {
+	match := r.routeMatch()
+	if match.by != d.mux {
 		d.mux.find(d.mux.routes(), r) // middleware passed another request, or asked another mux
 	}
-	switch r.match.kind {
+	switch match.kind {
 	case matchFound:
-		return r.match.entry.handler.Serve(w, r)
+		return match.entry.handler.Serve(w, r)
 	case matchClean, matchSlash:
 		return w.Redirect(http.StatusTemporaryRedirect, redirectTarget(r))
 	case matchServer:
@@ -328,7 +331,7 @@ func (d *muxDispatch) Serve(w *ResponseWriter, r *Request) error {
 // refuse answers a request that no pattern takes.
 func (m *Mux) refuse(w *ResponseWriter, r *Request) error {
 	method := r.methodView()
-	allow := m.routes().allow(&r.match, method, r.hostView(), r.pathView())
+	allow := m.routes().allow(r.routeMatch(), method, r.hostView(), r.pathView())
 	if len(allow) == 0 && !explicitOnly(method) {
 		return &StatusError{Code: http.StatusNotFound}
 	}
@@ -339,9 +342,10 @@ func (m *Mux) refuse(w *ResponseWriter, r *Request) error {
 // redirectTarget returns the Location for a path that was not clean or lacks
 // its slash.
 func redirectTarget(r *Request) string {
-	path, base := r.pathView(), r.match.base
+	match := r.routeMatch()
+	path, base := r.pathView(), match.base
 	target := path[:base] + cleanRoutePath(path[base:])
-	if r.match.kind == matchSlash {
+	if match.kind == matchSlash {
 		target += "/"
 	}
 	target = escapeForLocation(target)

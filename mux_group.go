@@ -152,9 +152,10 @@ func panicPattern(pattern string, err error) {
 type mountHandler struct{ h Handler }
 
 func (m *mountHandler) Serve(w *ResponseWriter, r *Request) error {
-	f := r.match.enter()
+	match := r.routeMatch()
+	f := match.enter()
 	err := m.h.Serve(w, r)
-	r.match.leave(f)
+	match.leave(f)
 	return err
 }
 

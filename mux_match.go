@@ -54,6 +54,19 @@ type routeFound struct {
 	count int // values held, those of the mounts included
 }
 
+// routeMatch returns where a Mux keeps what it finds for r.
+func (r *Request) routeMatch() *routeMatch {
+	m, ok := r.match.(*routeMatch)
+	if !ok {
+		m = new(routeMatch)
+		r.match = m
+	}
+	return m
+}
+
+// matched reports whether a pattern takes the request.
+func (m *routeMatch) matched() bool { return m.kind == matchFound }
+
 // reset makes m "not routed" for the next request and keeps its memory.
 func (m *routeMatch) reset() {
 	m.routeFound = routeFound{}
@@ -61,8 +74,9 @@ func (m *routeMatch) reset() {
 }
 
 // clone returns a copy that shares nothing with m.
-func (m *routeMatch) clone() routeMatch {
-	c := *m
+func (m *routeMatch) clone() routing {
+	c := new(routeMatch)
+	*c = *m
 	c.more = slices.Clone(m.more)
 	c.mounts = slices.Clone(m.mounts)
 	return c

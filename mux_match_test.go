@@ -64,7 +64,7 @@ func TestManyValues(t *testing.T) {
 		}
 		m := routeAlone(t, path.String(), pattern.String(), "/")
 		m.mounts = append(m.mounts, m.entry)
-		c := m.clone()
+		c := m.clone().(*routeMatch)
 		m.reset() // what comes next must not reach the clone
 		for range n {
 			m.add(0, 0)

@@ -326,7 +326,7 @@ func TestMuxAllocations(t *testing.T) {
 		for _, path := range []string{"/plaintext", "/users/7", "/users/%37", "/files/a/b/c", "/mounted/t/users/7", "/mounted/t/deep/8"} {
 			r := newMuxRequest("GET", "h", path)
 			if n := testing.AllocsPerRun(100, func() {
-				r.match.reset()
+				r.routeMatch().reset()
 				if h, rt := m.predicted(r); h == nil || rt == nil {
 					t.Fatal("nothing predicted")
 				}
@@ -414,7 +414,7 @@ func BenchmarkMuxServe(b *testing.B) {
 				r := newMuxRequest("GET", "localhost:8080", p.path)
 				w := &ResponseWriter{live: true}
 				for b.Loop() {
-					r.match.reset()
+					r.routeMatch().reset()
 					h, _ := bm.mux.predicted(r)
 					if err := h.Serve(w, r); err != nil {
 						b.Fatal(err)

@@ -2,4 +2,6 @@
 
 package flare
 
+// This file is layer 0 (base): the other half of race_on.go.
+
 const raceEnabled = false

@@ -288,3 +288,8 @@ func sockaddrOf(addr netip.AddrPort) (family int, sa syscall.Sockaddr, err error
 	}
 	return syscall.AF_INET6, sa6, nil
 }
+
+// wouldBlock reports whether errno means to come again later.
+func wouldBlock(errno syscall.Errno) bool {
+	return errno == syscall.EAGAIN || errno == syscall.EINTR
+}

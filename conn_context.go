@@ -1,0 +1,51 @@
+package flare
+
+import (
+	"context"
+	"errors"
+)
+
+// This file is layer 3 (engine): the context of the handler that runs on a
+// connection. It knows when the peer goes and nothing of requests; it needs no
+// goroutine, since the loop cancels it. context.go makes it on first use.
+
+// errRequestDone is the cause of a context whose handler has returned.
+var errRequestDone = errors.New("flare: the handler has returned")
+
+// A requestContext is what Conn.ctx points to while a handler has a context.
+type requestContext struct {
+	context.Context
+	end context.CancelCauseFunc
+}
+
+// context returns the context of the handler that runs. Only the connection's
+// owner calls it.
+func (c *Conn) context() *requestContext {
+	if rc := c.ctx.Load(); rc != nil {
+		return rc
+	}
+	rc := new(requestContext)
+	rc.Context, rc.end = context.WithCancelCause(context.Background())
+	c.ctx.Store(rc)
+	// First the bit, then the look at what came before it: whoever comes
+	// later sees the bit.
+	own := c.own.Or(ownCancel)
+	if (own|c.edges)&(ownHup|ownRDHup) != 0 || own&ownStop != 0 || c.eof {
+		rc.end(context.Canceled)
+	}
+	return rc
+}
+
+// cancel ends the context of the running handler, from any goroutine.
+func (c *Conn) cancel() {
+	if rc := c.ctx.Load(); rc != nil {
+		rc.end(context.Canceled)
+	}
+}
+
+// endContext ends the context of a handler that has returned.
+func (c *Conn) endContext() {
+	rc := c.ctx.Swap(nil)
+	c.own.And(^ownCancel)
+	rc.end(errRequestDone)
+}

@@ -1,0 +1,293 @@
+package flare
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+// This file has clients that are slow, silent or gone.
+
+// TestIdleTimeoutIsSilent has connections that are idle from the start, and
+// after an answer.
+func TestIdleTimeoutIsSilent(t *testing.T) {
+	const limit = 60 * time.Millisecond
+	s := &Server{IdleTimeout: limit, Handler: textHandler("fine")}
+	addr := startServer(t, s)
+	for _, requests := range []int{0, 1, 40} {
+		t.Run(fmt.Sprint(requests), func(t *testing.T) {
+			c := dialRaw(t, addr)
+			for range requests {
+				c.get("/").want(t, 200, "fine")
+			}
+			before := c.got.Len()
+			idle := time.Now()
+			c.ended()
+			if took := time.Since(idle); took < limit-2*tick || took > patience/2 {
+				t.Errorf("closed after %v, the limit is %v", took, limit)
+			}
+			if c.got.Len() != before {
+				t.Errorf("said %q", c.got.Bytes()[before:])
+			}
+		})
+	}
+	gone(t, s)
+}
+
+// TestTrickleDoesNotRearm has a client that sends an octet again and again,
+// each well within every limit.
+func TestTrickleDoesNotRearm(t *testing.T) {
+	const limit = 100 * time.Millisecond
+	s := &Server{HeadTimeout: limit, IdleTimeout: limit, Handler: textHandler("fine")}
+	addr := startServer(t, s)
+	for name, before := range map[string]int{"first": 0, "after an answer": 1, "after many": 40} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := dialRaw(t, addr)
+			for range before {
+				c.get("/").want(t, 200, "fine")
+			}
+			stop := make(chan struct{})
+			stopped := make(chan struct{})
+			started := time.Now()
+			go func() {
+				defer close(stopped)
+				every := time.NewTicker(limit / 10)
+				defer every.Stop()
+				io.WriteString(c.TCPConn, "GET / HTTP/1.1\r\nHost: h\r\nX: ")
+				for {
+					select {
+					case <-stop:
+						return
+					case <-every.C:
+						if _, err := c.TCPConn.Write([]byte("a")); err != nil {
+							return
+						}
+					}
+				}
+			}()
+			a := c.answer("GET")
+			took := time.Since(started)
+			close(stop)
+			<-stopped
+			if a.StatusCode != 408 || !a.Close {
+				t.Errorf("%d close %v", a.StatusCode, a.Close)
+			}
+			if took < limit-2*tick || took > patience/2 {
+				t.Errorf("refused after %v, the limit is %v", took, limit)
+			}
+			c.ended()
+		})
+	}
+}
+
+// TestStaleTimer has connections whose numbers are given out again while timers
+// of the ones before could still be armed.
+func TestStaleTimer(t *testing.T) {
+	const limit = 80 * time.Millisecond
+	s := &Server{Loops: 1, HeadTimeout: limit, IdleTimeout: 3 * limit, Handler: textHandler("fine")}
+	addr := startServer(t, s)
+	started := time.Now()
+	for round := 0; time.Since(started) < 4*limit; round++ {
+		// This one arms HeadTimeout, and goes.
+		first := dialRaw(t, addr)
+		first.send("GET / HTT")
+		eventually(t, "half a head", func() bool { return s.loops[0].gauges[stateHead].Load() == 1 })
+		first.Close()
+		gone(t, s)
+		// The next gets its number, and must live past the other's deadline.
+		second := dialRaw(t, addr)
+		second.get("/").want(t, 200, "fine")
+		alive := time.Now()
+		if round%2 == 0 {
+			second.SetReadDeadline(alive.Add(limit + limit/2))
+			if n, err := second.br.Read(make([]byte, 1)); n > 0 || !isTimeout(err) {
+				t.Fatalf("round %d: after %v: %d, %v", round, time.Since(alive), n, err)
+			}
+			second.SetDeadline(time.Now().Add(patience))
+			second.get("/").want(t, 200, "fine")
+		}
+		second.Close()
+		gone(t, s)
+	}
+}
+
+func isTimeout(err error) bool {
+	var ne net.Error
+	return errors.As(err, &ne) && ne.Timeout()
+}
+
+// TestLingerEnds has clients that do not close after they were refused.
+func TestLingerEnds(t *testing.T) {
+	t.Parallel()
+	s := refusingServer()
+	addr := startServer(t, s)
+	t.Run("too much", func(t *testing.T) {
+		c := dialRaw(t, addr)
+		c.send("bad\r\n")
+		c.answer("GET")
+		c.ended()
+		var err error
+		for range 1000 {
+			if _, err = c.Write(make([]byte, 64<<10)); err != nil {
+				break
+			}
+		}
+		if err == nil || isTimeout(err) {
+			t.Errorf("after 64 MiB: %v", err)
+		}
+		gone(t, s)
+	})
+	t.Run("silence", func(t *testing.T) {
+		c := dialRaw(t, addr)
+		c.send("bad\r\n")
+		c.answer("GET")
+		c.ended()
+		ended := time.Now()
+		gone(t, s)
+		if took := time.Since(ended); took < lingerSilent/2 {
+			t.Errorf("closed after %v", took)
+		}
+	})
+}
+
+// TestResetInEachState has clients that reset wherever the connection is. None
+// may leave a goroutine or a descriptor behind.
+func TestResetInEachState(t *testing.T) {
+	big := make([]byte, 16<<20)
+	running := make(chan struct{}, 1)
+	s := &Server{Loops: 2, Logger: quietLogger(), Handler: routes{
+		"/": textHandler("fine"),
+		"/wait": HandlerFunc(func(w *ResponseWriter, r *Request) error {
+			running <- struct{}{}
+			<-r.Context().Done()
+			return r.Context().Err()
+		}),
+		"/read": HandlerFunc(func(w *ResponseWriter, r *Request) error {
+			running <- struct{}{}
+			_, err := io.Copy(io.Discard, r.Body())
+			return err
+		}),
+		"/big": HandlerFunc(func(w *ResponseWriter, r *Request) error {
+			running <- struct{}{}
+			return w.Blob(200, "x/y", big)
+		}),
+		"/answered": Inline(textHandler(string(big[:48<<10]))),
+	}}
+	addr := startServer(t, s)
+	settled := func() (goroutines, fds int) { return runtime.NumGoroutine(), openFDs(t) }
+	c := dialRaw(t, addr)
+	c.get("/").want(t, 200, "fine")
+	c.Close()
+	gone(t, s)
+	goroutines, fds := settled()
+	shown := func(state connState) func() bool { return func() bool { return gauge(s, state) > 0 } }
+	run := func() bool { <-running; return true }
+	states := []struct {
+		name  string
+		input string
+		there func() bool
+	}{
+		{"idle, new", "", shown(stateIdle)},
+		{"head", "GET / HT", shown(stateHead)},
+		{"body", head("POST / HTTP/1.1", "Content-Length: 5") + "he", shown(stateBody)},
+		{"handler", request("/wait"), run},
+		{"handler with input behind it", request("/wait") + request("/") + "GET /", run},
+		{"reading a body", head("POST /read HTTP/1.1", "Transfer-Encoding: chunked") + "5\r\nhe", run},
+		{"writing a response", request("/big"), run},
+		{"flush", request("/answered"), nil},
+		{"drain of a body", head("POST / HTTP/1.1", "Content-Length: 65537") + "he", shown(stateDrain)},
+		{"drain at the end", "bad\r\n", shown(stateDrain)},
+	}
+	for _, row := range states {
+		for _, reset := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, reset %v", row.name, reset), func(t *testing.T) {
+				c := dialRaw(t, addr)
+				if row.there == nil {
+					c.fill(s, row.input)
+				} else {
+					c.send(row.input)
+					eventually(t, "the state", row.there)
+				}
+				if reset {
+					c.SetLinger(0)
+				}
+				c.Close()
+				gone(t, s)
+			})
+		}
+	}
+	eventually(t, "every goroutine and descriptor back", func() bool {
+		g, f := settled()
+		return g <= goroutines && f <= fds
+	})
+	for i := range s.loops {
+		if lent := s.loops[i].lent.Load(); lent != 0 {
+			t.Errorf("loop %d: %d connections lent", i, lent)
+		}
+		for state := range s.loops[i].gauges {
+			if n := s.loops[i].gauges[state].Load(); n != 0 {
+				t.Errorf("loop %d: %d connections in state %v", i, n, connState(state))
+			}
+		}
+	}
+}
+
+// TestWriteTimeout has a client that never reads. It is reset, wherever its
+// answer waits.
+func TestWriteTimeout(t *testing.T) {
+	const limit = 100 * time.Millisecond
+	failed := make(chan error, 2)
+	s := &Server{WriteTimeout: limit, Logger: quietLogger(), Handler: routes{
+		"/streams": HandlerFunc(func(w *ResponseWriter, r *Request) error {
+			_, err := w.Write(make([]byte, 32<<20))
+			failed <- err
+			return err
+		}),
+		"/queued": Inline(textHandler(strings.Repeat("x", 48<<10))),
+	}}
+	addr := startServer(t, s)
+	for _, path := range []string{"/streams", "/queued"} {
+		t.Run(path[1:], func(t *testing.T) {
+			c := dialRaw(t, addr)
+			if path == "/queued" {
+				c.fill(s, request(path))
+			} else {
+				c.send(request(path))
+				eventually(t, "the connection", func() bool { return s.conns.Load() > 0 })
+			}
+			gone(t, s)
+			_, err := io.Copy(io.Discard, c.br)
+			c.cut(err)
+		})
+	}
+	if err := <-failed; !errors.Is(err, ErrTimeout) {
+		t.Errorf("the handler's Write: %v", err)
+	}
+}
+
+// TestIdleTimeoutAlone has a connection that is in a state without a limit when
+// its timer fires, and idle after it.
+func TestIdleTimeoutAlone(t *testing.T) {
+	const limit = 60 * time.Millisecond
+	for name, mw := range map[string]Middleware{"on a worker": Offload, "on the loop": Inline} {
+		t.Run(name, func(t *testing.T) {
+			s := &Server{IdleTimeout: limit, HeadTimeout: -1, Handler: mw(textHandler("fine"))}
+			c := dialRaw(t, startServer(t, s))
+			c.send("GET / HTTP/1.1\r\n")
+			c.SetReadDeadline(time.Now().Add(3 * limit))
+			if n, err := c.br.Read(make([]byte, 1)); n > 0 || !isTimeout(err) {
+				t.Fatalf("without HeadTimeout: %d, %v", n, err)
+			}
+			c.SetDeadline(time.Now().Add(patience))
+			c.send("Host: h\r\n\r\n")
+			c.answer("GET").want(t, 200, "fine")
+			c.ended()
+		})
+	}
+}
