@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"reflect"
 	"runtime"
 	"strings"
 	"sync"
@@ -215,11 +216,13 @@ func (m *Mux) routes() *routeTable {
 // registrationSite returns the file and line outside of the Mux that is
 // registering a route.
 func registrationSite() string {
+	pkg := reflect.TypeFor[Mux]().PkgPath() + "." // a fork may be called otherwise
 	var pcs [16]uintptr
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
 	for {
 		f, more := frames.Next()
-		if !strings.HasPrefix(f.Function, "flare.(*Mux).") && !strings.HasPrefix(f.Function, "flare.(*Group).") {
+		method, here := strings.CutPrefix(f.Function, pkg)
+		if !here || !strings.HasPrefix(method, "(*Mux).") && !strings.HasPrefix(method, "(*Group).") {
 			return fmt.Sprintf("%s:%d", f.File, f.Line)
 		}
 		if !more {
