@@ -90,16 +90,23 @@ func (c *rawClient) fill(s *Server, piece string) (n int) {
 	return n
 }
 
+// loopsOf returns the server's loops, which Serve makes on its own goroutine.
+func loopsOf(s *Server) []*Loop {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.loops
+}
+
 // gauge returns how many connections are shown in state.
 func gauge(s *Server, state connState) (n int32) {
-	for _, l := range s.loops {
+	for _, l := range loopsOf(s) {
 		n += l.gauges[state].Load()
 	}
 	return n
 }
 
 func counted(s *Server, kind int) (n uint64) {
-	for _, l := range s.loops {
+	for _, l := range loopsOf(s) {
 		n += l.counts.sums[kind].Load()
 	}
 	return n

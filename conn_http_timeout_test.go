@@ -97,7 +97,7 @@ func TestStaleTimer(t *testing.T) {
 		// This one arms HeadTimeout, and goes.
 		first := dialRaw(t, addr)
 		first.send("GET / HTT")
-		eventually(t, "half a head", func() bool { return s.loops[0].gauges[stateHead].Load() == 1 })
+		eventually(t, "half a head", func() bool { return gauge(s, stateHead) == 1 })
 		first.Close()
 		gone(t, s)
 		// The next gets its number, and must live past the other's deadline.
@@ -226,12 +226,12 @@ func TestResetInEachState(t *testing.T) {
 		g, f := settled()
 		return g <= goroutines && f <= fds
 	})
-	for i := range s.loops {
-		if lent := s.loops[i].lent.Load(); lent != 0 {
+	for i, l := range loopsOf(s) {
+		if lent := l.lent.Load(); lent != 0 {
 			t.Errorf("loop %d: %d connections lent", i, lent)
 		}
-		for state := range s.loops[i].gauges {
-			if n := s.loops[i].gauges[state].Load(); n != 0 {
+		for state := range l.gauges {
+			if n := l.gauges[state].Load(); n != 0 {
 				t.Errorf("loop %d: %d connections in state %v", i, n, connState(state))
 			}
 		}
