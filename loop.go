@@ -1,11 +1,9 @@
 package flare
 
 import (
-	"net/netip"
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
@@ -15,11 +13,9 @@ import (
 // a turn, because the baton can be taken in the middle of a batch.
 
 const (
-	loopEvents     = 512                   // readiness taken from the poller at once
-	acceptsPerTurn = 64                    // connections accepted before others get their turn
-	acceptsAtEnd   = 4096                  // the longest queue that Linux keeps by default
-	acceptRetry    = 50 * time.Millisecond // after the process ran out of descriptors, or the server was full
-	lentRecheck    = time.Second           // how often an expired timer of a lent connection looks again
+	loopEvents  = 512         // readiness taken from the poller at once
+	clockEvents = 16          // events between looks at the clock, which costs as much as parsing
+	lentRecheck = time.Second // how often an expired timer of a lent connection looks again
 )
 
 // A Loop drives connections from one goroutine at a time.
@@ -50,6 +46,7 @@ type Loop struct {
 	events    []Event
 	next      int // cursor into events
 	count     int
+	handled   int     // events since the clock was read
 	conns     []*Conn // by descriptor
 	open      int     // connections in conns
 	ready     connList
@@ -65,16 +62,6 @@ type Loop struct {
 	draining  bool          // idle connections are being closed
 	drainNext int           // cursor into conns
 	ended     chan struct{} // closed when the loop is dead
-}
-
-// A loopListener is a listening descriptor that a loop accepts from.
-type loopListener struct {
-	fd     int
-	paused bool // out of descriptors, or told to wait
-	tcp    bool
-	retry  WheelTimer
-	adopt  func(fd int, peer netip.AddrPort)
-	full   func() bool // asked before each connection is accepted
 }
 
 // newLoop returns a loop over poller, which it owns from here on.
@@ -328,13 +315,8 @@ func (l *Loop) expire(f *frame) bool {
 // one would hold up the runtime, and a goroutine parked in the runtime's own
 // poller does not wake the runtime's supervisor.
 func (l *Loop) wait(f *frame) {
-	before := f.clock.now
-	f.clock.read()
-	if took := f.clock.now - before; took > longTurn {
-		f.timed = timedTurns
-		l.counts.lag(took)
-	} else if f.timed > 0 {
-		f.timed--
+	if l.handled += l.count; l.handled >= clockEvents || f.timed > 0 {
+		l.readClock(f)
 	}
 	f.publish(l)
 	if l.lent.Load() > 0 {
@@ -355,6 +337,21 @@ func (l *Loop) wait(f *frame) {
 		l.asleep.Store(false)
 	}
 	f.clock.read()
+	l.handled = 0
+}
+
+// readClock takes the time, and learns from it how long the turns since the
+// last look took.
+func (l *Loop) readClock(f *frame) {
+	before := f.clock.now
+	f.clock.read()
+	l.handled = 0
+	if took := f.clock.now - before; took > longTurn {
+		f.timed = timedTurns
+		l.counts.lag(took)
+	} else if f.timed > 0 {
+		f.timed--
+	}
 }
 
 // timeout is how long the loop may block.
@@ -376,149 +373,6 @@ func (l *Loop) poll(timeout time.Duration) int {
 	}
 	l.next, l.count = 0, n
 	return n
-}
-
-// post hands a connection that was lent back to the loop, with c.verdict. The
-// caller must not touch c afterwards.
-func (l *Loop) post(c *Conn) {
-	l.postMu.Lock()
-	if l.dead {
-		l.postMu.Unlock()
-		c.abandon()
-		return
-	}
-	c.nextPosted = l.posted
-	l.posted = c
-	l.has.Store(true)
-	l.postMu.Unlock()
-	l.wakeUp()
-}
-
-// call has the runner call fn. False: the loop has ended, fn will not run.
-func (l *Loop) call(fn func()) bool {
-	l.postMu.Lock()
-	if l.dead {
-		l.postMu.Unlock()
-		return false
-	}
-	l.postedFns = append(l.postedFns, fn)
-	l.has.Store(true)
-	l.postMu.Unlock()
-	l.wakeUp()
-	return true
-}
-
-func (l *Loop) wakeUp() {
-	if l.asleep.CompareAndSwap(true, false) {
-		l.poller.Wake()
-	}
-}
-
-// takePosted applies what was posted.
-func (l *Loop) takePosted(f *frame) bool {
-	l.postMu.Lock()
-	l.has.Store(false)
-	for c := l.posted; c != nil; { // turn the order round: first posted, first served
-		next := c.nextPosted
-		c.nextPosted = l.inbox
-		l.inbox = c
-		c = next
-	}
-	l.posted = nil
-	l.inboxFns = append(l.inboxFns, l.postedFns...)
-	clear(l.postedFns)
-	l.postedFns = l.postedFns[:0]
-	l.postMu.Unlock()
-
-	for l.inbox != nil {
-		c := l.inbox
-		l.inbox, c.nextPosted = c.nextPosted, nil
-		if c.verdict == verdictAdopt {
-			l.add(c)
-			continue
-		}
-		own := c.own.Swap(0)
-		l.lent.Add(-1)
-		c.edges |= own & ownEdges
-		v := c.verdict
-		if own&ownStop != 0 && v != verdictRemove {
-			v = verdictClose
-		}
-		l.apply(c, v)
-		// What came while it was lent is not announced again.
-		if v != verdictClose && v != verdictRemove && v != verdictWork && own&ownEdges != 0 {
-			l.ready.push(c)
-		}
-	}
-	for len(l.inboxFns) > 0 {
-		fn := l.inboxFns[0]
-		l.inboxFns = l.inboxFns[1:]
-		fn()
-	}
-	l.inboxFns = nil
-	return true
-}
-
-// listen starts accepting from ln.
-func (l *Loop) listen(ln *loopListener) error {
-	if err := l.poller.Add(ln.fd, Readable); err != nil {
-		return err
-	}
-	l.listeners = append(l.listeners, ln)
-	return nil
-}
-
-// unlisten stops accepting from all listeners and closes them. Connections that
-// the kernel has accepted already are taken, since closing would reset them.
-func (l *Loop) unlisten() {
-	for _, ln := range l.listeners {
-		if !l.quit {
-			l.acceptFrom(ln, acceptsAtEnd)
-		}
-		l.wheel.Cancel(&ln.retry)
-		l.poller.Remove(ln.fd)
-		l.closing = append(l.closing, ln.fd)
-	}
-	l.listeners = nil
-}
-
-func (l *Loop) listenerReady(fd int) {
-	for _, ln := range l.listeners {
-		if ln.fd == fd && !ln.paused {
-			l.acceptFrom(ln, acceptsPerTurn)
-		}
-	}
-}
-
-// acceptFrom takes what waits at a listener, up to a bound: the listener looks
-// again at the next tick, since an edge is told only once.
-func (l *Loop) acceptFrom(ln *loopListener, most int) {
-	for range most {
-		if ln.full() {
-			l.retryAccept(ln, acceptRetry)
-			return
-		}
-		fd, peer, errno := acceptConn(ln.fd)
-		switch {
-		case errno == 0:
-			if ln.tcp {
-				setNoDelay(fd) // an answer leaves in one write; nothing is gained by waiting
-			}
-			ln.adopt(fd, peer)
-		case errno == syscall.EAGAIN:
-			return
-		case isFDExhausted(errno):
-			l.retryAccept(ln, acceptRetry)
-			return
-		}
-	}
-	l.retryAccept(ln, tick)
-}
-
-func (l *Loop) retryAccept(ln *loopListener, after time.Duration) {
-	ln.paused = true
-	ln.retry.Value = ln
-	l.wheel.Arm(&ln.retry, l.frame.clock.now+after)
 }
 
 // end closes everything that is the loop's and makes it dead. Connections that
@@ -555,36 +409,4 @@ func (l *Loop) end(f *frame) {
 	f.publish(l)
 	f.release()
 	close(l.ended)
-}
-
-// A connList is a list of connections through nextReady; a connection is in at
-// most one.
-type connList struct{ first, last *Conn }
-
-func (q *connList) empty() bool { return q.first == nil }
-
-func (q *connList) push(c *Conn) {
-	if c.listed {
-		return
-	}
-	c.listed = true
-	if q.last == nil {
-		q.first = c
-	} else {
-		q.last.nextReady = c
-	}
-	q.last = c
-}
-
-func (q *connList) pop() *Conn {
-	c := q.first
-	if c == nil {
-		return nil
-	}
-	q.first, c.nextReady = c.nextReady, nil
-	if q.first == nil {
-		q.last = nil
-	}
-	c.listed = false
-	return c
 }
