@@ -3,6 +3,7 @@ package flare
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -25,6 +26,14 @@ func FuzzHTTPConn(f *testing.F) {
 	}
 	s := describingServer()
 	s.MaxURIBytes, s.MaxHeaderBytes, s.MaxHeaders, s.MaxBodyBytes = 256, 512, 8, 1<<10
+	s.ErrorHandler = func(w *ResponseWriter, r *Request, err error) {
+		if r.Method() == http.MethodHead { // also of a head that is refused further on
+			w.Header().Set("X-Head", "1")
+		}
+		var status *StatusError
+		errors.As(err, &status)
+		answerStatus(w, status)
+	}
 	feeder := newFeeder(f, s)
 	f.Fuzz(func(t *testing.T, input, cuts []byte, sendMax uint8) {
 		feeder.t = t
