@@ -21,10 +21,11 @@ type exchange struct {
 }
 
 // An exchangeCache is what a frame keeps for HTTP: exchanges ready for reuse,
-// oldest first.
+// as a ring.
 type exchangeCache struct {
-	spare [spareExchanges]*exchange
-	n     int
+	spare  [spareExchanges]*exchange
+	oldest uint
+	n      uint
 }
 
 // exchanges returns f's cache.
@@ -43,9 +44,9 @@ var exchangePool sync.Pool
 // newExchange returns an exchange for the frame's connection.
 func (f *frame) newExchange() *exchange {
 	if cache := f.exchanges(); cache.n > 0 {
-		x := cache.spare[0]
+		x := cache.spare[cache.oldest%spareExchanges]
+		cache.oldest++
 		cache.n--
-		copy(cache.spare[:], cache.spare[1:cache.n+1])
 		return x
 	}
 	if x, _ := exchangePool.Get().(*exchange); x != nil {
@@ -71,11 +72,12 @@ func (x *exchange) release(f *frame) {
 		return
 	}
 	cache := f.exchanges()
+	next := &cache.spare[(cache.oldest+cache.n)%spareExchanges]
 	if cache.n == spareExchanges {
-		exchangePool.Put(cache.spare[0])
-		copy(cache.spare[:], cache.spare[1:])
+		exchangePool.Put(*next)
+		cache.oldest++
 		cache.n--
 	}
-	cache.spare[cache.n] = x
+	*next = x
 	cache.n++
 }

@@ -23,7 +23,15 @@ import (
 type Header struct {
 	list []headerField
 	err  error // what the first refused setter call did wrong
+
+	// accepted is the last field whose octets were found to be allowed. A
+	// handler sets the same few constants again and again: comparing with
+	// them is a look at two pointers.
+	accepted headerField
 }
+
+// acceptedBytesMax bounds the value that a Header keeps for the comparison.
+const acceptedBytesMax = 64
 
 type headerField struct{ name, value string }
 
@@ -117,14 +125,17 @@ func (h *Header) deleteFrom(i int, name string) {
 // be the peer's.
 func (h *Header) accepts(name, value string) bool {
 	switch {
+	case name == h.accepted.name && value == h.accepted.value && name != "":
 	case !isToken(name): // RFC 9110 §5.1
 		h.refuse(fmt.Errorf("flare: header name %q is not a token", name))
+		return false
 	case !isFieldValue(value): // RFC 9110 §5.5
 		h.refuse(fmt.Errorf("flare: control character in the value of header %s", name))
-	default:
-		return true
+		return false
+	case len(value) <= acceptedBytesMax:
+		h.accepted = headerField{name, value}
 	}
-	return false
+	return true
 }
 
 func (h *Header) refuse(err error) {

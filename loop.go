@@ -343,10 +343,10 @@ func (l *Loop) wait(f *frame) {
 // readClock takes the time, and learns from it how long the turns since the
 // last look took.
 func (l *Loop) readClock(f *frame) {
-	before := f.clock.now
+	before, expected := f.clock.now, longTurn+time.Duration(l.handled)*usualTurn
 	f.clock.read()
 	l.handled = 0
-	if took := f.clock.now - before; took > longTurn {
+	if took := f.clock.now - before; took > expected {
 		f.timed = timedTurns
 		l.counts.lag(took)
 	} else if f.timed > 0 {

@@ -105,17 +105,28 @@ type hostTree struct {
 	root routeNode
 	// A first look that needs no walk: paths of patterns without a wildcard,
 	// to the same tables that the tree has. Nothing is more specific.
-	literals map[string]*methodTable
-	lengths  uint64 // bit n: there is a literal of length n modulo 64
+	literals [64][]literalPath // by length modulo 64
+}
+
+// literalPath is a pattern's whole path.
+type literalPath struct {
+	path  string
+	table *methodTable
 }
 
 // literal returns the table of a path that is a pattern by itself, or nil.
 func (t *hostTree) literal(path string) *methodTable {
-	if t.lengths>>(len(path)&63)&1 == 0 {
-		return nil
+	for i, same := 0, t.literals[len(path)&63]; i < min(len(same), literalsScanned); i++ {
+		if same[i].path == path {
+			return same[i].table
+		}
 	}
-	return t.literals[path]
+	return nil
 }
+
+// literalsScanned is how many paths of one length the first look compares; the
+// others are found by the walk.
+const literalsScanned = 8
 
 // routeTable is all patterns of a mux.
 type routeTable struct {
@@ -173,11 +184,10 @@ func (t *hostTree) insert(e *routeEntry) {
 	}
 	(*slot).insert(e)
 	if e.pattern.isLiteral() {
-		if t.literals == nil {
-			t.literals = make(map[string]*methodTable)
+		same := &t.literals[len(key)&63]
+		if !slices.ContainsFunc(*same, func(l literalPath) bool { return l.path == key }) {
+			*same = append(*same, literalPath{key, *slot})
 		}
-		t.literals[key] = *slot
-		t.lengths |= 1 << (len(key) & 63)
 	}
 }
 

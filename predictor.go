@@ -16,7 +16,8 @@ import (
 const (
 	shortCall     = 100 * time.Microsecond // a call that may run on the loop
 	longCall      = 500 * time.Microsecond // a timed inline call that may not
-	longTurn      = time.Millisecond       // a batch that turns on timing of inline calls
+	longTurn      = time.Millisecond       // a batch that takes so long, and usualTurn for each connection
+	usualTurn     = 20 * time.Microsecond  // in it, turns on timing of inline calls
 	timedTurns    = 16                     // for so many batches
 	needFirst     = 32                     // short calls in a row before the first promotion
 	needMax       = 1 << 20                // and at most
