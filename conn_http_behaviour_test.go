@@ -112,6 +112,104 @@ func counted(s *Server, kind int) (n uint64) {
 	return n
 }
 
+// TestPipelineThroughSteals has bursts in which calls on the loop block, so that
+// the loop is taken away in the middle of each, and others pass it on.
+func TestPipelineThroughSteals(t *testing.T) {
+	s := &Server{Loops: 1, Handler: routes{
+		"/quick": Inline(textHandler("quick")),
+		"/block": Inline(HandlerFunc(func(w *ResponseWriter, r *Request) error {
+			time.Sleep(4 * tick) // what it tests: a handler that blocks
+			return w.Text(200, "block")
+		})),
+		"/body": Inline(HandlerFunc(func(w *ResponseWriter, r *Request) error {
+			p, err := r.Bytes()
+			w.Text(200, string(p))
+			return err
+		})),
+	}}
+	addr := startServer(t, s)
+	t.Run("a wait", func(t *testing.T) {
+		c := dialRaw(t, addr)
+		c.send(head("POST /body HTTP/1.1", "Transfer-Encoding: chunked"))
+		eventually(t, "a pass", func() bool { return len(loopsOf(s)) > 0 && loopsOf(s)[0].passes.Load() > 0 })
+		c.send("5\r\nhello\r\n0\r\n\r\n", request("/quick"))
+		c.answer("POST").want(t, 200, "hello")
+		c.answer("GET").want(t, 200, "quick")
+		c.Close()
+	})
+	t.Run("bursts", func(t *testing.T) {
+		for range 8 {
+			t.Run("client", func(t *testing.T) {
+				t.Parallel()
+				c := dialRaw(t, addr)
+				burst := request("/quick") + request("/block") + request("/quick") + request("/block") + request("/quick")
+				c.send(burst, head("POST /body HTTP/1.1", "Transfer-Encoding: chunked"))
+				for _, want := range []string{"quick", "block", "quick", "block", "quick"} {
+					c.answer("GET").want(t, 200, want)
+				}
+				c.send("5\r\nhello\r\n0\r\n\r\n", burst)
+				c.CloseWrite()
+				c.answer("POST").want(t, 200, "hello")
+				for _, want := range []string{"quick", "block", "quick", "block", "quick"} {
+					c.answer("GET").want(t, 200, want)
+				}
+				c.ended()
+			})
+		}
+	})
+	gone(t, s)
+	if loopsOf(s)[0].steals.Load() == 0 {
+		t.Error("nothing was stolen")
+	}
+}
+
+// TestEarlierAnswersDoNotWait has a pipelined request that waits for something
+// its client does only once it has the answer before.
+func TestEarlierAnswersDoNotWait(t *testing.T) {
+	for name, mw := range map[string]Middleware{"on a worker": Offload, "on the loop": Inline} {
+		t.Run(name, func(t *testing.T) {
+			release := make(chan struct{})
+			s := &Server{Handler: routes{
+				"/quick": mw(textHandler("quick")),
+				"/body": mw(HandlerFunc(func(w *ResponseWriter, r *Request) error {
+					p, err := r.Bytes()
+					w.Text(200, string(p))
+					return err
+				})),
+				"/wait": Offload(HandlerFunc(func(w *ResponseWriter, r *Request) error {
+					select {
+					case <-release:
+					case <-time.After(patience):
+					}
+					return w.Text(200, "waited")
+				})),
+			}}
+			addr := startServer(t, s)
+			for body, input := range map[string]string{
+				"5\r\nhello\r\n0\r\n\r\n": head("POST /body HTTP/1.1", "Transfer-Encoding: chunked"),
+				"hello":                      head("POST /body HTTP/1.1", "Content-Length: 5"),
+				strings.Repeat("x", 70_000):  head("POST /body HTTP/1.1", "Content-Length: 70000"),
+			} {
+				c := dialRaw(t, addr)
+				c.send(request("/quick"), request("/quick"), input)
+				c.answer("GET").want(t, 200, "quick")
+				c.answer("GET").want(t, 200, "quick")
+				c.send(body)
+				if a := c.answer("POST"); a.StatusCode != 200 {
+					t.Errorf("%d", a.StatusCode)
+				}
+			}
+			c := dialRaw(t, addr)
+			c.send(request("/quick"), request("/quick"), request("/wait"), request("/quick"))
+			c.answer("GET").want(t, 200, "quick")
+			c.answer("GET").want(t, 200, "quick")
+			close(release)
+			c.answer("GET").want(t, 200, "waited")
+			c.answer("GET").want(t, 200, "quick")
+		})
+	}
+}
+
 // TestPipelineOverFullSocket has answers that the client does not take while
 // more requests wait behind them, on the loop and on workers in turn.
 func TestPipelineOverFullSocket(t *testing.T) {

@@ -362,6 +362,14 @@ func TestHandlerFails(t *testing.T) {
 					if strings.Contains(c.got.String(), secret) || path == "/goexit" && a.Response != nil {
 						t.Errorf("received %q", c.got.String())
 					}
+					if path != "/goexit" {
+						// Where the end of the connection is the end of the body,
+						// only a reset tells a part from the whole.
+						old := dialRaw(t, addr)
+						old.send("GET ", path, " HTTP/1.0\r\n\r\n")
+						_, err := readAnswer(old.br, "GET")
+						old.cut(err)
+					}
 					other := dialRaw(t, addr) // the loop goes on
 					other.get("/fine").want(t, 200, "fine")
 				})
