@@ -186,9 +186,9 @@ func TestEarlierAnswersDoNotWait(t *testing.T) {
 			}}
 			addr := startServer(t, s)
 			for body, input := range map[string]string{
-				"5\r\nhello\r\n0\r\n\r\n": head("POST /body HTTP/1.1", "Transfer-Encoding: chunked"),
-				"hello":                      head("POST /body HTTP/1.1", "Content-Length: 5"),
-				strings.Repeat("x", 70_000):  head("POST /body HTTP/1.1", "Content-Length: 70000"),
+				"5\r\nhello\r\n0\r\n\r\n":   head("POST /body HTTP/1.1", "Transfer-Encoding: chunked"),
+				"hello":                     head("POST /body HTTP/1.1", "Content-Length: 5"),
+				strings.Repeat("x", 70_000): head("POST /body HTTP/1.1", "Content-Length: 70000"),
 			} {
 				c := dialRaw(t, addr)
 				c.send(request("/quick"), request("/quick"), input)
