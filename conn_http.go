@@ -141,6 +141,10 @@ func (h *httpConn) handle(c *Conn) connState {
 	}
 	r.body.begin(c, h, &r.head, h.in[x.headLen:])
 	f.reading, f.writing, f.readBy, f.writeBy = pace{}, pace{}, 0, 0
+	if len(f.out) > 0 && f.loop == nil && !x.route.onLoop() && c.sendWait(nil) != nil {
+		c.closing = true // earlier answers do not wait for a call that may
+		return stateHandler
+	}
 	x.w.begin(c, h, r)
 	err := h.run(f, x)
 	if x.w.hijacked {
