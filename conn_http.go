@@ -259,11 +259,13 @@ func (h *httpConn) goexit(f *frame, x *exchange) {
 		c.finish(f, verdictGone)
 		return
 	}
+	begun := x.w.begun
 	x.w.drop()
 	x.r.end()
 	c.sendWait(nil)
 	c.closing = true
-	v := c.wind(f) // not a reset, which would destroy the earlier answers
+	c.abort = c.abort || begun // a part must not look whole
+	v := c.wind(f) // without begun no reset, which would destroy the earlier answers
 	c.frame, f.conn = nil, nil
 	c.finish(f, v)
 }
