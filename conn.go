@@ -409,11 +409,6 @@ func (c *Conn) recvWait(p []byte) (int, error) {
 		default:
 			return 0, errno
 		}
-		if len(f.out) > 0 { // the peer may wait for it before it sends on
-			if err := c.sendWait(nil); err != nil {
-				return 0, err
-			}
-		}
 		f.detach()
 		if err := f.reading.await(c, ownRead, c.limits.body, c.limits.bodyRate, f.readBy); err != nil {
 			return 0, err

@@ -141,7 +141,7 @@ func (h *httpConn) handle(c *Conn) connState {
 	}
 	r.body.begin(c, h, &r.head, h.in[x.headLen:])
 	f.reading, f.writing, f.readBy, f.writeBy = pace{}, pace{}, 0, 0
-	if len(f.out) > 0 && f.loop == nil && !x.route.onLoop() && c.sendWait(nil) != nil {
+	if len(f.out) > 0 && (!r.body.arrived() || f.loop == nil && !x.route.onLoop()) && c.sendWait(nil) != nil {
 		c.closing = true // earlier answers do not wait for a call that may
 		return stateHandler
 	}
@@ -259,13 +259,13 @@ func (h *httpConn) goexit(f *frame, x *exchange) {
 		c.finish(f, verdictGone)
 		return
 	}
-	begun := x.w.begun
+	begun := x.w.begun // a part of a response must not look whole
 	x.w.drop()
 	x.r.end()
 	c.sendWait(nil)
 	c.closing = true
-	c.abort = c.abort || begun // a part must not look whole
-	v := c.wind(f) // without begun no reset, which would destroy the earlier answers
+	c.abort = c.abort || begun
+	v := c.wind(f) // an orderly end: a reset would destroy the earlier answers
 	c.frame, f.conn = nil, nil
 	c.finish(f, v)
 }
