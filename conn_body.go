@@ -191,6 +191,11 @@ func (b *requestBody) receive(p []byte) (int, error) {
 	return n, nil
 }
 
+// arrived reports whether a body that was begun can be read without waiting.
+func (b *requestBody) arrived() bool {
+	return b.done || b.kind == bodyLength && int64(len(b.in)) >= b.left
+}
+
 // failed reports whether the end of the body cannot be found any more, and so
 // not what follows it either. Closing the body early leaves its framing intact.
 func (b *requestBody) failed() bool {

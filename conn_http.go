@@ -141,8 +141,8 @@ func (h *httpConn) handle(c *Conn) connState {
 	}
 	r.body.begin(c, h, &r.head, h.in[x.headLen:])
 	f.reading, f.writing, f.readBy, f.writeBy = pace{}, pace{}, 0, 0
-	if len(f.out) > 0 && h.mayWait(f, x) && c.sendWait(nil) != nil {
-		c.closing = true
+	if len(f.out) > 0 && (!r.body.arrived() || f.loop == nil && !x.route.onLoop()) && c.sendWait(nil) != nil {
+		c.closing = true // earlier answers do not wait for a call that may
 		return stateHandler
 	}
 	x.w.begin(c, h, r)
@@ -179,13 +179,6 @@ func (h *httpConn) hijackEnded(x *exchange, err error) {
 	x.r.end()
 	x.w.live = false
 	h.x = nil // not reused: the user may hold what Hijack returned
-}
-
-// mayWait reports whether the call is one that answers to earlier requests must
-// not be held back for: the client may want them before it sends the body.
-func (h *httpConn) mayWait(f *frame, x *exchange) bool {
-	b := &x.r.body
-	return f.loop == nil && !x.route.onLoop() || !b.done && int64(len(b.in)) < max(b.left, 1)
 }
 
 // drain discards the rest of a body that its handler did not read.
@@ -266,13 +259,13 @@ func (h *httpConn) goexit(f *frame, x *exchange) {
 		c.finish(f, verdictGone)
 		return
 	}
-	begun := x.w.begun
+	begun := x.w.begun // a part of a response must not look whole
 	x.w.drop()
 	x.r.end()
 	c.sendWait(nil)
 	c.closing = true
-	c.abort = c.abort || begun // a part must not look whole
-	v := c.wind(f) // without begun no reset, which would destroy the earlier answers
+	c.abort = c.abort || begun
+	v := c.wind(f) // an orderly end: a reset would destroy the earlier answers
 	c.frame, f.conn = nil, nil
 	c.finish(f, v)
 }
