@@ -150,10 +150,16 @@ func (h *Header) fault() error { return h.err }
 
 // reset empties the header and keeps its memory for the next message.
 func (h *Header) reset() {
-	clear(h.list)
+	if len(h.list) > fieldsKept {
+		clear(h.list) // many fields may hold much memory
+	}
 	h.list = h.list[:0]
 	h.err = nil
 }
+
+// fieldsKept is how many fields may stay in memory until the next message
+// writes over them.
+const fieldsKept = 8
 
 // fill replaces the contents with the fields of a parsed head, whose text is
 // given. Names and values are substrings of it: nothing is allocated once the

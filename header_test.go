@@ -128,8 +128,15 @@ func TestHeaderFill(t *testing.T) {
 		t.Errorf("filled %q", got)
 	}
 	h.reset()
-	if h.Len() != 0 || h.list[:1][0] != (headerField{}) {
-		t.Errorf("reset left %q behind", h.list[:1])
+	if h.Len() != 0 || h.Get("A") != "" {
+		t.Errorf("%d fields after reset", h.Len())
+	}
+	for range fieldsKept + 1 {
+		h.Add("Many", "value")
+	}
+	h.reset()
+	if h.list[:1][0] != (headerField{}) {
+		t.Errorf("reset of many fields keeps their memory: %q", h.list[:1])
 	}
 }
 

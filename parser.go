@@ -56,9 +56,12 @@ type requestHead struct {
 
 // reset readies h for the next head.
 func (h *requestHead) reset() {
-	fields := h.fields[:0]
+	fields, host := h.fields[:0], h.knownHost
+	if host == nil {
+		host = new(knownHost)
+	}
 	*h = requestHead{}
-	h.fields = fields
+	h.fields, h.knownHost = fields, host
 	h.contentLength = -1
 	h.watched = &watchedInRequest
 }

@@ -64,6 +64,8 @@ type messageHead struct {
 	next    uint32       // first line that was not complete yet
 	clean   uint32       // octets below this one were looked at in that line's value
 	watched *watchedName // names that interpret wants to see
+
+	knownHost *knownHost // stays from head to head; nil in responses
 }
 
 // watchedName has the first four octets, in lower case, of the one name of

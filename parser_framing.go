@@ -63,6 +63,9 @@ func (h *messageHead) interpretHost(value []byte, f field) error {
 	}
 	h.hostSeen = true
 	h.host = span{f.value, f.valueEnd}
+	if k := h.knownHost; k != nil && string(value) == string(k.text[:k.n]) {
+		return nil
+	}
 	// The usual value is a name or an IPv4 address, and perhaps a short port.
 	i := 0
 	i = skipClass(value, i, classHost)
@@ -76,7 +79,17 @@ func (h *messageHead) interpretHost(value []byte, f field) error {
 	if i < len(value) && !isAuthority(value) {
 		return fault(http.StatusBadRequest, int(f.value), ruleHostValue)
 	}
+	if k := h.knownHost; k != nil && len(value) <= len(k.text) {
+		k.n = uint8(copy(k.text[:], value))
+	}
 	return nil
+}
+
+// A knownHost is the last Host that was found valid: most requests of a server
+// have the same, and comparing is quicker than checking.
+type knownHost struct {
+	n    uint8
+	text [47]byte
 }
 
 // interpretConnection collects the options flare knows. Any list does, even an

@@ -75,6 +75,7 @@ type Server struct {
 	ConnState func(netip.AddrPort, ConnState)
 
 	lim    serverLimits
+	router predictedRouter // Handler as one, or nil
 	routes routeRecords
 	pin    pin
 	data   *route // of Data, for other protocols than HTTP
@@ -233,6 +234,7 @@ func (s *Server) start() error {
 func (s *Server) prepare() {
 	s.lim = s.limits()
 	s.pin = pinOf(s.Handler)
+	s.router, _ = s.Handler.(predictedRouter)
 	if s.NewProtocol != nil {
 		s.data = newRoute()
 	}

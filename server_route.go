@@ -19,11 +19,12 @@ var notFound = HandlerFunc(func(w *ResponseWriter, r *Request) error {
 
 // routeOf returns the handler of r and the predictor's record of its route.
 func (s *Server) routeOf(r *Request) (Handler, *route) {
+	if s.router != nil {
+		return s.router.predicted(r)
+	}
 	switch h := s.Handler.(type) {
 	case nil:
 		return notFound, s.routes.find("", pinInline)
-	case predictedRouter:
-		return h.predicted(r)
 	case Router:
 		handler, pattern := h.Route(r)
 		return handler, s.routes.find(pattern, pinOf(handler))
