@@ -32,6 +32,10 @@ type requestBody struct {
 	// closes: an answer that is committed now has to be the connection's last.
 	// It is for a handler that reads and writes from two goroutines.
 	closes atomic.Bool
+
+	// answered: the final head has been written, behind which no 100 may come
+	// (RFC 9110 §15.2).
+	answered atomic.Bool
 }
 
 // begin readies b. in is the turn's input behind the head.
@@ -69,6 +73,7 @@ func (b *requestBody) reset() {
 	b.c, b.h, b.in, b.data, b.left, b.total = nil, nil, nil, nil, 0, 0
 	b.kind, b.expect, b.done, b.err = bodyNone, false, false, nil
 	b.closes.Store(false)
+	b.answered.Store(false)
 }
 
 // free gives the buffer back.
@@ -170,8 +175,9 @@ func (b *requestBody) refill() error {
 
 // receive waits for bytes of the client.
 func (b *requestBody) receive(p []byte) (int, error) {
-	if b.expect {
-		b.expect = false
+	expect := b.expect && !b.answered.Load()
+	b.expect = false
+	if expect {
 		f := b.c.frame
 		f.out = append(f.out, "HTTP/1.1 100 Continue\r\n\r\n"...) // RFC 9110 §10.1.1
 		if err := b.c.sendWait(nil); err != nil {

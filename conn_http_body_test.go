@@ -97,7 +97,16 @@ func TestExpectContinue(t *testing.T) {
 			return w.Text(200, string(p))
 		}),
 		"/ignore": textHandler("ignored"),
-		"/fail":   HandlerFunc(func(w *ResponseWriter, r *Request) error { return &StatusError{Code: 403, Message: "no"} }),
+		"/late": HandlerFunc(func(w *ResponseWriter, r *Request) error {
+			w.WriteString("begun ")
+			if err := w.Flush(); err != nil {
+				return err
+			}
+			p, err := r.Bytes()
+			w.Write(p)
+			return err
+		}),
+		"/fail": HandlerFunc(func(w *ResponseWriter, r *Request) error { return &StatusError{Code: 403, Message: "no"} }),
 	}}
 	addr := startServer(t, s)
 	const expect = "Expect: 100-continue"
@@ -152,6 +161,19 @@ func TestExpectContinue(t *testing.T) {
 			c.ended()
 		})
 	}
+	t.Run("read behind a committed answer", func(t *testing.T) {
+		c := dialRaw(t, addr)
+		c.send(head("POST /late HTTP/1.1", "Content-Length: 5", expect))
+		if _, err := c.br.Peek(1); err != nil { // the answer has begun
+			t.Fatal(err)
+		}
+		c.send("hello")
+		c.answer("POST").want(t, 200, "begun hello")
+		if strings.Contains(c.got.String(), "100 Continue") {
+			t.Errorf("a 100 inside the answer: %q", c.got.String())
+		}
+		c.ended()
+	})
 	t.Run("pipelined behind another", func(t *testing.T) {
 		c := dialRaw(t, addr)
 		c.send(request("/ignore"), head("POST /read HTTP/1.1", "Content-Length: 5", expect))

@@ -85,6 +85,9 @@ func (w *ResponseWriter) commit(length int64) error {
 		out = append(out, fieldKeepAlive...)
 	}
 	f.out = append(out, '\r', '\n')
+	if head.expectContinue && w.r.body.kind != bodyNone {
+		w.r.body.answered.Store(true)
+	}
 	if status < 600 {
 		f.counts[countClass1+status/100-1]++
 	}
