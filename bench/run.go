@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"path/filepath"
 	"strings"
 	"time"
@@ -150,8 +151,8 @@ func (b *bencher) wanted(all []*target) ([]*target, error) {
 			return nil, errors.New("-compare wants two targets, a,b")
 		}
 	}
-	if names == nil || len(names) == 0 {
-		return all, nil
+	if len(names) == 0 { // flare-waits is for the workloads about waiting, when they are asked for
+		return slices.DeleteFunc(all, func(t *target) bool { return t.name == nameWaits }), nil
 	}
 	var list []*target
 	for _, name := range names {

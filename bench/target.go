@@ -59,6 +59,7 @@ const (
 	nameFast    = "fasthttp"
 	nameNetHTTP = "net/http"
 	nameGnet    = "gnet"
+	nameWaits   = "flare-waits"
 )
 
 func allTargets() []*target {
@@ -68,6 +69,9 @@ func allTargets() []*target {
 		}},
 		{nameFlare, (*builder).buildFlare, func(s start) ([]string, error) {
 			return []string{s.program, "-addr", s.addr, "-loops", fmt.Sprint(s.procs)}, nil
+		}},
+		{nameWaits, goTarget("flare"), func(s start) ([]string, error) {
+			return []string{s.program, "-addr", s.addr, "-type", s.contentType, "-loops", fmt.Sprint(s.procs)}, nil
 		}},
 		{nameGnet, goTarget("gnet"), func(s start) ([]string, error) {
 			return []string{s.program, "-addr", s.addr, "-type", s.contentType, "-loops", fmt.Sprint(s.procs)}, nil

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"flare/bench/waits"
 )
 
 func main() {
@@ -22,11 +24,15 @@ func main() {
 		w.Write([]byte("Hello, World!"))
 	}
 	mux.HandleFunc("GET /plaintext", func(w http.ResponseWriter, _ *http.Request) { answer(w) })
-	mux.HandleFunc("GET /slow", func(w http.ResponseWriter, r *http.Request) {
-		ms, _ := strconv.Atoi(r.URL.Query().Get("ms"))
-		time.Sleep(time.Duration(ms) * time.Millisecond)
-		answer(w)
-	})
+	for _, path := range []string{"GET /slow", "GET /work"} {
+		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+			if q := r.URL.Query(); len(q) > 0 {
+				ms, _ := strconv.Atoi(q.Get("ms"))
+				waits.For(q.Get("how"), time.Duration(ms)*time.Millisecond)
+			}
+			answer(w)
+		})
+	}
 
 	l, err := net.Listen("tcp", *addr)
 	if err != nil {
