@@ -52,7 +52,7 @@ type Cookie struct {
 	Name  string
 	Value string
 
-	Domain      string    // "": only the host that sets it
+	Domain      string    // it and all below it, no dot before it; "": only the host that sets it
 	Path        string    // "": the directory of the request's path
 	Expires     time.Time // zero: at the end of the client's session
 	MaxAge      int       // seconds, wins over Expires; 0: not said; negative: delete now
@@ -245,7 +245,7 @@ func (c *Cookie) appendTo(b []byte) []byte {
 		b = append(append(b, "; Path="...), c.Path...)
 	}
 	if c.Domain != "" {
-		b = append(append(b, "; Domain="...), strings.TrimPrefix(c.Domain, ".")...)
+		b = append(append(b, "; Domain="...), c.Domain...)
 	}
 	if !c.Expires.IsZero() {
 		b = c.Expires.UTC().AppendFormat(append(b, "; Expires="...), http.TimeFormat)
@@ -284,8 +284,8 @@ func (c *Cookie) Valid() error {
 		rule = "name and value are longer than 4096 bytes"
 	case c.Path != "" && !isCookiePath(c.Path):
 		rule = "its path does not begin with a slash, or has a semicolon or a control character, or is too long"
-	case c.Domain != "" && !isCookieDomain(strings.TrimPrefix(c.Domain, ".")):
-		rule = "its domain is not a host name"
+	case c.Domain != "" && !isCookieDomain(c.Domain):
+		rule = "its domain is not a host name, without a dot before it"
 	case !c.Expires.IsZero() && (c.Expires.UTC().Year() < cookieYearMin || c.Expires.UTC().Year() > 9999):
 		rule = "it expires in a year before 1601 or after 9999"
 	case c.SameSite > SameSiteStrict:
