@@ -123,7 +123,7 @@ func ParseChallenges(field string) ([]Challenge, error) {
 // Authentication-Info (RFC 7615 §3).
 func parseAuthParams(field string) (Challenge, error) {
 	all, err := ParseChallenges("info " + field)
-	if err != nil || len(all) != 1 {
+	if err != nil || len(all) != 1 || all[0].Token != "" {
 		return Challenge{}, errors.Join(ErrMalformed, err)
 	}
 	return all[0], nil
