@@ -256,6 +256,22 @@ func TestDigestNextNonce(t *testing.T) {
 	}
 }
 
+func TestDigestRequire(t *testing.T) {
+	v := &DigestVerifier{Realm: "r"}
+	client := TestClient(v.Require(func(user string) (string, bool) { return "p", user == "u" })(HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		w.Header().Set("User", AuthUser(r))
+		return nil
+	})))
+	resp, _, _ := digestAsk(t, client, &DigestAuth{User: "u", Password: "p"}, "GET", "http://h/", "")
+	if resp.StatusCode != 200 || resp.Header.Get("User") != "u" {
+		t.Errorf("%d %v", resp.StatusCode, resp.Header)
+	}
+	resp, _, _ = digestAsk(t, client, &DigestAuth{User: "v", Password: "p"}, "GET", "http://h/", "")
+	if resp.StatusCode != 401 || len(resp.Header["Www-Authenticate"]) != 2 {
+		t.Errorf("%d %v", resp.StatusCode, resp.Header)
+	}
+}
+
 func TestDigestUserhash(t *testing.T) {
 	d := &DigestAuth{User: "u", Password: "p"}
 	d.Challenged([]Challenge{{Scheme: "Digest", Params: []AuthParam{{"nonce", "n"}, {"realm", "r"}, {"userhash", "true"}}}}, "")

@@ -10,20 +10,21 @@ import (
 func authRoutes(mux *flare.Mux) {
 	mux.Get("/cookies", cookies)
 	mux.Get("/cookies/set", func(w *flare.ResponseWriter, r *flare.Request) error {
+		var set []*flare.Cookie
 		for name, values := range r.Query() {
-			w.SetCookie(&flare.Cookie{Name: name, Value: values[0], Path: "/"})
+			set = append(set, &flare.Cookie{Name: name, Value: values[0], Path: "/"})
 		}
-		return w.Redirect(http.StatusFound, "/cookies")
+		return setCookies(w, set...)
 	})
 	mux.Get("/cookies/set/{name}/{value}", func(w *flare.ResponseWriter, r *flare.Request) error {
-		w.SetCookie(&flare.Cookie{Name: r.PathValue("name"), Value: r.PathValue("value"), Path: "/"})
-		return w.Redirect(http.StatusFound, "/cookies")
+		return setCookies(w, &flare.Cookie{Name: r.PathValue("name"), Value: r.PathValue("value"), Path: "/"})
 	})
 	mux.Get("/cookies/delete", func(w *flare.ResponseWriter, r *flare.Request) error {
+		var set []*flare.Cookie
 		for name := range r.Query() {
-			w.SetCookie(&flare.Cookie{Name: name, Path: "/", MaxAge: -1})
+			set = append(set, &flare.Cookie{Name: name, Path: "/", MaxAge: -1})
 		}
-		return w.Redirect(http.StatusFound, "/cookies")
+		return setCookies(w, set...)
 	})
 	mux.Get("/basic-auth/{user}/{password}", basicAuth)
 	mux.Get("/bearer", bearer)
@@ -34,6 +35,19 @@ func authRoutes(mux *flare.Mux) {
 		}
 		mux.Handle("/digest-auth/"+qop+"/{user}/{password}", digestAuth(&flare.DigestVerifier{Realm: "flare", QOP: []string{qop}}))
 	}
+}
+
+// setCookies sets what the client has asked for, and sends it to where it can
+// see that. SetCookie would answer 500 to a cookie that cannot be: that is for
+// mistakes of the program, this one is the client's.
+func setCookies(w *flare.ResponseWriter, set ...*flare.Cookie) error {
+	for _, c := range set {
+		if err := c.Valid(); err != nil {
+			return &flare.StatusError{Code: http.StatusBadRequest, Message: "no cookie can have that name or value", Err: err}
+		}
+		w.SetCookie(c)
+	}
+	return w.Redirect(http.StatusFound, "/cookies")
 }
 
 // cookies tells which cookies the client has sent.
