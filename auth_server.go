@@ -74,7 +74,7 @@ func (w *ResponseWriter) Unauthorized(challenges ...string) error {
 }
 
 // BasicChallenge is the challenge that browsers ask the user for a password
-// at. realm is shown to him; in a control character the response fails.
+// at. realm is shown to them; with a control character in it the response fails.
 func BasicChallenge(realm string) string {
 	return string(appendQuoted([]byte("Basic realm="), realm)) + `, charset="UTF-8"`
 }

@@ -13,9 +13,9 @@ import (
 // This file is layer 4 (roles): the cookies that a client keeps: which ones it
 // takes (RFC 6265bis §5.7) and sends (§5.8). The text of cookies is
 // cookie.go's; hosts, paths and what connects them to a cookie are in
-// jar_match.go, JSON in jar_json.go, net/http's
-// interface in jar_http.go. The client calls
-// SetFromHeader with each answer and CookieHeader before each request.
+// jar_match.go, JSON in jar_json.go, net/http's interface in jar_http.go. The
+// client calls SetFromHeader with each answer and CookieHeader before each
+// request.
 
 const (
 	// At least 50 for a domain and 3000 in all (RFC 6265bis §6.1). A server can
@@ -134,8 +134,11 @@ func (j *Jar) CookieHeader(u *url.URL) string {
 	now := j.now()
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	var room [16]*storedCookie
-	var b []byte
+	var (
+		room [16]*storedCookie
+		text [512]byte
+	)
+	b := text[:0]
 	for _, s := range j.matching(room[:0], o, now) {
 		if len(b) > 0 {
 			b = append(b, "; "...)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/cookiejar"
 	"net/url"
 	"strings"
 	"sync"
@@ -531,23 +532,45 @@ func TestJarOfHTTPClient(t *testing.T) {
 }
 
 func BenchmarkJar(b *testing.B) {
-	j := newJarTest(b)
-	u := j.url("https://www.example.com/x")
-	for i := range 8 {
-		j.set("https://www.example.com/x", fmt.Sprintf("c%d=0123456789abcdef", i), nil)
+	ours := newJarTest(b)
+	ours.Now = nil
+	theirs, err := cookiejar.New(&cookiejar.Options{PublicSuffixList: jarSuffixes{}})
+	if err != nil {
+		b.Fatal(err)
 	}
-	b.Run("CookieHeader", func(b *testing.B) {
+	u := ours.url("https://www.example.com/x")
+	var h Header
+	for i := range 8 {
+		h.Add("Set-Cookie", fmt.Sprintf("c%d=0123456789abcdef; Path=/; Max-Age=60", i))
+	}
+	set := func() {
+		theirs.SetCookies(u, (&http.Response{Header: http.Header{"Set-Cookie": h.Values("Set-Cookie")}}).Cookies())
+	}
+	b.Run("set8/flare", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			j.CookieHeader(u)
+			ours.SetFromHeader(u, &h)
 		}
 	})
-	var h Header
-	h.Add("Set-Cookie", "c3=0123456789abcdef; Path=/; Max-Age=60")
-	b.Run("SetFromHeader", func(b *testing.B) {
+	b.Run("set8/nethttp", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			j.SetFromHeader(u, &h)
+			set()
+		}
+	})
+	b.Run("get8/flare", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			ours.CookieHeader(u)
+		}
+	})
+	b.Run("get8/nethttp", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			r := http.Request{Header: http.Header{}}
+			for _, c := range theirs.Cookies(u) {
+				r.AddCookie(c)
+			}
 		}
 	})
 }
