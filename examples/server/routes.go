@@ -42,6 +42,7 @@ func routes(s *flare.Server) flare.Handler {
 	mux.Get("/stats", func(w *flare.ResponseWriter, r *flare.Request) error {
 		return w.JSON(http.StatusOK, s.Stats())
 	})
+	authRoutes(mux)
 	return mux
 }
 

@@ -1,0 +1,287 @@
+package flare
+
+import (
+	"encoding/base64"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+)
+
+// This file is layer 1 (wire): authentication as text (RFC 9110 §11):
+// challenges, parameters, and the credentials Basic (RFC 7617) and Bearer (RFC
+// 6750) of a client. Digest is in auth_digest.go, the server's side in
+// auth_server.go. The client calls it with what a 401 or 407 had; it knows no
+// connections.
+
+var (
+	errAuthUser   = errors.New("flare: user name with a colon or a control character (RFC 7617 §2)")
+	errAuthSecret = errors.New("flare: password with a control character (RFC 7617 §2)")
+	errAuthToken  = errors.New("flare: bearer token that is no token68 (RFC 6750 §2.1)")
+)
+
+const (
+	ruleAuthScheme    = "authentication scheme expected (RFC 9110 §11.3)"
+	ruleAuthParam     = "authentication parameter without a scheme (RFC 9110 §11.3)"
+	ruleAuthValue     = "authentication parameter without a value (RFC 9110 §11.2)"
+	ruleAuthSeparator = "authentication parameter not followed by a comma (RFC 9110 §11.2)"
+	ruleAuthTwice     = "authentication parameter twice (RFC 9110 §11.2)"
+)
+
+// A Credentials answers the challenges of one protection space, for a client.
+// The methods may be called from any goroutine.
+type Credentials interface {
+	// Authorization returns the value of Authorization (or
+	// Proxy-Authorization) for a request, "" while there is no challenge to
+	// answer.
+	Authorization(r *AuthRequest) (string, error)
+	// Challenged learns from a 401 (or 407) to a request that had sent, which
+	// may be "", as its Authorization. It reports whether to send it again.
+	Challenged(challenges []Challenge, sent string) (again bool)
+	// Answered learns from the Authentication-Info of any other answer. An
+	// error means that the server has shown not to know the secret.
+	Answered(info, sent string) error
+}
+
+// An AuthRequest is what credentials may cover of a request.
+type AuthRequest struct {
+	Method string
+	Target string                    // as in the request line
+	Body   func() (io.Reader, error) // the body from its start; nil: none
+}
+
+// A Challenge is one of those in a WWW-Authenticate field, or the credentials
+// of an Authorization field, which have the same form.
+type Challenge struct {
+	Scheme string // as sent; compare without case
+	Token  string // token68, in place of parameters
+	Params []AuthParam
+}
+
+// An AuthParam is a parameter, its value without quotes and escapes.
+type AuthParam struct{ Name, Value string }
+
+// Param returns the value of a parameter, "" for none. Names are compared
+// without case.
+func (c *Challenge) Param(name string) string {
+	for i := range c.Params {
+		if equalFoldASCII(c.Params[i].Name, name) {
+			return c.Params[i].Value
+		}
+	}
+	return ""
+}
+
+// ParseChallenges reads the value of a WWW-Authenticate, Proxy-Authenticate,
+// Authorization or Proxy-Authorization field (RFC 9110 §11.3, §11.4). The
+// error is a *ParseError.
+func ParseChallenges(field string) ([]Challenge, error) {
+	var all []Challenge
+	p := authParser{s: field}
+	for {
+		before := p.i
+		p.skip(true)
+		if p.i == len(field) {
+			return all, nil
+		}
+		comma := len(all) == 0 || strings.IndexByte(field[before:p.i], ',') >= 0
+		start := p.i
+		name := p.token()
+		if name == "" {
+			return nil, fault(http.StatusBadRequest, p.i, ruleAuthScheme)
+		}
+		if p.equals() {
+			if len(all) == 0 || all[len(all)-1].Token != "" {
+				return nil, fault(http.StatusBadRequest, start, ruleAuthParam)
+			}
+			value, err := p.value()
+			if err != nil {
+				return nil, err
+			}
+			c := &all[len(all)-1]
+			for _, old := range c.Params {
+				if equalFoldASCII(old.Name, name) {
+					return nil, fault(http.StatusBadRequest, start, ruleAuthTwice)
+				}
+			}
+			c.Params = append(c.Params, AuthParam{name, value})
+			continue
+		}
+		if !comma {
+			return nil, fault(http.StatusBadRequest, start, ruleAuthSeparator)
+		}
+		all = append(all, Challenge{Scheme: name})
+		if p.i < len(field) && field[p.i] != ',' && !isBlank(field[p.i]) {
+			return nil, fault(http.StatusBadRequest, p.i, ruleAuthScheme)
+		}
+		p.skip(false)
+		all[len(all)-1].Token = p.token68()
+	}
+}
+
+// parseAuthParams reads a list of parameters without a scheme, as in
+// Authentication-Info (RFC 7615 §3).
+func parseAuthParams(field string) (Challenge, error) {
+	all, err := ParseChallenges("info " + field)
+	if err != nil || len(all) != 1 || all[0].Token != "" {
+		return Challenge{}, errors.Join(ErrMalformed, err)
+	}
+	return all[0], nil
+}
+
+// An authParser reads a field from the left.
+type authParser struct {
+	s string
+	i int
+}
+
+func (p *authParser) skip(commas bool) {
+	for p.i < len(p.s) && (isBlank(p.s[p.i]) || commas && p.s[p.i] == ',') {
+		p.i++
+	}
+}
+
+func (p *authParser) token() string {
+	start := p.i
+	for p.i < len(p.s) && charClass[p.s[p.i]]&classToken != 0 {
+		p.i++
+	}
+	return p.s[start:p.i]
+}
+
+// equals steps over "=" and white space around it (BWS), if it is there.
+func (p *authParser) equals() bool {
+	i := p.i
+	for i < len(p.s) && isBlank(p.s[i]) {
+		i++
+	}
+	if i == len(p.s) || p.s[i] != '=' {
+		return false
+	}
+	p.i = i + 1
+	p.skip(false)
+	return true
+}
+
+// token68 reads one if it is all up to the next comma (RFC 9110 §11.2).
+func (p *authParser) token68() string {
+	i := p.i
+	for i < len(p.s) && isToken68(p.s[i]) {
+		i++
+	}
+	octets := i
+	for i < len(p.s) && p.s[i] == '=' {
+		i++
+	}
+	end := i
+	for i < len(p.s) && isBlank(p.s[i]) {
+		i++
+	}
+	if octets == p.i || i < len(p.s) && p.s[i] != ',' {
+		return ""
+	}
+	token := p.s[p.i:end]
+	p.i = i
+	return token
+}
+
+func isToken68(c byte) bool {
+	return isDigit(c) || 'a' <= lowerASCII(c) && lowerASCII(c) <= 'z' || strings.IndexByte("-._~+/", c) >= 0
+}
+
+// value reads a token or quoted-string and wants a comma or the end behind it.
+func (p *authParser) value() (string, error) {
+	var value string
+	if p.i < len(p.s) && p.s[p.i] == '"' {
+		var ok bool
+		if value, ok = p.quoted(); !ok {
+			return "", fault(http.StatusBadRequest, p.i, ruleAuthValue)
+		}
+	} else if value = p.token(); value == "" {
+		return "", fault(http.StatusBadRequest, p.i, ruleAuthValue)
+	}
+	p.skip(false)
+	if p.i < len(p.s) && p.s[p.i] != ',' {
+		return "", fault(http.StatusBadRequest, p.i, ruleAuthSeparator)
+	}
+	return value, nil
+}
+
+// quoted reads a quoted-string (RFC 9110 §5.6.4).
+func (p *authParser) quoted() (string, bool) {
+	var b []byte
+	for p.i++; p.i < len(p.s); p.i++ {
+		switch c := p.s[p.i]; {
+		case c == '"':
+			p.i++
+			return string(b), true
+		case c == '\\':
+			if p.i++; p.i == len(p.s) || charClass[p.s[p.i]]&classValue == 0 {
+				return "", false
+			}
+			b = append(b, p.s[p.i])
+		case charClass[c]&classQuoted == 0:
+			return "", false
+		default:
+			b = append(b, c)
+		}
+	}
+	return "", false
+}
+
+// appendQuoted appends s as a quoted-string. What cannot be in one, a control
+// character, is left for the field's setter to refuse.
+func appendQuoted(b []byte, s string) []byte {
+	b = append(b, '"')
+	for i := range len(s) {
+		if s[i] == '"' || s[i] == '\\' {
+			b = append(b, '\\')
+		}
+		b = append(b, s[i])
+	}
+	return append(b, '"')
+}
+
+// BasicAuth is user and password in the clear (RFC 7617), in UTF-8, sent
+// without waiting for a challenge. Use it over TLS only.
+type BasicAuth struct{ User, Password string }
+
+// Authorization fails for a user with a colon and for control characters.
+func (a BasicAuth) Authorization(*AuthRequest) (string, error) {
+	switch {
+	case hasControl(a.User) || strings.IndexByte(a.User, ':') >= 0:
+		return "", errAuthUser
+	case hasControl(a.Password):
+		return "", errAuthSecret
+	}
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(a.User+":"+a.Password)), nil
+}
+
+// Challenged reports false: what was sent was wrong.
+func (a BasicAuth) Challenged(_ []Challenge, sent string) bool { return sent == "" }
+
+// Answered has nothing to learn.
+func (a BasicAuth) Answered(_, _ string) error { return nil }
+
+// BearerAuth is a token (RFC 6750), sent without waiting for a challenge. Use
+// it over TLS only.
+type BearerAuth struct{ Token string }
+
+// Authorization fails for a token that is no token68.
+func (a BearerAuth) Authorization(*AuthRequest) (string, error) {
+	if p := (authParser{s: a.Token}); a.Token == "" || p.token68() != a.Token {
+		return "", errAuthToken
+	}
+	return "Bearer " + a.Token, nil
+}
+
+// Challenged reports false: what was sent was wrong.
+func (a BearerAuth) Challenged(_ []Challenge, sent string) bool { return sent == "" }
+
+// Answered has nothing to learn.
+func (a BearerAuth) Answered(_, _ string) error { return nil }
+
+// hasControl says whether s has a control character, tab included.
+func hasControl(s string) bool {
+	return !isFieldValue(s) || strings.IndexByte(s, '\t') >= 0
+}

@@ -1,0 +1,245 @@
+package flare
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+func TestParseChallenges(t *testing.T) {
+	for _, c := range []struct{ in, want string }{
+		{"", ""},
+		{" , ,", ""},
+		{"Negotiate", "Negotiate"},
+		{"Negotiate YWJj==", "Negotiate<YWJj==>"},
+		{"Negotiate, Basic realm=x", "Negotiate Basic[realm=x]"},
+		{`Basic realm="a b"`, "Basic[realm=a b]"},
+		{`Basic realm = "a"  , charset=UTF-8`, "Basic[realm=a charset=UTF-8]"},
+		{`Basic realm="a\"b\\c, d"`, `Basic[realm=a"b\c, d]`},
+		{`Basic realm=""`, "Basic[realm=]"},
+		{`Digest realm="a", qop="auth, auth-int", nonce=x, Basic realm="b",`, "Digest[realm=a qop=auth, auth-int nonce=x] Basic[realm=b]"},
+		{`A, B b64+/-._~=, C x=y,,z=w , D`, "A B<b64+/-._~=> C[x=y z=w] D"},
+		{"Bearer\tabc", "Bearer<abc>"},
+		{"Basic realm=", "Basic<realm=>"}, // so the grammar has it
+		{`Digest username*=UTF-8''J%C3%A4`, "Digest[username*=UTF-8''J%C3%A4]"},
+		{"Basic realm=\"\xe4\"", "Basic[realm=\xe4]"},
+	} {
+		all, err := ParseChallenges(c.in)
+		var got []string
+		for _, k := range all {
+			s := k.Scheme
+			if k.Token != "" {
+				s += "<" + k.Token + ">"
+			}
+			var params []string
+			for _, p := range k.Params {
+				params = append(params, p.Name+"="+p.Value)
+			}
+			if params != nil {
+				s += "[" + strings.Join(params, " ") + "]"
+			}
+			got = append(got, s)
+		}
+		if s := strings.Join(got, " "); err != nil || s != c.want {
+			t.Errorf("%q: %q, %v, want %q", c.in, s, err, c.want)
+		}
+	}
+	for _, in := range []string{
+		"realm=x", "=x", "\"x\"", `Basic realm="a`, `Basic realm="a\`, `Basic realm="a"b`, "Basic realm=a b",
+		`Basic realm=a, REALM=b`, "Basic a=b=c", "Basic@", "Basic abc, x=y", "Basic realm=\"a\x01\"", "Basic realm=\"a\\\n\"", "A/B", "Basic a b",
+	} {
+		if all, err := ParseChallenges(in); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%q: %v, %v", in, all, err)
+		}
+	}
+}
+
+func FuzzParseChallenges(f *testing.F) {
+	f.Add(`Digest realm="a\"", qop="auth, auth-int", nonce=x, Basic realm="b", Negotiate YWJj==`)
+	f.Fuzz(func(t *testing.T, in string) {
+		all, err := ParseChallenges(in)
+		if err != nil {
+			return
+		}
+		var b []byte
+		for i, c := range all { // written again it says the same
+			if i > 0 {
+				b = append(b, ", "...)
+			}
+			b = append(append(b, c.Scheme...), ' ')
+			b = append(b, c.Token...)
+			for i, p := range c.Params {
+				if i > 0 {
+					b = append(b, ", "...)
+				}
+				b = appendQuoted(append(append(b, p.Name...), '='), p.Value)
+			}
+		}
+		again, err := ParseChallenges(string(b))
+		if err != nil || fmt.Sprint(again) != fmt.Sprint(all) {
+			t.Fatalf("%q, written %q: %v, %v, want %v", in, b, again, err, all)
+		}
+	})
+}
+
+func TestClientCredentials(t *testing.T) {
+	for _, c := range []struct {
+		credentials Credentials
+		want        string // "": refused
+	}{
+		{BasicAuth{"Aladdin", "open sesame"}, "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="}, // RFC 7617 §2
+		{BasicAuth{"test", "123\u00a3"}, "Basic dGVzdDoxMjPCow=="},                  // RFC 7617 §2.1
+		{BasicAuth{"", ""}, "Basic Og=="},
+		{BasicAuth{"a", "b:c"}, "Basic YTpiOmM="},
+		{BasicAuth{"a:b", "c"}, ""},
+		{BasicAuth{"a\n", "c"}, ""},
+		{BasicAuth{"a", "c\x00"}, ""},
+		{BasicAuth{"a", "c\t"}, ""},
+		{BearerAuth{"mF_9.B5f-4.1JqM"}, "Bearer mF_9.B5f-4.1JqM"},
+		{BearerAuth{"YWI="}, "Bearer YWI="},
+		{BearerAuth{""}, ""},
+		{BearerAuth{"a b"}, ""},
+		{BearerAuth{"a\r\nX: y"}, ""},
+		{BearerAuth{"=a"}, ""},
+		{BearerAuth{"a,b"}, ""},
+	} {
+		got, err := c.credentials.Authorization(&AuthRequest{Method: "GET", Target: "/"})
+		if got != c.want || (err != nil) != (c.want == "") {
+			t.Errorf("%q: %q, %v, want %q", c.credentials, got, err, c.want)
+		}
+		if c.credentials.Challenged(nil, "Basic x") || c.credentials.Answered("", "") != nil {
+			t.Errorf("%q: would send again what was refused", c.credentials)
+		}
+	}
+}
+
+// authAsk sends Authorization fields to a handler.
+func authAsk(t *testing.T, h Handler, fields ...string) *http.Response {
+	t.Helper()
+	req, err := http.NewRequest("GET", "http://h/x", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range fields {
+		req.Header.Add("Authorization", f)
+	}
+	resp, err := TestClient(h).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	return resp
+}
+
+func TestRequireBasic(t *testing.T) {
+	h := RequireBasic(`a "realm"`, BasicUsers(map[string]string{"Aladdin": "open sesame", "colon": "a:b", "empty": ""}))(
+		HandlerFunc(func(w *ResponseWriter, r *Request) error {
+			w.Header().Set("User", AuthUser(r))
+			return nil
+		}))
+	for _, c := range []struct{ field, user string }{
+		{"Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==", "Aladdin"},
+		{"bAsIc   QWxhZGRpbjpvcGVuIHNlc2FtZQ==", "Aladdin"},
+		{"Basic Y29sb246YTpi", "colon"},
+		{"Basic ZW1wdHk6", "empty"},
+		{"", ""},
+		{"Basic", ""},
+		{"Basic ", ""},
+		{"Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ", ""},    // no padding
+		{"Basic QWxhZGRpbjpvcGVuIHNlc2FtZR==", ""},  // bits behind the end
+		{"Basic QWxhZGRpbjpvcGVu IHNlc2FtZQ==", ""}, // white space
+		{"Basic QWxhZGRpbg==", ""},                  // no colon
+		{"Basic QWxhZGRpbjpvcGVuIHNlc2FtZQA=", ""},  // NUL behind
+		{"Basic QWxhZGRpbjpvcGVuIHNlc2FtZXM=", ""},  // wrong
+		{"Basic bm9ib2R5Og==", ""},                  // nobody, as empty as the password that is not there
+		{"Bearer QWxhZGRpbjpvcGVuIHNlc2FtZQ==", ""}, // other scheme
+		{"BasicQWxhZGRpbjpvcGVuIHNlc2FtZQ==", ""},
+	} {
+		resp := authAsk(t, h, c.field)
+		if c.user != "" {
+			if resp.StatusCode != 200 || resp.Header.Get("User") != c.user {
+				t.Errorf("%q: %d %v", c.field, resp.StatusCode, resp.Header)
+			}
+			continue
+		}
+		if resp.StatusCode != 401 || resp.Header.Get("WWW-Authenticate") != `Basic realm="a \"realm\"", charset="UTF-8"` {
+			t.Errorf("%q: %d %v", c.field, resp.StatusCode, resp.Header)
+		}
+	}
+	if resp := authAsk(t, h, "Basic Y29sb246YTpi", "Basic Y29sb246YTpi"); resp.StatusCode != 401 {
+		t.Errorf("two fields: %d", resp.StatusCode)
+	}
+}
+
+func TestRequireBearer(t *testing.T) {
+	h := RequireBearer("api", BearerTokens("one", "two"))(HandlerFunc(func(w *ResponseWriter, r *Request) error { return nil }))
+	for _, c := range []struct {
+		field     string
+		status    int
+		challenge string
+	}{
+		{"Bearer one", 200, ""},
+		{"bearer two", 200, ""},
+		{"", 401, `Bearer realm="api"`},
+		{"Basic one", 401, `Bearer realm="api"`},
+		{"Bearer", 401, `Bearer realm="api"`},
+		{"Bearer one two", 401, `Bearer realm="api"`},
+		{"Bearer onetwo", 401, `Bearer realm="api", error="invalid_token"`},
+		{"Bearer o", 401, `Bearer realm="api", error="invalid_token"`},
+	} {
+		resp := authAsk(t, h, c.field)
+		if resp.StatusCode != c.status || resp.Header.Get("WWW-Authenticate") != c.challenge {
+			t.Errorf("%q: %d %v", c.field, resp.StatusCode, resp.Header)
+		}
+	}
+}
+
+func TestAuthInjection(t *testing.T) {
+	for _, bad := range []string{"\r\nX: y", "\n", "\r", "\x00"} {
+		never := HandlerFunc(func(w *ResponseWriter, r *Request) error { return errors.New("let pass") })
+		for name, h := range map[string]Handler{
+			"basic realm":  RequireBasic(bad, BasicUsers(nil))(never),
+			"bearer realm": RequireBearer(bad, BearerTokens())(never),
+			"digest realm": (&DigestVerifier{Realm: bad}).Require(nil)(never),
+		} {
+			c := dialRaw(t, strings.TrimPrefix(TestServer(t, &Server{Handler: h, Logger: quietLogger()}), "http://"))
+			if a := c.get("/"); a.StatusCode != 500 || a.Header.Get("X") != "" || a.Header.Get("WWW-Authenticate") != "" {
+				t.Errorf("%s with %q: %d %v", name, bad, a.StatusCode, a.Header)
+			}
+		}
+		for name, d := range map[string]*DigestAuth{
+			"user":     {User: bad},
+			"password": {Password: bad},
+		} {
+			d.Challenged([]Challenge{{Scheme: "Digest", Params: []AuthParam{{"nonce", "n"}}}}, "")
+			if got, err := d.Authorization(&AuthRequest{Method: "GET", Target: "/"}); err == nil {
+				t.Errorf("digest %s with %q: %q", name, bad, got)
+			}
+		}
+		for _, param := range []string{"nonce", "realm", "opaque"} {
+			var d DigestAuth
+			d.Challenged([]Challenge{{Scheme: "Digest", Params: []AuthParam{{param, bad}, {"nonce", "n"}}}}, "")
+			if got, err := d.Authorization(&AuthRequest{Method: "GET", Target: "/"}); err == nil {
+				t.Errorf("digest %s with %q: %q", param, bad, got)
+			}
+		}
+		var d DigestAuth
+		d.Challenged([]Challenge{{Scheme: "Digest", Params: []AuthParam{{"nonce", "n"}}}}, "")
+		if got, err := d.Authorization(&AuthRequest{Method: "GET", Target: "/" + bad}); err == nil {
+			t.Errorf("digest target with %q: %q", bad, got)
+		}
+	}
+}
+
+func TestSecretEqual(t *testing.T) {
+	for _, c := range []struct {
+		a, b string
+		want bool
+	}{{"", "", true}, {"a", "a", true}, {"a", "b", false}, {"a", "aa", false}, {"", "a", false}} {
+		if SecretEqual(c.a, c.b) != c.want {
+			t.Errorf("%q %q", c.a, c.b)
+		}
+	}
+}
