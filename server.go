@@ -81,6 +81,7 @@ type Server struct {
 	data   *route // of Data, for other protocols than HTTP
 
 	draining atomic.Bool
+	deaf     atomic.Bool // the loop that accepts has closed its listeners
 	conns    atomic.Int64
 	accepted atomic.Uint64
 	buffered atomic.Int64 // bytes in buffers of connections
@@ -330,7 +331,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		if time.Since(began) >= s.DrainDelay {
 			s.shedIdle()
 		}
-		if s.conns.Load() == 0 {
+		if s.deaf.Load() && s.conns.Load() == 0 { // before, there may be some to accept yet
 			return s.Close()
 		}
 		select {
@@ -364,7 +365,10 @@ func (s *Server) stopAccepting() bool {
 	for _, ln := range s.listeners {
 		ln.Close()
 	}
-	s.loops[0].call(s.loops[0].unlisten)
+	s.loops[0].call(func() {
+		s.loops[0].unlisten()
+		s.deaf.Store(true)
+	})
 	return true
 }
 
