@@ -69,9 +69,10 @@ type Conn struct {
 	fd     int
 
 	// Any goroutine; see baton.go.
-	own  atomic.Uint32
-	ctx  atomic.Pointer[requestContext]
-	note chan struct{} // made by an owner before it sets ownWait
+	own    atomic.Uint32
+	ctx    atomic.Pointer[requestContext]
+	outbox atomic.Pointer[outbox] // nil: only the owner writes; see conn_outbox.go
+	note   chan struct{}          // made by an owner before it sets ownWait
 
 	// The owner's: the runner, or the goroutine it is lent to.
 	proto    Protocol
@@ -140,7 +141,11 @@ func (c *Conn) drive(f *frame) verdict { return c.takeTurn(f, turnDrive) }
 // step sends what is queued, receives, and feeds the protocol. On a loop it
 // receives once, so that others get their turn.
 func (c *Conn) step(f *frame) verdict {
-	if c.out != nil && !c.sendQueued(f) {
+	if ob := c.outbox.Load(); ob != nil {
+		if !c.stepOutbox(ob, f) {
+			return c.blocked()
+		}
+	} else if c.out != nil && !c.sendQueued(f) {
 		return c.blocked()
 	}
 	if c.closing {
@@ -227,7 +232,7 @@ func (c *Conn) feed(f *frame, in []byte) verdict {
 		if c.closing || c.want != wantNothing {
 			break
 		}
-		if len(f.out) >= flushBytes && !c.flush(f) {
+		if c.overfull(f) && !c.flush(f) {
 			c.held = len(in) > 0 || c.eof
 			break
 		}
@@ -321,7 +326,12 @@ func (c *Conn) deadline() time.Duration {
 	case stateBody:
 		limit = c.limits.body
 	case stateFlush:
+		if c.outbox.Load() != nil {
+			return c.alarmDeadline()
+		}
 		limit = c.limits.write
+	case stateSwitched:
+		return c.alarmDeadline()
 	case stateDrain:
 		return min(c.since+c.limits.lingerSilent, c.lingerAt+c.limits.lingerAll)
 	}
@@ -333,6 +343,9 @@ func (c *Conn) deadline() time.Duration {
 
 // expired is the turn of a connection whose deadline has passed.
 func (c *Conn) expired(f *frame) verdict {
+	if (c.state == stateSwitched || c.state == stateFlush) && c.outbox.Load() != nil {
+		return c.alarmed(f)
+	}
 	switch c.state {
 	case stateIdle:
 		f.counts[countTimeoutIdle]++

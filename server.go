@@ -65,6 +65,8 @@ type Server struct {
 	pin    pin
 	data   *route // of Data, for other protocols than HTTP
 
+	blocking websocketSet // WebSockets that handlers read themselves
+
 	draining atomic.Bool
 	conns    atomic.Int64
 	accepted atomic.Uint64
@@ -298,6 +300,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		for _, l := range s.loops {
 			l.call(l.startDrain)
 		}
+		s.blocking.each((*blockingSocket).goingAway)
 		if s.conns.Load() == 0 {
 			return s.Close()
 		}
@@ -339,6 +342,7 @@ func (s *Server) Close() error {
 	for _, l := range s.loops {
 		l.call(func() { l.quit = true })
 	}
+	s.blocking.each(func(b *blockingSocket) { b.finish(ErrServerClosed, false) })
 	<-s.done
 	return nil
 }
