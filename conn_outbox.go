@@ -61,18 +61,18 @@ func (ob *outbox) put(head, p []byte, kind putKind) error {
 		}
 	}
 	ob.sealed = kind == putLast
-	head = append(ob.head[:0], head...)
+	rest := append(ob.head[:0], head...)
 	if !ob.corked && !ob.stuck && ob.queue == nil && ob.c.tr == nil {
-		all := len(head) + len(p)
-		head, p = ob.sendDirect(head, p)
+		all := len(rest) + len(p)
+		rest, p = ob.sendDirect(rest, p)
 		if ob.err != nil {
 			return ob.err
 		}
-		if len(head)+len(p) < all {
+		if len(rest)+len(p) < all {
 			kind = putControl // part of it is out: the rest must not be dropped
 		}
 	}
-	ob.enqueue(head, p, kind)
+	ob.enqueue(rest, p, kind)
 	ob.pushOut()
 	return ob.err
 }
@@ -183,6 +183,13 @@ func (ob *outbox) noteSend(n int, errno syscall.Errno) bool {
 		ob.fail(errno)
 	}
 	return false
+}
+
+// wakeAt is alarm for those who do not hold ob.mu.
+func (ob *outbox) wakeAt(at time.Duration) {
+	ob.mu.Lock()
+	defer ob.mu.Unlock()
+	ob.alarm(at)
 }
 
 // alarm has the loop look at the connection at the given time, if it would not

@@ -102,6 +102,9 @@ type loopSocket struct {
 
 func (p *loopSocket) switched(c *Conn, err error) *route {
 	p.lastRead, p.lastMessage = c.frame.clock.now, c.frame.clock.now
+	if at := p.alarm(c); at != 0 {
+		p.out.wakeAt(at) // earlier than what a request was armed with
+	}
 	if err != nil {
 		p.closeFor(err)
 	}
