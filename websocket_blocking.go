@@ -41,6 +41,7 @@ type blockingSocket struct {
 	buf         []byte
 	in          []byte // part of buf: received and not used
 	stream      *messageStream
+	partial     []byte // of a message that began in pieces, for Read
 	readErr     error
 	readBefore  time.Time // read deadline that is set; zero: not known
 	lastRead    time.Time

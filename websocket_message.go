@@ -32,11 +32,11 @@ const (
 
 // A messageReader turns the bytes of one direction into events.
 type messageReader struct {
-	// Fixed.
+	// Fixed, save pieces.
 	rules    frameRules
 	bytesMax int64     // of a message; negative: no limit
 	inflater *inflater // nil: permessage-deflate was not agreed on
-	pieces   bool      // messages are handed out in pieces, as they arrive
+	pieces   bool      // messages that begin are handed out in pieces, as they arrive
 
 	// The event that next has returned. data is valid until the next call, and
 	// may be part of the input.
@@ -59,6 +59,7 @@ type messageReader struct {
 	text       utf8Check
 	open       bool // a message has begun
 	compressed bool
+	piecewise  bool // pieces, as it was when the message began
 	handed     bool // data is msg's: reuse it at the next call
 	closed     bool // the close frame has come
 }
@@ -144,6 +145,7 @@ func (r *messageReader) begin(in []byte) (int, error) {
 			r.open, r.sum, r.text = true, 0, utf8Check{}
 			r.kind = MessageKind(h.op)
 			r.compressed = h.rsv&frameRSV1 != 0
+			r.piecewise = r.pieces
 		}
 		// Refused on what was declared, before a byte of it is kept.
 		if max := r.wireBytesMax(); max >= 0 && (h.length > uint64(max) || r.sum+int64(h.length) > max) {
@@ -197,7 +199,7 @@ func (r *messageReader) dataPart(part []byte, whole bool) (messageEvent, error) 
 			return eventNone, err
 		}
 	}
-	if r.pieces && !r.compressed {
+	if r.piecewise && !r.compressed {
 		if len(part) == 0 && !end {
 			return eventNone, nil
 		}
@@ -221,7 +223,7 @@ func (r *messageReader) dataPart(part []byte, whole bool) (messageEvent, error) 
 		}
 	}
 	r.last = true
-	if r.pieces {
+	if r.piecewise {
 		return eventPiece, nil
 	}
 	return eventMessage, nil

@@ -35,11 +35,18 @@ func (ws *WebSocket) Read(ctx context.Context) (MessageKind, []byte, error) {
 	if err := b.abandonStream(ctx); err != nil {
 		return 0, nil, err
 	}
-	if _, err := b.next(ctx); err != nil {
-		return 0, nil, err
+	for {
+		if _, err := b.next(ctx); err != nil {
+			return 0, nil, err
+		}
+		b.lastMessage = b.lastRead
+		b.partial = append(b.partial, b.reader.data...)
+		if b.reader.last { // not so when the message began for a Reader that was given up
+			p := b.partial
+			b.partial = nil
+			return b.reader.kind, p, nil
+		}
 	}
-	b.lastMessage = b.lastRead
-	return b.reader.kind, append([]byte(nil), b.reader.data...), nil
 }
 
 // Reader returns the next message as a stream. It ends with io.EOF at the end
@@ -60,12 +67,15 @@ func (ws *WebSocket) Reader(ctx context.Context) (MessageKind, io.Reader, error)
 	}
 	b.reader.pieces = true
 	if _, err := b.next(ctx); err != nil {
-		// Given up before anything has come: Read may be next.
-		b.reader.pieces = b.reader.open
+		b.reader.pieces = false // Read may be next
 		return 0, nil, err
 	}
 	b.lastMessage = b.lastRead
-	b.stream = &messageStream{b: b, ctx: ctx, piece: b.reader.data, last: b.reader.last}
+	piece := b.reader.data
+	if len(b.partial) > 0 { // of a Read that was given up after all
+		piece, b.partial = append(b.partial, piece...), nil
+	}
+	b.stream = &messageStream{b: b, ctx: ctx, piece: piece, last: b.reader.last}
 	return b.reader.kind, b.stream, nil
 }
 
