@@ -218,7 +218,10 @@ func TestWebSocketIdleCost(t *testing.T) {
 		}
 	}
 	eventually(t, "goroutines of idle connections to end", func() bool { return runtime.NumGoroutine() <= before+1 })
-	for _, l := range s.loops {
+	s.mu.Lock()
+	loops := s.loops
+	s.mu.Unlock()
+	for _, l := range loops {
 		done := make(chan bool)
 		l.call(func() {
 			for _, c := range l.conns {
