@@ -15,8 +15,10 @@ import (
 
 // A WebSocketHandler is a Handler that makes WebSockets of its requests. Its
 // functions are called for one connection by one goroutine at a time, which may
-// block; OnMessage is called in the order in which messages arrive. It must not
-// be changed once it serves.
+// block; OnMessage is called in the order in which messages arrive. Where it
+// runs is learned from how long it takes, for all connections of the handler;
+// Inline and Offload around the handler fix that too. It must not be changed
+// once it serves.
 type WebSocketHandler struct {
 	WebSocketOptions
 
@@ -47,8 +49,13 @@ func (h *WebSocketHandler) Serve(w *ResponseWriter, r *Request) error {
 	if err := w.header.fault(); err != nil {
 		return err
 	}
-	h.once.Do(func() { h.route = newRoute() })
 	c, f := w.c, w.c.frame
+	h.once.Do(func() {
+		h.route = newRoute()
+		if rt := f.route.Load(); rt != nil {
+			h.route.pin = rt.pin
+		}
+	})
 	p := &loopSocket{handler: h, srv: w.h.srv}
 	ws := &p.ws
 	ws.peer = c.peer

@@ -245,7 +245,6 @@ func TestWebSocketEchoAllocs(t *testing.T) {
 	if got := p.roundTrip(t, []byte(wsTestHandshake+"\r\n")); !bytes.HasPrefix(got, []byte("HTTP/1.1 101 ")) {
 		t.Fatalf("%q", got)
 	}
-	h.route.pin = pinInline
 	frame := wsFrame(0x81, "hello, world", true)
 	if allocs := testing.AllocsPerRun(200, func() {
 		if got := p.roundTrip(t, frame); string(got) != "\x81\x0chello, world" {
