@@ -50,34 +50,62 @@ var utf8Leads = func() (leads [256]utf8Lead) {
 // wrong octet, -1 if there is none.
 func (u *utf8Check) next(p []byte) int {
 	i := 0
-	for i < len(p) {
-		if u.missing != 0 {
-			c := p[i]
-			if c < u.lo || c > u.hi {
-				return i
-			}
-			u.missing--
-			u.lo, u.hi = 0x80, 0xbf
-			i++
-			continue
+	for ; i < len(p) && u.missing != 0; i++ { // a character that began in an earlier piece
+		if !u.continues(p[i]) {
+			return i
 		}
+	}
+	for i < len(p) {
 		for i+8 <= len(p) && binary.LittleEndian.Uint64(p[i:])&highBits == 0 {
 			i += 8
 		}
 		for i < len(p) && p[i] < utf8.RuneSelf {
 			i++
 		}
-		if i == len(p) {
-			break
+		for i < len(p) && p[i] >= utf8.RuneSelf {
+			l := utf8Leads[p[i]]
+			n := int(l.missing)
+			if n == 0 {
+				return i
+			}
+			i++
+			if len(p)-i < n {
+				return u.cut(p, i, l)
+			}
+			if p[i] < l.lo || p[i] > l.hi {
+				return i
+			}
+			for n--; n > 0; n-- {
+				if i++; p[i]&0xc0 != 0x80 {
+					return i
+				}
+			}
+			i++
 		}
-		l := utf8Leads[p[i]]
-		if l.missing == 0 {
-			return i
-		}
-		u.missing, u.lo, u.hi = l.missing, l.lo, l.hi
-		i++
 	}
 	return -1
+}
+
+// cut checks the beginning of a character, from behind its first octet on,
+// whose end is in the next piece.
+func (u *utf8Check) cut(p []byte, i int, l utf8Lead) int {
+	u.missing, u.lo, u.hi = l.missing, l.lo, l.hi
+	for ; i < len(p); i++ {
+		if !u.continues(p[i]) {
+			return i
+		}
+	}
+	return -1
+}
+
+// continues takes one more octet of the character begun.
+func (u *utf8Check) continues(c byte) bool {
+	if c < u.lo || c > u.hi {
+		return false
+	}
+	u.missing--
+	u.lo, u.hi = 0x80, 0xbf
+	return true
 }
 
 // complete reports whether the text may end here.
