@@ -117,6 +117,9 @@ func (c *Conn) lend() {
 	c.show(stateHandler)
 	c.loop.lent.Add(1)
 	c.own.Or(ownLent)
+	if ob := c.outbox.Load(); ob != nil {
+		ob.uncork(false) // the turn may take long from here on
+	}
 }
 
 // steal takes the baton from a runner whose turn has published epoch and is
@@ -160,6 +163,9 @@ func (c *Conn) take(edges uint32) bool {
 		}
 		if own&ownCancel != 0 && edges&(ownHup|ownRDHup|ownStop) != 0 {
 			go c.cancel()
+		}
+		if ob := c.outbox.Load(); ob != nil && edges&(ownWrite|ownHup) != 0 {
+			ob.writable(false) // its owner may be busy for long
 		}
 		return false
 	}

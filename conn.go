@@ -71,9 +71,10 @@ type Conn struct {
 	fd     int
 
 	// Any goroutine; see baton.go.
-	own   atomic.Uint32
-	ctx   atomic.Pointer[requestContext]
-	notes [2]chan struct{} // made by an owner before it sets a bit of ownWaits
+	own    atomic.Uint32
+	ctx    atomic.Pointer[requestContext]
+	outbox atomic.Pointer[outbox] // nil: only the owner writes; see conn_outbox.go
+	notes  [2]chan struct{}       // made by an owner before it sets a bit of ownWaits
 
 	// The owner's: the runner, or the goroutine it is lent to.
 	proto   Protocol
@@ -143,7 +144,11 @@ func (c *Conn) drive(f *frame) verdict { return c.takeTurn(f, turnDrive) }
 // step sends what is queued, receives, and feeds the protocol. On a loop it
 // receives once, so that others get their turn.
 func (c *Conn) step(f *frame) verdict {
-	if c.out != nil && !c.sendQueued(f) {
+	if ob := c.outbox.Load(); ob != nil {
+		if !c.stepOutbox(ob, f) {
+			return c.blocked()
+		}
+	} else if c.out != nil && !c.sendQueued(f) {
 		return c.blocked()
 	}
 	if c.closing {
@@ -230,7 +235,7 @@ func (c *Conn) feed(f *frame, in []byte) verdict {
 		if c.closing || c.want != wantNothing {
 			break
 		}
-		if len(f.out) >= flushBytes && !c.flush(f) {
+		if c.overfull(f) && !c.flush(f) {
 			c.held = len(in) > 0 || c.eof
 			break
 		}
@@ -346,7 +351,12 @@ func (c *Conn) deadline() time.Duration {
 	case stateBody:
 		return soonest(after(c.since, c.limits.body), after(c.began, rateLimit(c.limits.bodyRate, int64(c.moved))))
 	case stateFlush:
+		if c.outbox.Load() != nil {
+			return c.alarmDeadline()
+		}
 		return soonest(after(c.since, c.limits.write), after(c.began, rateLimit(c.limits.writeRate, int64(c.outSent))))
+	case stateSwitched:
+		return c.alarmDeadline()
 	case stateDrain:
 		return min(c.since+c.limits.lingerSilent, c.began+c.limits.lingerAll)
 	}
@@ -355,6 +365,9 @@ func (c *Conn) deadline() time.Duration {
 
 // expired is the turn of a connection whose deadline has passed.
 func (c *Conn) expired(f *frame) verdict {
+	if (c.state == stateSwitched || c.state == stateFlush) && c.outbox.Load() != nil {
+		return c.alarmed(f)
+	}
 	switch c.state {
 	case stateIdle:
 		f.counts[countTimeoutIdle]++

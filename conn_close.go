@@ -68,6 +68,9 @@ func (c *Conn) abandon() {
 		return
 	}
 	c.setState(stateClosed)
+	if ob := c.outbox.Load(); ob != nil {
+		ob.kill(ErrClosed)
+	}
 	if c.abort {
 		setResetOnClose(c.fd)
 	}

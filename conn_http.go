@@ -151,6 +151,9 @@ func (h *httpConn) handle(c *Conn) connState {
 		h.hijackEnded(x, err)
 		return c.state
 	}
+	if x.w.switched != nil {
+		return h.switchTo(c, x, err)
+	}
 	x.w.finish(err)
 	r.end()
 	h.used = len(h.in) - r.body.leave(c)
@@ -179,6 +182,32 @@ func (h *httpConn) hijackEnded(x *exchange, err error) {
 	x.r.end()
 	x.w.live = false
 	h.x = nil // not reused: the user may hold what Hijack returned
+}
+
+// switchTo is the end of a handler that has answered 101: what follows the
+// request is the other protocol's.
+func (h *httpConn) switchTo(c *Conn, x *exchange, err error) connState {
+	if err != nil {
+		h.srv.logHandlerError(&x.r, err)
+	}
+	p := x.w.switched
+	x.w.live = false
+	h.used = x.headLen // such a request has no body
+	x.r.end()
+	x.release(c.frame)
+	h.x = nil
+	c.route = p.switched(c, err)
+	c.Switch(p)
+	return stateSwitched
+}
+
+// A switchedProtocol takes over from HTTP on the same connection. It has to
+// tell the server when it is closed.
+type switchedProtocol interface {
+	Protocol
+	// switched is called before the first Data, with what the handler returned,
+	// and gives the predictor's record for Data.
+	switched(c *Conn, err error) *route
 }
 
 // drain discards the rest of a body that its handler did not read.

@@ -47,9 +47,21 @@ func (c *Conn) sendv(a, b []byte) (int, syscall.Errno) {
 	return sendvConn(c.fd, a, b)
 }
 
+// overfull reports whether output has to leave before the turn goes on.
+func (c *Conn) overfull(f *frame) bool {
+	if len(f.out) >= flushBytes {
+		return true
+	}
+	ob := c.outbox.Load()
+	return ob != nil && ob.over()
+}
+
 // flush sends the turn's output. False: the peer does not take all of it; the
 // rest is queued, or the connection is broken and c.abort set.
 func (c *Conn) flush(f *frame) bool {
+	if ob := c.outbox.Load(); ob != nil {
+		return c.flushOutbox(ob, f)
+	}
 	if len(f.out) == 0 {
 		return c.out == nil
 	}

@@ -25,11 +25,12 @@
 // system never meet.
 //
 //	5 surface   mux  doc
-//	4 roles     server  handler  conn_http  exchange  stats
+//	4 roles     server  handler  conn_http  exchange  stats  websocket
 //	3 engine    loop  baton  monitor  predictor  conn  frame  clock
 //	1 wire (bytes to values)    2 system (values to system calls)
 //	   header parser body          poller socket
 //	   target response
+//	   websocket_frame
 //	0 base      errors ascii addr buffer date timerwheel mask view
 //
 // # Connections

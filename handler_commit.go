@@ -222,13 +222,24 @@ func (w *ResponseWriter) fail(err error) {
 	}
 }
 
+// keptInRefusal are fields that belong to the status itself (RFC 9110 §15.5.6,
+// §15.5.22; RFC 6455 §4.4), and so to the answer that takes a failed one's place.
+var keptInRefusal = [...]string{"Allow", "Upgrade", "Connection", fieldWSVersion}
+
 // drop forgets what was set and buffered.
 func (w *ResponseWriter) drop() {
-	allow := w.header.Get("Allow")
+	var kept [len(keptInRefusal)]string
+	for i, name := range keptInRefusal {
+		if w.header.Len() > 0 {
+			kept[i] = w.header.Get(name)
+		}
+	}
 	w.reset()
 	w.live = true
-	if allow != "" {
-		w.header.Set("Allow", allow)
+	for i, name := range keptInRefusal {
+		if kept[i] != "" {
+			w.header.Set(name, kept[i])
+		}
 	}
 }
 

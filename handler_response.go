@@ -45,6 +45,7 @@ type ResponseWriter struct {
 	noBody   bool // HEAD, 204, 304
 	close    bool // the response says that the connection ends
 	hijacked bool
+	switched switchedProtocol // not nil: a 101 was written, and the connection is this one's
 }
 
 // A CommitFunc is called when the response's status and header are final. It
@@ -64,6 +65,7 @@ func (w *ResponseWriter) reset() {
 	}
 	w.top, w.status, w.declared, w.written = nil, 0, -1, 0
 	w.begun, w.chunked, w.noBody, w.close, w.hijacked = false, false, false, false, false
+	w.switched = nil
 }
 
 // Header returns the response's fields, to be set before the first byte is

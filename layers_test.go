@@ -75,16 +75,16 @@ func layerOf(f *ast.File) (int, error) {
 var layerComment = regexp.MustCompile(`(?i)\bthis file\s+is\s+layer\s+(\d+)\s+\((\w+)\)`)
 
 // A source is the package's files without the tests, for all systems.
-type source struct {
+type sourceFile struct {
 	fset   *token.FileSet
 	files  map[string]*ast.File // by name
 	layers map[string]int       // by name; those that declare none are not in it
 }
 
 // readSource reads the Go files of dir, or the texts given for some of them.
-func readSource(t *testing.T, dir string, texts map[string]string) *source {
+func readSource(t *testing.T, dir string, texts map[string]string) *sourceFile {
 	t.Helper()
-	src := &source{token.NewFileSet(), make(map[string]*ast.File), make(map[string]int)}
+	src := &sourceFile{token.NewFileSet(), make(map[string]*ast.File), make(map[string]int)}
 	for name, text := range texts {
 		src.add(t, name, []byte(text))
 	}
@@ -108,7 +108,7 @@ func readSource(t *testing.T, dir string, texts map[string]string) *source {
 	return src
 }
 
-func (src *source) add(t *testing.T, name string, text []byte) {
+func (src *sourceFile) add(t *testing.T, name string, text []byte) {
 	t.Helper()
 	f, err := parser.ParseFile(src.fset, name, text, parser.ParseComments|parser.SkipObjectResolution)
 	if err != nil {
@@ -139,7 +139,7 @@ func (m emptyImporter) Import(name string) (*types.Package, error) {
 
 // upwardUses lists the uses, methods and fields included, of what a file may
 // not use, once for each file and thing used.
-func (src *source) upwardUses(files []*ast.File) []string {
+func (src *sourceFile) upwardUses(files []*ast.File) []string {
 	info := &types.Info{Defs: make(map[*ast.Ident]types.Object), Uses: make(map[*ast.Ident]types.Object)}
 	conf := types.Config{
 		Importer: emptyImporter{},
@@ -167,7 +167,7 @@ func (src *source) upwardUses(files []*ast.File) []string {
 }
 
 // use notes n in found if it names what user may not use.
-func (src *source) use(n ast.Node, pkg *types.Package, info *types.Info, user string, userLayer int, found map[string]bool) bool {
+func (src *sourceFile) use(n ast.Node, pkg *types.Package, info *types.Info, user string, userLayer int, found map[string]bool) bool {
 	id, ok := n.(*ast.Ident)
 	if !ok {
 		return true
@@ -322,7 +322,7 @@ func TestMirrors(t *testing.T) {
 }
 
 // functions lists a file's functions in order, methods as type.method.
-func (src *source) functions(name string) []string {
+func (src *sourceFile) functions(name string) []string {
 	var names []string
 	for _, decl := range src.files[name].Decls {
 		if f, ok := decl.(*ast.FuncDecl); ok {

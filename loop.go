@@ -201,7 +201,14 @@ func (l *Loop) drain(f *frame) bool {
 	for l.drainNext < len(l.conns) {
 		c := l.conns[l.drainNext]
 		l.drainNext++
-		if c == nil || !c.take(ownRead) || c.state != stateIdle {
+		if c == nil {
+			continue
+		}
+		if ob := c.outbox.Load(); ob != nil {
+			ob.owner.goingAway()
+			continue
+		}
+		if !c.take(ownRead) || c.state != stateIdle {
 			continue
 		}
 		if !l.turn(c, f, turnDrive) {
@@ -255,6 +262,9 @@ func (l *Loop) close(c *Conn) {
 	}
 	c.setState(stateClosed)
 	l.remove(c)
+	if ob := c.outbox.Load(); ob != nil {
+		ob.kill(ErrClosed)
+	}
 	if c.abort {
 		setResetOnClose(c.fd)
 	}
@@ -387,6 +397,9 @@ func (l *Loop) end(f *frame) {
 			c.err = ErrServerClosed
 			l.close(c)
 		} else {
+			if ob := c.outbox.Load(); ob != nil {
+				ob.kill(ErrServerClosed)
+			}
 			shutdownBoth(c.fd)
 		}
 	}

@@ -80,6 +80,8 @@ type Server struct {
 	pin    pin
 	data   *route // of Data, for other protocols than HTTP
 
+	blocking websocketSet // WebSockets that handlers read themselves
+
 	draining atomic.Bool
 	deaf     atomic.Bool // the loop that accepts has closed its listeners
 	conns    atomic.Int64
@@ -331,6 +333,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		if time.Since(began) >= s.DrainDelay {
 			s.shedIdle()
 		}
+		s.blocking.each((*blockingSocket).goingAway)
 		if s.deaf.Load() && s.conns.Load() == 0 { // before, there may be some to accept yet
 			return s.Close()
 		}
@@ -382,6 +385,7 @@ func (s *Server) Close() error {
 	for _, l := range s.loops {
 		l.call(func() { l.quit = true })
 	}
+	s.blocking.each(func(b *blockingSocket) { b.finish(ErrServerClosed, false) })
 	<-s.done
 	return nil
 }

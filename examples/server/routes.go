@@ -39,6 +39,8 @@ func routes(s *flare.Server) flare.Handler {
 	mux.Get("/error", func(w *flare.ResponseWriter, r *flare.Request) error {
 		return errors.New("asked for: the log has this text, the client a bare 500")
 	})
+	mux.Handle("/ws", wsEcho())
+	mux.Handle("/ws/time", new(wsClock).handler())
 	mux.Get("/stats", func(w *flare.ResponseWriter, r *flare.Request) error {
 		return w.JSON(http.StatusOK, s.Stats())
 	})

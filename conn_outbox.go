@@ -1,0 +1,464 @@
+package flare
+
+import (
+	"context"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// This file is layer 3 (engine): output that any goroutine may write. A
+// connection belongs to one goroutine, but a broadcast comes from others, so
+// the way out of a connection with an outbox has a lock of its own: held around
+// append and send, never while waiting. It knows bytes and bounds, and nothing
+// of what they mean. HTTP has none of this; a protocol that wants it sets
+// Conn.outbox while it has its turn.
+//
+// A write is sent at once by whoever makes it. Only while the connection has a
+// turn on the loop itself the outbox is corked: what is written then leaves in
+// one system call when the turn ends, or when the baton is taken from it. What
+// the peer does not take waits in the queue; the readiness that announces room
+// has it sent by the turn it starts, or, while the connection is lent, by the
+// runner under the lock.
+
+// An outboxOwner is told when the server is about to end.
+type outboxOwner interface{ goingAway() }
+
+// An outbox is the queue of a connection and the lock around its way out.
+type outbox struct {
+	// Fixed.
+	c     *Conn
+	owner outboxOwner
+	limit time.Duration // without progress of a peer that has to read; 0: none
+
+	mu       sync.Mutex
+	outQueue               // guarded by mu
+	head     [32]byte      // of the write in progress, so that the writer's own stays on its stack
+	corked   bool          // a turn on the loop collects output
+	epoch    uint64        // of that turn
+	stuck    bool          // the peer takes no more until readiness says so
+	nudged   bool          // a turn was asked for
+	progress time.Duration // when the peer last took something
+	closeBy  time.Duration // when the end is forced, 0: no end is wanted yet
+}
+
+// put writes head, of at most 32 bytes, and then p, both copied where they have
+// to wait. It never waits itself: a message that QueueBlock has no room for is
+// ErrBackpressure, and nothing of it was taken.
+func (ob *outbox) put(head, p []byte, kind putKind) error {
+	ob.mu.Lock()
+	defer ob.mu.Unlock()
+	if err := ob.refused(); err != nil {
+		return err
+	}
+	switch {
+	case kind == putLatest && ob.stuck:
+		ob.latest = append(append(ob.latest[:0], head...), p...)
+		return nil
+	case kind == putMessage:
+		if err := ob.admit(len(head)+len(p), ob.policy); err != nil {
+			return err
+		}
+	}
+	ob.sealed = kind == putLast
+	rest := append(ob.head[:0], head...)
+	if !ob.corked && !ob.stuck && ob.queue == nil && ob.c.tr == nil {
+		all := len(rest) + len(p)
+		rest, p = ob.sendDirect(rest, p)
+		if ob.err != nil {
+			return ob.err
+		}
+		if len(rest)+len(p) < all {
+			kind = putControl // part of it is out: the rest must not be dropped
+		}
+	}
+	ob.enqueue(rest, p, kind)
+	ob.pushOut()
+	return ob.err
+}
+
+// reserve finds room for a message of n bytes that is written as putAdmitted
+// next. Its errors are those of put.
+func (ob *outbox) reserve(n int, policy QueuePolicy) error {
+	ob.mu.Lock()
+	defer ob.mu.Unlock()
+	if err := ob.refused(); err != nil {
+		return err
+	}
+	return ob.admit(n, policy)
+}
+
+// admit finds room for a message of n bytes. ob.mu is held.
+func (ob *outbox) admit(n int, policy QueuePolicy) error {
+	if ob.fits(n) {
+		return nil
+	}
+	if !ob.stuck {
+		ob.sendQueue(ob.c.tr == nil)
+		if ob.err != nil || ob.fits(n) {
+			return ob.err
+		}
+	}
+	switch policy {
+	case QueueDropConnection:
+		ob.fail(ErrBackpressure)
+		return ob.err
+	case QueueDropOldest:
+		ob.dropOldest(n)
+		return nil
+	}
+	return ErrBackpressure
+}
+
+// pushOut sends what waits, or sees to it that somebody does. ob.mu is held.
+func (ob *outbox) pushOut() {
+	switch {
+	case ob.queue == nil || ob.stuck:
+	case ob.corked:
+		if ob.waiting() >= flushBytes {
+			ob.sendQueue(ob.c.tr == nil)
+		}
+	case ob.c.tr != nil:
+		ob.nudge()
+	default:
+		ob.sendQueue(true)
+	}
+}
+
+// sendDirect offers head and p to the socket, and returns what it did not take.
+// ob.mu is held, the queue is empty.
+func (ob *outbox) sendDirect(head, p []byte) (restHead, rest []byte) {
+	for len(head)+len(p) > 0 {
+		n, errno := ob.c.sendv(head, p)
+		if !ob.noteSend(n, errno) {
+			break
+		}
+		if n <= len(head) {
+			head = head[n:]
+		} else {
+			head, p = nil, p[n-len(head):]
+		}
+	}
+	return head, p
+}
+
+// sendQueue sends what waits, and then the latest. may says that this goroutine
+// may use the connection's transport. ob.mu is held.
+func (ob *outbox) sendQueue(may bool) {
+	if !may {
+		return
+	}
+	for ob.queue != nil && ob.err == nil {
+		for ob.sent < len(ob.queue.b) {
+			n, errno := ob.c.send(ob.queue.b[ob.sent:])
+			if !ob.noteSend(n, errno) {
+				return
+			}
+			ob.sent += n
+			ob.wake()
+		}
+		ob.empty()
+		ob.takeLatest()
+	}
+}
+
+// noteSend takes the result of a send; false: no more for now. ob.mu is held.
+func (ob *outbox) noteSend(n int, errno syscall.Errno) bool {
+	switch errno {
+	case 0:
+		ob.progress = time.Since(origin)
+		ob.c.loop.counts.sums[countBytesOut].Add(uint64(n))
+		return true
+	case syscall.EINTR:
+		return true
+	case syscall.EAGAIN:
+		if !ob.stuck {
+			ob.stuck = true
+			ob.progress = time.Since(origin)
+			if ob.limit > 0 {
+				ob.alarm(ob.progress + ob.limit)
+			}
+		}
+	default:
+		ob.fail(errno)
+	}
+	return false
+}
+
+// wakeAt is alarm for those who do not hold ob.mu.
+func (ob *outbox) wakeAt(at time.Duration) {
+	ob.mu.Lock()
+	defer ob.mu.Unlock()
+	ob.alarm(at)
+}
+
+// alarm has the loop look at the connection at the given time, if it would not
+// do so earlier. ob.mu is held.
+func (ob *outbox) alarm(at time.Duration) {
+	c := ob.c
+	c.loop.call(func() {
+		if c.loop.connAt(c.fd) == c && (c.armed == 0 || c.armed > at) {
+			c.armed = at
+			c.timer.Value = c
+			c.loop.wheel.Arm(&c.timer, at)
+		}
+	})
+}
+
+// nudge asks the loop for a turn in which the queue is sent. ob.mu is held.
+func (ob *outbox) nudge() {
+	if ob.nudged {
+		return
+	}
+	ob.nudged = true
+	c := ob.c
+	c.loop.call(func() {
+		if c.loop.connAt(c.fd) == c && c.take(ownWrite) {
+			c.loop.ready.push(c)
+		}
+	})
+}
+
+// fail makes every later write fail with err and cuts the connection, so that
+// its owner comes to end it. ob.mu is held.
+func (ob *outbox) fail(err error) {
+	if ob.err != nil {
+		return
+	}
+	ob.end(err)
+	if ob.c.tr == nil {
+		shutdownBoth(ob.c.fd)
+	} else {
+		ob.nudge()
+	}
+}
+
+// kill ends the outbox before the descriptor goes: nobody sends after it.
+func (ob *outbox) kill(err error) {
+	ob.mu.Lock()
+	defer ob.mu.Unlock()
+	if ob.err == nil {
+		ob.end(err)
+	}
+}
+
+// cork collects what is written from here on, for a turn on the loop. It has no
+// effect when the baton has been taken from that turn already; when it is taken
+// later, the thief uncorks.
+func (ob *outbox) cork(l *Loop, epoch uint64) {
+	ob.mu.Lock()
+	defer ob.mu.Unlock()
+	if l.state.Load() == epoch {
+		ob.corked, ob.epoch = true, epoch
+	}
+}
+
+// uncork sends what was collected. mine says that the caller owns the
+// connection.
+func (ob *outbox) uncork(mine bool) {
+	ob.mu.Lock()
+	defer ob.mu.Unlock()
+	ob.corked = false
+	if !ob.stuck {
+		ob.sendQueue(mine || ob.c.tr == nil)
+		if ob.queue != nil && !ob.stuck && ob.err == nil {
+			ob.nudge()
+		}
+	}
+}
+
+// writable has the queue sent after readiness has announced room. mine as in
+// uncork.
+func (ob *outbox) writable(mine bool) {
+	ob.mu.Lock()
+	defer ob.mu.Unlock()
+	if !mine && ob.c.tr != nil {
+		return
+	}
+	ob.stuck, ob.nudged = false, false
+	if ob.queue == nil {
+		ob.takeLatest()
+	}
+	ob.sendQueue(true)
+}
+
+// awaitRoom waits until there may be room for n bytes, ctx ends, or the peer
+// has taken nothing for the time it has.
+func (ob *outbox) awaitRoom(ctx context.Context, n int) error {
+	enough := ob.roomFor(n)
+	ob.mu.Lock()
+	if ob.corked { // nothing is collected while a writer waits
+		ob.corked = false
+		if !ob.stuck {
+			ob.sendQueue(ob.c.tr == nil)
+		}
+		// The writer may be the handler that holds the loop up. Whether it is
+		// cannot be told; taking the loop away from one that is not does no
+		// harm.
+		epoch := ob.epoch
+		ob.mu.Unlock()
+		ob.c.loop.steal(epoch)
+		ob.mu.Lock()
+	}
+	if ob.err != nil || ob.waiting() <= enough {
+		defer ob.mu.Unlock()
+		return ob.err
+	}
+	room, since := ob.awaited(enough), ob.progress
+	ob.mu.Unlock()
+
+	var late <-chan time.Time
+	if ob.limit > 0 {
+		timer := time.NewTimer(max(since+ob.limit-time.Since(origin), tick))
+		defer timer.Stop()
+		late = timer.C
+	}
+	select {
+	case <-room:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-late:
+		ob.mu.Lock()
+		defer ob.mu.Unlock()
+		if ob.overdue(time.Since(origin)) {
+			ob.fail(ErrTimeout)
+		}
+		return ob.err
+	}
+	return nil
+}
+
+// overdue reports whether the peer has taken nothing for too long. ob.mu is
+// held.
+func (ob *outbox) overdue(now time.Duration) bool {
+	return ob.stuck && ob.limit > 0 && now >= ob.progress+ob.limit
+}
+
+// deadline is when the connection has to end unless something happens, 0 for
+// never.
+func (ob *outbox) deadline() (at time.Duration) {
+	ob.mu.Lock()
+	defer ob.mu.Unlock()
+	if ob.stuck && ob.limit > 0 {
+		at = ob.progress + ob.limit
+	}
+	if ob.closeBy != 0 && (at == 0 || ob.closeBy < at) {
+		at = ob.closeBy
+	}
+	return at
+}
+
+// endBy forces the end of the connection at the given time.
+func (ob *outbox) endBy(at time.Duration) {
+	ob.mu.Lock()
+	defer ob.mu.Unlock()
+	if ob.closeBy == 0 && ob.err == nil {
+		ob.closeBy = at
+		ob.alarm(at)
+	}
+}
+
+// ended reports whether nothing more can be written.
+func (ob *outbox) ended() bool {
+	ob.mu.Lock()
+	defer ob.mu.Unlock()
+	return ob.sealed || ob.err != nil
+}
+
+// over reports whether so much waits that nothing more should be read.
+func (ob *outbox) over() bool {
+	ob.mu.Lock()
+	defer ob.mu.Unlock()
+	return ob.stuck && ob.waiting() > ob.bound/2
+}
+
+// flushOutbox sends the turn's output. False as in flush: the connection waits
+// for its peer, or is broken.
+func (c *Conn) flushOutbox(ob *outbox, f *frame) bool {
+	ob.mu.Lock()
+	defer ob.mu.Unlock()
+	if len(f.out) > 0 { // of the protocol before
+		ob.enqueue(f.out, nil, putControl)
+		f.out = f.out[:0]
+	}
+	ob.corked, ob.nudged = false, false
+	if !ob.stuck {
+		ob.sendQueue(true)
+	}
+	switch {
+	case ob.err != nil:
+		if c.err == nil {
+			c.err = ob.err
+		}
+		c.abort = true
+		return false
+	case c.closing:
+		return ob.waiting() == 0
+	case c.state == stateFlush:
+		return ob.waiting() <= ob.bound/4
+	}
+	return !ob.stuck || ob.waiting() <= ob.bound/2
+}
+
+// stepOutbox begins a turn of a connection with an outbox; false: it waits for
+// its peer.
+func (c *Conn) stepOutbox(ob *outbox, f *frame) bool {
+	if c.edges&ownWrite != 0 {
+		c.edges &^= ownWrite
+		ob.writable(true)
+	}
+	if !c.flushOutbox(ob, f) {
+		return false
+	}
+	if c.state == stateFlush {
+		c.setState(c.resume)
+	}
+	return true
+}
+
+// An alarmer is a Protocol that wants to be called at a certain time, through
+// expire.
+type alarmer interface {
+	alarm(c *Conn) time.Duration // 0: never
+}
+
+// alarmDeadline is when a connection that has switched protocols wants to be
+// looked at, 0 for never.
+func (c *Conn) alarmDeadline() (at time.Duration) {
+	if a, ok := c.proto.(alarmer); ok && c.state == stateSwitched {
+		at = a.alarm(c)
+	}
+	if ob := c.outbox.Load(); ob != nil {
+		if end := ob.deadline(); end != 0 && (at == 0 || end < at) {
+			at = end
+		}
+	}
+	return at
+}
+
+// alarmed is the turn of such a connection whose time has come. What is overdue
+// ends it at once: its peer does not listen.
+func (c *Conn) alarmed(f *frame) verdict {
+	ob := c.outbox.Load()
+	ob.mu.Lock()
+	late := ob.overdue(f.clock.now)
+	over := ob.closeBy != 0 && f.clock.now >= ob.closeBy
+	ob.mu.Unlock()
+	if late {
+		f.counts[countTimeoutWrite]++
+	}
+	if late || over {
+		c.err, c.abort = ErrTimeout, late
+		return verdictClose
+	}
+	if e, ok := c.proto.(expirer); ok && c.state == stateSwitched {
+		e.expire(c)
+	}
+	if !c.stepOutbox(ob, f) {
+		return c.blocked()
+	}
+	if c.closing {
+		return c.wind(f)
+	}
+	return c.resting()
+}

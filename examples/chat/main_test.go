@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"flare"
+)
+
+func enter(t *testing.T, url, room, name string) *flare.WebSocket {
+	t.Helper()
+	ws, _, err := flare.DialWebSocket(context.Background(), "ws"+strings.TrimPrefix(url, "http")+"/rooms/"+room+"?name="+name, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ws
+}
+
+func hears(t *testing.T, ws *flare.WebSocket, want line) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	_, p, err := ws.Read(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got line
+	if err := json.Unmarshal(p, &got); err != nil || got != want {
+		t.Fatalf("%q, %v; want %q", p, err, want)
+	}
+}
+
+func TestRooms(t *testing.T) {
+	c := newChat()
+	url := flare.TestServer(t, &flare.Server{Handler: c.routes()})
+	ann := enter(t, url, "a", "ann")
+	hears(t, ann, line{Text: "ann has come in"})
+	bob := enter(t, url, "a", "bob")
+	hears(t, ann, line{Text: "bob has come in"})
+	hears(t, bob, line{Text: "bob has come in"})
+	eve := enter(t, url, "b", "eve")
+	hears(t, eve, line{Text: "eve has come in"})
+
+	bob.WriteText(context.Background(), "hello <b>")
+	hears(t, ann, line{Name: "bob", Text: "hello <b>"})
+	hears(t, bob, line{Name: "bob", Text: "hello <b>"})
+	eve.WriteText(context.Background(), "anybody?")
+	hears(t, eve, line{Name: "eve", Text: "anybody?"}) // and nothing of room a
+
+	bob.Close(flare.CloseNormal, "")
+	hears(t, ann, line{Text: "bob has left"})
+	ann.Close(flare.CloseNormal, "")
+	eve.Close(flare.CloseNormal, "")
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		c.mu.Lock()
+		n := len(c.rooms)
+		c.mu.Unlock()
+		if n == 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d rooms are left", n)
+		}
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	url := flare.TestServer(t, &flare.Server{Handler: newChat().routes()})
+	for name, send := range map[string]string{"": "", strings.Repeat("x", 33): "", "ann": "binary"} {
+		ws := enter(t, url, "a", name)
+		if send != "" {
+			hears(t, ws, line{Text: name + " has come in"})
+			ws.Write(context.Background(), flare.BinaryMessage, []byte(send))
+		}
+		_, _, err := ws.Read(context.Background())
+		var ce *flare.CloseError
+		if !errors.As(err, &ce) || ce.Code != flare.ClosePolicyViolation && ce.Code != flare.CloseUnsupportedData {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}

@@ -1,0 +1,81 @@
+package flare
+
+import "sync"
+
+// This file is layer 4 (roles): WebSockets that a handler reads itself. The
+// connection leaves the loop, as with Hijack, and belongs to the goroutine that
+// reads it.
+
+// AcceptWebSocket answers the handshake and returns the WebSocket, for handlers
+// that want to read it in their own goroutine. It outlives the handler; who
+// accepts it closes it. A request that is refused gives a *StatusError that the
+// handler may just return. opts may be nil. A connection that mostly waits is
+// cheaper with a WebSocketHandler: this one has a goroutine and a buffer.
+func AcceptWebSocket(w *ResponseWriter, r *Request, opts *WebSocketOptions) (*WebSocket, error) {
+	if opts == nil {
+		opts = new(WebSocketOptions)
+	}
+	hs, err := checkHandshake(w, r, opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := w.header.fault(); err != nil {
+		return nil, err
+	}
+	for _, name := range ownHandshakeFields {
+		w.header.Del(name)
+	}
+	answer := hs.appendAnswer(nil, &w.header)
+	srv := w.h.srv
+	nc, rw, err := w.Hijack()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := nc.Write(answer); err != nil {
+		nc.Close()
+		return nil, err
+	}
+	in, _ := rw.Reader.Peek(rw.Reader.Buffered()) // frames that came with the handshake
+	ws := new(WebSocket)
+	srv.conns.Add(1) // Hijack has given it back
+	newBlockingSocket(ws, nc, &hs, opts, in, func() {
+		srv.blocking.remove(ws.blocking)
+		srv.conns.Add(-1)
+	})
+	srv.blocking.add(ws.blocking)
+	return ws, nil
+}
+
+// A websocketSet has the WebSockets of a server that are not on a loop.
+type websocketSet struct {
+	mu  sync.Mutex
+	set map[*blockingSocket]struct{} // guarded by mu
+}
+
+func (s *websocketSet) add(b *blockingSocket) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.set == nil {
+		s.set = make(map[*blockingSocket]struct{})
+	}
+	s.set[b] = struct{}{}
+}
+
+func (s *websocketSet) remove(b *blockingSocket) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.set, b)
+}
+
+// each calls fn with all of them, without the lock.
+func (s *websocketSet) each(fn func(*blockingSocket)) {
+	s.mu.Lock()
+	all := make([]*blockingSocket, 0, len(s.set))
+	for b := range s.set {
+		all = append(all, b)
+	}
+	s.mu.Unlock()
+	for _, b := range all {
+		fn(b)
+	}
+}

@@ -1,0 +1,309 @@
+package flare
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+)
+
+// This file is layer 4 (roles): WebSockets over a blocking net.Conn, read by a
+// goroutine of the user's: those of AcceptWebSocket and of DialWebSocket. The
+// way in is the same messageReader as on a loop; websocket_read.go has what the
+// user calls. The way out is a queue of which whoever writes first is the
+// sender, while others only append.
+
+const (
+	blockingReadBytes = 8 << 10
+	closeLinger       = time.Second // for the peer to close first (RFC 6455 §7.1.1), and to read what failed it
+)
+
+// A blockingSocket is the transport of such a WebSocket.
+type blockingSocket struct {
+	ws    *WebSocket
+	nc    net.Conn
+	onEnd func() // called once
+	done  chan struct{}
+
+	mu sync.Mutex
+	outQueue
+	sending     bool      // a goroutine is in nc.Write
+	leaving     bool      // goingAway was called
+	writeBefore time.Time // write deadline that is set
+
+	// The reader's: who has put a value into reading.
+	reading     chan struct{} // capacity 1
+	reader      messageReader
+	buf         []byte
+	in          []byte // part of buf: received and not used
+	stream      *messageStream
+	partial     []byte // of a message that began in pieces, for Read
+	readErr     error
+	readBefore  time.Time // read deadline that is set; zero: not known
+	lastRead    time.Time
+	lastMessage time.Time
+	pinged      time.Time // when a ping was sent into the silence; zero: none
+}
+
+// newBlockingSocket makes ws one that is read from nc. in is what has been
+// received already.
+func newBlockingSocket(ws *WebSocket, nc net.Conn, hs *handshake, o *WebSocketOptions, in []byte, onEnd func()) {
+	now := time.Now()
+	b := &blockingSocket{
+		ws: ws, nc: nc, onEnd: onEnd, done: make(chan struct{}), reading: make(chan struct{}, 1),
+		lastRead: now, lastMessage: now,
+	}
+	ws.blocking = b
+	b.reader.inflater, b.reader.rules = ws.initOutput(hs, o)
+	b.reader.bytesMax = ws.lim.messageBytes
+	b.bound, b.policy = ws.lim.queueBytes, o.QueuePolicy
+	b.buf = make([]byte, max(blockingReadBytes, len(in)))
+	b.in = b.buf[:copy(b.buf, in)]
+	if addr, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
+		ap := addr.AddrPort()
+		ws.peer = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	}
+	nc.SetDeadline(time.Time{})
+}
+
+// put has the contract of outbox.put, save that nothing is sent before flush.
+func (b *blockingSocket) put(head, p []byte, kind putKind) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := b.refused(); err != nil {
+		return err
+	}
+	switch {
+	case kind == putLatest && b.sending:
+		b.latest = append(append(b.latest[:0], head...), p...)
+		return nil
+	case kind == putMessage:
+		if err := b.admit(len(head)+len(p), b.outQueue.policy); err != nil {
+			return err
+		}
+	}
+	b.sealed = kind == putLast
+	b.enqueue(head, p, kind)
+	return nil
+}
+
+func (b *blockingSocket) reserve(n int, policy QueuePolicy) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := b.refused(); err != nil {
+		return err
+	}
+	return b.admit(n, policy)
+}
+
+// admit is outbox.admit. b.mu is held.
+func (b *blockingSocket) admit(n int, policy QueuePolicy) error {
+	if b.fits(n) || !b.sending {
+		return nil // whoever writes sends, and so waits for the peer
+	}
+	switch policy {
+	case QueueDropConnection:
+		b.end(ErrBackpressure)
+		go b.finish(ErrBackpressure, false)
+		return b.err
+	case QueueDropOldest:
+		b.dropOldest(n)
+		return nil
+	}
+	return ErrBackpressure
+}
+
+// awaitRoom has the contract of outbox.awaitRoom. The time of a peer that does
+// not read is the sender's to take.
+func (b *blockingSocket) awaitRoom(ctx context.Context, n int) error {
+	b.mu.Lock()
+	enough := b.roomFor(n)
+	if b.err != nil || b.waiting() <= enough {
+		defer b.mu.Unlock()
+		return b.err
+	}
+	room := b.awaited(enough)
+	b.mu.Unlock()
+	select {
+	case <-room:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// flush sends what is queued, unless another goroutine does so already. Bytes
+// that others queue meanwhile are not this writer's to wait for.
+func (b *blockingSocket) flush(ctx context.Context) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.sending || b.err != nil || b.queue == nil {
+		return b.err
+	}
+	b.sending = true
+	b.sendQueue(ctx)
+	if b.queue != nil && b.err == nil {
+		go b.flushRest()
+		return nil
+	}
+	b.sending = false
+	return b.err
+}
+
+// flushSoon has what is queued sent by another goroutine.
+func (b *blockingSocket) flushSoon() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.sending && b.err == nil && b.queue != nil {
+		b.sending = true
+		go b.flushRest()
+	}
+}
+
+// flushRest sends until nothing is queued.
+func (b *blockingSocket) flushRest() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for b.queue != nil && b.err == nil {
+		b.sendQueue(context.Background())
+	}
+	b.sending = false
+}
+
+// sendQueue sends the queue as it is. b.mu is held, but not while it waits.
+func (b *blockingSocket) sendQueue(ctx context.Context) {
+	q := b.queue
+	b.queue, b.messages = nil, b.messages[:0]
+	b.wake()
+	b.mu.Unlock()
+	err := b.write(ctx, q.b)
+	q.release()
+	b.mu.Lock()
+	if err != nil && b.err == nil {
+		b.end(err)
+		go b.finish(err, false) // half a frame may be out
+	}
+	if b.err == nil {
+		b.takeLatest()
+	}
+}
+
+// write writes p. Once begun it cannot be given up without ending the
+// connection, so the end of ctx does that.
+func (b *blockingSocket) write(ctx context.Context, p []byte) error {
+	if limit := b.ws.lim.write; limit > 0 {
+		// A deadline that is a little later than asked for saves setting it for
+		// each message.
+		if now := time.Now(); b.writeBefore.Sub(now) < limit {
+			b.writeBefore = now.Add(limit + limit/4)
+			b.nc.SetWriteDeadline(b.writeBefore)
+		}
+	}
+	if ctx.Done() != nil {
+		set := make(chan struct{})
+		stop := context.AfterFunc(ctx, func() {
+			b.nc.SetWriteDeadline(time.Unix(1, 0))
+			close(set)
+		})
+		defer func() {
+			if !stop() {
+				<-set
+				b.writeBefore = time.Time{}
+				b.nc.SetWriteDeadline(time.Time{})
+			}
+		}()
+	}
+	_, err := b.nc.Write(p)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return ErrTimeout
+	}
+	return err
+}
+
+// close is WebSocket.Close.
+func (b *blockingSocket) close(code CloseCode, reason string) error {
+	if err := b.ws.sendClose(code, reason); err != nil {
+		return err
+	}
+	ctx := context.Background()
+	if limit := b.ws.lim.close; limit > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, limit)
+		defer cancel()
+	}
+	b.flush(ctx)
+	select {
+	case b.reading <- struct{}{}: // nobody reads: this goroutine does
+		if b.stream != nil {
+			b.stream.err = ErrClosed
+		}
+		for b.readErr == nil {
+			if _, err := b.next(ctx); err != nil {
+				break
+			}
+		}
+		<-b.reading
+	case <-b.done: // the reader has seen the answer, or the end
+	case <-ctx.Done():
+	}
+	if ctx.Err() != nil {
+		b.finish(ErrTimeout, false)
+		return ErrTimeout
+	}
+	return nil
+}
+
+// finish ends the connection, once. linger leaves the peer time to read what
+// was sent last, and to close first: a socket that is closed with input unread
+// resets, and takes the close frame with it.
+func (b *blockingSocket) finish(err error, linger bool) {
+	b.mu.Lock()
+	select {
+	case <-b.done:
+		b.mu.Unlock()
+		return
+	default:
+	}
+	close(b.done)
+	if b.err == nil {
+		b.end(err)
+	}
+	b.mu.Unlock()
+	if !linger {
+		b.closed()
+		return
+	}
+	go func() {
+		defer b.closed()
+		if half, ok := b.nc.(interface{ CloseWrite() error }); ok && !b.ws.client {
+			half.CloseWrite()
+		}
+		b.nc.SetReadDeadline(time.Now().Add(closeLinger))
+		io.CopyN(io.Discard, b.nc, lingerBytes)
+	}()
+}
+
+func (b *blockingSocket) closed() {
+	b.nc.Close()
+	if b.onEnd != nil {
+		b.onEnd()
+	}
+}
+
+// goingAway closes because the server does. It does not wait.
+func (b *blockingSocket) goingAway() {
+	b.mu.Lock()
+	first := !b.leaving
+	b.leaving = true
+	b.mu.Unlock()
+	if first {
+		go b.close(CloseGoingAway, "")
+	}
+}

@@ -1,0 +1,166 @@
+package flare
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+func TestParseExtensions(t *testing.T) {
+	for in, want := range map[string]string{
+		"":                 "",
+		" , ,":             "",
+		"a":                "a",
+		"a, b;c;d=1 , e":   "a|b;c;d=1|e",
+		"a ; b = \"c\\d\"": "a;b=cd",
+		"a;b=\"c,d\"":      "refused", // not a token once unquoted (RFC 6455 §9.1)
+		"a;b=\"c":          "refused",
+		"a;b=":             "refused",
+		"a;b=\"\"":         "refused",
+		"a;":               "refused",
+		"a;;b":             "refused",
+		";a":               "refused",
+		"a b":              "refused",
+		"a;b c":            "refused",
+		"a=b":              "refused",
+		"(":                "refused",
+		"a;b=\xff":         "refused",
+		"a" + strings.Repeat(";b", extensionsOfferedMax+1): "refused",
+		strings.Repeat("a,", extensionsOfferedMax+1):       "refused",
+		strings.Repeat("a", extensionBytesMax+1):           "refused",
+	} {
+		list, err := parseExtensions(in, nil)
+		var members []string
+		for _, e := range list {
+			for _, p := range e.params {
+				e.name += ";" + p.name
+				if p.hasValue {
+					e.name += "=" + p.value
+				}
+			}
+			members = append(members, e.name)
+		}
+		got := strings.Join(members, "|")
+		if err != nil {
+			got = "refused"
+		}
+		if got != want {
+			t.Errorf("%.40q: %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestAcceptDeflate(t *testing.T) {
+	const none = ""
+	for _, c := range []struct {
+		offer    string
+		mode     Compression
+		takeover bool
+		want     string
+	}{
+		{"permessage-deflate", CompressionOff, true, none},
+		{"", CompressionOn, true, none},
+		{"x-webkit-deflate-frame", CompressionOn, true, none},
+		{"permessage-deflate", CompressionOn, true, "permessage-deflate; server_no_context_takeover; client_no_context_takeover"},
+		{"permessage-deflate", CompressionTakeover, true, "permessage-deflate"},
+		{"permessage-deflate", CompressionTakeover, false, "permessage-deflate; server_no_context_takeover"},
+		{"permessage-deflate; client_max_window_bits", CompressionTakeover, true, "permessage-deflate"},
+		{"permessage-deflate; client_max_window_bits=9", CompressionTakeover, true, "permessage-deflate"},
+		{"permessage-deflate; server_no_context_takeover", CompressionTakeover, true, "permessage-deflate; server_no_context_takeover"},
+		{"permessage-deflate; client_no_context_takeover", CompressionTakeover, true, "permessage-deflate; client_no_context_takeover"},
+		{"permessage-deflate; server_max_window_bits=15", CompressionTakeover, true, "permessage-deflate; server_max_window_bits=15"},
+		{"permessage-deflate; server_max_window_bits=8", CompressionTakeover, true, "permessage-deflate; server_no_context_takeover; server_max_window_bits=8"},
+		{"permessage-deflate; server_max_window_bits=\"10\"", CompressionOn, true, "permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=10"},
+		// Void offers are passed over, and the next one counts (RFC 7692 §5).
+		{"permessage-deflate; server_max_window_bits=7", CompressionOn, true, none},
+		{"permessage-deflate; server_max_window_bits=16", CompressionOn, true, none},
+		{"permessage-deflate; server_max_window_bits=08", CompressionOn, true, none},
+		{"permessage-deflate; server_max_window_bits", CompressionOn, true, none},
+		{"permessage-deflate; client_max_window_bits=x", CompressionOn, true, none},
+		{"permessage-deflate; server_no_context_takeover=1", CompressionOn, true, none},
+		{"permessage-deflate; server_no_context_takeover; server_no_context_takeover", CompressionOn, true, none},
+		{"permessage-deflate; unknown", CompressionOn, true, none},
+		{"permessage-deflate; unknown, permessage-deflate; server_max_window_bits=12", CompressionTakeover, true,
+			"permessage-deflate; server_no_context_takeover; server_max_window_bits=12"},
+	} {
+		offers, err := parseExtensions(c.offer, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := none
+		if p, ok := acceptDeflate(offers, c.mode, c.takeover); ok {
+			got = string(p.append(nil))
+		}
+		if got != c.want {
+			t.Errorf("%q, mode %d: %q, want %q", c.offer, c.mode, got, c.want)
+		}
+	}
+}
+
+func TestVerifyDeflate(t *testing.T) {
+	for _, c := range []struct {
+		answer string
+		mode   Compression
+		want   string
+	}{
+		{"", CompressionOff, "none"},
+		{"", CompressionOn, "none"},
+		{"permessage-deflate", CompressionOff, "refused"},
+		{"permessage-deflate", CompressionTakeover, "permessage-deflate"},
+		{"permessage-deflate", CompressionOn, "refused"}, // server_no_context_takeover was asked for (RFC 7692 §7.1.1.1)
+		{"permessage-deflate; server_no_context_takeover", CompressionOn, "permessage-deflate; server_no_context_takeover; client_no_context_takeover"},
+		{"permessage-deflate; server_max_window_bits=10", CompressionTakeover, "permessage-deflate; server_max_window_bits=10"},
+		{"permessage-deflate; client_max_window_bits=10", CompressionTakeover, "permessage-deflate; client_no_context_takeover; client_max_window_bits=10"},
+		{"permessage-deflate; client_max_window_bits", CompressionTakeover, "refused"},
+		{"permessage-deflate; other", CompressionTakeover, "refused"},
+		{"other", CompressionTakeover, "refused"},
+		{"permessage-deflate, permessage-deflate", CompressionTakeover, "refused"},
+	} {
+		answer, err := parseExtensions(c.answer, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, agreed, err := verifyDeflate(answer, c.mode)
+		got := "none"
+		switch {
+		case err != nil:
+			got = "refused"
+		case agreed:
+			got = string(p.append(nil))
+		}
+		if got != c.want {
+			t.Errorf("%q, mode %d: %q, want %q", c.answer, c.mode, got, c.want)
+		}
+	}
+}
+
+// Whatever is agreed on, each side's deflater and the other's inflater fit.
+func TestDeflateCodecsFit(t *testing.T) {
+	for _, offer := range []string{
+		"permessage-deflate", "permessage-deflate; server_no_context_takeover", "permessage-deflate; client_no_context_takeover",
+		"permessage-deflate; server_max_window_bits=9", "permessage-deflate; client_max_window_bits=9",
+	} {
+		for _, mode := range []Compression{CompressionOn, CompressionTakeover} {
+			t.Run(fmt.Sprintf("%s, %d", offer, mode), func(t *testing.T) {
+				offers, _ := parseExtensions(offer, nil)
+				p, _ := acceptDeflate(offers, mode, true)
+				sz, sr := p.codecs(false)
+				cz, cr := p.codecs(true)
+				if sz.takeover != cr.takeover || cz.takeover != sr.takeover {
+					t.Fatal("the sides disagree about takeover")
+				}
+				for i := range 5 {
+					m := strings.Repeat(fmt.Sprintf("message %d, ", i), 500)
+					for _, pair := range []struct {
+						z *deflater
+						r *inflater
+					}{{sz, cr}, {cz, sr}} {
+						if out, rule := pair.r.inflate(deflated(pair.z, []byte(m)), -1); rule != "" || string(out.b) != m {
+							t.Fatalf("message %d: %q", i, rule)
+						}
+					}
+				}
+			})
+		}
+	}
+}

@@ -1,0 +1,247 @@
+package flare
+
+import (
+	"crypto/rand"
+	"crypto/sha1"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"path"
+	"strings"
+)
+
+// This file is layer 4 (roles): the opening handshake (RFC 6455 §4), what the
+// server holds a request to and what the client holds the answer to. It knows
+// requests and header fields, and no connection. websocket_server.go and
+// websocket_client.go call it.
+
+const (
+	websocketVersion = "13"
+	websocketGUID    = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11" // RFC 6455 §1.3
+	websocketKeyLen  = 24                                     // 16 octets in base64
+
+	fieldWSKey        = "Sec-WebSocket-Key"
+	fieldWSAccept     = "Sec-WebSocket-Accept"
+	fieldWSVersion    = "Sec-WebSocket-Version"
+	fieldWSProtocol   = "Sec-WebSocket-Protocol"
+	fieldWSExtensions = "Sec-WebSocket-Extensions"
+)
+
+// A handshake is what the two sides agreed on.
+type handshake struct {
+	accept      string // value of Sec-WebSocket-Accept
+	subprotocol string // "": none
+	deflate     deflateParams
+	compressed  bool // deflate was agreed on
+}
+
+// acceptOf returns the answer to a key (RFC 6455 §4.2.2).
+func acceptOf(key string) string {
+	sum := sha1.Sum([]byte(key + websocketGUID))
+	return base64.StdEncoding.EncodeToString(sum[:])
+}
+
+// newWebSocketKey returns a client's nonce (RFC 6455 §4.1).
+func newWebSocketKey() string {
+	var nonce [16]byte
+	rand.Read(nonce[:]) // never fails
+	return base64.StdEncoding.EncodeToString(nonce[:])
+}
+
+// isWebSocketKey reports whether key is 16 octets in base64.
+func isWebSocketKey(key string) bool {
+	nonce, err := base64.StdEncoding.Strict().DecodeString(key)
+	return err == nil && len(key) == websocketKeyLen && len(nonce) == 16
+}
+
+// badHandshake is the answer to a request that breaks the handshake's rules.
+func badHandshake(rule string) error {
+	return &StatusError{Code: http.StatusBadRequest, Message: rule, Err: ErrMalformed}
+}
+
+// checkHandshake holds r to RFC 6455 §4.2.1 and chooses what to agree on. It
+// sets the fields of w that a refusal needs. Its errors are *StatusErrors.
+func checkHandshake(w *ResponseWriter, r *Request, o *WebSocketOptions) (hs handshake, err error) {
+	if r.ContentLength() != 0 {
+		w.close = true // what follows was meant as frames, or as a body: nobody can tell
+		return hs, badHandshake("a WebSocket handshake has no body")
+	}
+	if r.Method() != http.MethodGet || r.head.minor == 0 {
+		return hs, badHandshake("a WebSocket handshake is a GET of HTTP/1.1")
+	}
+	h := r.Header()
+	if !r.head.upgradeWebSocket() {
+		w.Header().Set("Upgrade", "websocket") // RFC 9110 §15.5.22
+		w.Header().Set("Connection", "Upgrade")
+		return hs, &StatusError{Code: http.StatusUpgradeRequired, Message: "this resource is a WebSocket"}
+	}
+	if versions := h.Values(fieldWSVersion); len(versions) != 1 || versions[0] != websocketVersion {
+		w.Header().Set("Upgrade", "websocket")
+		w.Header().Set("Connection", "Upgrade")
+		w.Header().Set(fieldWSVersion, websocketVersion) // RFC 6455 §4.4
+		return hs, &StatusError{Code: http.StatusUpgradeRequired, Message: "WebSocket version 13 is spoken here"}
+	}
+	keys := h.Values(fieldWSKey)
+	if len(keys) != 1 || !isWebSocketKey(keys[0]) {
+		return hs, badHandshake("Sec-WebSocket-Key is not 16 octets in base64")
+	}
+	if !originAllowed(r, o.OriginPatterns) {
+		return hs, &StatusError{Code: http.StatusForbidden, Message: "origin not allowed"}
+	}
+	hs.accept = acceptOf(keys[0])
+	if hs.subprotocol, err = chooseSubprotocol(h.Values(fieldWSProtocol), o.Subprotocols); err != nil {
+		return hs, err
+	}
+	var offers []extension
+	for _, value := range h.Values(fieldWSExtensions) {
+		if offers, err = parseExtensions(value, offers); err != nil {
+			return hs, badHandshake("malformed Sec-WebSocket-Extensions")
+		}
+	}
+	// A message that was dropped must not be referred to by later ones.
+	hs.deflate, hs.compressed = acceptDeflate(offers, o.Compression, o.QueuePolicy != QueueDropOldest)
+	return hs, nil
+}
+
+// chooseSubprotocol returns the first of supported that was offered.
+func chooseSubprotocol(fields, supported []string) (string, error) {
+	offered := strings.Join(fields, ",")
+	if offered == "" {
+		return "", nil
+	}
+	var all []string
+	for more, rest := true, offered; more; {
+		var member string
+		if member, rest, more = nextListMember(rest); !isToken(member) { // RFC 6455 §4.1
+			return "", badHandshake("malformed Sec-WebSocket-Protocol")
+		}
+		all = append(all, member)
+	}
+	for _, s := range supported {
+		for _, member := range all {
+			if member == s { // names are compared as they are (RFC 6455 §4.2.2)
+				return s, nil
+			}
+		}
+	}
+	return "", nil
+}
+
+// originAllowed reports whether the page that opens the WebSocket may (RFC 6455
+// §10.2). Browsers always send Origin; a client that sends none is no browser,
+// and could claim any.
+func originAllowed(r *Request, patterns []string) bool {
+	origins := r.Header().Values("Origin")
+	if len(origins) == 0 {
+		return true
+	}
+	if len(origins) > 1 {
+		return false
+	}
+	u, err := url.Parse(origins[0])
+	if err != nil || u.User != nil {
+		return false
+	}
+	if u.Host != "" && equalFoldASCII(u.Host, r.Host()) {
+		return true
+	}
+	origin, host := strings.ToLower(origins[0]), strings.ToLower(u.Host)
+	for _, pattern := range patterns {
+		name := host
+		if strings.Contains(pattern, "://") || pattern == "null" {
+			name = origin
+		}
+		if name == "" && pattern != "*" {
+			continue // "null" and the like have no host
+		}
+		if ok, _ := path.Match(strings.ToLower(pattern), name); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// appendAnswer appends the 101 (Switching Protocols) for hs, with the fields
+// of h between.
+func (hs *handshake) appendAnswer(b []byte, h *Header) []byte {
+	b = appendStatusLine(b, http.StatusSwitchingProtocols)
+	b = append(b, "Upgrade: websocket\r\nConnection: Upgrade\r\n"+fieldWSAccept+": "...)
+	b = append(b, hs.accept...)
+	b = append(b, '\r', '\n')
+	if hs.subprotocol != "" {
+		b = append(b, fieldWSProtocol+": "...)
+		b = append(b, hs.subprotocol...)
+		b = append(b, '\r', '\n')
+	}
+	if hs.compressed {
+		b = append(b, fieldWSExtensions+": "...)
+		b = hs.deflate.append(b)
+		b = append(b, '\r', '\n')
+	}
+	b = h.appendTo(b)
+	return append(b, '\r', '\n')
+}
+
+// ownHandshakeFields are flare's to set in a 101.
+var ownHandshakeFields = []string{
+	"Upgrade", "Connection", "Content-Length", "Transfer-Encoding", fieldWSAccept, fieldWSProtocol, fieldWSExtensions, fieldWSVersion,
+}
+
+// A HandshakeError says why a server's answer to a WebSocket handshake was not
+// accepted. It unwraps to ErrMalformed.
+type HandshakeError struct {
+	StatusCode int    // of the answer
+	Rule       string // the rule that it breaks, with its source
+}
+
+func (e *HandshakeError) Error() string {
+	return fmt.Sprintf("flare: WebSocket handshake answered with status %d: %s", e.StatusCode, e.Rule)
+}
+
+// Unwrap makes errors.Is(err, ErrMalformed) answer.
+func (e *HandshakeError) Unwrap() error { return ErrMalformed }
+
+// verifyHandshake holds a server's answer to RFC 6455 §4.1. upgraded says
+// whether Upgrade and Connection have the members that they must.
+func verifyHandshake(status int, upgraded bool, h *Header, key string, o *DialOptions) (hs handshake, err error) {
+	fail := func(rule string) (handshake, error) {
+		return handshake{}, &HandshakeError{StatusCode: status, Rule: rule}
+	}
+	if status != http.StatusSwitchingProtocols {
+		return fail("not 101 (RFC 6455 §4.1)")
+	}
+	if !upgraded {
+		return fail("Upgrade and Connection do not say websocket (RFC 6455 §4.1)")
+	}
+	if got := h.Values(fieldWSAccept); len(got) != 1 || got[0] != acceptOf(key) {
+		return fail("Sec-WebSocket-Accept is not the key's (RFC 6455 §4.1)")
+	}
+	switch got := h.Values(fieldWSProtocol); {
+	case len(got) > 1:
+		return fail("more than one subprotocol (RFC 6455 §4.2.2)")
+	case len(got) == 1:
+		for _, s := range o.Subprotocols {
+			if s == got[0] {
+				hs.subprotocol = s
+			}
+		}
+		if hs.subprotocol == "" {
+			return fail("a subprotocol that was not offered (RFC 6455 §4.1)")
+		}
+	}
+	var answer []extension
+	for _, value := range h.Values(fieldWSExtensions) {
+		if answer, err = parseExtensions(value, answer); err != nil {
+			break
+		}
+	}
+	if err == nil {
+		hs.deflate, hs.compressed, err = verifyDeflate(answer, o.Compression)
+	}
+	if errors.Is(err, errExtension) {
+		return fail("an extension that was not offered so (RFC 6455 §4.1)")
+	}
+	return hs, nil
+}

@@ -1,0 +1,307 @@
+package flare
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"time"
+)
+
+// This file is layer 4 (roles): reading a WebSocket in the blocking style. The
+// messageReader keeps what has arrived, so that a read which is given up loses
+// nothing and the next one goes on.
+
+var (
+	errReadOnLoop  = errors.New("flare: a WebSocket of a WebSocketHandler is read by its OnMessage")
+	errStreamStale = errors.New("flare: another message has been asked for since")
+)
+
+// Read returns the next message, whole, in a slice of the caller's own. It
+// answers pings, and the peer's close frame, which it returns as a *CloseError;
+// a peer that breaks a rule is a *WebSocketError. When ctx ends Read returns
+// its error, and may be called again. Of several goroutines one reads at a
+// time. It is for WebSockets of AcceptWebSocket and DialWebSocket.
+func (ws *WebSocket) Read(ctx context.Context) (MessageKind, []byte, error) {
+	b := ws.blocking
+	if b == nil {
+		return 0, nil, errReadOnLoop
+	}
+	if err := b.startReading(ctx); err != nil {
+		return 0, nil, err
+	}
+	defer func() { <-b.reading }()
+	if err := b.abandonStream(ctx); err != nil {
+		return 0, nil, err
+	}
+	for {
+		if _, err := b.next(ctx); err != nil {
+			return 0, nil, err
+		}
+		b.lastMessage = b.lastRead
+		b.partial = append(b.partial, b.reader.data...)
+		if b.reader.last { // not so when the message began for a Reader that was given up
+			p := b.partial
+			b.partial = nil
+			return b.reader.kind, p, nil
+		}
+	}
+}
+
+// Reader returns the next message as a stream. It ends with io.EOF at the end
+// of the message, and with the next call of Read or Reader, which skip the rest.
+// ctx bounds the waits of its reads too. A compressed message is inflated once
+// all of it has arrived; otherwise a message need not fit into memory.
+func (ws *WebSocket) Reader(ctx context.Context) (MessageKind, io.Reader, error) {
+	b := ws.blocking
+	if b == nil {
+		return 0, nil, errReadOnLoop
+	}
+	if err := b.startReading(ctx); err != nil {
+		return 0, nil, err
+	}
+	defer func() { <-b.reading }()
+	if err := b.abandonStream(ctx); err != nil {
+		return 0, nil, err
+	}
+	b.reader.pieces = true
+	if _, err := b.next(ctx); err != nil {
+		b.reader.pieces = false // Read may be next
+		return 0, nil, err
+	}
+	b.lastMessage = b.lastRead
+	piece := b.reader.data
+	if len(b.partial) > 0 { // of a Read that was given up after all
+		piece, b.partial = append(b.partial, piece...), nil
+	}
+	b.stream = &messageStream{b: b, ctx: ctx, piece: piece, last: b.reader.last}
+	return b.reader.kind, b.stream, nil
+}
+
+// startReading makes the caller the one that reads.
+func (b *blockingSocket) startReading(ctx context.Context) error {
+	select {
+	case b.reading <- struct{}{}:
+		return nil
+	default:
+	}
+	select {
+	case b.reading <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// abandonStream skips the rest of a message that Reader was asked for.
+func (b *blockingSocket) abandonStream(ctx context.Context) error {
+	s := b.stream
+	for s != nil && !s.last && s.err == nil {
+		if _, err := b.next(ctx); err != nil {
+			return err
+		}
+		s.last = b.reader.last
+	}
+	if s != nil {
+		s.err = errStreamStale
+	}
+	b.stream, b.reader.pieces = nil, false
+	return nil
+}
+
+// A messageStream is what Reader returns.
+type messageStream struct {
+	b     *blockingSocket
+	ctx   context.Context
+	piece []byte
+	last  bool
+	err   error
+}
+
+// Read reads from the message.
+func (s *messageStream) Read(p []byte) (int, error) {
+	b := s.b
+	if err := b.startReading(s.ctx); err != nil {
+		return 0, err
+	}
+	defer func() { <-b.reading }()
+	for len(s.piece) == 0 {
+		switch {
+		case s.err != nil:
+			return 0, s.err
+		case s.last:
+			return 0, io.EOF
+		case len(p) == 0:
+			return 0, nil
+		}
+		if _, err := b.next(s.ctx); err != nil {
+			return 0, err
+		}
+		s.piece, s.last = b.reader.data, b.reader.last
+	}
+	if s.err != nil {
+		return 0, s.err
+	}
+	n := copy(p, s.piece)
+	s.piece = s.piece[n:]
+	return n, nil
+}
+
+// next returns the next message, or piece of one. The caller is the one that
+// reads.
+func (b *blockingSocket) next(ctx context.Context) (messageEvent, error) {
+	if b.readErr != nil {
+		return eventNone, b.readErr
+	}
+	if err := ctx.Err(); err != nil {
+		return eventNone, err
+	}
+	if ctx.Done() != nil {
+		set := make(chan struct{})
+		stop := context.AfterFunc(ctx, func() {
+			b.nc.SetReadDeadline(time.Unix(1, 0))
+			close(set)
+		})
+		defer func() {
+			if !stop() {
+				<-set
+			}
+			b.readBefore = time.Time{}
+		}()
+		b.readBefore = time.Time{}
+	}
+	for {
+		n, ev, err := b.reader.next(b.in)
+		b.in = b.in[n:]
+		if err != nil {
+			return eventNone, b.failed(err)
+		}
+		switch ev {
+		case eventMessage, eventPiece:
+			return ev, nil
+		case eventPing:
+			b.ws.pong(b.reader.data)
+			b.flush(context.Background()) // a peer that does not read is not read from
+		case eventClose:
+			return eventNone, b.closedByPeer()
+		case eventNone:
+			if err := b.fill(ctx); err != nil {
+				return eventNone, err
+			}
+		}
+	}
+}
+
+// closedByPeer answers the peer's close frame (RFC 6455 §5.5.1).
+func (b *blockingSocket) closedByPeer() error {
+	err := &CloseError{Code: b.reader.code, Reason: string(b.reader.data)}
+	b.ws.sendClose(err.Code, "")
+	b.flush(context.Background())
+	return b.readEnded(err, true)
+}
+
+// failed ends the connection of a peer that broke a rule (RFC 6455 §7.1.7).
+func (b *blockingSocket) failed(err error) error {
+	code, _ := closeOf(err)
+	b.ws.sendClose(code, "")
+	b.flush(context.Background())
+	return b.readEnded(err, true)
+}
+
+// readEnded makes err the result of this and every later read.
+func (b *blockingSocket) readEnded(err error, linger bool) error {
+	b.readErr = err
+	b.reader.release()
+	b.finish(ErrClosed, linger)
+	return err
+}
+
+// fill receives more, and keeps watch over the silence meanwhile.
+func (b *blockingSocket) fill(ctx context.Context) error {
+	kept := copy(b.buf, b.in)
+	b.in = b.buf[:kept]
+	for {
+		b.setReadDeadline()
+		if ctx.Err() != nil {
+			return ctx.Err() // the deadline that ended with it may just have been overwritten
+		}
+		n, err := b.nc.Read(b.buf[kept:])
+		if n > 0 {
+			b.in = b.buf[:kept+n]
+			b.lastRead, b.pinged = time.Now(), time.Time{}
+			return nil
+		}
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			b.readBefore = time.Time{}
+			if err := b.silent(time.Now()); err != nil {
+				return err
+			}
+		case errors.Is(err, net.ErrClosed):
+			b.mu.Lock()
+			if err = b.err; err == nil {
+				err = ErrClosed
+			}
+			b.mu.Unlock()
+			return b.readEnded(err, false)
+		case err == io.EOF:
+			return b.readEnded(io.ErrUnexpectedEOF, false) // no close frame (RFC 6455 §7.1.5)
+		case err != nil:
+			return b.readEnded(err, false)
+		}
+	}
+}
+
+// setReadDeadline has the read return in time for silent. A deadline that comes
+// early is left alone and looked at when it comes.
+func (b *blockingSocket) setReadDeadline() {
+	at := b.silenceEnds()
+	if at.IsZero() {
+		if b.readBefore.IsZero() {
+			b.nc.SetReadDeadline(at)
+		}
+		return
+	}
+	if b.readBefore.IsZero() || at.Before(b.readBefore) {
+		b.readBefore = at
+		b.nc.SetReadDeadline(at)
+	}
+}
+
+// silenceEnds is when silent has something to do, zero for never.
+func (b *blockingSocket) silenceEnds() (at time.Time) {
+	lim := &b.ws.lim
+	if lim.heartbeat > 0 {
+		if at = b.lastRead.Add(lim.heartbeat); !b.pinged.IsZero() {
+			at = b.pinged.Add(lim.heartbeat)
+		}
+	}
+	if idle := b.lastMessage.Add(lim.idle); lim.idle > 0 && (at.IsZero() || idle.Before(at)) {
+		at = idle
+	}
+	return at
+}
+
+// silent breaks the silence with a ping, and ends what stays silent.
+func (b *blockingSocket) silent(now time.Time) error {
+	lim := &b.ws.lim
+	if lim.idle > 0 && !now.Before(b.lastMessage.Add(lim.idle)) {
+		b.ws.sendClose(CloseGoingAway, "idle")
+		b.flush(context.Background())
+		return b.readEnded(ErrTimeout, true)
+	}
+	switch {
+	case lim.heartbeat <= 0 || now.Before(b.silenceEnds()):
+		return nil
+	case !b.pinged.IsZero():
+		return b.readEnded(ErrTimeout, false)
+	}
+	b.pinged = now
+	b.ws.putFrame(frameFin|byte(opPing), nil, putControl)
+	b.flush(context.Background())
+	return nil
+}

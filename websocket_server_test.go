@@ -1,0 +1,516 @@
+package flare
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// wsStyles are the two ways to serve an echo.
+func wsStyles(o WebSocketOptions) map[string]Handler {
+	return map[string]Handler{"loop": wsEcho(o), "blocking": wsEchoBlocking(o)}
+}
+
+func wsDial(t testing.TB, url string, o WebSocketOptions) *WebSocket {
+	t.Helper()
+	ws, _, err := DialWebSocket(context.Background(), "ws"+strings.TrimPrefix(url, "http")+"/ws", &DialOptions{WebSocketOptions: o})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ws.blocking.finish(ErrClosed, false) })
+	return ws
+}
+
+// wsPatience bounds the waits of a test.
+func wsPatience(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// wsRest reads what the server sends until it closes.
+func wsRest(t testing.TB, c *rawClient) string {
+	t.Helper()
+	rest, err := io.ReadAll(c.br)
+	if err != nil {
+		t.Fatalf("%v after %q", err, tail(rest))
+	}
+	return wsEvents(&messageReader{bytesMax: -1}, rest)
+}
+
+func TestFramesBehindHandshake(t *testing.T) {
+	for style, h := range wsStyles(WebSocketOptions{}) {
+		t.Run(style, func(t *testing.T) {
+			url := TestServer(t, &Server{Handler: h})
+			c := dialRaw(t, strings.TrimPrefix(url, "http://"))
+			c.send(wsTestHandshake, "\r\n", string(wsFrame(0x81, "with it", true)), string(wsFrame(0x88, "\x03\xe8", true)))
+			if a := c.answer("GET"); a.StatusCode != 101 {
+				t.Fatalf("%d", a.StatusCode)
+			}
+			if got, want := wsRest(t, c), "text \"with it\"\nclose 1000 \"\"\n"; got != want {
+				t.Errorf("%q, want %q", got, want)
+			}
+		})
+	}
+}
+
+// A request before the handshake is answered first, in the same breath.
+func TestHandshakePipelined(t *testing.T) {
+	mux := NewMux()
+	mux.Get("/plain", func(w *ResponseWriter, r *Request) error { return w.Text(200, "plain") })
+	mux.Handle("/ws", &WebSocketHandler{OnOpen: func(ws *WebSocket, r *Request) error {
+		return ws.WriteText(context.Background(), "hello from "+r.Path())
+	}})
+	url := TestServer(t, &Server{Handler: mux})
+	c := dialRaw(t, strings.TrimPrefix(url, "http://"))
+	c.send("GET /plain HTTP/1.1\r\nHost: h\r\n\r\n", wsTestHandshake, "\r\n", string(wsFrame(0x88, "", true)))
+	c.answer("GET").want(t, 200, "plain")
+	if a := c.answer("GET"); a.StatusCode != 101 {
+		t.Fatalf("%d", a.StatusCode)
+	}
+	if got, want := wsRest(t, c), "text \"hello from /ws\"\nclose 1005 \"\"\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestWebSocketLimits(t *testing.T) {
+	bomb := deflated(new(deflater), make([]byte, 4<<20))
+	cases := []struct {
+		name string
+		in   []byte
+		want string
+	}{
+		{"at the limit", append(wsFrame(0x82, strings.Repeat("x", 1000), true), wsFrame(0x88, "", true)...), fmt.Sprintf("binary %q\nclose 1005 \"\"\n", strings.Repeat("x", 1000))},
+		{"one byte over", wsFrame(0x82, strings.Repeat("x", 1001), true), "close 1009 \"\"\n"},
+		{"one byte over in fragments", append(wsFrame(0x02, strings.Repeat("x", 1000), true), wsFrame(0x80, "x", true)...), "close 1009 \"\"\n"},
+		{"4 GiB declared", appendFrameHead(nil, 0x82, 4<<30, true, 1), "close 1009 \"\"\n"},
+		{"bomb", wsFrame(0xc2, string(bomb), true), "close 1009 \"\"\n"},
+		{"not masked", wsFrame(0x81, "x", false), "close 1002 \"\"\n"},
+	}
+	for style, h := range wsStyles(WebSocketOptions{MaxMessageBytes: 1000, Compression: CompressionOn}) {
+		t.Run(style, func(t *testing.T) {
+			s := &Server{Handler: h}
+			url := TestServer(t, s)
+			for _, c := range cases {
+				conn := wsRaw(t, url, "Sec-WebSocket-Extensions: permessage-deflate\r\n")
+				conn.send(string(c.in))
+				rest, _ := io.ReadAll(conn.br)
+				got := wsEvents(&messageReader{bytesMax: -1, rules: frameRules{rsv: frameRSV1}, inflater: new(inflater)}, rest)
+				if got != c.want {
+					t.Errorf("%s: %.200q, want %.200q", c.name, got, c.want)
+				}
+				conn.Close()
+			}
+			gone(t, s)
+		})
+	}
+}
+
+func TestWebSocketCallbacks(t *testing.T) {
+	type end struct {
+		code   CloseCode
+		reason string
+	}
+	ends := make(chan end, 1)
+	h := &WebSocketHandler{
+		OnOpen: func(ws *WebSocket, r *Request) error {
+			switch r.Query().Get("open") {
+			case "error":
+				return errors.New("refused late")
+			case "panic":
+				panic("open")
+			case "close":
+				return &CloseError{Code: 4001, Reason: "not you"}
+			}
+			ws.Data = r.Query().Get("name")
+			return nil
+		},
+		OnMessage: func(ws *WebSocket, kind MessageKind, p []byte) error {
+			switch string(p) {
+			case "error":
+				return errors.New("failed")
+			case "panic":
+				panic("message")
+			case "goexit":
+				runtime.Goexit()
+			case "close":
+				return &CloseError{Code: ClosePolicyViolation, Reason: "enough"}
+			case "bad close":
+				return &CloseError{Code: CloseNoStatus}
+			case "name":
+				return ws.WriteText(context.Background(), ws.Data.(string))
+			}
+			return nil
+		},
+		OnClose: func(ws *WebSocket, code CloseCode, reason string) { ends <- end{code, reason} },
+	}
+	s := &Server{Handler: h, Logger: quietLogger(), Loops: 1}
+	url := TestServer(t, s)
+	answer := string(wsFrame(0x88, "\x03\xe8", true))
+	cases := []struct {
+		query string
+		send  string
+		want  string
+		end   end
+	}{
+		{"", string(wsFrame(0x88, "\x0f\xa3bye", true)), "close 4003 \"\"\n", end{4003, "bye"}},
+		{"", string(wsFrame(0x88, "", true)), "close 1005 \"\"\n", end{CloseNoStatus, ""}},
+		{"", string(wsFrame(0x83, "", true)), "close 1002 \"\"\n", end{CloseProtocolError, ""}},
+		{"?name=ann", string(wsFrame(0x81, "name", true)) + answer, "text \"ann\"\nclose 1000 \"\"\n", end{CloseNormal, ""}},
+		{"", string(wsFrame(0x81, "error", true)) + answer, "close 1011 \"\"\n", end{CloseNormal, ""}},
+		{"", string(wsFrame(0x81, "panic", true)) + answer, "close 1011 \"\"\n", end{CloseNormal, ""}},
+		{"", string(wsFrame(0x81, "goexit", true)), "close 1011 \"\"\n", end{CloseInternalError, ""}},
+		{"", string(wsFrame(0x81, "close", true)) + answer, "close 1008 \"enough\"\n", end{CloseNormal, ""}},
+		{"", string(wsFrame(0x81, "bad close", true)) + answer, "close 1011 \"\"\n", end{CloseNormal, ""}},
+		{"", string(wsFrame(0x81, "close", true)) + string(wsFrame(0x81, "name", true)) + answer, "close 1008 \"enough\"\n", end{CloseNormal, ""}},
+		{"?open=error", answer, "close 1011 \"\"\n", end{CloseNormal, ""}},
+		{"?open=panic", answer, "close 1011 \"\"\n", end{CloseNormal, ""}},
+		{"?open=close", answer, "close 4001 \"not you\"\n", end{CloseNormal, ""}},
+	}
+	for round := range 40 { // on workers at first, inline later
+		for _, c := range cases {
+			conn := dialRaw(t, strings.TrimPrefix(url, "http://"))
+			conn.send(strings.Replace(wsTestHandshake, "/ws", "/ws"+c.query, 1), "\r\n")
+			if a := conn.answer("GET"); a.StatusCode != 101 {
+				t.Fatalf("%d", a.StatusCode)
+			}
+			conn.send(c.send)
+			if got := wsRest(t, conn); got != c.want {
+				t.Fatalf("round %d, %q %q: %q, want %q", round, c.query, c.send, got, c.want)
+			}
+			conn.Close()
+			if got := <-ends; got != c.end {
+				t.Fatalf("round %d, %q %q: OnClose %v, want %v", round, c.query, c.send, got, c.end)
+			}
+		}
+	}
+	// Without a close frame.
+	conn := wsRaw(t, url, "")
+	conn.Close()
+	if got := <-ends; got != (end{CloseAbnormal, ""}) {
+		t.Errorf("cut: OnClose %v", got)
+	}
+	if st := s.Stats().Handlers; st.Promotions == 0 || st.Panics == 0 {
+		t.Errorf("%+v: the route never came inline", st)
+	}
+	gone(t, s)
+}
+
+// Connections that wait have no goroutine and no buffer.
+func TestWebSocketIdleCost(t *testing.T) {
+	s := &Server{Handler: wsEcho(WebSocketOptions{})}
+	url := TestServer(t, s)
+	wsRaw(t, url, "")
+	before := runtime.NumGoroutine()
+	for range 50 {
+		c := wsRaw(t, url, "")
+		c.send(string(wsFrame(0x81, "x", true)))
+		if b, _ := c.br.Peek(3); string(b) != "\x81\x01x" {
+			t.Fatalf("%q", b)
+		}
+	}
+	eventually(t, "goroutines of idle connections to end", func() bool { return runtime.NumGoroutine() <= before+1 })
+	s.mu.Lock()
+	loops := s.loops
+	s.mu.Unlock()
+	for _, l := range loops {
+		done := make(chan bool)
+		l.call(func() {
+			for _, c := range l.conns {
+				if c != nil && c.take(0) && (c.unread != nil || c.out != nil || c.proto.(*loopSocket).out.queue != nil || c.proto.(*loopSocket).reader.msg != nil) {
+					t.Error("an idle connection holds a buffer")
+				}
+			}
+			close(done)
+		})
+		<-done
+	}
+}
+
+// An echo on the loop allocates nothing.
+func TestWebSocketEchoAllocs(t *testing.T) {
+	if raceEnabled {
+		t.Skip("under the race detector nothing is reused")
+	}
+	h := wsEcho(WebSocketOptions{})
+	p := newPairServer(t, &Server{Handler: Inline(h)})
+	if got := p.roundTrip(t, []byte(wsTestHandshake+"\r\n")); !bytes.HasPrefix(got, []byte("HTTP/1.1 101 ")) {
+		t.Fatalf("%q", got)
+	}
+	frame := wsFrame(0x81, "hello, world", true)
+	if allocs := testing.AllocsPerRun(200, func() {
+		if got := p.roundTrip(t, frame); string(got) != "\x81\x0chello, world" {
+			t.Fatalf("%q", got)
+		}
+	}); allocs != 0 {
+		t.Errorf("%v allocations an echo", allocs)
+	}
+}
+
+// OnMessage may block: others go on, and the messages behind it keep their
+// order.
+func TestWebSocketBlockingHandler(t *testing.T) {
+	var calls atomic.Int32
+	release := make(chan bool)
+	h := &WebSocketHandler{OnMessage: func(ws *WebSocket, kind MessageKind, p []byte) error {
+		calls.Add(1)
+		if string(p) == "wait" {
+			<-release
+		}
+		return ws.Write(context.Background(), kind, p)
+	}}
+	s := &Server{Handler: h, Loops: 1}
+	url := TestServer(t, s)
+	quick, slow := wsDial(t, url, WebSocketOptions{}), wsDial(t, url, WebSocketOptions{})
+	ctx := wsPatience(t)
+	echo := func(text string) {
+		t.Helper()
+		if err := quick.WriteText(ctx, text); err != nil {
+			t.Fatal(err)
+		}
+		if _, p, err := quick.Read(ctx); err != nil || string(p) != text {
+			t.Fatalf("%q, %v", p, err)
+		}
+	}
+	for i := range 100 { // the route comes inline
+		echo(fmt.Sprint(i))
+	}
+	for range 3 { // inline the first time, on a worker later
+		before := calls.Load()
+		for _, m := range []string{"wait", "1", "2", "3"} {
+			slow.WriteText(ctx, m)
+		}
+		eventually(t, "the call", func() bool { return calls.Load() > before })
+		for i := range 20 {
+			echo(fmt.Sprint(i))
+		}
+		release <- true
+		for _, want := range []string{"wait", "1", "2", "3"} {
+			if _, p, err := slow.Read(ctx); err != nil || string(p) != want {
+				t.Fatalf("%q, %v; want %q", p, err, want)
+			}
+		}
+	}
+	if s.Stats().Handlers.Steals == 0 {
+		t.Error("the loop was never taken from a handler")
+	}
+}
+
+// What a handler writes leaves although it does not return, and so does what
+// others write meanwhile.
+func TestWebSocketWritesBeforeReturn(t *testing.T) {
+	release := make(chan bool)
+	var mine atomic.Pointer[WebSocket]
+	h := &WebSocketHandler{OnMessage: func(ws *WebSocket, kind MessageKind, p []byte) error {
+		ws.Write(context.Background(), kind, p)
+		mine.Store(ws)
+		if string(p) == "wait" {
+			<-release
+		}
+		return nil
+	}}
+	url := TestServer(t, &Server{Handler: h, Loops: 1})
+	ws := wsDial(t, url, WebSocketOptions{})
+	ctx := wsPatience(t)
+	read := func(want string) {
+		t.Helper()
+		if _, p, err := ws.Read(ctx); err != nil || string(p) != want {
+			t.Fatalf("%q, %v; want %q", p, err, want)
+		}
+	}
+	for i := range 100 {
+		ws.WriteText(ctx, fmt.Sprint(i))
+		read(fmt.Sprint(i))
+	}
+	ws.WriteText(ctx, "wait") // inline by now
+	read("wait")
+	mine.Load().WriteText(ctx, "from outside")
+	read("from outside")
+	close(release)
+}
+
+// Any number of goroutines write to one connection; each one's messages arrive
+// in order, and none is torn.
+func TestWebSocketConcurrentWriters(t *testing.T) {
+	const writers, each = 8, 200
+	for _, compression := range []Compression{CompressionOff, CompressionTakeover} {
+		for _, style := range []string{"loop", "blocking"} {
+			t.Run(fmt.Sprintf("%s/%d", style, compression), func(t *testing.T) {
+				var wg sync.WaitGroup
+				start := func(ws *WebSocket) {
+					for w := range writers {
+						wg.Go(func() {
+							for i := range each {
+								m := fmt.Sprintf("%d %d %s", w, i, strings.Repeat("x", i*w))
+								if err := ws.WriteText(context.Background(), m); err != nil {
+									t.Error(err)
+									return
+								}
+								if i%50 == 0 {
+									ws.Ping(context.Background(), []byte("p"))
+								}
+							}
+						})
+					}
+				}
+				o := WebSocketOptions{Compression: compression, MaxQueueBytes: 16 << 10}
+				var h Handler = &WebSocketHandler{WebSocketOptions: o, OnOpen: func(ws *WebSocket, r *Request) error { start(ws); return nil }}
+				if style == "blocking" {
+					h = HandlerFunc(func(w *ResponseWriter, r *Request) error {
+						ws, err := AcceptWebSocket(w, r, &o)
+						if err == nil {
+							start(ws)
+							ws.Read(context.Background())
+						}
+						return err
+					})
+				}
+				url := TestServer(t, &Server{Handler: h})
+				ws := wsDial(t, url, o)
+				ctx := wsPatience(t)
+				var next [writers]int
+				for range writers * each {
+					_, p, err := ws.Read(ctx)
+					if err != nil {
+						t.Fatal(err)
+					}
+					var w, i int
+					fmt.Sscanf(string(p), "%d %d", &w, &i)
+					if next[w] != i || strings.Count(string(p), "x") != i*w {
+						t.Fatalf("writer %d: message %d of %d bytes, want %d", w, i, len(p), next[w])
+					}
+					next[w]++
+				}
+				wg.Wait()
+				if err := ws.Close(CloseNormal, ""); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+}
+
+// Shutdown closes with 1001 and waits for the answers.
+func TestWebSocketShutdown(t *testing.T) {
+	for style, h := range wsStyles(WebSocketOptions{}) {
+		t.Run(style, func(t *testing.T) {
+			s := &Server{Handler: h}
+			url := TestServer(t, s)
+			var sockets []*WebSocket
+			ctx := wsPatience(t)
+			for range 10 {
+				ws := wsDial(t, url, WebSocketOptions{})
+				ws.WriteText(ctx, "x")
+				ws.Read(ctx)
+				sockets = append(sockets, ws)
+			}
+			down := make(chan error, 1)
+			go func() { down <- s.Shutdown(ctx) }()
+			for _, ws := range sockets {
+				_, _, err := ws.Read(ctx)
+				var ce *CloseError
+				if !errors.As(err, &ce) || ce.Code != CloseGoingAway || !errors.Is(err, ErrClosed) {
+					t.Errorf("%v", err)
+				}
+			}
+			if err := <-down; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// Close of the server cuts what is there, and what is written then fails.
+func TestWebSocketServerClose(t *testing.T) {
+	for style, h := range wsStyles(WebSocketOptions{}) {
+		t.Run(style, func(t *testing.T) {
+			s := &Server{Handler: h}
+			url := TestServer(t, s)
+			ws := wsDial(t, url, WebSocketOptions{})
+			s.Close()
+			if _, _, err := ws.Read(wsPatience(t)); err == nil {
+				t.Error("the connection is still there")
+			}
+			gone(t, s)
+		})
+	}
+}
+
+func TestWebSocketCloseTimeout(t *testing.T) {
+	o := WebSocketOptions{CloseTimeout: 50 * time.Millisecond}
+	bye := func(ws *WebSocket) { ws.Close(CloseNormal, "bye") }
+	closed := make(chan CloseCode, 1)
+	styles := map[string]Handler{
+		"loop": &WebSocketHandler{WebSocketOptions: o,
+			OnOpen:  func(ws *WebSocket, r *Request) error { bye(ws); return nil },
+			OnClose: func(ws *WebSocket, code CloseCode, reason string) { closed <- code }},
+		"blocking": HandlerFunc(func(w *ResponseWriter, r *Request) error {
+			ws, err := AcceptWebSocket(w, r, &o)
+			if err == nil {
+				bye(ws)
+				closed <- CloseAbnormal
+			}
+			return err
+		}),
+	}
+	for style, h := range styles {
+		t.Run(style, func(t *testing.T) {
+			s := &Server{Handler: h}
+			url := TestServer(t, s)
+			c := wsRaw(t, url, "") // never answers
+			if code := <-closed; code != CloseAbnormal {
+				t.Errorf("%d", code)
+			}
+			rest, _ := io.ReadAll(c.br)
+			if got := wsEvents(&messageReader{bytesMax: -1}, rest); got != "close 1000 \"bye\"\n" {
+				t.Errorf("%q", got)
+			}
+			gone(t, s)
+		})
+	}
+}
+
+func TestWebSocketHeartbeat(t *testing.T) {
+	for style, h := range wsStyles(WebSocketOptions{Heartbeat: 30 * time.Millisecond}) {
+		t.Run(style, func(t *testing.T) {
+			s := &Server{Handler: h}
+			url := TestServer(t, s)
+			c := wsRaw(t, url, "")
+			for range 3 { // pings while it is silent, and lives while they are answered
+				var frame [2]byte
+				if _, err := io.ReadFull(c.br, frame[:]); err != nil || string(frame[:]) != "\x89\x00" {
+					t.Fatalf("%q, %v", frame, err)
+				}
+				c.send(string(wsFrame(0x8a, "", true)))
+			}
+			rest, _ := io.ReadAll(c.br) // one more ping, and then the end
+			if string(rest) != "\x89\x00" {
+				t.Errorf("%q", rest)
+			}
+			gone(t, s)
+		})
+	}
+}
+
+func TestWebSocketIdleTimeout(t *testing.T) {
+	for style, h := range wsStyles(WebSocketOptions{Heartbeat: 20 * time.Millisecond, IdleTimeout: 100 * time.Millisecond, CloseTimeout: 50 * time.Millisecond}) {
+		t.Run(style, func(t *testing.T) {
+			s := &Server{Handler: h}
+			ws := wsDial(t, TestServer(t, s), WebSocketOptions{})
+			_, _, err := ws.Read(wsPatience(t)) // answers pings, sends nothing
+			var ce *CloseError
+			if !errors.As(err, &ce) || ce.Code != CloseGoingAway || ce.Reason != "idle" {
+				t.Errorf("%v", err)
+			}
+			gone(t, s)
+		})
+	}
+}
