@@ -94,6 +94,16 @@ func equalFoldASCII[A, B ~string | ~[]byte](a A, b B) bool {
 	return true
 }
 
+// isASCII says whether s has no octet above 0x7f.
+func isASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] >= 0x80 {
+			return false
+		}
+	}
+	return true
+}
+
 // isToken says whether s is a token: not empty, and tchars alone.
 func isToken[S ~string | ~[]byte](s S) bool {
 	for i := range len(s) {

@@ -101,3 +101,16 @@ func TestIsToken(t *testing.T) {
 		}
 	}
 }
+
+func TestIsASCII(t *testing.T) {
+	for c := range 256 {
+		for _, s := range []string{string([]byte{byte(c)}), "a" + string([]byte{byte(c)}), string([]byte{byte(c)}) + "a"} {
+			if isASCII(s) != (c < 0x80) {
+				t.Errorf("isASCII(%q), want %t", s, c < 0x80)
+			}
+		}
+	}
+	if !isASCII("") {
+		t.Error("nothing is not ASCII")
+	}
+}

@@ -57,15 +57,6 @@ func endsInNumber(host string) bool {
 	return label != ""
 }
 
-func isASCII(s string) bool {
-	for i := range len(s) {
-		if s[i] >= 0x80 {
-			return false
-		}
-	}
-	return true
-}
-
 // within says whether the host domain-matches domain (RFC 6265bis §5.1.3).
 func (o *jarOrigin) within(domain string) bool {
 	return o.host == domain || !o.address && isSubdomain(o.host, domain)
