@@ -44,7 +44,7 @@ func newPairServer(t testing.TB, s *Server) *pairServer {
 		l.close(p.conn)
 		l.closeAll()
 		closeFD(p.client)
-		poller.Close()
+		l.closePoller()
 		if l.state.Load()&1 != 0 {
 			t.Error("a turn is still running")
 		}

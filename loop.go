@@ -43,6 +43,7 @@ type Loop struct {
 
 	// The runner's.
 	poller    Poller
+	parker    *parker // for waiting with one processor; nil: block
 	events    []Event
 	next      int // cursor into events
 	count     int
@@ -66,11 +67,25 @@ type Loop struct {
 
 // newLoop returns a loop over poller, which it owns from here on.
 func newLoop(poller Poller) *Loop {
-	return &Loop{
+	l := &Loop{
 		poller: poller,
 		events: make([]Event, loopEvents),
 		wheel:  NewTimerWheel(tick, time.Since(origin)),
 		ended:  make(chan struct{}),
+	}
+	if p, ok := poller.(interface{ descriptor() int }); ok && runtime.GOMAXPROCS(0) == 1 {
+		if fd := p.descriptor(); fd >= 0 {
+			l.parker, _ = newParker(fd, l.anything) // without one the loop blocks
+		}
+	}
+	return l
+}
+
+// closePoller ends what newLoop began.
+func (l *Loop) closePoller() {
+	l.poller.Close()
+	if l.parker != nil {
+		l.parker.close()
 	}
 }
 
@@ -321,9 +336,7 @@ func (l *Loop) expire(f *frame) bool {
 }
 
 // wait takes the next batch. It looks without blocking, lets other goroutines
-// run, looks again, and only then blocks, in an ordinary system call: a raw
-// one would hold up the runtime, and a goroutine parked in the runtime's own
-// poller does not wake the runtime's supervisor.
+// run, looks again, and only then blocks; see block.
 func (l *Loop) wait(f *frame) {
 	if l.handled += l.count; l.handled >= clockEvents || f.timed > 0 {
 		l.readClock(f)
@@ -342,13 +355,41 @@ func (l *Loop) wait(f *frame) {
 	if l.poll(0) == 0 {
 		l.asleep.Store(true)
 		if !l.has.Load() { // post stores has before it looks at asleep
-			l.poll(l.timeout(f))
+			l.block(f)
 		}
 		l.asleep.Store(false)
 	}
 	f.clock.read()
 	l.handled = 0
 }
+
+// block waits for events or a wake-up, in an ordinary system call: a raw one
+// would hold up the runtime, and a goroutine parked in the runtime's poller does
+// not wake the runtime's supervisor, without which a call that spins keeps the
+// processor for as long as it likes.
+//
+// With one processor, though, an ordinary call costs more than the rest of a
+// request when requests are few: the supervisor takes the processor away and it
+// has to be won back. There the loop does park, as long as no connection is
+// lent: no handler runs then that could spin, and one that spins on the loop
+// itself keeps the monitor's timer due, not the loop waiting.
+func (l *Loop) block(f *frame) {
+	if l.parker == nil || l.lent.Load() > 0 {
+		l.poll(l.timeout(f))
+		return
+	}
+	var until time.Time
+	if at, ok := l.wheel.Deadline(); ok {
+		until = origin.Add(max(at, f.clock.now+tick))
+	}
+	if err := l.parker.wait(until); err != nil {
+		l.parker.close()
+		l.parker = nil
+	}
+}
+
+// anything looks whether there is something to do.
+func (l *Loop) anything() bool { return l.poll(0) > 0 || l.has.Load() || l.quit }
 
 // readClock takes the time, and learns from it how long the turns since the
 // last look took.
@@ -418,7 +459,7 @@ func (l *Loop) end(f *frame) {
 	}
 	l.closeAll()
 	monitor.unwatch(l)
-	l.poller.Close()
+	l.closePoller()
 	f.publish(l)
 	f.release()
 	close(l.ended)

@@ -140,6 +140,10 @@ func (p *systemPoller) Wake() error { return p.bell.ring(p.strike) }
 // Close implements Poller.
 func (p *systemPoller) Close() error { return p.bell.close(p.release) }
 
+// descriptor returns -1: waiting for a kqueue in the runtime's poller, which is
+// a kqueue too, was not measured.
+func (p *systemPoller) descriptor() int { return -1 }
+
 // change makes one change to both filters of fd and keeps the table in step.
 //
 // EV_RECEIPT has the kernel answer each of the two and keep its events for Wait.

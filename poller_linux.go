@@ -111,6 +111,9 @@ func (p *systemPoller) Wake() error { return p.bell.ring(p.strike) }
 // Close implements Poller.
 func (p *systemPoller) Close() error { return p.bell.close(p.release) }
 
+// descriptor returns the epoll instance, for a parker.
+func (p *systemPoller) descriptor() int { return p.fd }
+
 // change makes one change to what the kernel watches.
 func (p *systemPoller) change(op string, ctl, fd int, want Interest) error {
 	if p.bell.closed.Load() {

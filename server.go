@@ -208,7 +208,7 @@ func (s *Server) start() error {
 		p, err := newPoller()
 		if err != nil {
 			for _, l := range loops {
-				l.poller.Close()
+				l.closePoller()
 			}
 			return err
 		}
