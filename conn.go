@@ -73,7 +73,7 @@ type Conn struct {
 	// Any goroutine; see baton.go.
 	own    atomic.Uint32
 	ctx    atomic.Pointer[requestContext]
-	outbox atomic.Pointer[outbox] // nil: only the owner writes; see conn_outbox.go
+	outbox atomic.Pointer[outbox] // nil: only the owner writes; the owner itself looks at shared
 	notes  [2]chan struct{}       // made by an owner before it sets a bit of ownWaits
 
 	// The owner's: the runner, or the goroutine it is lent to.
@@ -100,6 +100,7 @@ type Conn struct {
 	shut    bool // the write side has been shut; input is discarded
 	abort   bool // end at once, with a reset
 	gone    bool // handed over: neither the loop nor its owner has it any more
+	shared  bool // there is an outbox; setOutbox
 
 	// The holder's.
 	timer      WheelTimer
@@ -144,8 +145,8 @@ func (c *Conn) drive(f *frame) verdict { return c.takeTurn(f, turnDrive) }
 // step sends what is queued, receives, and feeds the protocol. On a loop it
 // receives once, so that others get their turn.
 func (c *Conn) step(f *frame) verdict {
-	if ob := c.outbox.Load(); ob != nil {
-		if !c.stepOutbox(ob, f) {
+	if c.shared {
+		if !c.stepOutbox(c.outbox.Load(), f) {
 			return c.blocked()
 		}
 	} else if c.out != nil && !c.sendQueued(f) {
@@ -351,7 +352,7 @@ func (c *Conn) deadline() time.Duration {
 	case stateBody:
 		return soonest(after(c.since, c.limits.body), after(c.began, rateLimit(c.limits.bodyRate, int64(c.moved))))
 	case stateFlush:
-		if c.outbox.Load() != nil {
+		if c.shared {
 			return c.alarmDeadline()
 		}
 		return soonest(after(c.since, c.limits.write), after(c.began, rateLimit(c.limits.writeRate, int64(c.outSent))))
@@ -365,7 +366,7 @@ func (c *Conn) deadline() time.Duration {
 
 // expired is the turn of a connection whose deadline has passed.
 func (c *Conn) expired(f *frame) verdict {
-	if (c.state == stateSwitched || c.state == stateFlush) && c.outbox.Load() != nil {
+	if (c.state == stateSwitched || c.state == stateFlush) && c.shared {
 		return c.alarmed(f)
 	}
 	switch c.state {

@@ -11,8 +11,8 @@ import (
 // connection belongs to one goroutine, but a broadcast comes from others, so
 // the way out of a connection with an outbox has a lock of its own: held around
 // append and send, never while waiting. It knows bytes and bounds, and nothing
-// of what they mean. HTTP has none of this; a protocol that wants it sets
-// Conn.outbox while it has its turn.
+// of what they mean. HTTP has none of this; a protocol that wants it calls
+// setOutbox while it has its turn.
 //
 // A write is sent at once by whoever makes it. Only while the connection has a
 // turn on the loop itself the outbox is corked: what is written then leaves in
@@ -21,7 +21,7 @@ import (
 // has it sent by the turn it starts, or, while the connection is lent, by the
 // runner under the lock.
 
-// An outboxOwner is told when the server is about to end.
+// An outboxOwner is told when the server ends.
 type outboxOwner interface{ goingAway() }
 
 // An outbox is the queue of a connection and the lock around its way out.
@@ -30,6 +30,7 @@ type outbox struct {
 	c     *Conn
 	owner outboxOwner
 	limit time.Duration // without progress of a peer that has to read; 0: none
+	rate  int64         // bytes a second of a peer that has to read for long; 0: none
 
 	mu       sync.Mutex
 	outQueue               // guarded by mu
@@ -39,7 +40,31 @@ type outbox struct {
 	stuck    bool          // the peer takes no more until readiness says so
 	nudged   bool          // a turn was asked for
 	progress time.Duration // when the peer last took something
+	began    time.Duration // when the peer last had nothing to catch up with, 0: it has not
+	moved    int64         // bytes that it has taken since began
+	counted  int           // size of the queue in the server's count
 	closeBy  time.Duration // when the end is forced, 0: no end is wanted yet
+}
+
+// setOutbox gives c an outbox. From here on any goroutine may write.
+func (c *Conn) setOutbox(ob *outbox) {
+	c.shared = true
+	c.outbox.Store(ob)
+}
+
+// unlock ends what was done under ob.mu to the queue. Output that only waits
+// for the end of its turn is gone in a moment and not counted; what the peer
+// does not take is.
+func (ob *outbox) unlock() {
+	held := 0
+	if ob.stuck {
+		held = ob.size()
+	}
+	if held != ob.counted {
+		ob.c.limits.buffered.Add(int64(held - ob.counted))
+		ob.counted = held
+	}
+	ob.mu.Unlock()
 }
 
 // put writes head, of at most 32 bytes, and then p, both copied where they have
@@ -47,7 +72,7 @@ type outbox struct {
 // ErrBackpressure, and nothing of it was taken.
 func (ob *outbox) put(head, p []byte, kind putKind) error {
 	ob.mu.Lock()
-	defer ob.mu.Unlock()
+	defer ob.unlock()
 	if err := ob.refused(); err != nil {
 		return err
 	}
@@ -81,7 +106,7 @@ func (ob *outbox) put(head, p []byte, kind putKind) error {
 // next. Its errors are those of put.
 func (ob *outbox) reserve(n int, policy QueuePolicy) error {
 	ob.mu.Lock()
-	defer ob.mu.Unlock()
+	defer ob.unlock()
 	if err := ob.refused(); err != nil {
 		return err
 	}
@@ -158,6 +183,7 @@ func (ob *outbox) sendQueue(may bool) {
 			ob.wake()
 		}
 		ob.empty()
+		ob.began = 0
 		ob.takeLatest()
 	}
 }
@@ -167,6 +193,7 @@ func (ob *outbox) noteSend(n int, errno syscall.Errno) bool {
 	switch errno {
 	case 0:
 		ob.progress = time.Since(origin)
+		ob.moved += int64(n)
 		ob.c.loop.counts.sums[countBytesOut].Add(uint64(n))
 		return true
 	case syscall.EINTR:
@@ -175,8 +202,11 @@ func (ob *outbox) noteSend(n int, errno syscall.Errno) bool {
 		if !ob.stuck {
 			ob.stuck = true
 			ob.progress = time.Since(origin)
+			if ob.began == 0 {
+				ob.began, ob.moved = ob.progress, 0
+			}
 			if ob.limit > 0 {
-				ob.alarm(ob.progress + ob.limit)
+				ob.alarm(ob.due())
 			}
 		}
 	default:
@@ -236,7 +266,7 @@ func (ob *outbox) fail(err error) {
 // kill ends the outbox before the descriptor goes: nobody sends after it.
 func (ob *outbox) kill(err error) {
 	ob.mu.Lock()
-	defer ob.mu.Unlock()
+	defer ob.unlock()
 	if ob.err == nil {
 		ob.end(err)
 	}
@@ -257,7 +287,7 @@ func (ob *outbox) cork(l *Loop, epoch uint64) {
 // connection.
 func (ob *outbox) uncork(mine bool) {
 	ob.mu.Lock()
-	defer ob.mu.Unlock()
+	defer ob.unlock()
 	ob.corked = false
 	if !ob.stuck {
 		ob.sendQueue(mine || ob.c.tr == nil)
@@ -271,12 +301,12 @@ func (ob *outbox) uncork(mine bool) {
 // uncork.
 func (ob *outbox) writable(mine bool) {
 	ob.mu.Lock()
-	defer ob.mu.Unlock()
+	defer ob.unlock()
 	if !mine && ob.c.tr != nil {
 		return
 	}
 	ob.stuck, ob.nudged = false, false
-	if ob.queue == nil {
+	if ob.queue == nil && ob.err == nil {
 		ob.takeLatest()
 	}
 	ob.sendQueue(true)
@@ -296,20 +326,20 @@ func (ob *outbox) awaitRoom(ctx context.Context, n int) error {
 		// cannot be told; taking the loop away from one that is not does no
 		// harm.
 		epoch := ob.epoch
-		ob.mu.Unlock()
+		ob.unlock()
 		ob.c.loop.steal(epoch)
 		ob.mu.Lock()
 	}
 	if ob.err != nil || ob.waiting() <= enough {
-		defer ob.mu.Unlock()
+		defer ob.unlock()
 		return ob.err
 	}
-	room, since := ob.awaited(enough), ob.progress
-	ob.mu.Unlock()
+	room, due := ob.awaited(enough), ob.due()
+	ob.unlock()
 
 	var late <-chan time.Time
 	if ob.limit > 0 {
-		timer := time.NewTimer(max(since+ob.limit-time.Since(origin), tick))
+		timer := time.NewTimer(max(due-time.Since(origin), tick))
 		defer timer.Stop()
 		late = timer.C
 	}
@@ -319,7 +349,7 @@ func (ob *outbox) awaitRoom(ctx context.Context, n int) error {
 		return ctx.Err()
 	case <-late:
 		ob.mu.Lock()
-		defer ob.mu.Unlock()
+		defer ob.unlock()
 		if ob.overdue(time.Since(origin)) {
 			ob.fail(ErrTimeout)
 		}
@@ -328,10 +358,22 @@ func (ob *outbox) awaitRoom(ctx context.Context, n int) error {
 	return nil
 }
 
-// overdue reports whether the peer has taken nothing for too long. ob.mu is
+// due is how long a peer that has to read has time to: limit without progress,
+// and, counted from when it fell behind, as long as rate gives it for what it
+// has taken. limit is the grace of that too: a pause is no trickle. ob.mu is
+// held, limit is not 0.
+func (ob *outbox) due() time.Duration {
+	at := ob.progress + ob.limit
+	if ob.rate > 0 {
+		at = min(at, ob.began+ob.limit+rateLimit(ob.rate, ob.moved))
+	}
+	return at
+}
+
+// overdue reports whether the peer has taken too little for too long. ob.mu is
 // held.
 func (ob *outbox) overdue(now time.Duration) bool {
-	return ob.stuck && ob.limit > 0 && now >= ob.progress+ob.limit
+	return ob.stuck && ob.limit > 0 && now >= ob.due()
 }
 
 // deadline is when the connection has to end unless something happens, 0 for
@@ -340,7 +382,7 @@ func (ob *outbox) deadline() (at time.Duration) {
 	ob.mu.Lock()
 	defer ob.mu.Unlock()
 	if ob.stuck && ob.limit > 0 {
-		at = ob.progress + ob.limit
+		at = ob.due()
 	}
 	if ob.closeBy != 0 && (at == 0 || ob.closeBy < at) {
 		at = ob.closeBy
@@ -376,9 +418,11 @@ func (ob *outbox) over() bool {
 // for its peer, or is broken.
 func (c *Conn) flushOutbox(ob *outbox, f *frame) bool {
 	ob.mu.Lock()
-	defer ob.mu.Unlock()
+	defer ob.unlock()
 	if len(f.out) > 0 { // of the protocol before
-		ob.enqueue(f.out, nil, putControl)
+		if ob.err == nil {
+			ob.enqueue(f.out, nil, putControl)
+		}
 		f.out = f.out[:0]
 	}
 	ob.corked, ob.nudged = false, false

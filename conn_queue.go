@@ -56,6 +56,14 @@ func (q *outQueue) waiting() int {
 	return len(q.queue.b) - q.sent
 }
 
+// size is how many bytes of memory the queue takes up.
+func (q *outQueue) size() int {
+	if q.queue == nil {
+		return 0
+	}
+	return cap(q.queue.b)
+}
+
 // fits reports whether a message of n bytes has room. One that is alone always
 // has.
 func (q *outQueue) fits(n int) bool {
@@ -165,6 +173,7 @@ func (q *outQueue) empty() {
 // end drops everything, makes later writes fail and wakes who waits.
 func (q *outQueue) end(err error) {
 	q.err = err
+	q.latest = nil
 	q.empty()
 	q.wake()
 }

@@ -52,15 +52,14 @@ func (c *Conn) overfull(f *frame) bool {
 	if len(f.out) >= flushBytes {
 		return true
 	}
-	ob := c.outbox.Load()
-	return ob != nil && ob.over()
+	return c.shared && c.outbox.Load().over()
 }
 
 // flush sends the turn's output. False: the peer does not take all of it; the
 // rest is queued, or the connection is broken and c.abort set.
 func (c *Conn) flush(f *frame) bool {
-	if ob := c.outbox.Load(); ob != nil {
-		return c.flushOutbox(ob, f)
+	if c.shared {
+		return c.flushOutbox(c.outbox.Load(), f)
 	}
 	if len(f.out) == 0 {
 		return c.out == nil

@@ -61,6 +61,7 @@ type Loop struct {
 	listeners []*loopListener
 	quit      bool
 	draining  bool          // idle connections are being closed
+	leaving   bool          // because the server ends
 	drainNext int           // cursor into conns
 	ended     chan struct{} // closed when the loop is dead
 }
@@ -207,8 +208,12 @@ func (l *Loop) adopt(c *Conn) {
 	l.post(c)
 }
 
-// startDrain has idle connections closed. The runner calls it.
-func (l *Loop) startDrain() { l.draining, l.drainNext = true, 0 }
+// startDrain has idle connections closed, and the owners of outboxes told when
+// that is because the server ends. The runner calls it.
+func (l *Loop) startDrain(leaving bool) {
+	l.draining, l.drainNext = true, 0
+	l.leaving = l.leaving || leaving
+}
 
 // drain closes the connections that are idle, after a last look for a request
 // that has arrived meanwhile.
@@ -220,7 +225,9 @@ func (l *Loop) drain(f *frame) bool {
 			continue
 		}
 		if ob := c.outbox.Load(); ob != nil {
-			ob.owner.goingAway()
+			if l.leaving {
+				ob.owner.goingAway()
+			}
 			continue
 		}
 		if !c.take(ownRead) || c.state != stateIdle {

@@ -331,9 +331,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	defer ticker.Stop()
 	for {
 		if time.Since(began) >= s.DrainDelay {
-			s.shedIdle()
+			s.drain(true)
+			s.blocking.each((*blockingSocket).goingAway)
 		}
-		s.blocking.each((*blockingSocket).goingAway)
 		if s.deaf.Load() && s.conns.Load() == 0 { // before, there may be some to accept yet
 			return s.Close()
 		}
@@ -349,10 +349,11 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 }
 
-// shedIdle has all loops close their idle connections.
-func (s *Server) shedIdle() {
+// drain has all loops close their idle connections. leaving: for good, and
+// WebSockets are told.
+func (s *Server) drain(leaving bool) {
 	for _, l := range s.loops {
-		l.call(l.startDrain)
+		l.call(func() { l.startDrain(leaving) })
 	}
 }
 

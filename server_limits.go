@@ -98,7 +98,7 @@ func (s *Server) full() bool {
 		return true
 	}
 	if s.lim.buffered > 0 && s.buffered.Load() > s.lim.buffered {
-		s.shedIdle()
+		s.drain(false)
 		return true
 	}
 	return false

@@ -42,6 +42,7 @@ func AcceptWebSocket(w *ResponseWriter, r *Request, opts *WebSocketOptions) (*We
 		srv.blocking.remove(ws.blocking)
 		srv.conns.Add(-1)
 	})
+	ws.blocking.buffered = &srv.buffered
 	srv.blocking.add(ws.blocking)
 	return ws, nil
 }

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -29,9 +30,13 @@ type blockingSocket struct {
 	onEnd func() // called once
 	done  chan struct{}
 
+	buffered *atomic.Int64 // a server's count of what waits, or nil
+
 	mu sync.Mutex
 	outQueue
 	sending     bool      // a goroutine is in nc.Write
+	inFlight    int       // bytes that it holds
+	counted     int       // of the queue and in flight, in buffered
 	leaving     bool      // goingAway was called
 	writeBefore time.Time // write deadline that is set
 
@@ -73,7 +78,7 @@ func newBlockingSocket(ws *WebSocket, nc net.Conn, hs *handshake, o *WebSocketOp
 // put has the contract of outbox.put, save that nothing is sent before flush.
 func (b *blockingSocket) put(head, p []byte, kind putKind) error {
 	b.mu.Lock()
-	defer b.mu.Unlock()
+	defer b.unlock()
 	if err := b.refused(); err != nil {
 		return err
 	}
@@ -93,7 +98,7 @@ func (b *blockingSocket) put(head, p []byte, kind putKind) error {
 
 func (b *blockingSocket) reserve(n int, policy QueuePolicy) error {
 	b.mu.Lock()
-	defer b.mu.Unlock()
+	defer b.unlock()
 	if err := b.refused(); err != nil {
 		return err
 	}
@@ -137,27 +142,28 @@ func (b *blockingSocket) awaitRoom(ctx context.Context, n int) error {
 }
 
 // flush sends what is queued, unless another goroutine does so already. Bytes
-// that others queue meanwhile are not this writer's to wait for.
+// that others queue meanwhile are not this writer's to wait for, and the end of
+// the connection after its own have left is not its error.
 func (b *blockingSocket) flush(ctx context.Context) error {
 	b.mu.Lock()
-	defer b.mu.Unlock()
+	defer b.unlock()
 	if b.sending || b.err != nil || b.queue == nil {
 		return b.err
 	}
 	b.sending = true
-	b.sendQueue(ctx)
+	err := b.sendQueue(ctx)
 	if b.queue != nil && b.err == nil {
 		go b.flushRest()
 		return nil
 	}
 	b.sending = false
-	return b.err
+	return err
 }
 
 // flushSoon has what is queued sent by another goroutine.
 func (b *blockingSocket) flushSoon() {
 	b.mu.Lock()
-	defer b.mu.Unlock()
+	defer b.unlock()
 	if !b.sending && b.err == nil && b.queue != nil {
 		b.sending = true
 		go b.flushRest()
@@ -167,7 +173,7 @@ func (b *blockingSocket) flushSoon() {
 // flushRest sends until nothing is queued.
 func (b *blockingSocket) flushRest() {
 	b.mu.Lock()
-	defer b.mu.Unlock()
+	defer b.unlock()
 	for b.queue != nil && b.err == nil {
 		b.sendQueue(context.Background())
 	}
@@ -175,21 +181,41 @@ func (b *blockingSocket) flushRest() {
 }
 
 // sendQueue sends the queue as it is. b.mu is held, but not while it waits.
-func (b *blockingSocket) sendQueue(ctx context.Context) {
+func (b *blockingSocket) sendQueue(ctx context.Context) error {
 	q := b.queue
+	b.inFlight = cap(q.b)
 	b.queue, b.messages = nil, b.messages[:0]
 	b.wake()
-	b.mu.Unlock()
+	b.unlock()
 	err := b.write(ctx, q.b)
 	q.release()
 	b.mu.Lock()
+	b.inFlight = 0
 	if err != nil && b.err == nil {
 		b.end(err)
 		go b.finish(err, false) // half a frame may be out
 	}
+	if err != nil {
+		return b.err // why it ended says more than what the write met then
+	}
 	if b.err == nil {
 		b.takeLatest()
 	}
+	return nil
+}
+
+// unlock ends what was done under b.mu to the queue, and counts what the peer
+// has not taken.
+func (b *blockingSocket) unlock() {
+	held := b.inFlight
+	if b.sending {
+		held += b.size()
+	}
+	if b.buffered != nil && held != b.counted {
+		b.buffered.Add(int64(held - b.counted))
+		b.counted = held
+	}
+	b.mu.Unlock()
 }
 
 // write writes p. Once begun it cannot be given up without ending the
@@ -267,7 +293,7 @@ func (b *blockingSocket) finish(err error, linger bool) {
 	b.mu.Lock()
 	select {
 	case <-b.done:
-		b.mu.Unlock()
+		b.unlock()
 		return
 	default:
 	}
@@ -275,7 +301,7 @@ func (b *blockingSocket) finish(err error, linger bool) {
 	if b.err == nil {
 		b.end(err)
 	}
-	b.mu.Unlock()
+	b.unlock()
 	if !linger {
 		b.closed()
 		return

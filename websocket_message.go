@@ -115,6 +115,17 @@ func (r *messageReader) release() {
 	}
 }
 
+// size is how many bytes of memory the part of a message that has come takes up.
+func (r *messageReader) size() (n int) {
+	if r.msg != nil {
+		n = cap(r.msg.b)
+	}
+	if r.ctl != nil {
+		n += cap(r.ctl.b)
+	}
+	return n
+}
+
 func (r *messageReader) fail(code CloseCode, at int, rule string) error {
 	return &WebSocketError{Code: code, Offset: r.offset + int64(at), Rule: rule}
 }

@@ -62,14 +62,15 @@ func (h *WebSocketHandler) Serve(w *ResponseWriter, r *Request) error {
 	p.reader.inflater, p.reader.rules = ws.initOutput(&hs, &h.WebSocketOptions)
 	p.reader.bytesMax = ws.lim.messageBytes
 	ob := &p.out
-	ob.c, ob.owner, ob.bound, ob.policy, ob.limit = c, ws, ws.lim.queueBytes, h.QueuePolicy, ws.lim.write
+	ob.c, ob.owner, ob.bound, ob.policy = c, ws, ws.lim.queueBytes, h.QueuePolicy
+	ob.limit, ob.rate = ws.lim.write, c.limits.writeRate
 	ws.loopOut = ob
 	w.upgrade(&hs, p)
 
 	// Everything so far leaves first. From here on anybody may write.
 	ob.enqueue(f.out, nil, putControl)
 	f.out = f.out[:0]
-	c.outbox.Store(ob)
+	c.setOutbox(ob)
 	if f.loop != nil {
 		ob.cork(f.loop, f.epoch)
 	}
@@ -99,6 +100,7 @@ type loopSocket struct {
 	handler *WebSocketHandler
 	srv     *Server
 	reader  messageReader
+	counted int // size of reader in the server's count
 
 	lastRead    time.Duration // when something came
 	lastMessage time.Duration
@@ -144,11 +146,20 @@ func (p *loopSocket) Data(c *Conn, in []byte, eof bool) (int, error) {
 			break
 		}
 	}
+	p.count(c, p.reader.size())
 	p.out.uncork(true)
 	if c.closing {
 		n = len(in) // nobody wants what follows
 	}
 	return n, nil
+}
+
+// count tells the server how much of a message waits for its rest.
+func (p *loopSocket) count(c *Conn, held int) {
+	if held != p.counted {
+		c.limits.buffered.Add(int64(held - p.counted))
+		p.counted = held
+	}
 }
 
 // event deals with one event of the reader.
@@ -236,6 +247,7 @@ func (p *loopSocket) Drained(*Conn) {}
 // Closed tells the user. It has a goroutine of its own.
 func (p *loopSocket) Closed(c *Conn, err error) {
 	p.reader.release()
+	p.count(c, 0)
 	if p.code == 0 {
 		p.code = CloseAbnormal
 	}

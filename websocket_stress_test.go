@@ -72,7 +72,9 @@ func stressWebSockets(t *testing.T, pin Middleware) {
 				ws := wsDial(t, url, WebSocketOptions{Compression: Compression(n % 3)})
 				opened.Add(1)
 				sent := make(chan []byte, deep)
+				written := make(chan struct{})
 				go func() {
+					defer close(written)
 					for i := range deep {
 						p := fmt.Appendf(nil, "%d %d %d ", n, round, i)
 						p = append(p, bytes.Repeat([]byte{byte(i)}, rng.IntN(1<<rng.IntN(16)))...)
@@ -98,6 +100,7 @@ func stressWebSockets(t *testing.T, pin Middleware) {
 					}
 					i++
 				}
+				<-written
 				if round%3 == 0 {
 					ws.blocking.finish(ErrClosed, false) // without a word
 				} else if err := ws.Close(CloseNormal, ""); err != nil {
@@ -108,6 +111,7 @@ func stressWebSockets(t *testing.T, pin Middleware) {
 	}
 	wg.Wait()
 	gone(t, s)
+	eventually(t, "the end of all buffers", func() bool { return s.buffered.Load() == 0 })
 	if closed.Load() != opened.Load() || len(room) != 0 {
 		t.Errorf("%d opened, %d closed, %d in the room", opened.Load(), closed.Load(), len(room))
 	}
