@@ -61,7 +61,7 @@ func makeWorkloads(names []string, o *options) ([]*workload, error) {
 				args: append(pacedArgs(o, conns, disturbedRate),
 					"--disturb-path", disturbedPath, "--disturb-every", strconv.Itoa(disturbedEverySec))})
 		default:
-			return nil, fmt.Errorf("no workload %q: there are throughput, pipelined, paced, mixed, disturbed", name)
+			return nil, fmt.Errorf("no workload %q: there are throughput, pipelined, paced, mixed, disturbed, idle, slow, transfer", name)
 		}
 	}
 	return list, nil
