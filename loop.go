@@ -252,7 +252,7 @@ func (l *Loop) add(c *Conn) {
 		return
 	}
 	if c.fd >= len(l.conns) {
-		grown := make([]*Conn, max(64, c.fd+c.fd/4+1))
+		grown := make([]*Conn, max(64, 2*c.fd)) // what is not used yet is not in memory either
 		copy(grown, l.conns)
 		l.conns = grown
 	}

@@ -23,6 +23,7 @@ type options struct {
 	rounds             int
 	seconds, warmup    float64
 	conns, depth       int
+	idleConns          int
 	rates              []int
 	arrivals           string
 	spinPaced          float64
@@ -39,7 +40,7 @@ func parseOptions(args []string) (*options, error) {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	quick := f.Bool("quick", false, "3 rounds of 1 s after 0.3 s (-compare: 10 pairs): a look, not a result")
 	f.StringVar(&o.targets, "targets", "", "targets, separated by commas (default all: floor,flare,gnet,nginx,fasthttp,net/http)")
-	f.StringVar(&o.workloads, "workloads", "throughput,pipelined,paced", "throughput, pipelined, paced, mixed, mixed-paced, sleeping, disturbed, stalls")
+	f.StringVar(&o.workloads, "workloads", "throughput,pipelined,paced", "throughput, pipelined, paced, mixed, mixed-paced, sleeping, disturbed, stalls, idle, slow, transfer")
 	f.Func("cmd", "one more target, `name=command`: 'old=/tmp/old -addr {addr}', 'two=GOGC=50 {flare} -addr {addr} -loops 2'", func(s string) error {
 		o.commands = append(o.commands, s)
 		return nil
@@ -49,6 +50,7 @@ func parseOptions(args []string) (*options, error) {
 	f.Float64Var(&o.seconds, "seconds", 3, "measured window")
 	f.Float64Var(&o.warmup, "warmup", 1, "seconds of load before each window")
 	f.IntVar(&o.conns, "conns", 64, "connections")
+	f.IntVar(&o.idleConns, "idle-conns", 10000, "idle connections, for idle")
 	f.IntVar(&o.depth, "depth", 16, "requests in one write, for pipelined")
 	rates := f.String("rate", "20000", "requests a second for paced; several separated by commas")
 	f.StringVar(&o.arrivals, "arrivals", "poisson", "paced requests fall due at poisson or even intervals")
@@ -108,6 +110,8 @@ func (o *options) check() error {
 		return errors.New("-seconds is over 0 and at most 600, -warmup at most 60")
 	case o.conns < 1 || o.conns > 60000 || o.depth < 1 || o.depth > 128:
 		return errors.New("-conns is 1 to 60000, -depth 1 to 128")
+	case o.idleConns < 1 || o.idleConns > 20000:
+		return errors.New("-idle-conns is 1 to 20000, below the ports that one client address has")
 	case o.procs < 1 || len(o.cores) == 0 || len(o.genCores) == 0:
 		return errors.New("-procs, -cores and -gencores are at least one")
 	case o.arrivals != "poisson" && o.arrivals != "even":

@@ -111,8 +111,8 @@ type bencher struct {
 	starts    int
 }
 
-// serve starts a fresh process of t and waits until it accepts connections.
-func (b *bencher) serve(ctx context.Context, t *target) (*process, string, error) {
+// serve starts a fresh process of t, with more arguments if any, and waits until it accepts connections.
+func (b *bencher) serve(ctx context.Context, t *target, extra ...string) (*process, string, error) {
 	addr, err := freeAddr()
 	if err != nil {
 		return nil, "", err
@@ -126,7 +126,7 @@ func (b *bencher) serve(ctx context.Context, t *target) (*process, string, error
 	if err != nil {
 		return nil, "", err
 	}
-	p, err := b.fleet.start(t.name, argv, []string{fmt.Sprint("GOMAXPROCS=", b.options.procs)}, b.options.cores)
+	p, err := b.fleet.start(t.name, append(argv, extra...), []string{fmt.Sprint("GOMAXPROCS=", b.options.procs)}, b.options.cores)
 	if err != nil {
 		return nil, "", err
 	}

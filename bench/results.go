@@ -25,6 +25,7 @@ type results struct {
 	Faults      []string          `json:"faults,omitempty"` // any makes the run void
 	Rows        []*row            `json:"rows,omitempty"`
 	Comparisons []*comparison     `json:"comparisons,omitempty"`
+	Bounds      []*boundRow       `json:"bounds,omitempty"`
 }
 
 func newResults(o *options) *results {
@@ -88,6 +89,9 @@ func (r *results) finish(o *options, out io.Writer) error {
 	}
 	if r.Faults != nil {
 		return fmt.Errorf("the run is void:\n  %s", strings.Join(r.Faults, "\n  "))
+	}
+	if missed := r.missed(); missed != nil {
+		return fmt.Errorf("bounds were missed:\n  %s", strings.Join(missed, "\n  "))
 	}
 	return nil
 }

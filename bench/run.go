@@ -35,7 +35,8 @@ func run(ctx context.Context, o *options, out, log io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	workloads, err := makeWorkloads(splitList(o.workloads), o)
+	names, bounds := splitBounds(splitList(o.workloads))
+	workloads, err := makeWorkloads(names, o)
 	if err != nil {
 		return err
 	}
@@ -48,8 +49,11 @@ func run(ctx context.Context, o *options, out, log io.Writer) (err error) {
 	}
 	if o.compare != "" {
 		err = b.runCompare(ctx, targets, workloads, able, res, out, log)
-	} else {
+	} else if len(workloads) > 0 {
 		err = b.runRounds(ctx, targets, workloads, able, res, out, log)
+	}
+	if err == nil {
+		err = b.runBounds(ctx, bounds, targets, res, out, log)
 	}
 	if err != nil {
 		return err
