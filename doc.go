@@ -1,5 +1,5 @@
-// Package flare serves HTTP/1.1 from event loops, with handlers in plain
-// blocking Go.
+// Package flare serves HTTP/1.1 and WebSocket from event loops, with handlers
+// in plain blocking Go.
 //
 //	mux := flare.NewMux()
 //	mux.Get("/hello/{name}", func(w *flare.ResponseWriter, r *flare.Request) error {
@@ -24,14 +24,21 @@
 // and what it knows. A file uses its own layer or a lower one, and wire and
 // system never meet.
 //
-//	5 surface   mux  doc
-//	4 roles     server  handler  conn_http  exchange  stats  websocket
-//	3 engine    loop  baton  monitor  predictor  conn  frame  clock
+//	5 surface   mux  testing  compress  auth_server auth_digest_server  doc
+//	4 roles     server stats  conn_http conn_body  handler exchange context
+//	            websocket  jar
+//	3 engine    loop  baton monitor predictor  conn pace  frame clock
 //	1 wire (bytes to values)    2 system (values to system calls)
-//	   header parser body          poller socket
-//	   target response
-//	   websocket_frame
-//	0 base      errors ascii addr buffer date timerwheel mask view
+//	   parser target header        poller socket sysnum memory
+//	   body response
+//	   websocket_frame _message
+//	   _utf8 _extension _deflate
+//	   cookie auth encoding
+//	0 base      errors ascii addr buffer date timerwheel mask view race
+//
+// Each word stands for a family: handler is handler.go, handler_file.go and so
+// on. Only websocket is in two layers: frames, messages and the compression of
+// messages are wire, the rest roles.
 //
 // # Connections
 //
@@ -51,7 +58,8 @@
 // A request's way is idle, head, body (only a short one is awaited here),
 // handler, idle. flush waits for a client that does not read, drain discards
 // input that nobody wants: the rest of a body, or what arrives after the last
-// answer.
+// answer. switched is a connection that has left HTTP: a WebSocket on the loop,
+// which other goroutines may write to while it waits.
 package flare
 
 // This file is layer 5 (surface): the package documentation and nothing else.
