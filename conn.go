@@ -227,6 +227,10 @@ func (c *Conn) feed(f *frame, in []byte) verdict {
 			in = c.unread.b
 		}
 		if c.gone {
+			if c.unread != nil {
+				c.putBuffer(c.unread)
+				c.unread = nil
+			}
 			return verdictGone
 		}
 		if err != nil {
