@@ -1,6 +1,9 @@
 package flare
 
-import "syscall"
+import (
+	"runtime"
+	"syscall"
+)
 
 // This file is layer 3 (engine): the way out of a connection. Answers of one
 // turn are collected in the frame and leave in one write; what the peer does
@@ -8,6 +11,11 @@ import "syscall"
 
 // flushBytes of collected output are sent before the turn goes on.
 const flushBytes = 64 << 10
+
+// yieldBytes is how much an owner sends before others have their turn. A socket
+// takes megabytes at once; hundreds of owners that each fill theirs would keep
+// the loop waiting for seconds.
+const yieldBytes = 64 << 10
 
 // Write queues a copy of p and never waits. All of it is taken, or none with
 // ErrBackpressure when the connection's bound on queued output is reached;
@@ -166,6 +174,9 @@ func (c *Conn) sendWait(p []byte) error {
 		switch errno {
 		case 0:
 			f.counts[countBytesOut] += uint64(n)
+			if before := f.writing.moved; before/yieldBytes != (before+int64(n))/yieldBytes {
+				runtime.Gosched()
+			}
 			f.writing.moved += int64(n)
 			if n <= len(out) {
 				out = out[n:]
