@@ -59,6 +59,7 @@ type Loop struct {
 	cur       *Conn  // whose turn it is
 	frame     *frame // of the runner
 	listeners []*loopListener
+	accepting bool // a listener has more
 	quit      bool
 	draining  bool          // idle connections are being closed
 	leaving   bool          // because the server ends
@@ -115,6 +116,9 @@ func (l *Loop) run(f *frame) {
 			if c.take(0) && c.state != stateClosed && !l.turn(c, f, turnDrive) {
 				return
 			}
+		}
+		if l.accepting {
+			l.acceptMore()
 		}
 		if l.has.Load() && !l.takePosted(f) {
 			return
@@ -355,7 +359,7 @@ func (l *Loop) wait(f *frame) {
 		runtime.Gosched()
 	}
 	l.turning, l.ready = l.ready, connList{}
-	if l.poll(0) > 0 || !l.turning.empty() || l.has.Load() {
+	if l.poll(0) > 0 || !l.turning.empty() || l.accepting || l.has.Load() {
 		return
 	}
 	runtime.Gosched()

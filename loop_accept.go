@@ -20,6 +20,7 @@ const (
 type loopListener struct {
 	fd     int
 	paused bool // out of descriptors, or told to wait
+	more   bool // there may be more to accept, in the next round
 	tcp    bool
 	retry  WheelTimer
 	adopt  func(fd int, peer netip.AddrPort)
@@ -57,9 +58,10 @@ func (l *Loop) listenerReady(fd int) {
 	}
 }
 
-// acceptFrom takes what waits at a listener, up to a bound: the listener looks
-// again at the next tick, since an edge is told only once.
+// acceptFrom takes what waits at a listener, up to a bound: then the listener
+// has its next turn in the next round, since an edge is told only once.
 func (l *Loop) acceptFrom(ln *loopListener, most int) {
+	ln.more = false
 	for range most {
 		if ln.full() {
 			l.retryAccept(ln, acceptRetry)
@@ -79,7 +81,18 @@ func (l *Loop) acceptFrom(ln *loopListener, most int) {
 			return
 		}
 	}
-	l.retryAccept(ln, tick)
+	ln.more = true
+	l.accepting = true
+}
+
+// acceptMore gives the listeners that reached the bound their next turn.
+func (l *Loop) acceptMore() {
+	l.accepting = false
+	for _, ln := range l.listeners {
+		if ln.more && !ln.paused {
+			l.acceptFrom(ln, acceptsPerTurn)
+		}
+	}
 }
 
 func (l *Loop) retryAccept(ln *loopListener, after time.Duration) {
