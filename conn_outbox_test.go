@@ -31,12 +31,13 @@ func TestOutboxBuffered(t *testing.T) {
 	for _, style := range wsBothStyles {
 		t.Run(style, func(t *testing.T) {
 			ws, c, s := wsPair(t, style, WebSocketOptions{QueuePolicy: QueueDropOldest, MaxQueueBytes: 256 << 10})
-			stuckWriter(ws, message)
-			for s.buffered.Load() < 200<<10 {
-				if err := ws.Write(context.Background(), BinaryMessage, message); err != nil {
-					t.Fatal(err)
-				}
+			for range 2 { // a blocking one that sends waits for the peer, and the other fills the queue
+				go func() {
+					for s.buffered.Load() < 200<<10 && ws.Write(context.Background(), BinaryMessage, message) == nil {
+					}
+				}()
 			}
+			eventually(t, "the queue to fill", func() bool { return s.buffered.Load() >= 200<<10 })
 			if n := s.buffered.Load(); n > 2<<20 {
 				t.Errorf("%d bytes of a queue with room for 256 KiB", n)
 			}
