@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 	"unsafe"
@@ -31,12 +32,15 @@ func TestOutboxBuffered(t *testing.T) {
 	for _, style := range wsBothStyles {
 		t.Run(style, func(t *testing.T) {
 			ws, c, s := wsPair(t, style, WebSocketOptions{QueuePolicy: QueueDropOldest, MaxQueueBytes: 256 << 10})
-			stuckWriter(ws, message)
-			for s.buffered.Load() < 200<<10 {
-				if err := ws.Write(context.Background(), BinaryMessage, message); err != nil {
-					t.Fatal(err)
-				}
+			var full atomic.Bool
+			for range 2 { // a blocking one that sends waits for the peer, and the other fills the queue
+				go func() {
+					for !full.Load() && ws.Write(context.Background(), BinaryMessage, message) == nil {
+					}
+				}()
 			}
+			eventually(t, "the queue to fill", func() bool { return s.buffered.Load() >= 200<<10 })
+			full.Store(true)
 			if n := s.buffered.Load(); n > 2<<20 {
 				t.Errorf("%d bytes of a queue with room for 256 KiB", n)
 			}
