@@ -242,8 +242,7 @@ func (b *clientBody) takeMemory() ([]byte, bool) {
 	return p, true
 }
 
-// A tunnelBody is the Body of a 101, or of a 2xx to CONNECT: what the peer
-// sends, and a way to it.
+// A tunnelBody is the Body of a 101: what the peer sends, and a way to it.
 type tunnelBody struct {
 	*clientBody
 	conn *clientConn

@@ -28,8 +28,9 @@ const (
 // A clientConn belongs to the goroutine whose request it carries, and to the
 // pool while it rests. Only close is for any goroutine.
 type clientConn struct {
-	sock  *clientSocket
-	tls   *tls.Conn // nil: plain
+	raw   net.Conn      // below all, never changed
+	sock  *clientSocket // over raw, or over the TLS to a proxy
+	tls   *tls.Conn     // nil: plain
 	route clientRoute
 	host  string // host and port of the origin, for errors
 
@@ -48,28 +49,12 @@ var (
 )
 
 func newClientConn(raw net.Conn, route clientRoute, host string) *clientConn {
-	return &clientConn{sock: newClientSocket(raw), route: route, host: host}
+	return &clientConn{raw: raw, sock: newClientSocket(raw), route: route, host: host}
 }
 
 // close ends the connection at once; whoever reads or writes fails. A TLS
 // connection ends without an alert: nothing may wait here.
-func (c *clientConn) close() { c.sock.bottom().Close() }
-
-// bottom returns the connection to the network, below a proxy's TLS.
-func (s *clientSocket) bottom() net.Conn {
-	conn := s.Conn
-	for {
-		t, ok := conn.(*tls.Conn)
-		if !ok {
-			break
-		}
-		conn = t.NetConn()
-	}
-	if inner, ok := conn.(*clientSocket); ok {
-		return inner.bottom()
-	}
-	return conn
-}
+func (c *clientConn) close() { c.raw.Close() }
 
 func (c *clientConn) readBy(t time.Time) { c.sock.readBy = t }
 
@@ -104,7 +89,7 @@ func (c *clientConn) silent() bool {
 }
 
 // probesItself says whether send looks for stale connections on its own.
-func (c *clientConn) probesItself() bool { return c.tls == nil && c.sock.raw != nil }
+func (c *clientConn) probesItself() bool { return c.tls == nil && c.sock.direct }
 
 // send sends the front of a request, and where that is cheap receives the front
 // of the answer with it. It returns how much it has sent. On a connection that

@@ -27,7 +27,7 @@ func (c *Client) connect(ctx context.Context, route clientRoute, by time.Time) (
 	if route.proxy != nil {
 		first = route.proxy.target.origin()
 	}
-	raw, err := c.dialOrigin(ctx, first, by, trace)
+	raw, err := c.dialOrigin(ctx, first, by)
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +54,7 @@ func causeOf(ctx context.Context, err error) error {
 }
 
 // dialOrigin connects to the origin, or to the proxy, that comes first.
-func (c *Client) dialOrigin(ctx context.Context, o clientOrigin, by time.Time, trace *httptrace.ClientTrace) (net.Conn, error) {
+func (c *Client) dialOrigin(ctx context.Context, o clientOrigin, by time.Time) (net.Conn, error) {
 	ctx, cancel := withLimit(ctx, by, c.cfg.dialTimeout)
 	defer cancel()
 	host := joinHostPort(o.host, o.port)
@@ -67,7 +67,7 @@ func (c *Client) dialOrigin(ctx context.Context, o clientOrigin, by time.Time, t
 		if c.Resolver != nil {
 			resolver = c.Resolver
 		}
-		race := dialRace{dial: c.cfg.dialer.DialContext, trace: trace, port: o.port}
+		race := dialRace{dial: c.cfg.dialer.DialContext, port: o.port}
 		conn, err = race.run(ctx, resolver, o.host)
 	}
 	if err != nil {
@@ -125,6 +125,9 @@ func (c *Client) secure(ctx context.Context, conn *clientConn, first clientOrigi
 func (c *Client) handshake(ctx context.Context, conn *clientConn, name string, by time.Time, trace *httptrace.ClientTrace) error {
 	ctx, cancel := withLimit(ctx, by, c.cfg.handshakeTimeout)
 	defer cancel()
+	deadline, _ := ctx.Deadline()
+	conn.readBy(deadline)
+	conn.setWriteLimit(c.cfg.writeTimeout, deadline)
 	config := c.cfg.tls.Clone()
 	if config.ServerName == "" || c.ServerName != "" {
 		config.ServerName = name

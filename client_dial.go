@@ -3,7 +3,6 @@ package flare
 import (
 	"context"
 	"net"
-	"net/http/httptrace"
 	"net/netip"
 	"time"
 )
@@ -29,7 +28,6 @@ type HostResolver interface {
 // A dialRace finds out which address of a host answers first.
 type dialRace struct {
 	dial    func(ctx context.Context, network, addr string) (net.Conn, error)
-	trace   *httptrace.ClientTrace // nil: none
 	port    uint16
 	waiting [2][]netip.Addr // by family, not tried yet
 	turn    int             // the family that is next
@@ -158,14 +156,5 @@ func (d *dialRace) start(ctx context.Context) {
 }
 
 func (d *dialRace) attempt(ctx context.Context, addr netip.Addr) (net.Conn, error) {
-	const network = "tcp"
-	to := netip.AddrPortFrom(addr.Unmap(), d.port).String()
-	if d.trace != nil && d.trace.ConnectStart != nil {
-		d.trace.ConnectStart(network, to)
-	}
-	conn, err := d.dial(ctx, network, to)
-	if d.trace != nil && d.trace.ConnectDone != nil {
-		d.trace.ConnectDone(network, to, err)
-	}
-	return conn, err
+	return d.dial(ctx, "tcp", netip.AddrPortFrom(addr.Unmap(), d.port).String())
 }

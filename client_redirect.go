@@ -25,6 +25,8 @@ type clientCall struct {
 	auth     string    // value of Authorization, "" for none
 	by       time.Time // total limit; zero: none
 
+	upload *clientUpload // of the hop before; it has to end before the body begins again
+
 	bodyDropped     bool // by a redirect
 	ownDropped      bool // credentials of the request stay away from other origins
 	defaultsDropped bool // so do those of the client
@@ -115,10 +117,10 @@ func (c *Client) redirect(x *clientCall, status int, location string) error {
 	if from.https && !to.https && !c.AllowInsecureRedirect {
 		return &ClientError{Phase: PhaseRedirect, Host: to.hostPort(), Kind: ErrInsecureRedirect}
 	}
+	to.user = from.user
 	if to.origin() != from.origin() { // for good: coming back does not restore them
-		x.ownDropped, x.defaultsDropped = true, true
+		x.ownDropped, x.defaultsDropped, to.user = true, true, nil
 	}
-	to.user = nil
 	x.target = to
 	switch status {
 	case http.StatusMovedPermanently, http.StatusFound: // RFC 9110 §15.4.2, §15.4.3

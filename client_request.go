@@ -23,8 +23,8 @@ type ClientRequest struct {
 
 	// Body is sent to its end; nil is no body. Where ContentLength is 0 and
 	// Body is no *bytes.Reader, *bytes.Buffer or *strings.Reader, its length
-	// is unknown and it is sent in chunks. It is closed if it is an io.Closer.
-	// SetBody is the comfortable way to set it.
+	// is unknown and it is sent in chunks. It is not closed. SetBody is the
+	// comfortable way to set it.
 	Body          io.Reader
 	ContentLength int64 // of Body, in bytes
 
@@ -52,6 +52,7 @@ type ClientRequest struct {
 	start   int64  // where Body, an io.Seeker, began
 	seeks   bool   // start counts
 	sent    bool   // Body has been read from
+	closes  bool   // Body is closed once it was sent: Transport's duty
 }
 
 // SetBody makes v the body. A []byte is sent as it is, without a content type.
@@ -160,8 +161,14 @@ func (r *ClientRequest) check() error {
 	if r.Method != "" && !isToken(r.Method) { // RFC 9110 §9.1
 		return invalidRequest("", errors.New("flare: method is not a token"))
 	}
+	if r.Method == http.MethodConnect {
+		return invalidRequest("", errors.New("flare: CONNECT is the proxies' own"))
+	}
 	if err := r.Header.fault(); err != nil {
 		return invalidRequest("", err)
+	}
+	if i := r.Header.index("Host"); i >= 0 && !isAuthority([]byte(r.Header.list[i].value)) {
+		return invalidRequest("", errors.New("flare: Host is not a host and an optional port"))
 	}
 	if r.ContentLength < 0 {
 		return invalidRequest("", errors.New("flare: negative ContentLength"))

@@ -94,8 +94,10 @@ func (r *ClientResponse) Err() error {
 // closes it. Beyond that the error is ErrTooLarge.
 func (r *ClientResponse) Bytes() ([]byte, error) {
 	defer r.Body.Close()
-	if p, ok := r.body.takeMemory(); ok && r.Body == io.ReadCloser(&r.body) && r.Progress == nil {
-		return p, nil
+	if r.Body == io.ReadCloser(&r.body) && r.Progress == nil {
+		if p, ok := r.body.takeMemory(); ok {
+			return p, nil
+		}
 	}
 	limit := r.body.bufferedMax
 	if limit < 0 {

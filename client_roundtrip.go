@@ -15,7 +15,7 @@ import (
 
 // roundTrip sends the call's request and returns its response. An idempotent
 // request of whose answer nothing came is sent once more, on a new connection
-// (RFC 9112 §9.3.1).
+// (RFC 9112 §9.3.1); after a pooled connection the new one has that too.
 func (c *Client) roundTrip(ctx context.Context, x *clientCall) (*ClientResponse, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, clientError(PhaseRequest, x.target.hostPort(), err)
@@ -48,7 +48,10 @@ func (c *Client) roundTrip(ctx context.Context, x *clientCall) (*ClientResponse,
 		if retried || !h.retries(err) {
 			return nil, h.dress(err)
 		}
-		retried, fresh = true, true
+		// A pooled connection that had ended says nothing about the server. A new
+		// one that ends at once is what a server that shuts down does, and its
+		// successor answers on the next.
+		retried, fresh = !conn.used, true
 	}
 }
 
@@ -105,6 +108,9 @@ func (h *clientHop) run() (*ClientResponse, error) {
 	h.phase = PhaseWrite
 	h.length = 0
 	if !h.call.bodyDropped {
+		if err := h.call.awaitUpload(h.ctx); err != nil {
+			return nil, err
+		}
 		var err error
 		if h.length, err = h.call.req.beginBody(); err != nil {
 			return nil, invalidRequest(h.conn.host, err)
@@ -121,6 +127,21 @@ func (h *clientHop) run() (*ClientResponse, error) {
 		h.stop()
 	}
 	return resp, err
+}
+
+// awaitUpload waits until nobody reads the body any more. The connection it
+// went to is closed, or has taken all of it.
+func (x *clientCall) awaitUpload(ctx context.Context) error {
+	if x.upload == nil {
+		return nil
+	}
+	select {
+	case <-x.upload.ended:
+		x.upload = nil
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func (h *clientHop) exchange() (*ClientResponse, error) {
@@ -184,6 +205,7 @@ func (h *clientHop) sendRequest() (n int, err error) {
 		}
 	}
 	h.upload = &clientUpload{conn: conn, req: r, length: h.length, ended: make(chan struct{})}
+	h.call.upload = h.upload
 	if r.inMem && h.length <= bodyBlockingBytes {
 		h.upload.run()
 		if err := h.upload.err; err != nil && errors.Is(err, ErrTimeout) {
@@ -328,8 +350,7 @@ func (h *clientHop) respond(n int) (*ClientResponse, error) {
 func (h *clientHop) beginBody(resp *ClientResponse) {
 	b, conn := &resp.body, h.conn
 	switch {
-	case conn.head.status == http.StatusSwitchingProtocols,
-		h.call.method == http.MethodConnect && resp.OK():
+	case conn.head.status == http.StatusSwitchingProtocols:
 		b.kind, b.left, b.length = bodyUntilClose, -1, -1
 		resp.ContentLength = -1
 		resp.Body = tunnelBody{b, conn}

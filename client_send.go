@@ -129,6 +129,10 @@ func (s *headSeen) appendField(b []byte, x *clientCall, f *headerField) []byte {
 		}
 	case len("Accept-Encoding"):
 		s.acceptEncoding = s.acceptEncoding || equalFoldASCII(f.name, "Accept-Encoding")
+	case len("Content-Encoding"):
+		if x.bodyDropped && (equalFoldASCII(f.name, "Content-Encoding") || equalFoldASCII(f.name, "Content-Language")) {
+			return b
+		}
 	case len("Transfer-Encoding"):
 		if equalFoldASCII(f.name, "Transfer-Encoding") {
 			return b
@@ -184,7 +188,7 @@ func (u *clientUpload) failure() error {
 // does not take a part for the whole and the reader of the answer wakes.
 func (u *clientUpload) run() {
 	err := u.send()
-	if closer, ok := u.req.Body.(io.Closer); ok && !u.req.inMem {
+	if closer, ok := u.req.Body.(io.Closer); ok && u.req.closes {
 		closer.Close()
 	}
 	u.err = err

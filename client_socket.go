@@ -25,8 +25,9 @@ const writePieceBytes = 64 << 10
 // Close is for any.
 type clientSocket struct {
 	net.Conn
-	raw   syscall.RawConn       // nil: no descriptor to be seen
-	ready func(fd uintptr) bool // onReady, made once
+	raw    syscall.RawConn       // nil: no descriptor to be seen
+	direct bool                  // messages go by the descriptor
+	ready  func(fd uintptr) bool // onReady, made once
 
 	// For the reading goroutine.
 	readBy time.Time // when a Read fails with ErrTimeout; zero: never
@@ -55,12 +56,14 @@ const (
 	stepReceive                   // the answer
 )
 
-// newClientSocket takes over c.
+// newClientSocket takes over c. Under the race detector messages go through the
+// net.Conn: raw calls would not tell it that what a server did before its
+// answer happened before what the client's caller does with it.
 func newClientSocket(c net.Conn) *clientSocket {
 	s := &clientSocket{Conn: c}
 	if tcp, ok := c.(*net.TCPConn); ok {
 		if raw, err := tcp.SyscallConn(); err == nil {
-			s.raw, s.ready = raw, s.onReady
+			s.raw, s.ready, s.direct = raw, s.onReady, !raceEnabled
 		}
 	}
 	return s
@@ -84,7 +87,7 @@ func (s *clientSocket) exchange(out, in []byte, probe, await bool) (sent, n int,
 // Read receives what has arrived, and waits for it until readBy. It does not
 // tell why the connection was closed if Close was called meanwhile.
 func (s *clientSocket) Read(p []byte) (int, error) {
-	if s.raw == nil {
+	if !s.direct && (s.raw == nil || !s.noWait) {
 		return s.readConn(p)
 	}
 	s.in, s.step = p, stepReceive
@@ -197,6 +200,24 @@ func (s *clientSocket) armRead() error {
 	}
 	s.armed = s.readBy
 	return s.Conn.SetReadDeadline(s.readBy)
+}
+
+// SetReadDeadline is for crypto/tls, and for a connection over this one.
+func (s *clientSocket) SetReadDeadline(t time.Time) error {
+	s.readBy = t
+	return nil
+}
+
+// SetWriteDeadline is for crypto/tls, and for a connection over this one.
+func (s *clientSocket) SetWriteDeadline(t time.Time) error {
+	s.writeBy = t
+	return nil
+}
+
+// SetDeadline is both.
+func (s *clientSocket) SetDeadline(t time.Time) error {
+	s.readBy, s.writeBy = t, t
+	return nil
 }
 
 // longAgo is a deadline that has passed.

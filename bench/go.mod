@@ -8,6 +8,7 @@ require (
 )
 
 require (
+	flare v0.0.0
 	github.com/andybalholm/brotli v1.2.2 // indirect
 	github.com/klauspost/compress v1.19.1 // indirect
 	github.com/panjf2000/ants/v2 v2.11.3 // indirect
