@@ -181,17 +181,17 @@ func (c *Client) Do(ctx context.Context, r *ClientRequest) (*ClientResponse, err
 
 // Get sends a GET request, as Do does.
 func (c *Client) Get(ctx context.Context, url string) (*ClientResponse, error) {
-	return c.Do(ctx, &ClientRequest{Method: http.MethodGet, URL: url})
+	return c.doBare(ctx, http.MethodGet, url)
 }
 
 // Head sends a HEAD request.
 func (c *Client) Head(ctx context.Context, url string) (*ClientResponse, error) {
-	return c.Do(ctx, &ClientRequest{Method: http.MethodHead, URL: url})
+	return c.doBare(ctx, http.MethodHead, url)
 }
 
 // Delete sends a DELETE request.
 func (c *Client) Delete(ctx context.Context, url string) (*ClientResponse, error) {
-	return c.Do(ctx, &ClientRequest{Method: http.MethodDelete, URL: url})
+	return c.doBare(ctx, http.MethodDelete, url)
 }
 
 // Post sends body with a POST request; see ClientRequest.SetBody for what body
@@ -208,6 +208,14 @@ func (c *Client) Put(ctx context.Context, url string, body any) (*ClientResponse
 // Patch sends body with a PATCH request.
 func (c *Client) Patch(ctx context.Context, url string, body any) (*ClientResponse, error) {
 	return c.doBody(ctx, http.MethodPatch, url, body)
+}
+
+// doBare sends a request without a body. Middleware may keep what it is given.
+func (c *Client) doBare(ctx context.Context, method, url string) (*ClientResponse, error) {
+	if c.once.Do(c.prepare); c.initErr != nil || len(c.Middleware) > 0 {
+		return c.Do(ctx, &ClientRequest{Method: method, URL: url})
+	}
+	return c.followBare(ctx, method, url)
 }
 
 func (c *Client) doBody(ctx context.Context, method, url string, body any) (*ClientResponse, error) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"sync"
 	"time"
 )
 
@@ -18,7 +19,8 @@ import (
 // change with a redirect; the user's request does not.
 type clientCall struct {
 	req      *ClientRequest
-	defaults *Header // the client's fields; nil: none
+	bare     ClientRequest // req of those without a body that users do not see
+	defaults *Header       // the client's fields; nil: none
 	method   string
 	target   clientTarget
 	cookies  string    // value of Cookie, "" for none
@@ -50,8 +52,32 @@ var (
 	errBodySent = errors.New("flare: the body of a redirected request can be sent only once")
 )
 
+// clientCalls has calls that have ended. Responses hold nothing of them.
+var clientCalls = sync.Pool{New: func() any { return new(clientCall) }}
+
 // follow is Do without middleware.
 func (c *Client) follow(ctx context.Context, r *ClientRequest) (*ClientResponse, error) {
+	x := clientCalls.Get().(*clientCall)
+	resp, err := c.followCall(ctx, x, r)
+	x.release()
+	return resp, err
+}
+
+// followBare is follow for a request without a body that nobody else sees.
+func (c *Client) followBare(ctx context.Context, method, url string) (*ClientResponse, error) {
+	x := clientCalls.Get().(*clientCall)
+	x.bare.Method, x.bare.URL = method, url
+	resp, err := c.followCall(ctx, x, &x.bare)
+	x.release()
+	return resp, err
+}
+
+func (x *clientCall) release() {
+	*x = clientCall{}
+	clientCalls.Put(x)
+}
+
+func (c *Client) followCall(ctx context.Context, x *clientCall, r *ClientRequest) (*ClientResponse, error) {
 	if ctx == nil {
 		ctx = context.Background()
 	}
@@ -62,7 +88,7 @@ func (c *Client) follow(ctx context.Context, r *ClientRequest) (*ClientResponse,
 	if err != nil {
 		return nil, err
 	}
-	x := clientCall{req: r, defaults: &c.Header, method: r.method(), decodes: !r.KeepEncoded}
+	x.req, x.defaults, x.method, x.decodes = r, &c.Header, r.method(), !r.KeepEncoded
 	if x.target, err = parseTarget(text, PhaseRequest); err != nil {
 		return nil, err
 	}
@@ -72,7 +98,7 @@ func (c *Client) follow(ctx context.Context, r *ClientRequest) (*ClientResponse,
 	// Credentials of the configuration are for the configured origin.
 	x.defaultsDropped = c.cfg.base != "" && x.target.origin() != c.cfg.baseOrigin
 	for hops := 0; ; hops++ {
-		resp, err := c.answer(ctx, &x)
+		resp, err := c.answer(ctx, x)
 		if err != nil || c.cfg.redirectsMax < 0 {
 			return resp, err
 		}
@@ -84,7 +110,7 @@ func (c *Client) follow(ctx context.Context, r *ClientRequest) (*ClientResponse,
 		if hops == c.cfg.redirectsMax {
 			return nil, &ClientError{Phase: PhaseRedirect, Host: x.target.hostPort(), Kind: ErrTooManyRedirects, Err: errNoHops}
 		}
-		if err := c.redirect(&x, resp.StatusCode, location); err != nil {
+		if err := c.redirect(x, resp.StatusCode, location); err != nil {
 			return nil, err
 		}
 	}
@@ -205,8 +231,8 @@ func challenged(creds Credentials, resp *ClientResponse, x *clientCall, attempt 
 // authRequest says what credentials may cover.
 func (x *clientCall) authRequest() *AuthRequest {
 	r := &AuthRequest{Method: x.method, Target: x.target.path}
-	if x.req.inMem && !x.bodyDropped {
-		r.Body = func() (io.Reader, error) { return bytes.NewReader(x.req.payload), nil }
+	if req := x.req; req.inMem && !x.bodyDropped {
+		r.Body = func() (io.Reader, error) { return bytes.NewReader(req.payload), nil }
 	} else if x.req.GetBody != nil && !x.bodyDropped {
 		r.Body = x.req.GetBody
 	}

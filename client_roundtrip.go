@@ -304,8 +304,16 @@ func (h *clientHop) dress(err error) error {
 // respond makes the response whose head of n octets is in the buffer.
 func (h *clientHop) respond(n int) (*ClientResponse, error) {
 	conn, head, cfg := h.conn, &h.conn.head, &h.client.cfg
-	text := string(conn.unread()[:n])
-	conn.consume(n)
+	// The usual body is there already. It and the text of the head are parts of
+	// one piece of memory, the one never written, the other the user's.
+	kind, length := head.framing(h.call.method)
+	whole := n
+	if kind == bodyLength && length <= int64(len(conn.unread())-n) && head.status != http.StatusSwitchingProtocols {
+		whole = n + int(length)
+	}
+	memory := append([]byte(nil), conn.unread()[:whole]...)
+	text := viewString(memory[:n])
+	conn.consume(whole)
 	resp := &ClientResponse{
 		StatusCode: head.status, ContentLength: 0,
 		reason: text[head.reason.start:head.reason.end], minor: head.minor,
@@ -319,7 +327,7 @@ func (h *clientHop) respond(n int) (*ClientResponse, error) {
 	}
 	b := &resp.body
 	b.resp, b.client, b.conn, b.upload = resp, h.client, conn, h.upload
-	b.kind, b.length = head.framing(h.call.method)
+	b.kind, b.length = kind, length
 	b.left, b.max, b.bufferedMax = b.length, cfg.bodyBytesMax, cfg.bufferedBytesMax
 	b.ctx, b.stop, b.by = h.ctx, h.stop, h.call.by
 	b.awake.Store(conn)
@@ -338,7 +346,7 @@ func (h *clientHop) respond(n int) (*ClientResponse, error) {
 		b.end(ErrTooLarge)
 		return nil, &ClientError{Phase: PhaseBody, Host: conn.host, Kind: ErrTooLarge}
 	}
-	h.beginBody(resp)
+	h.beginBody(resp, memory[n:whole:whole])
 	if x := h.call; x.decodes && b.kind != bodyNone {
 		return resp, h.client.decodeBody(resp)
 	}
@@ -347,7 +355,7 @@ func (h *clientHop) respond(n int) (*ClientResponse, error) {
 
 // beginBody takes a body that is there already into memory, so that its
 // connection is free for others before the user has looked at it.
-func (h *clientHop) beginBody(resp *ClientResponse) {
+func (h *clientHop) beginBody(resp *ClientResponse, memory []byte) {
 	b, conn := &resp.body, h.conn
 	switch {
 	case conn.head.status == http.StatusSwitchingProtocols:
@@ -358,10 +366,8 @@ func (h *clientHop) beginBody(resp *ClientResponse) {
 		b.mu.Lock()
 		b.end(io.EOF)
 		b.mu.Unlock()
-	case b.kind == bodyLength && int64(len(conn.unread())) >= b.left:
-		b.inMemory = true
-		b.mem = append([]byte(nil), conn.unread()[:b.left]...)
-		conn.consume(int(b.left))
+	case b.kind == bodyLength && int64(len(memory)) == b.left:
+		b.inMemory, b.mem = true, memory
 		b.mu.Lock()
 		b.settle(true)
 		if len(b.mem) == 0 {

@@ -111,7 +111,10 @@ func (s *clientSocket) wait() (int, error) {
 		}
 		switch {
 		case isDeadline(err):
-			continue // perhaps an older deadline; armRead knows
+			if err := s.rearmRead(); err != nil {
+				return 0, err
+			}
+			continue // it was an older deadline
 		case err != nil:
 			return 0, err
 		case s.errno == errnoStale:
@@ -172,6 +175,9 @@ func (s *clientSocket) readConn(p []byte) (int, error) {
 			if s.noWait {
 				return 0, ErrTimeout
 			}
+			if err := s.rearmRead(); err != nil {
+				return 0, err
+			}
 			continue
 		}
 		return n, err
@@ -182,20 +188,17 @@ func (s *clientSocket) readConn(p []byte) (int, error) {
 // deadline that moves into the future, request by request, is left where it
 // was, and moved once it passes: no timer is touched for each request.
 func (s *clientSocket) armRead() error {
-	if s.noWait {
+	if s.noWait || s.readBy.IsZero() || !s.armed.IsZero() && !s.armed.After(s.readBy) {
 		return nil
 	}
-	if s.armed.IsZero() && s.readBy.IsZero() {
-		return nil
-	}
-	if !s.armed.IsZero() && (s.readBy.IsZero() || s.armed.Before(s.readBy)) {
-		if time.Until(s.armed) > 0 {
-			return nil
-		}
-	} else if s.armed.Equal(s.readBy) && time.Until(s.armed) > 0 {
-		return nil
-	}
+	s.armed = s.readBy
+	return s.Conn.SetReadDeadline(s.readBy)
+}
+
+// rearmRead is for when the net.Conn has woken.
+func (s *clientSocket) rearmRead() error {
 	if !s.readBy.IsZero() && time.Until(s.readBy) <= 0 {
+		s.armed = longAgo // it fails until it is told another time
 		return ErrTimeout
 	}
 	s.armed = s.readBy
