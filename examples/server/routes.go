@@ -45,6 +45,7 @@ func routes(s *flare.Server) flare.Handler {
 		return w.JSON(http.StatusOK, s.Stats())
 	})
 	authRoutes(mux)
+	clientRoutes(mux)
 	return mux
 }
 

@@ -1,0 +1,264 @@
+package flare
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+)
+
+// This file is layer 4 (roles): the client: its configuration and what users
+// call first. client_redirect.go has a request's way over several hops,
+// client_roundtrip.go each hop.
+
+// A Client sends requests over HTTP/1.1 with plain blocking I/O in the caller's
+// goroutine, and keeps connections for the next ones. The zero value is ready.
+// Any number of goroutines may use it; its fields must not be changed after
+// the first request. In every limit and timeout 0 means the default and a
+// negative value no limit. All errors are *ClientError.
+type Client struct {
+	// BaseURL is what relative URLs are appended to. With a BaseURL, Auth and
+	// the credentials in Header are for its origin alone.
+	BaseURL string
+
+	// Header has fields of every request; the request's own replace them.
+	Header Header
+
+	// Auth authorizes requests; nil: none. It does not follow a redirect to
+	// another origin.
+	Auth Credentials
+
+	// Jar keeps cookies; nil: none are kept.
+	Jar *Jar
+
+	// Middleware wraps Do, the first outermost. Redirects happen inside.
+	Middleware []func(Doer) Doer
+
+	// Proxy returns the proxy for a URL, nil for none. A nil Proxy is what
+	// HTTP_PROXY, HTTPS_PROXY and NO_PROXY say at the first request.
+	Proxy func(*url.URL) (*url.URL, error)
+
+	// Dial connects in place of TCP by RFC 8305 over Resolver.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+
+	// Resolver looks names up. nil is net.DefaultResolver.
+	Resolver HostResolver
+
+	TLSConfig  *tls.Config // cloned; nil is the default one
+	CAFile     string      // PEM file of the authorities to trust, in place of the system's
+	CertFile   string      // PEM files of the client's certificate and key
+	KeyFile    string
+	ServerName string // name to verify in place of the URL's host
+	Insecure   bool   // verify nothing; logged as a warning
+
+	Logger *slog.Logger // nil is slog.Default()
+
+	Timeout          time.Duration // dialling to the end of the body, redirects included; default none
+	DialTimeout      time.Duration // name and connection; default 10 s
+	HandshakeTimeout time.Duration // TLS; default 10 s
+	WriteTimeout     time.Duration // without progress of a request; default 30 s
+	ResponseTimeout  time.Duration // end of the request to the end of the response's head; default 30 s
+	ContinueTimeout  time.Duration // for a 100 Continue, before the body is sent in any case; default 1 s
+	BodyTimeout      time.Duration // without progress of a body; default 30 s
+	IdleTimeout      time.Duration // of resting connections; default 60 s
+
+	MaxIdleConns        int   // resting, in all; default 256; negative: none rest
+	MaxIdleConnsPerHost int   // default 64; negative: none rest
+	MaxRedirects        int   // default 10; negative: 3xx are answers like others
+	MaxHeaderBytes      int   // of a response; default 64 KiB
+	MaxHeaders          int   // fields of a response; default 256
+	MaxBodyBytes        int64 // of a response's body as it comes; default no limit
+	MaxBufferedBytes    int64 // what Bytes, Text and JSON collect; default 64 MiB
+	MaxDecodedBytes     int64 // of a body that came compressed; default 64 MiB
+	MaxDecodeRatio      int64 // decoded to received, beyond 1 MiB decoded; default 200
+
+	// AllowInsecureRedirect follows redirects from https to http.
+	AllowInsecureRedirect bool
+
+	once    sync.Once
+	cfg     clientConfig
+	pool    clientPool
+	initErr error
+}
+
+// clientConfig is the configuration with defaults filled in.
+type clientConfig struct {
+	do                             Doer
+	tls                            *tls.Config
+	dialer                         net.Dialer
+	env                            proxyEnvironment
+	proxies                        clientProxies
+	base                           string
+	baseOrigin                     clientOrigin
+	head                           headLimits
+	decode                         DecodeLimits
+	bodyBytesMax                   int64 // negative: no limit
+	bufferedBytesMax               int64
+	redirectsMax                   int
+	timeout, dialTimeout           time.Duration // 0 or less: none, as in all that follow
+	handshakeTimeout, writeTimeout time.Duration
+	responseTimeout, bodyTimeout   time.Duration
+	continueTimeout                time.Duration
+}
+
+// prepare fills the configuration in.
+func (c *Client) prepare() {
+	cfg := &c.cfg
+	duration := func(d, byDefault time.Duration) time.Duration {
+		if d == 0 {
+			return byDefault
+		}
+		return d
+	}
+	number := func(n, byDefault int) int {
+		if n == 0 {
+			return byDefault
+		}
+		return n
+	}
+	cfg.timeout = c.Timeout
+	cfg.dialTimeout = duration(c.DialTimeout, 10*time.Second)
+	cfg.handshakeTimeout = duration(c.HandshakeTimeout, 10*time.Second)
+	cfg.writeTimeout = duration(c.WriteTimeout, 30*time.Second)
+	cfg.responseTimeout = duration(c.ResponseTimeout, 30*time.Second)
+	cfg.continueTimeout = duration(c.ContinueTimeout, time.Second)
+	cfg.bodyTimeout = duration(c.BodyTimeout, 30*time.Second)
+	cfg.head = headLimits{headerBytes: number(c.MaxHeaderBytes, 64<<10), headers: number(c.MaxHeaders, 256)}
+	cfg.redirectsMax = number(c.MaxRedirects, 10)
+	cfg.bodyBytesMax = c.MaxBodyBytes
+	if cfg.bodyBytesMax == 0 {
+		cfg.bodyBytesMax = -1
+	}
+	cfg.bufferedBytesMax = c.MaxBufferedBytes
+	if cfg.bufferedBytesMax == 0 {
+		cfg.bufferedBytesMax = 64 << 20
+	}
+	cfg.decode = DecodeLimits{MaxBytes: c.MaxDecodedBytes, MaxRatio: c.MaxDecodeRatio}
+	c.pool.perRouteMax = number(c.MaxIdleConnsPerHost, 64)
+	c.pool.totalMax = number(c.MaxIdleConns, 256)
+	c.pool.idleTimeout = duration(c.IdleTimeout, 60*time.Second)
+	if c.Proxy == nil {
+		cfg.env = readProxyEnvironment()
+	}
+	cfg.do = c.follow
+	for i := len(c.Middleware) - 1; i >= 0; i-- {
+		cfg.do = c.Middleware[i](cfg.do)
+	}
+	if cfg.tls, c.initErr = c.tlsConfig(); c.initErr != nil {
+		c.initErr = invalidRequest("", c.initErr)
+		return
+	}
+	if c.initErr = c.Header.fault(); c.initErr != nil {
+		c.initErr = invalidRequest("", c.initErr)
+		return
+	}
+	if c.BaseURL != "" {
+		t, err := parseTarget(c.BaseURL, PhaseRequest)
+		if err != nil {
+			c.initErr = err
+			return
+		}
+		cfg.baseOrigin = t.origin()
+		cfg.base, _, _ = strings.Cut(c.BaseURL, "#")
+		cfg.base, _, _ = strings.Cut(cfg.base, "?")
+	}
+}
+
+// Do sends a request and returns the response once its head is there, whatever
+// its status, after redirects. The body is for the caller to read or close.
+// ctx ends the whole of it, the body included.
+func (c *Client) Do(ctx context.Context, r *ClientRequest) (*ClientResponse, error) {
+	if c.once.Do(c.prepare); c.initErr != nil {
+		return nil, c.initErr
+	}
+	return c.cfg.do(ctx, r)
+}
+
+// Get sends a GET request, as Do does.
+func (c *Client) Get(ctx context.Context, url string) (*ClientResponse, error) {
+	return c.doBare(ctx, http.MethodGet, url)
+}
+
+// Head sends a HEAD request.
+func (c *Client) Head(ctx context.Context, url string) (*ClientResponse, error) {
+	return c.doBare(ctx, http.MethodHead, url)
+}
+
+// Delete sends a DELETE request.
+func (c *Client) Delete(ctx context.Context, url string) (*ClientResponse, error) {
+	return c.doBare(ctx, http.MethodDelete, url)
+}
+
+// Post sends body with a POST request; see ClientRequest.SetBody for what body
+// may be.
+func (c *Client) Post(ctx context.Context, url string, body any) (*ClientResponse, error) {
+	return c.doBody(ctx, http.MethodPost, url, body)
+}
+
+// Put sends body with a PUT request.
+func (c *Client) Put(ctx context.Context, url string, body any) (*ClientResponse, error) {
+	return c.doBody(ctx, http.MethodPut, url, body)
+}
+
+// Patch sends body with a PATCH request.
+func (c *Client) Patch(ctx context.Context, url string, body any) (*ClientResponse, error) {
+	return c.doBody(ctx, http.MethodPatch, url, body)
+}
+
+// doBare sends a request without a body. Middleware may keep what it is given.
+func (c *Client) doBare(ctx context.Context, method, url string) (*ClientResponse, error) {
+	if c.once.Do(c.prepare); c.initErr != nil || len(c.Middleware) > 0 {
+		return c.Do(ctx, &ClientRequest{Method: method, URL: url})
+	}
+	return c.followBare(ctx, method, url)
+}
+
+func (c *Client) doBody(ctx context.Context, method, url string, body any) (*ClientResponse, error) {
+	r := &ClientRequest{Method: method, URL: url}
+	if err := r.SetBody(body); err != nil {
+		return nil, err
+	}
+	return c.Do(ctx, r)
+}
+
+// CloseIdleConnections closes the connections that rest. Requests under way
+// and later ones are not disturbed.
+func (c *Client) CloseIdleConnections() { c.pool.closeIdle(false) }
+
+// DefaultClient is the client of Get, Head, Post, Put, Patch and Delete.
+var DefaultClient = new(Client)
+
+// Get sends a GET request with DefaultClient.
+func Get(ctx context.Context, url string) (*ClientResponse, error) {
+	return DefaultClient.Get(ctx, url)
+}
+
+// Head sends a HEAD request with DefaultClient.
+func Head(ctx context.Context, url string) (*ClientResponse, error) {
+	return DefaultClient.Head(ctx, url)
+}
+
+// Post sends body with a POST request of DefaultClient.
+func Post(ctx context.Context, url string, body any) (*ClientResponse, error) {
+	return DefaultClient.Post(ctx, url, body)
+}
+
+// Put sends body with a PUT request of DefaultClient.
+func Put(ctx context.Context, url string, body any) (*ClientResponse, error) {
+	return DefaultClient.Put(ctx, url, body)
+}
+
+// Patch sends body with a PATCH request of DefaultClient.
+func Patch(ctx context.Context, url string, body any) (*ClientResponse, error) {
+	return DefaultClient.Patch(ctx, url, body)
+}
+
+// Delete sends a DELETE request with DefaultClient.
+func Delete(ctx context.Context, url string) (*ClientResponse, error) {
+	return DefaultClient.Delete(ctx, url)
+}

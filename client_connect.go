@@ -1,0 +1,231 @@
+package flare
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http/httptrace"
+	"os"
+	"time"
+)
+
+// This file is layer 4 (roles): a new connection of a client, ready to carry
+// requests: dialled, through a proxy's tunnel if need be, and encrypted. It
+// keeps nothing; client_roundtrip.go calls it.
+
+// connect makes a connection for a route, within the client's limits for each
+// phase and ctx.
+func (c *Client) connect(ctx context.Context, route clientRoute, by time.Time) (*clientConn, error) {
+	host := joinHostPort(route.origin.host, route.origin.port)
+	trace := httptrace.ContextClientTrace(ctx)
+	first := route.origin
+	if route.proxy != nil {
+		first = route.proxy.target.origin()
+	}
+	raw, err := c.dialOrigin(ctx, first, by)
+	if err != nil {
+		return nil, err
+	}
+	conn := newClientConn(raw, route, host)
+	done := context.AfterFunc(ctx, conn.close)
+	err = c.secure(ctx, conn, first, by, trace)
+	if !done() && err == nil {
+		err = clientError(PhaseTLS, host, ctx.Err())
+	}
+	if err != nil {
+		conn.close()
+		return nil, causeOf(ctx, err)
+	}
+	return conn, nil
+}
+
+// causeOf makes an error of a connection that ctx has closed ctx's own.
+func causeOf(ctx context.Context, err error) error {
+	var e *ClientError
+	if ctx.Err() == nil || !errors.As(err, &e) || errors.Is(err, ctx.Err()) {
+		return err
+	}
+	return clientError(e.Phase, e.Host, ctx.Err())
+}
+
+// dialOrigin connects to the origin, or to the proxy, that comes first.
+func (c *Client) dialOrigin(ctx context.Context, o clientOrigin, by time.Time) (net.Conn, error) {
+	ctx, cancel := withLimit(ctx, by, c.cfg.dialTimeout)
+	defer cancel()
+	host := joinHostPort(o.host, o.port)
+	var conn net.Conn
+	var err error
+	if c.Dial != nil {
+		conn, err = c.Dial(ctx, "tcp", host)
+	} else {
+		var resolver HostResolver = net.DefaultResolver
+		if c.Resolver != nil {
+			resolver = c.Resolver
+		}
+		race := dialRace{dial: c.cfg.dialer.DialContext, port: o.port}
+		conn, err = race.run(ctx, resolver, o.host)
+	}
+	if err != nil {
+		phase := PhaseDial
+		var dns *net.DNSError
+		if errors.As(err, &dns) {
+			phase = PhaseResolve
+		}
+		return nil, clientError(phase, host, err)
+	}
+	return conn, nil
+}
+
+// withLimit bounds ctx by a point in time and a length of time, whichever ends
+// first. Zero, or not above it: no such bound.
+func withLimit(ctx context.Context, by time.Time, limit time.Duration) (context.Context, context.CancelFunc) {
+	if limit > 0 {
+		if t := time.Now().Add(limit); by.IsZero() || t.Before(by) {
+			by = t
+		}
+	}
+	if by.IsZero() {
+		return ctx, func() {}
+	}
+	return context.WithDeadline(ctx, by)
+}
+
+// secure brings a fresh connection to where it can carry requests.
+func (c *Client) secure(ctx context.Context, conn *clientConn, first clientOrigin, by time.Time, trace *httptrace.ClientTrace) error {
+	route := conn.route
+	if route.proxy != nil && first.https {
+		if err := c.handshake(ctx, conn, first.host, by, nil); err != nil {
+			return err
+		}
+	}
+	if !route.origin.https {
+		return nil
+	}
+	if route.proxy != nil {
+		if err := c.tunnel(conn, by); err != nil {
+			return err
+		}
+		if conn.tls != nil { // the next TLS goes through the proxy's
+			conn.sock, conn.tls = newClientSocket(conn.tls), nil
+		}
+	}
+	name := route.origin.host
+	if c.ServerName != "" {
+		name = c.ServerName
+	}
+	return c.handshake(ctx, conn, name, by, trace)
+}
+
+// handshake encrypts the connection.
+func (c *Client) handshake(ctx context.Context, conn *clientConn, name string, by time.Time, trace *httptrace.ClientTrace) error {
+	ctx, cancel := withLimit(ctx, by, c.cfg.handshakeTimeout)
+	defer cancel()
+	deadline, _ := ctx.Deadline()
+	conn.readBy(deadline)
+	conn.setWriteLimit(c.cfg.writeTimeout, deadline)
+	config := c.cfg.tls.Clone()
+	if config.ServerName == "" || c.ServerName != "" {
+		config.ServerName = name
+	}
+	if trace != nil && trace.TLSHandshakeStart != nil {
+		trace.TLSHandshakeStart()
+	}
+	t := tls.Client(conn.sock, config)
+	err := t.HandshakeContext(ctx)
+	if trace != nil && trace.TLSHandshakeDone != nil {
+		trace.TLSHandshakeDone(t.ConnectionState(), err)
+	}
+	if err != nil {
+		return clientError(PhaseTLS, conn.host, err)
+	}
+	conn.tls = t
+	return nil
+}
+
+// tunnel asks the proxy for a way through to the origin (RFC 9110 §9.3.6).
+func (c *Client) tunnel(conn *clientConn, by time.Time) error {
+	to := conn.host
+	b := append([]byte("CONNECT "+to+" HTTP/1.1\r\nHost: "+to+"\r\n"), conn.route.proxy.authorization...)
+	b = append(b, "\r\n"...)
+	conn.setWriteLimit(c.cfg.writeTimeout, by)
+	if _, err := conn.Write(b); err != nil {
+		return clientError(PhaseProxy, to, err)
+	}
+	conn.readBy(earlier(by, c.cfg.responseTimeout))
+	n, err := conn.readFinalHead(&c.cfg.head, nil)
+	if err != nil {
+		return clientError(PhaseProxy, to, err)
+	}
+	switch status := conn.head.status; {
+	case status < 200 || status >= 300:
+		return &ClientError{Phase: PhaseProxy, Host: to, Err: &ProxyError{StatusCode: status}}
+	case len(conn.unread()) > n: // before the origin was asked anything
+		return &ClientError{Phase: PhaseProxy, Host: to, Kind: ErrMalformed, Err: errEarlyBytes}
+	}
+	conn.releaseInput()
+	return nil
+}
+
+var errEarlyBytes = errors.New("octets behind the answer to CONNECT")
+
+// A ProxyError is a proxy's refusal to open a tunnel.
+type ProxyError struct{ StatusCode int }
+
+func (e *ProxyError) Error() string {
+	return fmt.Sprintf("flare: the proxy answered CONNECT with status %d", e.StatusCode)
+}
+
+// earlier returns by or the end of limit from now, whichever comes first; zero
+// for neither.
+func earlier(by time.Time, limit time.Duration) time.Time {
+	if limit <= 0 {
+		return by
+	}
+	if t := time.Now().Add(limit); by.IsZero() || t.Before(by) {
+		return t
+	}
+	return by
+}
+
+// tlsConfig builds what all handshakes of the client share.
+func (c *Client) tlsConfig() (*tls.Config, error) {
+	config := &tls.Config{}
+	if c.TLSConfig != nil {
+		config = c.TLSConfig.Clone()
+	}
+	config.NextProtos = []string{"http/1.1"}
+	if config.ClientSessionCache == nil {
+		config.ClientSessionCache = tls.NewLRUClientSessionCache(0)
+	}
+	if c.CAFile != "" {
+		pem, err := os.ReadFile(c.CAFile)
+		if err != nil {
+			return nil, err
+		}
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(bytes.TrimSpace(pem)) {
+			return nil, errors.New("flare: no certificate in CAFile")
+		}
+	}
+	if c.CertFile != "" || c.KeyFile != "" {
+		pair, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
+		if err != nil {
+			return nil, err
+		}
+		config.Certificates = append(config.Certificates, pair)
+	}
+	if c.Insecure {
+		config.InsecureSkipVerify = true
+		logger := c.Logger
+		if logger == nil {
+			logger = slog.Default()
+		}
+		logger.Warn("flare: this client does not verify certificates")
+	}
+	return config, nil
+}

@@ -1,0 +1,149 @@
+package flare
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A clientHosts is a HostResolver with one host, by family.
+type clientHosts struct {
+	ip6, ip4 []netip.Addr
+	ip6Err   error
+	ip4Err   error
+	ip6After chan struct{} // nil: at once
+}
+
+func (h clientHosts) LookupNetIP(ctx context.Context, network, _ string) ([]netip.Addr, error) {
+	if network == "ip4" {
+		return h.ip4, h.ip4Err
+	}
+	if h.ip6After != nil {
+		select {
+		case <-h.ip6After:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	return h.ip6, h.ip6Err
+}
+
+var clientNotFound = &net.DNSError{Err: "no such host", Name: "a.test", IsNotFound: true}
+
+// clientBlackHole listens at addr and accepts nothing: its backlog is full, so
+// that a connection is neither made nor refused.
+func clientBlackHole(t *testing.T, addr netip.AddrPort) netip.AddrPort {
+	family, sa := syscall.AF_INET6, syscall.Sockaddr(&syscall.SockaddrInet6{Port: int(addr.Port()), Addr: addr.Addr().As16()})
+	if addr.Addr().Is4() {
+		family, sa = syscall.AF_INET, &syscall.SockaddrInet4{Port: int(addr.Port()), Addr: addr.Addr().As4()}
+	}
+	fd, err := syscall.Socket(family, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Skip("no socket of that family here: ", err)
+	}
+	t.Cleanup(func() { syscall.Close(fd) })
+	if err := syscall.Bind(fd, sa); err != nil {
+		t.Skip("no address of that family here: ", err)
+	}
+	if err := syscall.Listen(fd, 0); err != nil {
+		t.Fatal(err)
+	}
+	bound, err := localAddrPort(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 16 {
+		c, err := net.DialTimeout("tcp", bound.String(), 100*time.Millisecond)
+		if err != nil {
+			return bound
+		}
+		t.Cleanup(func() { c.Close() })
+	}
+	t.Skip("this system accepts more than 16 connections for a backlog of 0")
+	return bound
+}
+
+func TestClientDialRace(t *testing.T) {
+	six, four := netip.MustParseAddr("::1"), netip.MustParseAddr("127.0.0.1")
+	hole := clientBlackHole(t, netip.AddrPortFrom(six, 0))
+	ln, err := net.Listen("tcp", netip.AddrPortFrom(four, hole.Port()).String())
+	if err != nil {
+		t.Skip("the port is taken on IPv4: ", err)
+	}
+	defer ln.Close()
+	var dialer net.Dialer
+	late := make(chan struct{})
+	defer close(late)
+	tests := []struct {
+		name  string
+		hosts clientHosts
+		most  time.Duration
+		want  error
+	}{
+		{"IPv6 is a black hole", clientHosts{ip6: []netip.Addr{six}, ip4: []netip.Addr{four}}, 300 * time.Millisecond, nil},
+		{"IPv4 alone", clientHosts{ip6Err: clientNotFound, ip4: []netip.Addr{four}}, 40 * time.Millisecond, nil},
+		{"no answer about IPv6", clientHosts{ip6After: late, ip4: []netip.Addr{four}}, 150 * time.Millisecond, nil},
+		{"refused, then connected", clientHosts{ip6: []netip.Addr{netip.MustParseAddr("127.0.0.2")}, ip4: []netip.Addr{four}}, 200 * time.Millisecond, nil},
+		{"nobody", clientHosts{ip6Err: clientNotFound, ip4Err: clientNotFound}, 200 * time.Millisecond, ErrNoSuchHost},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			d := dialRace{dial: dialer.DialContext, port: hole.Port()}
+			start := time.Now()
+			conn, err := d.run(clientContext(t), tt.hosts, "a.test")
+			took := time.Since(start)
+			if took > tt.most {
+				t.Errorf("took %v, more than %v", took, tt.most)
+			}
+			if err = clientError(PhaseDial, "a.test:80", err); !errors.Is(err, tt.want) || (err == nil) != (tt.want == nil) {
+				t.Fatalf("%v, want %v", err, tt.want)
+			}
+			if conn != nil {
+				conn.Close()
+			}
+		})
+	}
+}
+
+func TestClientDialErrors(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := ln.Addr().String()
+	ln.Close()
+	hole := clientBlackHole(t, netip.MustParseAddrPort("127.0.0.1:0"))
+	for _, tt := range []struct {
+		name, url string
+		client    *Client
+		want      error
+		phase     ClientPhase
+	}{
+		{"refused", "http://" + refused, &Client{}, ErrRefused, PhaseDial},
+		{"no such host", "http://a.test", &Client{Resolver: clientHosts{ip6Err: clientNotFound, ip4Err: clientNotFound}}, ErrNoSuchHost, PhaseResolve},
+		{"dial", "http://" + hole.String(), &Client{DialTimeout: 50 * time.Millisecond}, ErrTimeout, PhaseDial},
+		{"total", "http://" + hole.String(), &Client{Timeout: 50 * time.Millisecond}, ErrTimeout, PhaseDial},
+	} {
+		_, err := clientOf(t, tt.client).Get(clientContext(t), tt.url)
+		var e *ClientError
+		if !errors.Is(err, tt.want) || !errors.As(err, &e) || e.Phase != tt.phase {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+	t.Run("handshake", func(t *testing.T) {
+		ln, err := net.Listen("tcp", "127.0.0.1:0") // accepts in the kernel, says nothing
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ln.Close()
+		_, err = clientOf(t, &Client{HandshakeTimeout: 50 * time.Millisecond}).Get(clientContext(t), "https://"+ln.Addr().String())
+		var e *ClientError
+		if !errors.Is(err, ErrTimeout) || !errors.As(err, &e) || e.Phase != PhaseTLS {
+			t.Errorf("%v", err)
+		}
+	})
+}

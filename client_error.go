@@ -1,0 +1,213 @@
+package flare
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"syscall"
+)
+
+// This file is layer 4 (roles): what can go wrong with a request of the client,
+// told apart by sentinel and by the phase it happened in. It looks at errors of
+// package net and crypto/tls; the other files of the client call it where an
+// error leaves them.
+
+var (
+	// ErrInvalidURL means that a URL, or the host or port in it, is not one
+	// that the client sends a request to. Nothing was sent.
+	ErrInvalidURL = errors.New("flare: invalid URL")
+
+	// ErrInvalidRequest means that a method, a header or a body cannot be sent
+	// as it was given. Nothing was sent.
+	ErrInvalidRequest = errors.New("flare: invalid request")
+
+	// ErrNoSuchHost means that the name of the host has no address.
+	ErrNoSuchHost = errors.New("flare: no such host")
+
+	// ErrRefused means that nobody listens at the address.
+	ErrRefused = errors.New("flare: connection refused")
+
+	// ErrReset means that the peer broke the connection off.
+	ErrReset = errors.New("flare: connection reset by the peer")
+
+	// ErrUnexpectedEOF means that the connection, or compressed content, ended
+	// inside a message. errors.Is finds io.ErrUnexpectedEOF in it too.
+	ErrUnexpectedEOF = fmt.Errorf("flare: ended inside a message: %w", io.ErrUnexpectedEOF)
+
+	// ErrTooManyRedirects means that the answer was one redirect too many.
+	ErrTooManyRedirects = errors.New("flare: too many redirects")
+
+	// ErrInsecureRedirect means that an https URL redirects to http.
+	ErrInsecureRedirect = errors.New("flare: redirect from https to http")
+
+	// ErrCertificateExpired means that the server's certificate is not valid
+	// at this time.
+	ErrCertificateExpired = errors.New("flare: certificate expired or not yet valid")
+
+	// ErrCertificateHost means that the server's certificate is for another
+	// name.
+	ErrCertificateHost = errors.New("flare: certificate is for another host")
+
+	// ErrCertificateUntrusted means that nobody who is trusted has signed the
+	// server's certificate.
+	ErrCertificateUntrusted = errors.New("flare: certificate signed by an unknown authority")
+)
+
+// A ClientPhase is a part of a request's life; an error has the one it
+// happened in.
+type ClientPhase string
+
+const (
+	PhaseRequest  ClientPhase = "request"  // before anything is sent
+	PhaseResolve  ClientPhase = "resolve"  // looking the host name up
+	PhaseDial     ClientPhase = "dial"     // connecting
+	PhaseProxy    ClientPhase = "proxy"    // asking a proxy for a tunnel
+	PhaseTLS      ClientPhase = "tls"      // the handshake
+	PhaseWrite    ClientPhase = "write"    // sending the request
+	PhaseHead     ClientPhase = "head"     // waiting for the response, to the end of its head
+	PhaseBody     ClientPhase = "body"     // receiving the body
+	PhaseRedirect ClientPhase = "redirect" // following a Location
+)
+
+// A ClientError says what became of a request: in which phase, with which
+// host, and why. errors.Is finds both Kind and what Err wraps. It answers
+// Timeout() as net.Error asks.
+type ClientError struct {
+	Phase ClientPhase
+	Host  string // host and port of the request, "" if the URL had none
+	Kind  error  // ErrTimeout, ErrRefused, ErrMalformed, ...; nil if there is no name for it
+	Err   error  // the cause, may be Kind itself
+}
+
+func (e *ClientError) Error() string {
+	s := "flare: " + string(e.Phase)
+	if e.Host != "" {
+		s += " " + e.Host
+	}
+	if e.Kind != nil {
+		s += ": " + trimFlare(e.Kind.Error())
+	}
+	if e.Err != nil && e.Err != e.Kind {
+		s += ": " + trimFlare(e.Err.Error())
+	}
+	return s
+}
+
+// trimFlare drops the prefix that the outer error has already.
+func trimFlare(s string) string {
+	const prefix = "flare: "
+	if len(s) > len(prefix) && s[:len(prefix)] == prefix {
+		return s[len(prefix):]
+	}
+	return s
+}
+
+// Unwrap makes errors.Is and errors.As find the kind and the cause.
+func (e *ClientError) Unwrap() []error {
+	switch {
+	case e.Kind == nil && e.Err == nil:
+		return nil
+	case e.Kind == nil:
+		return []error{e.Err}
+	case e.Err == nil:
+		return []error{e.Kind}
+	}
+	return []error{e.Kind, e.Err}
+}
+
+// Timeout reports whether a time limit, the client's or the context's, passed.
+func (e *ClientError) Timeout() bool { return e.Kind == ErrTimeout }
+
+// Temporary is part of net.Error.
+func (e *ClientError) Temporary() bool { return e.Timeout() }
+
+// A ResponseError is a response whose status is not 2xx, as an error.
+type ResponseError struct {
+	StatusCode int
+	Method     string
+	Host       string // host and port of the request
+	Excerpt    string // the front of the body as text, at most 1 KiB; the peer's words
+}
+
+// Error leaves the excerpt out: it is the peer's input.
+func (e *ResponseError) Error() string {
+	return "flare: " + e.Method + " " + e.Host + ": status " + strconv.Itoa(e.StatusCode)
+}
+
+// clientError wraps err, once, with the phase and the kind of failure it is.
+func clientError(phase ClientPhase, host string, err error) error {
+	var done *ClientError
+	if err == nil || errors.As(err, &done) {
+		return err
+	}
+	return &ClientError{Phase: phase, Host: host, Kind: errorKind(err), Err: err}
+}
+
+// errorKind returns the sentinel that an error of the system stands for, nil
+// if there is none.
+func errorKind(err error) error {
+	for _, kind := range []error{ErrTimeout, ErrMalformed, ErrTooLarge, ErrUnexpectedEOF, ErrReset, ErrInvalidURL, ErrInvalidRequest} {
+		if errors.Is(err, kind) {
+			return kind
+		}
+	}
+	var dns *net.DNSError
+	var timeout net.Error
+	switch {
+	case errors.Is(err, context.Canceled):
+		return nil // the caller's own doing; errors.Is finds it in Err
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
+		return ErrTimeout
+	case errors.As(err, &dns):
+		if dns.IsTimeout {
+			return ErrTimeout
+		}
+		if dns.IsNotFound {
+			return ErrNoSuchHost
+		}
+		return nil
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return ErrRefused
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, syscall.ECONNABORTED):
+		return ErrReset
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return ErrUnexpectedEOF
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return ErrTimeout
+	}
+	return certificateKind(err)
+}
+
+func certificateKind(err error) error {
+	var invalid x509.CertificateInvalidError
+	var host x509.HostnameError
+	var unknown x509.UnknownAuthorityError
+	var record tls.RecordHeaderError
+	switch {
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return ErrCertificateExpired
+	case errors.As(err, &host):
+		return ErrCertificateHost
+	case errors.As(err, &unknown):
+		return ErrCertificateUntrusted
+	case errors.As(err, &record):
+		return ErrMalformed // not TLS at all
+	}
+	return nil
+}
+
+// invalidURL is an error about a URL; rule says which one it broke.
+func invalidURL(phase ClientPhase, rule string) error {
+	return &ClientError{Phase: phase, Kind: ErrInvalidURL, Err: errors.New(rule)}
+}
+
+// invalidRequest is an error about a request that cannot be sent.
+func invalidRequest(host string, err error) error {
+	return &ClientError{Phase: PhaseRequest, Host: host, Kind: ErrInvalidRequest, Err: err}
+}

@@ -1,0 +1,296 @@
+package flare
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+// clientRawServer answers each connection with serve, which gets it after the
+// head of a request was read.
+func clientRawServer(t testing.TB, serve func(c net.Conn)) (url string) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				if clientReadHead(c) {
+					serve(c)
+				}
+			}()
+		}
+	}()
+	return "http://" + ln.Addr().String()
+}
+
+// clientReadHead reads to the empty line.
+func clientReadHead(c net.Conn) bool {
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	var head []byte
+	for p := make([]byte, 1); !bytes.HasSuffix(head, []byte("\r\n\r\n")); head = append(head, p[0]) {
+		if _, err := c.Read(p); err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// clientFetch gets url and reads the body.
+func clientFetch(t testing.TB, c *Client, url string) (string, error) {
+	resp, err := c.Get(clientContext(t), url)
+	if err != nil {
+		return "", err
+	}
+	return resp.Text()
+}
+
+func TestClientHostile(t *testing.T) {
+	const ok = "HTTP/1.1 200 OK\r\n"
+	tests := []struct {
+		name, response string
+		want           error
+	}{
+		{"no HTTP", "SSH-2.0-OpenSSH_9.2\r\n", ErrMalformed},
+		{"HTTP/2", "HTTP/2.0 200 OK\r\n\r\n", ErrMalformed},
+		{"no status", "HTTP/1.1 OK\r\n\r\n", ErrMalformed},
+		{"status 099", "HTTP/1.1 099 OK\r\n\r\n", ErrMalformed},
+		{"status 20x", "HTTP/1.1 20x OK\r\n\r\n", ErrMalformed},
+		{"control in the reason", "HTTP/1.1 200 O\x01K\r\n\r\n", ErrMalformed},
+		{"endless reason", "HTTP/1.1 200 " + strings.Repeat("x", 5000), ErrTooLarge},
+		{"bare LF", "HTTP/1.1 200 OK\n\n", ErrMalformed},
+		{"bare CR in a value", ok + "A: b\rc\r\n\r\n", ErrMalformed},
+		{"NUL in a value", ok + "A: b\x00c\r\n\r\n", ErrMalformed},
+		{"folded line", ok + "A: b\r\n c\r\n\r\n", ErrMalformed},
+		{"blank before the colon", ok + "Content-Length : 0\r\n\r\n", ErrMalformed},
+		{"no colon", ok + "A\r\n\r\n", ErrMalformed},
+		{"two lengths", ok + "Content-Length: 1\r\nContent-Length: 1\r\n\r\nx", ErrMalformed},
+		{"list of lengths", ok + "Content-Length: 1, 1\r\n\r\nx", ErrMalformed},
+		{"negative length", ok + "Content-Length: -1\r\n\r\n", ErrMalformed},
+		{"plus sign", ok + "Content-Length: +1\r\n\r\nx", ErrMalformed},
+		{"hexadecimal length", ok + "Content-Length: 0x1\r\n\r\nx", ErrMalformed},
+		{"huge length", ok + "Content-Length: 99999999999999999999\r\n\r\nx", ErrMalformed},
+		{"length and chunked", ok + "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", ErrMalformed},
+		{"chunked twice", ok + "Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n", ErrMalformed},
+		{"unknown coding", ok + "Transfer-Encoding: zip, chunked\r\n\r\n0\r\n\r\n", ErrMalformed},
+		{"chunked in HTTP/1.0", "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", ErrMalformed},
+		{"chunk size", ok + "Transfer-Encoding: chunked\r\n\r\nxyz\r\n", ErrMalformed},
+		{"chunk size sign", ok + "Transfer-Encoding: chunked\r\n\r\n-1\r\n", ErrMalformed},
+		{"chunk size overflow", ok + "Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n", ErrMalformed},
+		{"chunk data end", ok + "Transfer-Encoding: chunked\r\n\r\n1\r\nxx\r\n0\r\n\r\n", ErrMalformed},
+		{"chunk bare LF", ok + "Transfer-Encoding: chunked\r\n\r\n1\nx\n0\n\n", ErrMalformed},
+		{"endless extension", ok + "Transfer-Encoding: chunked\r\n\r\n1;" + strings.Repeat("a", 5000), ErrTooLarge},
+		{"bad trailer", ok + "Transfer-Encoding: chunked\r\n\r\n0\r\nA b\r\n\r\n", ErrMalformed},
+		{"short body", ok + "Content-Length: 10\r\n\r\nabc", ErrUnexpectedEOF},
+		{"short chunk", ok + "Transfer-Encoding: chunked\r\n\r\na\r\nabc", ErrUnexpectedEOF},
+		{"no last chunk", ok + "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", ErrUnexpectedEOF},
+		{"endless headers", ok + strings.Repeat("A: b\r\n", 20_000), ErrTooLarge},
+		{"endless header", ok + "A: " + strings.Repeat("b", 200_000), ErrTooLarge},
+		{"endless 1xx", strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 200), ErrMalformed},
+		{"not gzip", ok + "Content-Encoding: gzip\r\nContent-Length: 12\r\n\r\nnot gzip at ", ErrMalformed},
+		{"cut gzip", ok + "Content-Encoding: gzip\r\n\r\n" + string(clientGzip(t, "abc")[:15]), ErrUnexpectedEOF},
+		{"gzip 1,000:1", ok + "Content-Encoding: gzip\r\n\r\n" + string(clientGzip(t, strings.Repeat("\x00", 8<<20))), ErrTooLarge},
+		{"file:", "HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\nContent-Length: 0\r\n\r\n", ErrInvalidURL},
+		{"javascript:", "HTTP/1.1 302 Found\r\nLocation: javascript:alert(1)\r\nContent-Length: 0\r\n\r\n", ErrInvalidURL},
+		{"CRLF in the host", "HTTP/1.1 302 Found\r\nLocation: http://a%0d%0ab/\r\nContent-Length: 0\r\n\r\n", ErrInvalidURL},
+		{"userinfo", "HTTP/1.1 302 Found\r\nLocation: http://good@127.0.0.1/\r\nContent-Length: 0\r\n\r\n", ErrInvalidURL},
+		{"octal host", "HTTP/1.1 302 Found\r\nLocation: http://0177.0.0.1/\r\nContent-Length: 0\r\n\r\n", ErrInvalidURL},
+		{"no host", "HTTP/1.1 302 Found\r\nLocation: http:///x\r\nContent-Length: 0\r\n\r\n", ErrInvalidURL},
+		{"port 0", "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:0/\r\nContent-Length: 0\r\n\r\n", ErrInvalidURL},
+		{"redirect to itself", "HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", ErrTooManyRedirects},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			url := clientRawServer(t, func(c net.Conn) {
+				io.WriteString(c, tt.response)
+				c.(*net.TCPConn).CloseWrite()
+				io.Copy(io.Discard, c) // no reset before the client has read
+			})
+			c := clientOf(t, &Client{})
+			if body, err := clientFetch(t, c, url); !errors.Is(err, tt.want) {
+				t.Errorf("%.100q, %v; want %v", body, err, tt.want)
+			}
+		})
+	}
+}
+
+func clientGzip(t testing.TB, s string) []byte {
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	if _, err := io.WriteString(w, s); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	return b.Bytes()
+}
+
+// A response that is cut anywhere is an error, and one that arrives in two
+// pieces is the same as whole.
+func TestClientCutAnywhere(t *testing.T) {
+	zipped := string(clientGzip(t, "hello"))
+	for name, response := range map[string]string{
+		"length":  "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+		"chunked": "HTTP/1.1 103 Early\r\nA: b\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3;a=b\r\nllo\r\n0\r\nA: b\r\n\r\n",
+		"gzip":    "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 29\r\n\r\n" + zipped,
+	} {
+		type cut struct {
+			at    int
+			split bool // all of it, in two pieces
+		}
+		cuts := make(chan cut, 1)
+		url := clientRawServer(t, func(c net.Conn) {
+			cut := <-cuts
+			io.WriteString(c, response[:cut.at])
+			if cut.split {
+				io.WriteString(c, response[cut.at:])
+			}
+			c.(*net.TCPConn).CloseWrite()
+			io.Copy(io.Discard, c)
+		})
+		if name == "gzip" && len(zipped) != 29 {
+			t.Fatalf("gzip has %d octets", len(zipped))
+		}
+		for at := range len(response) + 1 {
+			cuts <- cut{at, true}
+			if body, err := clientFetch(t, clientOf(t, &Client{}), url); err != nil || body != "hello" {
+				t.Fatalf("%s split at %d: %q, %v", name, at, body, err)
+			}
+			if at == len(response) {
+				continue
+			}
+			c := clientOf(t, &Client{})
+			r := &ClientRequest{Method: "POST", URL: url} // not retried
+			cuts <- cut{at, false}
+			resp, err := c.Do(clientContext(t), r)
+			if err == nil {
+				_, err = resp.Bytes()
+			}
+			if !errors.Is(err, ErrUnexpectedEOF) {
+				t.Fatalf("%s cut at %d: %v", name, at, err)
+			}
+		}
+	}
+}
+
+func TestClientDripFed(t *testing.T) {
+	for name, front := range map[string]string{
+		"head": "HTTP/1.1 200 OK\r\nA: ",
+		"body": "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n",
+	} {
+		url := clientRawServer(t, func(c net.Conn) {
+			io.WriteString(c, front)
+			for range 1000 {
+				if _, err := c.Write([]byte("x")); err != nil {
+					return
+				}
+				time.Sleep(5 * time.Millisecond)
+			}
+		})
+		c := clientOf(t, &Client{ResponseTimeout: 100 * time.Millisecond, Timeout: 200 * time.Millisecond})
+		start := time.Now()
+		_, err := clientFetch(t, c, url)
+		if took := time.Since(start); !errors.Is(err, ErrTimeout) || took > 2*time.Second {
+			t.Errorf("%s: %v after %v", name, err, took)
+		}
+	}
+}
+
+// What arrives on a resting connection belongs to no request.
+func TestClientUnsolicited(t *testing.T) {
+	const answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
+	for name, more := range map[string]string{
+		"with the answer": "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil",
+		"end":             "",
+	} {
+		rested := make(chan struct{})
+		url := clientRawServer(t, func(c net.Conn) {
+			io.WriteString(c, answer+"ok"+more)
+			if more == "" {
+				c.Close()
+			}
+			rested <- struct{}{}
+			if clientReadHead(c) {
+				io.WriteString(c, answer+"2!")
+			}
+		})
+		c := clientOf(t, &Client{})
+		for range 3 {
+			body, err := clientFetch(t, c, url)
+			<-rested
+			if err != nil || body != "ok" {
+				t.Errorf("%s: %q, %v", name, body, err)
+			}
+		}
+	}
+	// Later: the octets are there before the next request is sent.
+	push := make(chan net.Conn, 1)
+	url := clientRawServer(t, func(c net.Conn) {
+		io.WriteString(c, answer+"ok")
+		push <- c
+		clientReadHead(c)
+	})
+	c := clientOf(t, &Client{})
+	for range 3 {
+		body, err := clientFetch(t, c, url)
+		if err != nil || body != "ok" {
+			t.Fatalf("%q, %v", body, err)
+		}
+		conn := <-push
+		c.pool.mu.Lock()
+		var resting *clientConn
+		for _, list := range c.pool.idle {
+			resting = list[0]
+		}
+		c.pool.mu.Unlock()
+		if resting == nil {
+			t.Fatal("the connection does not rest")
+		}
+		io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+		for resting.silent() { // until the kernel has it
+		}
+	}
+}
+
+func TestClientInvalid(t *testing.T) {
+	c := clientOf(t, &Client{Dial: func(_ context.Context, _, _ string) (net.Conn, error) {
+		t.Error("dialled")
+		return nil, io.EOF
+	}})
+	long := strings.Repeat("a", 64)
+	for _, url := range []string{
+		"", "/", "example.com", "ftp://a/", "file:///x", "http://", "http:///x", "http://a b/", "http://a\x00/", "http://a\r\n/",
+		"http://a/\r\nX: y", "http://a/\x7f", "http://" + long + "/", "http://" + strings.Repeat("a.", 130) + "a/", "http://a..b/", "http://.a/",
+		"http://a:0/", "http://a:65536/", "http://a:b/", "http://127.1/", "http://0x7f.0.0.1/", "http://0177.0.0.1/", "http://2130706433/",
+		"http://1.2.3.4.5/", "http://[::1/", "http://[::g]/", "http://ä.test/", "http:a", "http://a%00b/",
+	} {
+		if _, err := c.Get(clientContext(t), url); !errors.Is(err, ErrInvalidURL) {
+			t.Errorf("%.80q: %v", url, err)
+		}
+	}
+	for name, set := range map[string]func(*ClientRequest){
+		"method": func(r *ClientRequest) { r.Method = "GET / HTTP/1.1\r\nX:" },
+		"name":   func(r *ClientRequest) { r.Header.Set("A\r\nB", "c") },
+		"value":  func(r *ClientRequest) { r.Header.Set("A", "b\r\nC: d") },
+		"NUL":    func(r *ClientRequest) { r.Header.Set("A", "b\x00") },
+		"length": func(r *ClientRequest) { r.ContentLength = -1 },
+	} {
+		r := &ClientRequest{URL: "http://a/"}
+		set(r)
+		if _, err := c.Do(clientContext(t), r); !errors.Is(err, ErrInvalidRequest) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -1,0 +1,247 @@
+package flare
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+func clientPooled(name string) *clientConn {
+	near, far := net.Pipe()
+	far.Close()
+	return newClientConn(near, clientRoute{origin: clientOrigin{host: name, port: 80}}, name)
+}
+
+func TestClientPoolOrder(t *testing.T) {
+	p := &clientPool{perRouteMax: 2, totalMax: 3, idleTimeout: time.Minute}
+	defer p.closeIdle(true)
+	now := time.Now()
+	a1, a2, a3, b1, b2 := clientPooled("a"), clientPooled("a"), clientPooled("a"), clientPooled("b"), clientPooled("b")
+	for i, c := range []*clientConn{a1, a2, a3, b1, b2} {
+		p.put(c, now.Add(time.Duration(i)*time.Second))
+	}
+	now = now.Add(5 * time.Second)
+	// a1 went for a3, a2 for b2: the oldest of the route, then of all.
+	for i, want := range []*clientConn{b2, b1, nil} {
+		if got := p.get(b1.route, now); got != want {
+			t.Errorf("b, %d: the wrong connection", i)
+		}
+	}
+	for i, want := range []*clientConn{a3, nil} {
+		if got := p.get(a1.route, now); got != want {
+			t.Errorf("a, %d: the wrong connection", i)
+		}
+	}
+	p.put(a3, now)
+	if p.get(a1.route, now.Add(time.Minute)) != nil {
+		t.Error("a connection that has rested too long was handed out")
+	}
+	p.closeIdle(true)
+	p.put(b1, now)
+	if p.get(b1.route, now) != nil {
+		t.Error("a closed pool has kept a connection")
+	}
+}
+
+func TestClientPoolSweep(t *testing.T) {
+	p := &clientPool{perRouteMax: 2, totalMax: 3, idleTimeout: 20 * time.Millisecond}
+	c := clientPooled("a")
+	closed := make(chan struct{})
+	c.raw = clientCloseConn{c.raw, sync.OnceFunc(func() { close(closed) })}
+	p.put(c, time.Now())
+	select {
+	case <-closed:
+	case <-time.After(10 * time.Second):
+		t.Fatal("the connection was not closed")
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.total != 0 || len(p.idle) != 0 || p.sweep != nil {
+		t.Errorf("%d connections, sweep %v", p.total, p.sweep)
+	}
+}
+
+type clientCloseConn struct {
+	net.Conn
+	closed func()
+}
+
+func (c clientCloseConn) Close() error {
+	c.closed()
+	return c.Conn.Close()
+}
+
+// A connection that ends after the request was sent, with no answer, is made
+// up for, once and where the request may be sent twice.
+func TestClientRetry(t *testing.T) {
+	var conns atomic.Int32
+	serve := func(answers int) string {
+		conns.Store(0)
+		return clientRawServer(t, func(c net.Conn) {
+			if int(conns.Add(1)) <= answers {
+				return // closed: the request was read, nothing is answered
+			}
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+		})
+	}
+	c := clientOf(t, &Client{})
+	if body, err := clientFetch(t, c, serve(1)); err != nil || body != "ok" {
+		t.Errorf("%q, %v", body, err)
+	}
+	if _, err := clientFetch(t, c, serve(2)); !errors.Is(err, ErrUnexpectedEOF) && !errors.Is(err, ErrReset) || conns.Load() != 2 {
+		t.Errorf("%d connections, %v", conns.Load(), err)
+	}
+	if _, err := c.Post(clientContext(t), serve(1), nil); err == nil || conns.Load() != 1 {
+		t.Errorf("POST: %d connections, %v", conns.Load(), err)
+	}
+	resp, err := c.Put(clientContext(t), serve(1), strings.NewReader("abc"))
+	if err == nil {
+		_, err = resp.Bytes()
+	}
+	if err != nil || conns.Load() != 2 {
+		t.Errorf("PUT: %d connections, %v", conns.Load(), err)
+	}
+	if _, err = c.Put(clientContext(t), serve(1), io.MultiReader(strings.NewReader("abc"))); err == nil || conns.Load() != 1 {
+		t.Errorf("PUT of a stream: %d connections, %v", conns.Load(), err)
+	}
+}
+
+// Servers close idle connections and restart behind a listener that stays open.
+func TestClientRestarts(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	url := "http://" + ln.Addr().String()
+	h := HandlerFunc(func(w *ResponseWriter, r *Request) error { return w.Text(200, "ok") })
+	newServer := func() *Server {
+		dup, err := ln.(*net.TCPListener).File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer dup.Close()
+		own, err := net.FileListener(dup)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &Server{Handler: h, IdleTimeout: 20 * time.Millisecond, MaxRequestsPerConn: 50}
+		go s.Serve(own)
+		return s
+	}
+	c := clientOf(t, &Client{})
+	s := newServer()
+	stop := make(chan struct{})
+	var calls, failures atomic.Int64
+	var callers sync.WaitGroup
+	for range 64 {
+		callers.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+				resp, err := c.Get(ctx, url)
+				if err == nil {
+					_, err = resp.Bytes()
+				}
+				cancel()
+				if err != nil && failures.Add(1) < 5 {
+					t.Errorf("call %d: %v", calls.Load(), err)
+				}
+				calls.Add(1)
+			}
+		})
+	}
+	for range 10 {
+		want := calls.Load() + 500
+		for deadline := time.Now().Add(10 * time.Second); calls.Load() < want && time.Now().Before(deadline); {
+			time.Sleep(time.Millisecond) // lets the callers go on; nothing depends on how long
+		}
+		next := newServer()
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		if err := s.Shutdown(ctx); err != nil {
+			t.Errorf("Shutdown: %v", err)
+		}
+		cancel()
+		s = next
+	}
+	close(stop)
+	callers.Wait()
+	s.Close()
+	t.Logf("%d calls, %d failures", calls.Load(), failures.Load())
+}
+
+func TestClientConcurrent(t *testing.T) {
+	ts := httptest.NewServer(http.HandlerFunc(clientEcho))
+	defer ts.Close()
+	c := clientOf(t, &Client{BaseURL: ts.URL})
+	var callers sync.WaitGroup
+	for i := range 32 {
+		callers.Go(func() {
+			body := strings.Repeat(string(rune('a'+i%26)), 1+i*700)
+			for range 20 {
+				resp, err := c.Post(clientContext(t), "/", body)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if got, err := resp.Text(); err != nil || got != body {
+					t.Errorf("%d bytes, %v", len(got), err)
+				}
+			}
+		})
+	}
+	callers.Wait()
+}
+
+func TestClientAllocations(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates, and nothing is reused under it")
+	}
+	answer := []byte("HTTP/1.1 200 OK\r\nServer: x\r\nDate: Mon, 01 Jan 2024 00:00:00 GMT\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, World!")
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	go func() {
+		c, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		for p := make([]byte, 4096); ; {
+			if _, err := c.Read(p); err != nil {
+				return
+			}
+			c.Write(answer)
+		}
+	}()
+	url := "http://" + ln.Addr().String() + "/plaintext"
+	c := clientOf(t, &Client{})
+	ctx := context.Background()
+	got := testing.AllocsPerRun(500, func() {
+		resp, err := c.Get(ctx, url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p, err := resp.Bytes(); err != nil || len(p) != 13 {
+			t.Fatal(p, err)
+		}
+	})
+	if got > 5 {
+		t.Errorf("%v allocations a keep-alive GET, want at most 5", got)
+	}
+	t.Logf("%v allocations a keep-alive GET", got)
+}

@@ -1,0 +1,269 @@
+package flare
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestClientProxyEnvironment(t *testing.T) {
+	t.Setenv("http_proxy", "")
+	t.Setenv("https_proxy", "proxy.test:3129")
+	t.Setenv("HTTP_PROXY", "http://proxy.test:3128")
+	t.Setenv("HTTPS_PROXY", "http://other.test")
+	t.Setenv("no_proxy", "")
+	t.Setenv("NO_PROXY", "never.test, .below.test,10.0.0.0/8,192.0.2.1, port.test:81,[2001:db8::1]")
+	t.Setenv("REQUEST_METHOD", "")
+	env := readProxyEnvironment()
+	const plain, secure = "http://proxy.test:3128", "http://proxy.test:3129"
+	tests := []struct{ url, want string }{
+		{"http://a.test", plain}, {"https://a.test", secure},
+		{"http://never.test", ""}, {"http://x.never.test", ""}, {"http://xnever.test", plain},
+		{"http://below.test", plain}, {"http://x.below.test", ""},
+		{"http://10.1.2.3", ""}, {"http://11.1.2.3", plain}, {"http://192.0.2.1", ""}, {"http://192.0.2.2", plain},
+		{"http://port.test:81", ""}, {"http://port.test", plain}, {"http://[2001:db8::1]", ""}, {"http://[2001:db8::2]", plain},
+		{"http://localhost", ""}, {"http://127.0.0.1", ""}, {"http://[::1]:80", ""}, {"http://a.localhost", ""},
+	}
+	for _, tt := range tests {
+		target, err := parseTarget(tt.url, PhaseRequest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := env.proxyURL(&target); got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.url, got, tt.want)
+		}
+	}
+	t.Setenv("REQUEST_METHOD", "GET")
+	if env := readProxyEnvironment(); env.http != "" {
+		t.Error("a CGI program believes HTTP_PROXY")
+	}
+}
+
+// clientProxyServer is a proxy of package net/http, and what it was asked for.
+func clientProxyServer(t *testing.T, refuse int) (*httptest.Server, *[]string) {
+	var asked []string
+	ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.Method+" "+r.RequestURI+" "+r.Header.Get("Proxy-Authorization"))
+		if refuse != 0 {
+			w.WriteHeader(refuse)
+			return
+		}
+		if r.Method != http.MethodConnect {
+			r.RequestURI = ""
+			resp, err := http.DefaultTransport.RoundTrip(r)
+			if err != nil {
+				w.WriteHeader(502)
+				return
+			}
+			defer resp.Body.Close()
+			io.Copy(w, resp.Body)
+			return
+		}
+		far, err := net.Dial("tcp", r.Host)
+		if err != nil {
+			w.WriteHeader(502)
+			return
+		}
+		near, _, _ := w.(http.Hijacker).Hijack()
+		io.WriteString(near, "HTTP/1.1 200 Connection established\r\n\r\n")
+		go func() { io.Copy(far, near); far.Close() }()
+		go func() { io.Copy(near, far); near.Close() }()
+	}))
+	t.Cleanup(ts.Close)
+	return ts, &asked
+}
+
+func clientThrough(proxy string) func(*url.URL) (*url.URL, error) {
+	return func(*url.URL) (*url.URL, error) { return url.Parse(proxy) }
+}
+
+func TestClientProxy(t *testing.T) {
+	proxy, asked := clientProxyServer(t, 0)
+	plain := httptest.NewServer(http.HandlerFunc(clientEcho))
+	defer plain.Close()
+	secure := httptest.NewTLSServer(http.HandlerFunc(clientEcho))
+	defer secure.Close()
+	c := clientOf(t, &Client{Proxy: clientThrough(strings.Replace(proxy.URL, "//", "//u:p@", 1)), CAFile: clientCAFile(t, secure)})
+	for _, url := range []string{plain.URL, secure.URL, secure.URL} {
+		resp, err := c.Post(clientContext(t), url+"/x", "abc")
+		clientWantText(t, resp, err, 200, "abc")
+	}
+	want := fmt.Sprintf("[POST %s/x Basic dTpw CONNECT %s Basic dTpw]", plain.URL, strings.TrimPrefix(secure.URL, "https://"))
+	if got := fmt.Sprint(*asked); got != want {
+		t.Errorf("the proxy was asked %s, want %s", got, want)
+	}
+	refusing, _ := clientProxyServer(t, 407)
+	_, err := clientOf(t, &Client{Proxy: clientThrough(refusing.URL)}).Get(clientContext(t), secure.URL)
+	var e *ProxyError
+	if !errors.As(err, &e) || e.StatusCode != 407 {
+		t.Errorf("refused tunnel: %v", err)
+	}
+}
+
+// clientStart starts a program and waits until something listens at addr.
+func clientStart(t *testing.T, addr string, name string, args ...string) {
+	t.Helper()
+	cmd := exec.Command(name, args...)
+	if err := cmd.Start(); err != nil {
+		t.Skipf("%s does not start: %v", name, err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if c, err := net.Dial("tcp", addr); err == nil {
+			c.Close()
+			return
+		}
+	}
+	t.Fatalf("%s does not listen", name)
+}
+
+// clientProgram returns where a program is, and a free port, or skips.
+func clientProgram(t *testing.T, names ...string) (path, addr, port string) {
+	for _, name := range names {
+		if p, err := exec.LookPath(name); err == nil {
+			path = p
+			break
+		}
+	}
+	if path == "" {
+		t.Skipf("no %v on this machine", names)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	addr = ln.Addr().String()
+	return path, addr, addr[strings.LastIndexByte(addr, ':')+1:]
+}
+
+func TestClientTinyproxy(t *testing.T) {
+	path, addr, port := clientProgram(t, "tinyproxy")
+	conf := filepath.Join(t.TempDir(), "tinyproxy.conf")
+	text := "Port " + port + "\nListen 127.0.0.1\nTimeout 30\nMaxClients 20\nAllow 127.0.0.1\n"
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	clientStart(t, addr, path, "-d", "-c", conf)
+	plain := httptest.NewServer(http.HandlerFunc(clientEcho))
+	defer plain.Close()
+	secure := httptest.NewTLSServer(http.HandlerFunc(clientEcho))
+	defer secure.Close()
+	c := clientOf(t, &Client{Proxy: clientThrough("http://" + addr), CAFile: clientCAFile(t, secure)})
+	for range 2 {
+		for _, url := range []string{plain.URL, secure.URL} {
+			resp, err := c.Post(clientContext(t), url, "abc")
+			clientWantText(t, resp, err, 200, "abc")
+		}
+	}
+}
+
+func TestClientNginx(t *testing.T) {
+	path, addr, port := clientProgram(t, "nginx")
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "file.txt"), []byte(strings.Repeat("0123456789", 1000)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	os.WriteFile(filepath.Join(dir, "users"), []byte("u:{PLAIN}p\n"), 0o644)
+	os.Chmod(dir, 0o755)
+	conf := filepath.Join(dir, "nginx.conf")
+	text := `daemon off; master_process off; pid ` + dir + `/pid; error_log stderr crit;
+events {}
+http {
+	access_log off;
+	client_body_temp_path ` + dir + `/b; proxy_temp_path ` + dir + `/p; fastcgi_temp_path ` + dir + `/f; uwsgi_temp_path ` + dir + `/u; scgi_temp_path ` + dir + `/s;
+	gzip on; gzip_min_length 1; gzip_types text/plain; default_type text/plain; keepalive_requests 5;
+	server {
+		listen 127.0.0.1:` + port + `; root ` + dir + `;
+		location /private/ { auth_basic "r"; auth_basic_user_file ` + dir + `/users; alias ` + dir + `/; }
+	}
+}
+`
+	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	clientStart(t, addr, path, "-p", dir, "-c", conf)
+	c := clientOf(t, &Client{BaseURL: "http://" + addr})
+	want := strings.Repeat("0123456789", 1000)
+	for range 12 { // over keepalive_requests
+		resp, err := c.Get(clientContext(t), "/file.txt")
+		clientWantText(t, resp, err, 200, want)
+		if !resp.Decoded {
+			t.Error("the answer came without gzip")
+		}
+	}
+	r := &ClientRequest{URL: "/file.txt"}
+	r.Header.Set("Range", "bytes=10-19")
+	resp, err := c.Do(clientContext(t), r)
+	clientWantText(t, resp, err, 206, "0123456789")
+	if resp, err = c.Get(clientContext(t), "/private/file.txt"); err != nil || resp.StatusCode != 401 {
+		t.Fatalf("%v %v", resp, err)
+	}
+	resp.Body.Close()
+	c = clientOf(t, &Client{BaseURL: "http://" + addr, Auth: BasicAuth{"u", "p"}})
+	resp, err = c.Get(clientContext(t), "/private/file.txt")
+	clientWantText(t, resp, err, 200, want)
+}
+
+func TestClientPythonServer(t *testing.T) {
+	path, addr, port := clientProgram(t, "python3")
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "file.txt"), []byte("from Python"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	clientStart(t, addr, path, "-m", "http.server", "--bind", "127.0.0.1", "--directory", dir, port)
+	c := clientOf(t, &Client{BaseURL: "http://" + addr})
+	for range 3 {
+		resp, err := c.Get(clientContext(t), "/file.txt")
+		clientWantText(t, resp, err, 200, "from Python")
+	}
+	resp, err := c.Get(clientContext(t), "/missing")
+	if err != nil || resp.StatusCode != 404 || resp.Err() == nil {
+		t.Errorf("%v, %v", resp, err)
+	}
+}
+
+func TestClientOwnServer(t *testing.T) {
+	url := TestServer(t, &Server{Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		p, err := r.Bytes()
+		if err != nil {
+			return err
+		}
+		if r.Path() == "/stream" {
+			for _, c := range p {
+				w.Write([]byte{c})
+				if err := w.Flush(); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		return w.Blob(200, "text/plain", p)
+	})})
+	c := clientOf(t, &Client{BaseURL: url})
+	for _, path := range []string{"/", "/stream"} {
+		for _, body := range []any{nil, []byte("abc"), io.MultiReader(strings.NewReader("abc"))} {
+			want := "abc"
+			if body == nil {
+				want = ""
+			}
+			resp, err := c.Post(clientContext(t), path, body)
+			clientWantText(t, resp, err, 200, want)
+		}
+	}
+	r := &ClientRequest{Method: "POST", URL: "/"}
+	r.SetBody(strings.Repeat("x", 1<<20))
+	r.Header.Set("Expect", "100-continue")
+	resp, err := c.Do(clientContext(t), r)
+	clientWantText(t, resp, err, 200, strings.Repeat("x", 1<<20))
+}

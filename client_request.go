@@ -1,0 +1,199 @@
+package flare
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// This file is layer 4 (roles): a request as the client's user makes it, and
+// how Go values become bodies. It does not know connections.
+
+// A ClientRequest is a request to be sent. It may be used again once the
+// response's body has been read or closed, by one goroutine at a time.
+type ClientRequest struct {
+	Method string // "" is GET
+	URL    string // absolute, or relative to the client's BaseURL
+	Header Header // a field here replaces the client's default of that name
+
+	// Body is sent to its end; nil is no body. Where ContentLength is 0 and
+	// Body is no *bytes.Reader, *bytes.Buffer or *strings.Reader, its length
+	// is unknown and it is sent in chunks. It is not closed. SetBody is the
+	// comfortable way to set it.
+	Body          io.Reader
+	ContentLength int64 // of Body, in bytes
+
+	// GetBody returns the body once more, for a redirect or another attempt.
+	// nil: a Body that is an io.Seeker is rewound, any other is sent once.
+	GetBody func() (io.Reader, error)
+
+	// Trailer is sent behind the body, as it is when Body has ended; the body
+	// is sent in chunks then. nil: none.
+	Trailer *Header
+
+	// Progress is told how much of the body was sent, and the total, -1 where
+	// it is unknown. It is called by the goroutine that sends.
+	Progress func(sent, total int64)
+
+	// Close says that the connection is not to be used again.
+	Close bool
+
+	// KeepEncoded leaves the response as it comes: compression is neither
+	// asked for nor removed.
+	KeepEncoded bool
+
+	payload []byte // the body if it lies in memory; Body is nil then
+	inMem   bool   // payload counts
+	start   int64  // where Body, an io.Seeker, began
+	seeks   bool   // start counts
+	sent    bool   // Body has been read from
+	closes  bool   // Body is closed once it was sent: Transport's duty
+}
+
+// SetBody makes v the body. A []byte is sent as it is, without a content type.
+// A string is taken for JSON text and sent as it is, as application/json.
+// url.Values are sent as a form. An io.Reader is streamed. nil is no body.
+// Anything else is encoded as JSON. A Content-Type that is set already stays.
+func (r *ClientRequest) SetBody(v any) error {
+	r.Body, r.payload, r.inMem, r.seeks, r.sent = nil, nil, false, false, false
+	r.ContentLength = 0
+	switch v := v.(type) {
+	case nil:
+	case []byte:
+		r.payload, r.inMem = v, true
+	case string:
+		r.setPayload([]byte(v), "application/json")
+	case url.Values:
+		r.setPayload([]byte(v.Encode()), "application/x-www-form-urlencoded")
+	case io.Reader:
+		r.Body = v
+	default:
+		p, err := json.Marshal(v)
+		if err != nil {
+			return invalidRequest("", err)
+		}
+		r.setPayload(p, "application/json")
+	}
+	return nil
+}
+
+func (r *ClientRequest) setPayload(p []byte, contentType string) {
+	r.payload, r.inMem = p, true
+	if r.Header.Get("Content-Type") == "" {
+		r.Header.Set("Content-Type", contentType)
+	}
+}
+
+var errNotRewindable = errors.New("flare: the body can be sent only once")
+
+// Rewind makes the body begin again. It fails if the body is one that can be
+// sent only once and was.
+func (r *ClientRequest) Rewind() error {
+	switch {
+	case r.inMem || r.Body == nil && r.GetBody == nil || !r.sent:
+		return nil
+	case r.GetBody != nil:
+		body, err := r.GetBody()
+		if err != nil {
+			return err
+		}
+		r.Body = body
+	case r.seeks:
+		if _, err := r.Body.(io.Seeker).Seek(r.start, io.SeekStart); err != nil {
+			return err
+		}
+	default:
+		return errNotRewindable
+	}
+	r.sent = false
+	return nil
+}
+
+// rewindable says whether Rewind can work.
+func (r *ClientRequest) rewindable() bool {
+	return r.inMem || r.Body == nil || !r.sent || r.GetBody != nil || r.seeks
+}
+
+// beginBody readies the body for being sent, and returns its length, -1 for
+// unknown.
+func (r *ClientRequest) beginBody() (length int64, err error) {
+	switch {
+	case r.inMem:
+		return int64(len(r.payload)), nil
+	case r.Body == nil || r.Body == http.NoBody:
+		return 0, nil
+	}
+	if err := r.Rewind(); err != nil {
+		return 0, err
+	}
+	length = r.knownLength()
+	if s, ok := r.Body.(io.Seeker); ok && !r.sent && !r.seeks {
+		if at, err := s.Seek(0, io.SeekCurrent); err == nil { // a pipe has a Seek that fails
+			r.start, r.seeks = at, true
+		}
+	}
+	r.sent = true
+	return length, nil
+}
+
+func (r *ClientRequest) knownLength() int64 {
+	if r.ContentLength > 0 {
+		return r.ContentLength
+	}
+	switch b := r.Body.(type) {
+	case *bytes.Reader:
+		return int64(b.Len())
+	case *bytes.Buffer:
+		return int64(b.Len())
+	case *strings.Reader:
+		return int64(b.Len())
+	}
+	return -1
+}
+
+// check says why a request cannot be sent.
+func (r *ClientRequest) check() error {
+	if r.Method != "" && !isToken(r.Method) { // RFC 9110 §9.1
+		return invalidRequest("", errors.New("flare: method is not a token"))
+	}
+	if r.Method == http.MethodConnect {
+		return invalidRequest("", errors.New("flare: CONNECT is the proxies' own"))
+	}
+	if err := r.Header.fault(); err != nil {
+		return invalidRequest("", err)
+	}
+	if i := r.Header.index("Host"); i >= 0 && !isAuthority([]byte(r.Header.list[i].value)) {
+		return invalidRequest("", errors.New("flare: Host is not a host and an optional port"))
+	}
+	if r.ContentLength < 0 {
+		return invalidRequest("", errors.New("flare: negative ContentLength"))
+	}
+	return nil
+}
+
+// checkTrailer says why a trailer section cannot be sent.
+func checkTrailer(h *Header) error {
+	if err := h.fault(); err != nil {
+		return err
+	}
+	for name := range h.All() {
+		if !allowedInTrailer(name) {
+			return fmt.Errorf("flare: field %s in a trailer section (RFC 9110 §6.5.1)", name)
+		}
+	}
+	return nil
+}
+
+// isIdempotent says whether a request may be sent twice (RFC 9110 §9.2.2).
+func isIdempotent(method string) bool {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
+		return true
+	}
+	return false
+}

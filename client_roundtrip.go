@@ -1,0 +1,416 @@
+package flare
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"time"
+)
+
+// This file is layer 4 (roles): one hop of a request: a connection found or
+// made, the request sent, the response begun, once more if the connection had
+// ended while it rested. client_redirect.go and client_transport.go call it.
+
+// roundTrip sends the call's request and returns its response. An idempotent
+// request of whose answer nothing came is sent once more, on a new connection
+// (RFC 9112 §9.3.1); after a pooled connection the new one has that too.
+func (c *Client) roundTrip(ctx context.Context, x *clientCall) (*ClientResponse, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, clientError(PhaseRequest, x.target.hostPort(), err)
+	}
+	route := clientRoute{origin: x.target.origin()}
+	var err error
+	if route.proxy, err = c.proxyFor(&x.target); err != nil {
+		return nil, err
+	}
+	trace := httptrace.ContextClientTrace(ctx)
+	if trace != nil && trace.GetConn != nil {
+		trace.GetConn(x.target.hostPort())
+	}
+	fresh := false
+	for retried := false; ; {
+		conn, err := c.take(ctx, route, x, fresh, trace)
+		if err != nil {
+			return nil, err
+		}
+		h := clientHop{client: c, call: x, conn: conn, ctx: ctx, trace: trace}
+		resp, err := h.run()
+		if err == nil {
+			return resp, nil
+		}
+		conn.close()
+		conn.releaseInput()
+		if errors.Is(err, errStale) {
+			continue // it was never sent
+		}
+		if retried || !h.retries(err) {
+			return nil, h.dress(err)
+		}
+		// A pooled connection that had ended says nothing about the server. A new
+		// one that ends at once is what a server that shuts down does, and its
+		// successor answers on the next.
+		retried, fresh = !conn.used, true
+	}
+}
+
+// take returns a connection that has rested, or a new one.
+func (c *Client) take(ctx context.Context, route clientRoute, x *clientCall, fresh bool, trace *httptrace.ClientTrace) (*clientConn, error) {
+	var conn *clientConn
+	if !fresh {
+		conn = c.pool.get(route, time.Now())
+	}
+	if conn == nil {
+		var err error
+		if conn, err = c.connect(ctx, route, x.by); err != nil {
+			return nil, err
+		}
+	}
+	if trace != nil && trace.GotConn != nil {
+		info := httptrace.GotConnInfo{Conn: conn.sock, Reused: conn.used, WasIdle: conn.used}
+		if conn.tls != nil {
+			info.Conn = conn.tls
+		}
+		if conn.used {
+			info.IdleTime = time.Since(conn.idleSince)
+		}
+		trace.GotConn(info)
+	}
+	return conn, nil
+}
+
+// rest puts a connection back.
+func (c *Client) rest(conn *clientConn, ctx context.Context) {
+	conn.releaseInput()
+	c.pool.put(conn, time.Now())
+	if trace := httptrace.ContextClientTrace(ctx); trace != nil && trace.PutIdleConn != nil {
+		trace.PutIdleConn(nil)
+	}
+}
+
+// A clientHop is one attempt at one request on one connection.
+type clientHop struct {
+	client *Client
+	call   *clientCall
+	conn   *clientConn
+	ctx    context.Context
+	trace  *httptrace.ClientTrace
+	upload *clientUpload // nil: the body went with the head, or there is none
+	stop   func() bool   // lets go of ctx; nil: nothing to let go
+	length int64         // of the request's body, -1: unknown
+	phase  ClientPhase
+}
+
+// run sends the request and reads the head of the response. On an error the
+// connection is of no use any more.
+func (h *clientHop) run() (*ClientResponse, error) {
+	h.phase = PhaseWrite
+	h.length = 0
+	if !h.call.bodyDropped {
+		if err := h.call.awaitUpload(h.ctx); err != nil {
+			return nil, err
+		}
+		var err error
+		if h.length, err = h.call.req.beginBody(); err != nil {
+			return nil, invalidRequest(h.conn.host, err)
+		}
+		if h.call.req.Trailer != nil && h.length != 0 && !h.call.req.inMem {
+			h.length = -1
+		}
+	}
+	if h.ctx.Done() != nil {
+		h.stop = context.AfterFunc(h.ctx, h.conn.close)
+	}
+	resp, err := h.exchange()
+	if err != nil && h.stop != nil {
+		h.stop()
+	}
+	return resp, err
+}
+
+// awaitUpload waits until nobody reads the body any more. The connection it
+// went to is closed, or has taken all of it.
+func (x *clientCall) awaitUpload(ctx context.Context) error {
+	if x.upload == nil {
+		return nil
+	}
+	select {
+	case <-x.upload.ended:
+		x.upload = nil
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (h *clientHop) exchange() (*ClientResponse, error) {
+	n, err := h.sendRequest()
+	if h.trace != nil && h.trace.WroteRequest != nil {
+		h.trace.WroteRequest(httptrace.WroteRequestInfo{Err: err})
+	}
+	if err == nil {
+		h.phase = PhaseHead
+		n, err = h.awaitHead(n)
+	}
+	if err != nil {
+		if own := h.upload.failure(); own != nil {
+			return nil, invalidRequest(h.conn.host, own)
+		}
+		return nil, err
+	}
+	if h.trace != nil && h.trace.GotFirstResponseByte != nil {
+		h.trace.GotFirstResponseByte()
+	}
+	return h.respond(n)
+}
+
+// sendRequest sends the head and as much of the body as does not have to wait
+// for the server. n is the length of a final head that came in place of a 100.
+func (h *clientHop) sendRequest() (n int, err error) {
+	conn, cfg, r := h.conn, &h.client.cfg, h.call.req
+	proxy := conn.route.proxy
+	proxied := proxy != nil && !conn.route.origin.https
+	proxyAuth := ""
+	if proxied {
+		proxyAuth = proxy.authorization
+	}
+	out := getBuffer(responseBufferBytes)
+	defer func() { out.release() }()
+	out.b = h.client.appendHead(out.b, h.call, proxied, proxyAuth, h.length)
+	inline := r.inMem && h.length <= bodyInlineBytes
+	expects := h.length != 0 && h.expectsContinue()
+	if h.length > 0 && inline && !expects {
+		out.b = append(out.b, r.payload...)
+	}
+	conn.setWriteLimit(cfg.writeTimeout, h.call.by)
+	conn.readBy(earlier(h.call.by, cfg.responseTimeout))
+	whole := h.length == 0 || inline && !expects
+	sent, err := conn.send(out.b, whole)
+	if whole && sent == len(out.b) {
+		h.phase = PhaseHead
+	}
+	if err != nil {
+		return 0, err
+	}
+	if _, err = conn.Write(out.b[sent:]); err != nil || whole {
+		if err == nil && h.length > 0 && r.Progress != nil {
+			r.Progress(h.length, h.length)
+		}
+		return 0, err
+	}
+	if expects {
+		if n, err := h.awaitContinue(); n > 0 || err != nil {
+			return n, err
+		}
+	}
+	h.upload = &clientUpload{conn: conn, req: r, length: h.length, ended: make(chan struct{})}
+	h.call.upload = h.upload
+	if r.inMem && h.length <= bodyBlockingBytes {
+		h.upload.run()
+		if err := h.upload.err; err != nil && errors.Is(err, ErrTimeout) {
+			return 0, err
+		}
+		return 0, nil // a write that failed may have an answer that says why
+	}
+	go h.upload.run()
+	return 0, nil
+}
+
+func (h *clientHop) expectsContinue() bool {
+	if listContains(h.call.req.Header.Get("Expect"), "100-continue") {
+		return true
+	}
+	d := h.call.defaults
+	return d != nil && h.call.req.Header.index("Expect") < 0 && listContains(d.Get("Expect"), "100-continue")
+}
+
+// awaitContinue waits a while for a 100 (RFC 9110 §10.1.1). n is the length of
+// a final head that came instead; then the body is not sent.
+func (h *clientHop) awaitContinue() (n int, err error) {
+	if h.trace != nil && h.trace.Wait100Continue != nil {
+		h.trace.Wait100Continue()
+	}
+	conn, cfg := h.conn, &h.client.cfg
+	conn.readBy(earlier(h.call.by, cfg.continueTimeout))
+	for range interimMax {
+		n, err := conn.readHead(&cfg.head)
+		if errors.Is(err, ErrTimeout) && (h.call.by.IsZero() || time.Now().Before(h.call.by)) {
+			return 0, nil
+		}
+		if err != nil || !conn.isInterim() {
+			return n, err
+		}
+		if err := conn.traceInterim(n, h.trace); err != nil {
+			return 0, err
+		}
+		is100 := conn.head.status == http.StatusContinue
+		conn.consume(n)
+		if is100 {
+			return 0, nil
+		}
+	}
+	return 0, &ClientError{Phase: PhaseHead, Host: conn.host, Kind: ErrMalformed, Err: errInterim}
+}
+
+// awaitHead reads the final head, unless n says that it is there. While the
+// body is still being sent the server need not answer: its time begins when
+// all is sent.
+func (h *clientHop) awaitHead(n int) (int, error) {
+	if n > 0 {
+		return n, nil
+	}
+	limit := h.client.cfg.responseTimeout
+	h.conn.readBy(earlier(h.call.by, limit))
+	for {
+		n, err := h.conn.readFinalHead(&h.client.cfg.head, h.trace)
+		if h.upload == nil || !errors.Is(err, ErrTimeout) {
+			return n, err
+		}
+		if ended := h.upload.endedAt.Load(); ended == 0 {
+			h.conn.readBy(earlier(h.call.by, limit))
+		} else if by := time.Unix(0, ended).Add(limit); time.Now().Before(by) {
+			h.conn.readBy(earlier(h.call.by, time.Until(by)))
+		} else {
+			return 0, err
+		}
+		if !h.call.by.IsZero() && !time.Now().Before(h.call.by) {
+			return 0, err
+		}
+	}
+}
+
+// retries says whether the request may be sent again.
+func (h *clientHop) retries(err error) bool {
+	if !isIdempotent(h.call.method) || len(h.conn.unread()) > 0 || h.conn.in != nil && h.conn.inRead > 0 {
+		return false
+	}
+	if h.ctx.Err() != nil || !h.call.bodyDropped && !h.call.req.rewindable() {
+		return false
+	}
+	kind := errorKind(err)
+	return kind == ErrReset || kind == ErrUnexpectedEOF && !errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// dress says in which phase the attempt failed, and lets the context's error
+// win over the one that ending the connection caused.
+func (h *clientHop) dress(err error) error {
+	if ctxErr := h.ctx.Err(); ctxErr != nil {
+		err = &ClientError{Phase: h.phase, Host: h.conn.host, Kind: errorKind(ctxErr), Err: ctxErr}
+	}
+	return clientError(h.phase, h.conn.host, err)
+}
+
+// respond makes the response whose head of n octets is in the buffer.
+func (h *clientHop) respond(n int) (*ClientResponse, error) {
+	conn, head, cfg := h.conn, &h.conn.head, &h.client.cfg
+	// The usual body is there already. It and the text of the head are parts of
+	// one piece of memory, the one never written, the other the user's.
+	kind, length := head.framing(h.call.method)
+	whole := n
+	if kind == bodyLength && length <= int64(len(conn.unread())-n) && head.status != http.StatusSwitchingProtocols {
+		whole = n + int(length)
+	}
+	memory := append([]byte(nil), conn.unread()[:whole]...)
+	text := viewString(memory[:n])
+	conn.consume(whole)
+	resp := &ClientResponse{
+		StatusCode: head.status, ContentLength: 0,
+		reason: text[head.reason.start:head.reason.end], minor: head.minor,
+		method: h.call.method, target: h.call.target,
+	}
+	resp.Header.list = resp.fields[:0]
+	resp.Header.fill(text, head.fields)
+	if conn.tls != nil {
+		state := conn.tls.ConnectionState()
+		resp.tls = &state
+	}
+	b := &resp.body
+	b.resp, b.client, b.conn, b.upload = resp, h.client, conn, h.upload
+	b.kind, b.length = kind, length
+	b.left, b.max, b.bufferedMax = b.length, cfg.bodyBytesMax, cfg.bufferedBytesMax
+	b.ctx, b.stop, b.by = h.ctx, h.stop, h.call.by
+	b.awake.Store(conn)
+	// A body that was announced and not sent leaves the server waiting for it.
+	sent := h.length == 0 || h.upload != nil || h.call.req.inMem && h.length <= bodyInlineBytes && !h.expectsContinue()
+	b.reusable = head.persists(h.call.method) && sent && !h.call.req.Close
+	conn.used = true
+	resp.Body, resp.ContentLength = b, b.length
+	if b.kind == bodyNone {
+		resp.ContentLength = 0
+		if h.call.method == http.MethodHead {
+			resp.ContentLength = head.contentLength
+		}
+	}
+	if b.max >= 0 && b.length > b.max { // declared: refused before any of it is read
+		b.end(ErrTooLarge)
+		return nil, &ClientError{Phase: PhaseBody, Host: conn.host, Kind: ErrTooLarge}
+	}
+	h.beginBody(resp, memory[n:whole:whole])
+	if x := h.call; x.decodes && b.kind != bodyNone {
+		return resp, h.client.decodeBody(resp)
+	}
+	return resp, nil
+}
+
+// beginBody takes a body that is there already into memory, so that its
+// connection is free for others before the user has looked at it.
+func (h *clientHop) beginBody(resp *ClientResponse, memory []byte) {
+	b, conn := &resp.body, h.conn
+	switch {
+	case conn.head.status == http.StatusSwitchingProtocols:
+		b.kind, b.left, b.length = bodyUntilClose, -1, -1
+		resp.ContentLength = -1
+		resp.Body = tunnelBody{b, conn}
+	case b.kind == bodyNone:
+		b.mu.Lock()
+		b.end(io.EOF)
+		b.mu.Unlock()
+	case b.kind == bodyLength && int64(len(memory)) == b.left:
+		b.inMemory, b.mem = true, memory
+		b.mu.Lock()
+		b.settle(true)
+		if len(b.mem) == 0 {
+			b.err = io.EOF
+		}
+		b.mu.Unlock()
+	case b.kind == bodyChunked:
+		conn.chunks.reset(&h.client.cfg.head)
+	}
+}
+
+// decodeBody puts what removes the content coding before the body, if the
+// coding is one that was asked for.
+func (c *Client) decodeBody(resp *ClientResponse) error {
+	codings := resp.Header.Values("Content-Encoding")
+	if len(codings) != 1 {
+		return nil
+	}
+	decoder, err := NewDecoder(&resp.body, codings[0], c.cfg.decode)
+	if errors.Is(err, ErrUnsupportedEncoding) {
+		return nil // the user may know it
+	}
+	if err != nil {
+		resp.body.Close()
+		return clientError(PhaseBody, resp.target.hostPort(), err)
+	}
+	resp.Body = decodedBody{decoder, resp.target.hostPort()}
+	resp.Decoded, resp.ContentLength = true, -1
+	resp.Header.Del("Content-Encoding")
+	resp.Header.Del("Content-Length")
+	return nil
+}
+
+// A decodedBody names the errors of a decoder.
+type decodedBody struct {
+	io.ReadCloser
+	host string
+}
+
+func (d decodedBody) Read(p []byte) (int, error) {
+	n, err := d.ReadCloser.Read(p)
+	if err != nil && err != io.EOF {
+		err = clientError(PhaseBody, d.host, err)
+	}
+	return n, err
+}

@@ -1,0 +1,285 @@
+package flare
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"sync/atomic"
+	"time"
+)
+
+// This file is layer 4 (roles): a request as bytes: its head, and its body
+// while it streams. client_roundtrip.go calls it.
+
+const (
+	// bodyInlineBytes is how much body goes out in one write with its head.
+	bodyInlineBytes = 16 << 10
+
+	// bodyBlockingBytes is how much body is written before the answer is
+	// looked for. More goes out in a goroutine beside: the server may answer
+	// early and stop reading.
+	bodyBlockingBytes = 64 << 10
+
+	uploadBufferBytes = 32 << 10
+)
+
+var (
+	errBodyShort = errors.New("flare: body ended before its ContentLength")
+	errBodyLong  = errors.New("flare: body longer than its ContentLength")
+)
+
+// appendHead appends the request's head. length is the body's, -1 for chunked.
+func (c *Client) appendHead(b []byte, x *clientCall, proxied bool, proxyAuth string, length int64) []byte {
+	r := x.req
+	b = append(append(b, x.method...), ' ')
+	if proxied { // RFC 9112 §3.2.2
+		b = append(append(append(b, x.target.scheme()...), "://"...), x.target.authority...)
+	}
+	b = append(append(b, x.target.path...), " HTTP/1.1\r\nHost: "...)
+	if host := r.Header.Get("Host"); host != "" && !x.ownDropped {
+		b = append(b, host...)
+	} else {
+		b = append(b, x.target.authority...)
+	}
+	b = append(b, "\r\n"...)
+	if proxied {
+		b = append(b, proxyAuth...)
+	}
+	var seen headSeen
+	if x.defaults != nil {
+		for i := range x.defaults.list {
+			f := &x.defaults.list[i]
+			if r.Header.index(f.name) < 0 && !(x.defaultsDropped && isCredentialField(f.name)) {
+				b = seen.appendField(b, x, f)
+			}
+		}
+	}
+	for i := range r.Header.list {
+		f := &r.Header.list[i]
+		if !(x.ownDropped && isCredentialField(f.name)) {
+			b = seen.appendField(b, x, f)
+		}
+	}
+	if x.cookies != "" && !seen.cookie {
+		b = append(append(append(b, "Cookie: "...), x.cookies...), "\r\n"...)
+	}
+	if x.auth != "" && !seen.authorization {
+		b = append(append(append(b, "Authorization: "...), x.auth...), "\r\n"...)
+	}
+	if !seen.userAgent {
+		b = append(b, "User-Agent: flare\r\n"...)
+	}
+	// A range of compressed content is of no use.
+	if x.decodes = x.decodes && !seen.acceptEncoding && !seen.ranged; x.decodes {
+		b = append(b, "Accept-Encoding: gzip, deflate\r\n"...)
+	}
+	if r.Close && !seen.connection {
+		b = append(b, fieldClose...)
+	}
+	switch {
+	case length < 0:
+		b = append(b, fieldChunked...)
+	case length > 0 || x.method == http.MethodPost || x.method == http.MethodPut || x.method == http.MethodPatch:
+		b = appendContentLength(b, length) // RFC 9110 §8.6
+	}
+	return append(b, "\r\n"...)
+}
+
+// headSeen is what the user's fields have settled.
+type headSeen struct {
+	cookie, authorization, userAgent, acceptEncoding, ranged, connection bool
+}
+
+// appendField appends one of the user's fields, but for those that frame the
+// message: framing is the client's own.
+func (s *headSeen) appendField(b []byte, x *clientCall, f *headerField) []byte {
+	value := f.value
+	switch len(f.name) {
+	case len("Host"):
+		if equalFoldASCII(f.name, "Host") {
+			return b
+		}
+	case len("Range"):
+		s.ranged = s.ranged || equalFoldASCII(f.name, "Range")
+	case len("Cookie"):
+		if equalFoldASCII(f.name, "Cookie") && !s.cookie && x.cookies != "" {
+			s.cookie = true
+			value += "; " + x.cookies // one line (RFC 6265 §5.4)
+		}
+		if equalFoldASCII(f.name, "Expect") && x.bodyDropped {
+			return b
+		}
+	case len("User-Agent"):
+		if equalFoldASCII(f.name, "User-Agent") {
+			if s.userAgent = true; value == "" {
+				return b // the way to send none
+			}
+		}
+		s.connection = s.connection || equalFoldASCII(f.name, "Connection")
+	case len("Content-Type"):
+		if equalFoldASCII(f.name, "Content-Type") && x.bodyDropped {
+			return b
+		}
+	case len("Authorization"):
+		s.authorization = s.authorization || equalFoldASCII(f.name, "Authorization")
+	case len("Content-Length"):
+		if equalFoldASCII(f.name, "Content-Length") {
+			return b
+		}
+	case len("Accept-Encoding"):
+		s.acceptEncoding = s.acceptEncoding || equalFoldASCII(f.name, "Accept-Encoding")
+	case len("Content-Encoding"):
+		if x.bodyDropped && (equalFoldASCII(f.name, "Content-Encoding") || equalFoldASCII(f.name, "Content-Language")) {
+			return b
+		}
+	case len("Transfer-Encoding"):
+		if equalFoldASCII(f.name, "Transfer-Encoding") {
+			return b
+		}
+	}
+	b = append(append(b, f.name...), ": "...)
+	return append(append(b, value...), "\r\n"...)
+}
+
+// A clientUpload is a body on its way out, in a goroutine of its own.
+type clientUpload struct {
+	conn     *clientConn
+	req      *ClientRequest
+	length   int64 // -1: chunked
+	progress int64
+	ended    chan struct{}
+	endedAt  atomic.Int64 // nanoseconds of the Unix epoch; 0: not yet
+	err      error        // valid once endedAt is set
+	userErr  bool         // err is the body's own, not the connection's
+}
+
+// uploadGrace is what a server that has answered gets to take the rest of the
+// body: usually it has, and only the goroutine that sent it does not know yet.
+const uploadGrace = 50 * time.Millisecond
+
+// soon says whether all of the body was sent, or will be in no time. No upload
+// is one that was.
+func (u *clientUpload) soon() bool {
+	if u == nil {
+		return true
+	}
+	if u.endedAt.Load() == 0 {
+		late := time.NewTimer(uploadGrace)
+		defer late.Stop()
+		select {
+		case <-u.ended:
+		case <-late.C:
+			return false
+		}
+	}
+	return u.err == nil
+}
+
+// failure returns what the body, rather than the connection, did wrong.
+func (u *clientUpload) failure() error {
+	if u == nil || u.endedAt.Load() == 0 || !u.userErr {
+		return nil
+	}
+	return u.err
+}
+
+// run sends the body. A body that fails ends the connection, so that the server
+// does not take a part for the whole and the reader of the answer wakes.
+func (u *clientUpload) run() {
+	err := u.send()
+	if closer, ok := u.req.Body.(io.Closer); ok && u.req.closes {
+		closer.Close()
+	}
+	u.err = err
+	u.endedAt.Store(time.Now().UnixNano())
+	if u.userErr || errors.Is(err, ErrTimeout) {
+		u.conn.close()
+	}
+	close(u.ended)
+}
+
+func (u *clientUpload) send() error {
+	if u.req.inMem {
+		return u.write(u.req.payload)
+	}
+	buf := getBuffer(uploadBufferBytes)
+	defer buf.release()
+	p := buf.b[:cap(buf.b)]
+	const frameBytes = 16 // of a chunk: its size line before, CRLF behind
+	for sent := int64(0); ; {
+		n, err := u.req.Body.Read(p[frameBytes : len(p)-2])
+		if sent += int64(n); u.length >= 0 && sent > u.length {
+			return u.fail(errBodyLong)
+		}
+		if n > 0 {
+			if writeErr := u.writePiece(p, frameBytes, n); writeErr != nil {
+				return writeErr
+			}
+		}
+		switch {
+		case err == io.EOF && sent < u.length:
+			return u.fail(errBodyShort)
+		case err == io.EOF:
+			return u.writeEnd()
+		case err != nil:
+			return u.fail(err)
+		}
+	}
+}
+
+func (u *clientUpload) fail(err error) error {
+	u.userErr = true
+	return err
+}
+
+// writePiece sends p[at:at+n] in a chunk or as it is.
+func (u *clientUpload) writePiece(p []byte, at, n int) error {
+	if u.length >= 0 {
+		return u.write(p[at : at+n])
+	}
+	var size [16]byte
+	line := append(strconv.AppendInt(size[:0], int64(n), 16), '\r', '\n')
+	copy(p[at-len(line):], line)
+	copy(p[at+n:], "\r\n")
+	if _, err := u.conn.Write(p[at-len(line) : at+n+2]); err != nil {
+		return err
+	}
+	u.report(n)
+	return nil
+}
+
+func (u *clientUpload) write(p []byte) error {
+	for len(p) > 0 {
+		n, err := u.conn.Write(p[:min(len(p), writePieceBytes)])
+		u.report(n)
+		if err != nil {
+			return err
+		}
+		p = p[n:]
+	}
+	return nil
+}
+
+func (u *clientUpload) report(n int) {
+	u.progress += int64(n)
+	if u.req.Progress != nil {
+		u.req.Progress(u.progress, u.length)
+	}
+}
+
+// writeEnd ends a chunked body, with its trailer section (RFC 9112 §7.1.2).
+func (u *clientUpload) writeEnd() error {
+	if u.length >= 0 {
+		return nil
+	}
+	b := []byte(lastChunk)
+	if u.req.Trailer != nil {
+		if err := checkTrailer(u.req.Trailer); err != nil {
+			return u.fail(err)
+		}
+		b = u.req.Trailer.appendTo(b)
+	}
+	_, err := u.conn.Write(append(b, "\r\n"...))
+	return err
+}

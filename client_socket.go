@@ -1,0 +1,284 @@
+package flare
+
+import (
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"time"
+)
+
+// This file is layer 4 (roles): the bottom of a client's connection: a net.Conn
+// whose descriptor is used directly where there is one. It knows bytes and
+// deadlines, not messages. client_conn.go and crypto/tls call it.
+//
+// A request and its answer are one stay in the runtime's poller: look whether
+// the idle connection is still silent, send, wait, receive. The look costs
+// nothing, since a read that finds nothing is what arms the poller in any case,
+// and the calls are raw, since none of them waits.
+
+// writePieceBytes is how much is written under one write deadline: progress is
+// that much.
+const writePieceBytes = 64 << 10
+
+// A clientSocket belongs to one goroutine for reading and one for writing.
+// Close is for any.
+type clientSocket struct {
+	net.Conn
+	raw    syscall.RawConn       // nil: no descriptor to be seen
+	direct bool                  // messages go by the descriptor
+	ready  func(fd uintptr) bool // onReady, made once
+
+	// For the reading goroutine.
+	readBy time.Time // when a Read fails with ErrTimeout; zero: never
+	armed  time.Time // what the net.Conn was told; never late, may be early
+	in     []byte    // room to receive into
+	out    []byte    // to be sent before
+	n      int       // received
+	sent   int
+	errno  syscall.Errno
+	step   socketStep
+	await  bool // exchange is to wait for the answer
+	noWait bool // Read fails with ErrTimeout where it would wait
+
+	// For the writing goroutine.
+	writeTimeout time.Duration // without progress; 0 or less: none
+	writeBy      time.Time     // when all of it must have been sent; zero: never
+	writeArmed   time.Time
+}
+
+// socketStep is what onReady does next.
+type socketStep uint8
+
+const (
+	stepProbe   socketStep = iota // nothing may be there to receive
+	stepSend                      // the request, and then wait
+	stepReceive                   // the answer
+)
+
+// newClientSocket takes over c. Under the race detector messages go through the
+// net.Conn: raw calls would not tell it that what a server did before its
+// answer happened before what the client's caller does with it.
+func newClientSocket(c net.Conn) *clientSocket {
+	s := &clientSocket{Conn: c}
+	if tcp, ok := c.(*net.TCPConn); ok {
+		if raw, err := tcp.SyscallConn(); err == nil {
+			s.raw, s.ready, s.direct = raw, s.onReady, !raceEnabled
+		}
+	}
+	return s
+}
+
+// exchange sends out and receives the front of what comes back into in. With
+// probe it first looks whether anything was there already; then nothing is
+// sent, and the error is errStale. sent may be less than out with n 0: the rest
+// is for Write. Without await nothing is received.
+func (s *clientSocket) exchange(out, in []byte, probe, await bool) (sent, n int, err error) {
+	s.out, s.in, s.sent, s.step, s.await = out, in, 0, stepSend, await
+	if probe {
+		s.step = stepProbe
+	}
+	n, err = s.wait()
+	sent = s.sent
+	s.out, s.in = nil, nil
+	return sent, n, err
+}
+
+// Read receives what has arrived, and waits for it until readBy. It does not
+// tell why the connection was closed if Close was called meanwhile.
+func (s *clientSocket) Read(p []byte) (int, error) {
+	if !s.direct && (s.raw == nil || !s.noWait) {
+		return s.readConn(p)
+	}
+	s.in, s.step = p, stepReceive
+	n, err := s.wait()
+	s.in = nil
+	return n, err
+}
+
+// wait runs onReady until it has a result.
+func (s *clientSocket) wait() (int, error) {
+	for {
+		if err := s.armRead(); err != nil {
+			return 0, err
+		}
+		s.n, s.errno = 0, syscall.EAGAIN
+		var err error
+		if s.noWait {
+			err = s.raw.Control(func(fd uintptr) { s.onReady(fd) })
+		} else {
+			err = s.raw.Read(s.ready)
+		}
+		switch {
+		case isDeadline(err):
+			if err := s.rearmRead(); err != nil {
+				return 0, err
+			}
+			continue // it was an older deadline
+		case err != nil:
+			return 0, err
+		case s.errno == errnoStale:
+			return 0, errStale
+		case s.errno == syscall.EAGAIN && s.noWait:
+			return 0, ErrTimeout
+		case s.errno == syscall.EAGAIN: // sent, perhaps in part
+			return 0, nil
+		case s.errno != 0:
+			return 0, os.NewSyscallError("socket", s.errno)
+		case s.n == 0 && s.step == stepReceive && len(s.in) > 0:
+			return 0, io.EOF
+		}
+		return s.n, nil
+	}
+}
+
+// errnoStale stands for errStale in errno; no call returns it.
+const errnoStale = syscall.Errno(1 << 15)
+
+// onReady is called by the poller with the descriptor, at first and whenever
+// it may be readable, until it returns true. The poller forgot before the first
+// call what it had seen, so that an answer to what is sent here wakes it.
+func (s *clientSocket) onReady(fd uintptr) bool {
+	if s.step == stepProbe {
+		if _, errno := recvConn(int(fd), s.in); errno != syscall.EAGAIN {
+			s.errno = errnoStale // octets nobody asked for, or the end
+			return true
+		}
+		s.step = stepSend
+	}
+	if s.step == stepSend {
+		s.step = stepReceive
+		s.sent, s.errno = sendConn(int(fd), s.out)
+		if s.errno == 0 && (s.sent < len(s.out) || !s.await) {
+			s.errno = syscall.EAGAIN
+		}
+		return s.errno != 0
+	}
+	for {
+		if s.n, s.errno = recvConn(int(fd), s.in); s.errno != syscall.EINTR {
+			return s.errno != syscall.EAGAIN
+		}
+	}
+}
+
+// readConn is Read without a descriptor.
+func (s *clientSocket) readConn(p []byte) (int, error) {
+	for {
+		if s.noWait {
+			s.armed = longAgo
+			s.Conn.SetReadDeadline(longAgo)
+		} else if err := s.armRead(); err != nil {
+			return 0, err
+		}
+		n, err := s.Conn.Read(p)
+		if n == 0 && isDeadline(err) {
+			if s.noWait {
+				return 0, ErrTimeout
+			}
+			if err := s.rearmRead(); err != nil {
+				return 0, err
+			}
+			continue
+		}
+		return n, err
+	}
+}
+
+// armRead sees to it that the net.Conn wakes at readBy at the latest. A
+// deadline that moves into the future, request by request, is left where it
+// was, and moved once it passes: no timer is touched for each request.
+func (s *clientSocket) armRead() error {
+	if s.noWait || s.readBy.IsZero() || !s.armed.IsZero() && !s.armed.After(s.readBy) {
+		return nil
+	}
+	s.armed = s.readBy
+	return s.Conn.SetReadDeadline(s.readBy)
+}
+
+// rearmRead is for when the net.Conn has woken.
+func (s *clientSocket) rearmRead() error {
+	if !s.readBy.IsZero() && time.Until(s.readBy) <= 0 {
+		s.armed = longAgo // it fails until it is told another time
+		return ErrTimeout
+	}
+	s.armed = s.readBy
+	return s.Conn.SetReadDeadline(s.readBy)
+}
+
+// SetReadDeadline is for crypto/tls, and for a connection over this one.
+func (s *clientSocket) SetReadDeadline(t time.Time) error {
+	s.readBy = t
+	return nil
+}
+
+// SetWriteDeadline is for crypto/tls, and for a connection over this one.
+func (s *clientSocket) SetWriteDeadline(t time.Time) error {
+	s.writeBy = t
+	return nil
+}
+
+// SetDeadline is both.
+func (s *clientSocket) SetDeadline(t time.Time) error {
+	s.readBy, s.writeBy = t, t
+	return nil
+}
+
+// longAgo is a deadline that has passed.
+var longAgo = time.Unix(1, 0)
+
+func isDeadline(err error) bool {
+	if err == nil {
+		return false
+	}
+	t, ok := err.(net.Error)
+	return ok && t.Timeout()
+}
+
+// Write sends all of p. Each piece has writeTimeout to leave.
+func (s *clientSocket) Write(p []byte) (int, error) {
+	n := 0
+	for n < len(p) {
+		if err := s.armWrite(); err != nil {
+			return n, err
+		}
+		m, err := s.Conn.Write(p[n:min(len(p), n+writePieceBytes)])
+		n += m
+		if err != nil {
+			if isDeadline(err) {
+				if m > 0 {
+					s.writeArmed = time.Time{}
+					continue // progress; a new deadline
+				}
+				err = ErrTimeout
+			}
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// armWrite moves the write deadline when less than half of it is left.
+func (s *clientSocket) armWrite() error {
+	if s.writeTimeout <= 0 && s.writeBy.IsZero() {
+		if s.writeArmed.IsZero() {
+			return nil
+		}
+		s.writeArmed = time.Time{}
+		return s.Conn.SetWriteDeadline(time.Time{})
+	}
+	now := time.Now()
+	if !s.writeBy.IsZero() && !now.Before(s.writeBy) {
+		return ErrTimeout
+	}
+	by := s.writeBy
+	if s.writeTimeout > 0 {
+		if t := now.Add(s.writeTimeout); by.IsZero() || t.Before(by) {
+			by = t
+		}
+		if !s.writeArmed.IsZero() && !s.writeArmed.After(by) && s.writeArmed.Sub(now) > s.writeTimeout/2 {
+			return nil
+		}
+	}
+	s.writeArmed = by
+	return s.Conn.SetWriteDeadline(by)
+}

@@ -1,0 +1,419 @@
+package flare
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// clientContext bounds a test.
+func clientContext(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// clientOf returns a client whose connections end with the test.
+func clientOf(t testing.TB, c *Client) *Client {
+	t.Cleanup(c.CloseIdleConnections)
+	return c
+}
+
+// clientWantText fails unless the response has the status and the body.
+func clientWantText(t *testing.T, resp *ClientResponse, err error, status int, want string) {
+	t.Helper()
+	if err != nil {
+		t.Fatalf("unexpected error: %v", err)
+	}
+	got, err := resp.Text()
+	if err != nil || resp.StatusCode != status || got != want {
+		t.Fatalf("got %d %.200q, %v; want %d %.200q", resp.StatusCode, got, err, status, want)
+	}
+}
+
+// clientEcho answers with what net/http makes of a request.
+func clientEcho(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	w.Header().Set("X-Method", r.Method)
+	w.Header().Set("X-Type", strings.Join(r.Header.Values("Content-Type"), "|"))
+	w.Header().Set("X-Length", http.StatusText(0)+string(rune('0'+min(max(r.ContentLength, -1)+1, 9))))
+	for name := range r.Trailer {
+		w.Header().Set("X-Trailer-"+name, r.Trailer.Get(name))
+	}
+	w.Write(body)
+}
+
+func TestClientBodies(t *testing.T) {
+	ts := httptest.NewServer(http.HandlerFunc(clientEcho))
+	defer ts.Close()
+	c := clientOf(t, &Client{BaseURL: ts.URL})
+	large := bytes.Repeat([]byte("0123456789abcdef"), 64<<10)
+	tests := []struct {
+		name        string
+		body        any
+		want        string
+		contentType string
+	}{
+		{"nil", nil, "", ""},
+		{"bytes", []byte("abc"), "abc", ""},
+		{"string", `{"a":1}`, `{"a":1}`, "application/json"},
+		{"struct", struct {
+			A int `json:"a"`
+		}{1}, `{"a":1}`, "application/json"},
+		{"form", url.Values{"a": {"1 2"}}, "a=1+2", "application/x-www-form-urlencoded"},
+		{"reader of a known length", strings.NewReader("abc"), "abc", ""},
+		{"reader", io.MultiReader(strings.NewReader("a"), strings.NewReader("bc")), "abc", ""},
+		{"20 KiB", large[:20<<10], string(large[:20<<10]), ""},
+		{"1 MiB", large, string(large), ""},
+		{"1 MiB reader", io.MultiReader(bytes.NewReader(large)), string(large), ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			resp, err := c.Post(clientContext(t), "/", tt.body)
+			clientWantText(t, resp, err, 200, tt.want)
+			if got := resp.Header.Get("X-Type"); got != tt.contentType {
+				t.Errorf("content type %q, want %q", got, tt.contentType)
+			}
+			if got := resp.Header.Get("X-Method"); got != "POST" {
+				t.Errorf("method %q", got)
+			}
+		})
+	}
+}
+
+func TestClientReusesConnections(t *testing.T) {
+	var mu sync.Mutex
+	conns := 0
+	ts := httptest.NewUnstartedServer(http.HandlerFunc(clientEcho))
+	ts.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			mu.Lock()
+			conns++
+			mu.Unlock()
+		}
+	}
+	ts.Start()
+	defer ts.Close()
+	c := clientOf(t, &Client{BaseURL: ts.URL})
+	for range 5 {
+		resp, err := c.Get(clientContext(t), "/")
+		clientWantText(t, resp, err, 200, "")
+		resp, err = c.Post(clientContext(t), "/", strings.Repeat("x", 100<<10))
+		clientWantText(t, resp, err, 200, strings.Repeat("x", 100<<10))
+		resp, err = c.Head(clientContext(t), "/")
+		clientWantText(t, resp, err, 200, "")
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if conns != 1 {
+		t.Errorf("%d connections, want 1", conns)
+	}
+}
+
+func TestClientTLS(t *testing.T) {
+	ts := httptest.NewTLSServer(http.HandlerFunc(clientEcho))
+	defer ts.Close()
+	ts.Config.ErrorLog = clientNoLog()
+	ca := clientCAFile(t, ts)
+	c := clientOf(t, &Client{BaseURL: ts.URL, CAFile: ca})
+	for range 3 {
+		resp, err := c.Post(clientContext(t), "/", "x")
+		clientWantText(t, resp, err, 200, "x")
+		if resp.TLS() == nil || resp.TLS().NegotiatedProtocol != "http/1.1" {
+			t.Errorf("TLS state %+v", resp.TLS())
+		}
+	}
+	_, err := clientOf(t, &Client{}).Get(clientContext(t), ts.URL)
+	if !errors.Is(err, ErrCertificateUntrusted) {
+		t.Errorf("untrusted: %v", err)
+	}
+	_, err = clientOf(t, &Client{CAFile: ca, ServerName: "other.test"}).Get(clientContext(t), ts.URL)
+	if !errors.Is(err, ErrCertificateHost) {
+		t.Errorf("wrong host: %v", err)
+	}
+}
+
+func TestClientDownload(t *testing.T) {
+	body := strings.Repeat("0123456789", 50_000)
+	ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "500000")
+		io.WriteString(w, body)
+	}))
+	defer ts.Close()
+	c := clientOf(t, &Client{})
+	resp, err := c.Get(clientContext(t), ts.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var last, total int64
+	resp.Progress = func(n, of int64) {
+		if n < last {
+			t.Errorf("progress went from %d to %d", last, n)
+		}
+		last, total = n, of
+	}
+	name := filepath.Join(t.TempDir(), "file")
+	n, err := resp.SaveFile(name)
+	if err != nil || n != 500_000 || last != 500_000 || total != 500_000 {
+		t.Fatalf("n %d, progress %d of %d, %v", n, last, total, err)
+	}
+	if got, err := os.ReadFile(name); err != nil || string(got) != body {
+		t.Fatalf("the file has %d bytes, %v", len(got), err)
+	}
+}
+
+func TestClientUploadProgress(t *testing.T) {
+	ts := httptest.NewServer(http.HandlerFunc(clientEcho))
+	defer ts.Close()
+	var last int64
+	r := &ClientRequest{Method: "PUT", URL: ts.URL, Progress: func(n, total int64) {
+		if total != 300_000 || n < last {
+			t.Errorf("progress %d of %d after %d", n, total, last)
+		}
+		last = n
+	}}
+	r.SetBody(make([]byte, 300_000))
+	resp, err := clientOf(t, &Client{}).Do(clientContext(t), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p, err := resp.Bytes(); err != nil || len(p) != 300_000 || last != 300_000 {
+		t.Fatalf("%d bytes, %v, progress %d", len(p), err, last)
+	}
+}
+
+func TestClientTrailers(t *testing.T) {
+	ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Trailer", "X-Sum")
+		io.Copy(w, r.Body)
+		w.Header().Set("X-Sum", r.Trailer.Get("X-Given"))
+	}))
+	defer ts.Close()
+	var trailer Header
+	trailer.Set("X-Given", "42")
+	r := &ClientRequest{Method: "POST", URL: ts.URL, Body: strings.NewReader("abc"), Trailer: &trailer}
+	r.Header.Set("Trailer", "X-Given")
+	resp, err := clientOf(t, &Client{}).Do(clientContext(t), r)
+	clientWantText(t, resp, err, 200, "abc")
+	if got := resp.Trailer().Get("X-Sum"); got != "42" {
+		t.Errorf("trailer %q", got)
+	}
+	var framing Header
+	framing.Set("Content-Length", "3")
+	r = &ClientRequest{Method: "POST", URL: ts.URL, Body: strings.NewReader("abc"), Trailer: &framing}
+	if _, err := clientOf(t, &Client{}).Do(clientContext(t), r); !errors.Is(err, ErrInvalidRequest) {
+		t.Errorf("framing trailer: %v", err)
+	}
+}
+
+func TestClientExpectContinue(t *testing.T) {
+	refuse := true
+	read := make(chan string, 1)
+	ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if refuse {
+			w.WriteHeader(http.StatusRequestEntityTooLarge)
+			return
+		}
+		p, _ := io.ReadAll(r.Body)
+		read <- string(p)
+	}))
+	defer ts.Close()
+	c := clientOf(t, &Client{ContinueTimeout: 10 * time.Second})
+	touched := false
+	body := clientReadFunc(func(p []byte) (int, error) { touched = true; return 0, io.EOF })
+	r := &ClientRequest{Method: "POST", URL: ts.URL, Body: body, ContentLength: 10}
+	r.Header.Set("Expect", "100-continue")
+	resp, err := c.Do(clientContext(t), r)
+	clientWantText(t, resp, err, 413, "")
+	if touched {
+		t.Error("the body was read though the server refused")
+	}
+	refuse = false
+	r = &ClientRequest{Method: "POST", URL: ts.URL}
+	r.SetBody("abc")
+	r.Header.Set("Expect", "100-continue")
+	resp, err = c.Do(clientContext(t), r)
+	clientWantText(t, resp, err, 200, "")
+	if got := <-read; got != "abc" {
+		t.Errorf("the server read %q", got)
+	}
+}
+
+type clientReadFunc func([]byte) (int, error)
+
+func (f clientReadFunc) Read(p []byte) (int, error) { return f(p) }
+
+func TestClientBodyFails(t *testing.T) {
+	ts := httptest.NewServer(http.HandlerFunc(clientEcho))
+	defer ts.Close()
+	broken := errors.New("broken reader")
+	c := clientOf(t, &Client{})
+	for name, r := range map[string]*ClientRequest{
+		"reader": {Body: io.MultiReader(strings.NewReader("abc"), clientReadFunc(func([]byte) (int, error) { return 0, broken }))},
+		"short":  {Body: strings.NewReader("abc"), ContentLength: 4},
+		"long":   {Body: strings.NewReader("abcde"), ContentLength: 4},
+	} {
+		r.Method, r.URL = "PUT", ts.URL
+		_, err := c.Do(clientContext(t), r)
+		if !errors.Is(err, ErrInvalidRequest) || name == "reader" && !errors.Is(err, broken) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestClientResponseHelpers(t *testing.T) {
+	ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/missing" {
+			w.WriteHeader(404)
+		}
+		io.WriteString(w, `{"a":1}`+strings.Repeat(" ", 3000))
+	}))
+	defer ts.Close()
+	c := clientOf(t, &Client{BaseURL: ts.URL, MaxBufferedBytes: 4000})
+	var v struct{ A int }
+	resp, err := c.Get(clientContext(t), "here")
+	if err != nil || !resp.OK() || resp.Err() != nil {
+		t.Fatal(resp, err)
+	}
+	if err := resp.JSON(&v); err != nil || v.A != 1 {
+		t.Errorf("%+v, %v", v, err)
+	}
+	resp, err = c.Get(clientContext(t), "/missing")
+	if err != nil || resp.OK() {
+		t.Fatal(resp, err)
+	}
+	var e *ResponseError
+	if err := resp.JSON(&v); !errors.As(err, &e) || e.StatusCode != 404 || len(e.Excerpt) != excerptBytesMax {
+		t.Errorf("%v, %+v", err, e)
+	}
+	if strings.Contains(e.Error(), `"a"`) {
+		t.Error("the error repeats the peer's words")
+	}
+	c = clientOf(t, &Client{BaseURL: ts.URL, MaxBufferedBytes: 1000})
+	if resp, err = c.Get(clientContext(t), "/"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := resp.Bytes(); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("over MaxBufferedBytes: %v", err)
+	}
+	c = clientOf(t, &Client{BaseURL: ts.URL, MaxBodyBytes: 1000})
+	resp, err = c.Get(clientContext(t), "/")
+	if err == nil {
+		_, err = resp.Bytes()
+	}
+	if !errors.Is(err, ErrTooLarge) {
+		t.Errorf("over MaxBodyBytes: %v", err)
+	}
+}
+
+func TestClientMiddleware(t *testing.T) {
+	ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, r.Header.Get("X-Order"))
+	}))
+	defer ts.Close()
+	add := func(s string) func(Doer) Doer {
+		return func(next Doer) Doer {
+			return func(ctx context.Context, r *ClientRequest) (*ClientResponse, error) {
+				r.Header.Set("X-Order", r.Header.Get("X-Order")+s)
+				return next(ctx, r)
+			}
+		}
+	}
+	c := clientOf(t, &Client{Middleware: []func(Doer) Doer{add("a"), add("b")}})
+	resp, err := c.Get(clientContext(t), ts.URL)
+	clientWantText(t, resp, err, 200, "ab")
+}
+
+func TestClientTimeouts(t *testing.T) {
+	release := make(chan struct{})
+	ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/body" {
+			io.WriteString(w, "front")
+			w.(http.Flusher).Flush()
+		}
+		select {
+		case <-release:
+		case <-r.Context().Done():
+		}
+	}))
+	defer ts.Close()
+	defer close(release)
+	const limit = 50 * time.Millisecond
+	tests := []struct {
+		name, path string
+		client     *Client
+		phase      ClientPhase
+	}{
+		{"response", "/head", &Client{ResponseTimeout: limit}, PhaseHead},
+		{"total in the head", "/head", &Client{Timeout: limit}, PhaseHead},
+		{"body", "/body", &Client{BodyTimeout: limit}, PhaseBody},
+		{"total in the body", "/body", &Client{Timeout: limit}, PhaseBody},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			resp, err := clientOf(t, tt.client).Get(clientContext(t), ts.URL+tt.path)
+			if err == nil {
+				_, err = resp.Bytes()
+			}
+			var e *ClientError
+			if !errors.Is(err, ErrTimeout) || !errors.As(err, &e) || e.Phase != tt.phase || !e.Timeout() {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+	t.Run("context", func(t *testing.T) {
+		for _, path := range []string{"/head", "/body"} {
+			ctx, cancel := context.WithTimeout(context.Background(), limit)
+			resp, err := clientOf(t, &Client{}).Get(ctx, ts.URL+path)
+			if err == nil {
+				_, err = resp.Bytes()
+			}
+			if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ErrTimeout) {
+				t.Errorf("%s: %v", path, err)
+			}
+			cancel()
+			ctx, cancel = context.WithCancel(context.Background())
+			time.AfterFunc(limit, cancel)
+			resp, err = clientOf(t, &Client{}).Get(ctx, ts.URL+path)
+			if err == nil {
+				_, err = resp.Bytes()
+			}
+			if !errors.Is(err, context.Canceled) || errors.Is(err, ErrTimeout) {
+				t.Errorf("%s: %v", path, err)
+			}
+		}
+	})
+	t.Run("close wakes a reader", func(t *testing.T) {
+		resp, err := clientOf(t, &Client{}).Get(clientContext(t), ts.URL+"/body")
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := make(chan error, 1)
+		if _, err := io.ReadFull(resp.Body, make([]byte, len("front"))); err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			_, err := resp.Body.Read(make([]byte, 1))
+			got <- err
+		}()
+		resp.Body.Close()
+		if err := <-got; err == nil || err == io.EOF {
+			t.Errorf("%v", err)
+		}
+	})
+}

@@ -1,0 +1,177 @@
+package flare
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// This file is layer 4 (roles): the client as net/http's RoundTripper: one
+// exchange, without redirects, cookies, authorization, middleware and the
+// client's own fields, all of which http.Client has.
+
+// Transport returns the client's connections as a http.RoundTripper. Proxy, TLS,
+// limits and pool are the client's; BaseURL, Header, Auth, Jar, Middleware and
+// redirects are left out. Its CloseIdleConnections is the client's.
+func (c *Client) Transport() http.RoundTripper { return clientTransport{c} }
+
+type clientTransport struct{ c *Client }
+
+// CloseIdleConnections is what http.Client.CloseIdleConnections calls.
+func (t clientTransport) CloseIdleConnections() { t.c.CloseIdleConnections() }
+
+var errNilURL = errors.New("flare: nil Request.URL")
+
+// RoundTrip sends one request.
+func (t clientTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	c := t.c
+	if c.once.Do(c.prepare); c.initErr != nil {
+		closeRequestBody(req)
+		return nil, c.initErr
+	}
+	x, err := transportCall(req)
+	if err != nil {
+		closeRequestBody(req)
+		return nil, err
+	}
+	if c.cfg.timeout > 0 {
+		x.by = time.Now().Add(c.cfg.timeout)
+	}
+	resp, err := c.roundTrip(req.Context(), x)
+	if err != nil {
+		closeRequestBody(req) // RoundTrip's duty, whether or not it was sent
+		return nil, err
+	}
+	return httpResponse(resp, req), nil
+}
+
+func closeRequestBody(req *http.Request) {
+	if req.Body != nil {
+		req.Body.Close()
+	}
+}
+
+// transportCall translates a request.
+func transportCall(req *http.Request) (*clientCall, error) {
+	if req.URL == nil {
+		return nil, invalidRequest("", errNilURL)
+	}
+	target, err := targetOf(req.URL, PhaseRequest)
+	if err != nil {
+		return nil, err
+	}
+	target.user = nil
+	r := &ClientRequest{Method: req.Method, Close: req.Close}
+	if req.Host != "" && req.Host != target.authority {
+		r.Header.Set("Host", req.Host)
+	}
+	for name, values := range req.Header {
+		for _, value := range values {
+			r.Header.Add(name, value)
+		}
+	}
+	if user := req.URL.User; user != nil && req.Header.Get("Authorization") == "" {
+		r.Header.Set("Authorization", basicCredentials(user))
+	}
+	if req.Body != nil && req.Body != http.NoBody {
+		r.Body, r.ContentLength, r.closes = req.Body, max(req.ContentLength, 0), true
+		if req.GetBody != nil {
+			r.GetBody = func() (io.Reader, error) { return req.GetBody() }
+		}
+		if req.Trailer != nil {
+			r.Body = &trailerBody{ReadCloser: req.Body, from: req.Trailer, to: new(Header)}
+			r.Trailer = r.Body.(*trailerBody).to
+		}
+	}
+	if err := r.check(); err != nil {
+		return nil, err
+	}
+	return &clientCall{req: r, method: r.method(), target: target, decodes: req.Method != http.MethodHead}, nil
+}
+
+// A trailerBody copies a request's trailer once the body has ended: only then
+// are its values final.
+type trailerBody struct {
+	io.ReadCloser
+	from http.Header
+	to   *Header
+}
+
+func (b *trailerBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF {
+		for name, values := range b.from {
+			for _, value := range values {
+				b.to.Add(name, value)
+			}
+		}
+	}
+	return n, err
+}
+
+// httpResponse translates a response.
+func httpResponse(resp *ClientResponse, req *http.Request) *http.Response {
+	out := &http.Response{
+		Status:        strconv.Itoa(resp.StatusCode) + " " + resp.Reason(),
+		StatusCode:    resp.StatusCode,
+		Proto:         resp.Proto(),
+		ProtoMajor:    1,
+		ProtoMinor:    int(resp.minor),
+		Header:        make(http.Header, resp.Header.Len()),
+		Body:          resp.Body,
+		ContentLength: resp.ContentLength,
+		Uncompressed:  resp.Decoded,
+		Request:       req,
+		TLS:           resp.TLS(),
+		Close:         !resp.body.reusable,
+	}
+	for name, value := range resp.Header.All() {
+		switch {
+		case equalFoldASCII(name, "Transfer-Encoding"):
+			out.TransferEncoding = []string{"chunked"}
+		case equalFoldASCII(name, "Trailer"):
+			out.Trailer = addTrailerNames(out.Trailer, value)
+		default:
+			out.Header.Add(name, value)
+		}
+	}
+	if resp.body.kind == bodyChunked {
+		out.Body = &httpTrailerBody{ReadCloser: resp.Body, resp: resp, out: out}
+	}
+	return out
+}
+
+func addTrailerNames(trailer http.Header, list string) http.Header {
+	if trailer == nil {
+		trailer = make(http.Header)
+	}
+	for more := true; more; {
+		var name string
+		if name, list, more = nextListMember(list); isToken(name) && allowedInTrailer(name) {
+			trailer[http.CanonicalHeaderKey(name)] = nil
+		}
+	}
+	return trailer
+}
+
+// An httpTrailerBody fills http.Response.Trailer in when the body has ended.
+type httpTrailerBody struct {
+	io.ReadCloser
+	resp *ClientResponse
+	out  *http.Response
+}
+
+func (b *httpTrailerBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF {
+		for name, value := range b.resp.Trailer().All() {
+			if b.out.Trailer == nil {
+				b.out.Trailer = make(http.Header)
+			}
+			b.out.Trailer.Add(name, value)
+		}
+	}
+	return n, err
+}

@@ -1,0 +1,151 @@
+package flare
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"net/http/httptrace"
+	"net/textproto"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestTransport(t *testing.T) {
+	ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/login":
+			http.SetCookie(w, &http.Cookie{Name: "a", Value: "1", Path: "/"})
+			http.Redirect(w, r, "/home", http.StatusFound)
+		case "/home":
+			io.WriteString(w, r.Header.Get("Cookie")+" "+r.Header.Get("User-Agent"))
+		case "/gzip":
+			if r.Header.Get("Accept-Encoding") != "gzip, deflate" {
+				w.WriteHeader(400)
+			}
+			w.Header().Set("Content-Encoding", "gzip")
+			w.Write(clientGzip(t, "plain"))
+		case "/trailer":
+			w.Header().Set("Trailer", "X-Sum")
+			io.Copy(w, r.Body)
+			w.Header().Set("X-Sum", r.Trailer.Get("X-Given"))
+		case "/wait":
+			<-r.Context().Done()
+		default:
+			clientEcho(w, r)
+		}
+	}))
+	defer ts.Close()
+	jar, _ := cookiejar.New(nil)
+	c := &http.Client{Transport: (&Client{}).Transport(), Jar: jar}
+	defer c.CloseIdleConnections()
+	get := func(path string) (*http.Response, string) {
+		t.Helper()
+		resp, err := c.Get(ts.URL + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp, string(body)
+	}
+	if resp, body := get("/login"); body != "a=1 flare" || resp.Request.URL.Path != "/home" {
+		t.Errorf("cookies and redirects: %q at %s", body, resp.Request.URL)
+	}
+	if resp, body := get("/gzip"); body != "plain" || !resp.Uncompressed || resp.ContentLength != -1 {
+		t.Errorf("gzip: %q %v %d", body, resp.Uncompressed, resp.ContentLength)
+	}
+	resp, err := c.Post(ts.URL+"/", "text/x", strings.NewReader("abc"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, _ := io.ReadAll(resp.Body)
+	if resp.Body.Close(); string(body) != "abc" || resp.Header.Get("X-Type") != "text/x" || resp.Status != "200 OK" {
+		t.Errorf("POST: %q %v", body, resp)
+	}
+
+	req, _ := http.NewRequest("POST", ts.URL+"/trailer", io.MultiReader(strings.NewReader("abc")))
+	req.Trailer = http.Header{"X-Given": nil}
+	req.Header.Set("Trailer", "X-Given")
+	req.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(req.Body, clientReadFunc(func([]byte) (int, error) {
+		req.Trailer.Set("X-Given", "42")
+		return 0, io.EOF
+	})), req.Body}
+	if resp, err = c.Do(req); err != nil {
+		t.Fatal(err)
+	}
+	if _, announced := resp.Trailer["X-Sum"]; !announced {
+		t.Errorf("trailer names %v", resp.Trailer)
+	}
+	body, _ = io.ReadAll(resp.Body)
+	if resp.Body.Close(); string(body) != "abc" || resp.Trailer.Get("X-Sum") != "42" {
+		t.Errorf("trailers: %q %v", body, resp.Trailer)
+	}
+
+	quick := &http.Client{Transport: c.Transport, Timeout: 50 * time.Millisecond}
+	var timeout net.Error
+	if _, err := quick.Get(ts.URL + "/wait"); !errors.As(err, &timeout) || !timeout.Timeout() {
+		t.Errorf("Timeout: %v", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	time.AfterFunc(50*time.Millisecond, cancel)
+	req, _ = http.NewRequestWithContext(ctx, "GET", ts.URL+"/wait", nil)
+	if _, err := c.Do(req); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancellation: %v", err)
+	}
+	if _, err := c.Get("http://127.1/"); !errors.Is(err, ErrInvalidURL) {
+		t.Errorf("invalid URL: %v", err)
+	}
+}
+
+func TestTransportTrace(t *testing.T) {
+	ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Link", "</x>")
+		w.WriteHeader(http.StatusEarlyHints)
+		w.Write(nil)
+	}))
+	defer ts.Close()
+	c := &http.Client{Transport: (&Client{}).Transport()}
+	defer c.CloseIdleConnections()
+	for _, reused := range []bool{false, true} {
+		var events []string
+		note := func(s string) { events = append(events, s) }
+		trace := &httptrace.ClientTrace{
+			GetConn:      func(string) { note("get") },
+			ConnectStart: func(_, _ string) { note("connect") },
+			ConnectDone:  func(_, _ string, _ error) { note("connected") },
+			GotConn:      func(i httptrace.GotConnInfo) { note(map[bool]string{false: "new", true: "reused"}[i.Reused]) },
+			WroteRequest: func(i httptrace.WroteRequestInfo) { note("wrote") },
+			Got1xxResponse: func(_ int, h textproto.MIMEHeader) error {
+				note(h.Get("Link"))
+				return nil
+			},
+			GotFirstResponseByte: func() { note("first") },
+			PutIdleConn:          func(err error) { note("put") },
+		}
+		req, _ := http.NewRequestWithContext(httptrace.WithClientTrace(context.Background(), trace), "GET", ts.URL, nil)
+		resp, err := c.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		want := []string{"get", "connect", "connected", "new", "wrote", "</x>", "first", "put"}
+		if reused {
+			want = []string{"get", "reused", "wrote", "</x>", "first", "put"}
+		}
+		if !slices.Equal(events, want) {
+			t.Errorf("events %v, want %v", events, want)
+		}
+	}
+}
