@@ -133,7 +133,8 @@ func TestClientRestarts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := &Server{Handler: h, IdleTimeout: 20 * time.Millisecond, MaxRequestsPerConn: 50}
+		s := &Server{Handler: h, IdleTimeout: 20 * time.Millisecond, MaxRequestsPerConn: 50,
+			DrainDelay: 50 * time.Millisecond} // what a restart without a failed request takes
 		go s.Serve(own)
 		return s
 	}

@@ -165,3 +165,19 @@ func BenchmarkPlaintextUser16(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkPlaintextUserUnguarded is BenchmarkPlaintextUser without the guard
+// around the turn: the difference is what the baton costs a request.
+func BenchmarkPlaintextUserUnguarded(b *testing.B) {
+	p := newPairServer(b, plaintextServer())
+	p.conn.tr = &loopTransport{input: plaintextRequest}
+	for b.Loop() {
+		for range 2 {
+			p.conn.take(ownRead)
+			p.frame.loop = p.loop
+			v := p.conn.takeTurn(p.frame, turnDrive)
+			p.frame.loop = nil
+			p.loop.apply(p.conn, v)
+		}
+	}
+}
