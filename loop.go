@@ -381,11 +381,11 @@ func (l *Loop) wait(f *frame) {
 //
 // With one processor, though, an ordinary call costs more than the rest of a
 // request when requests are few: the supervisor takes the processor away and it
-// has to be won back. There the loop does park, as long as no connection is
-// lent: no handler runs then that could spin, and one that spins on the loop
-// itself keeps the monitor's timer due, not the loop waiting.
+// has to be won back, and goroutines whose sleep is over wait for that too.
+// There the loop parks, and the monitor's timer stays pending while a connection
+// is lent: with one pending the supervisor does not sleep for longer.
 func (l *Loop) block(f *frame) {
-	if l.parker == nil || l.lent.Load() > 0 {
+	if l.parker == nil {
 		l.poll(l.timeout(f))
 		return
 	}

@@ -110,8 +110,8 @@ func (m *monitorState) run() {
 func (m *monitorState) look(steal bool) (moved bool) {
 	for _, l := range m.loops {
 		state := l.state.Load()
-		if state&1 != 0 {
-			moved = true
+		if state&1 != 0 || l.parker != nil && l.lent.Load() > 0 {
+			moved = true // a parked loop and a handler elsewhere: see Loop.block
 		}
 		if state != l.seen {
 			moved = true
