@@ -123,6 +123,10 @@ func TestClientRestarts(t *testing.T) {
 	defer ln.Close()
 	url := "http://" + ln.Addr().String()
 	h := HandlerFunc(func(w *ResponseWriter, r *Request) error { return w.Text(200, "ok") })
+	idle := 20 * time.Millisecond
+	if raceEnabled {
+		idle = 200 * time.Millisecond // everything takes so much longer that fresh connections look idle
+	}
 	newServer := func() *Server {
 		dup, err := ln.(*net.TCPListener).File()
 		if err != nil {
@@ -133,7 +137,7 @@ func TestClientRestarts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := &Server{Handler: h, IdleTimeout: 20 * time.Millisecond, MaxRequestsPerConn: 50,
+		s := &Server{Handler: h, IdleTimeout: idle, MaxRequestsPerConn: 50,
 			DrainDelay: 50 * time.Millisecond} // what a restart without a failed request takes
 		go s.Serve(own)
 		return s

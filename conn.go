@@ -375,6 +375,11 @@ func (c *Conn) expired(f *frame) verdict {
 	}
 	switch c.state {
 	case stateIdle:
+		// A last look: a request may have come that no turn has seen yet.
+		c.edges |= ownRead
+		if v := c.step(f); v != verdictIdle || c.since == f.clock.now {
+			return v
+		}
 		f.counts[countTimeoutIdle]++
 		return verdictClose
 	case stateFlush:
