@@ -49,7 +49,19 @@ type connLimits struct {
 type transport interface {
 	recv(p []byte) (n int, errno syscall.Errno)
 	send(p []byte) (n int, errno syscall.Errno)
-	shutdownWrite()
+
+	// pending tells how much of what send has taken has not left yet, and how
+	// much has left since the last call. Where something is left, ownWrite
+	// announces that it has gone, or goes.
+	pending() (left, gone int)
+
+	// shutdownWrite ends the write side behind what was sent; false: it cannot,
+	// and nothing but close ends the connection.
+	shutdownWrite() bool
+
+	// close ends the connection, with a reset if asked to. It never waits, and
+	// a second one does nothing.
+	close(reset bool)
 }
 
 // What a protocol asks of the turn it is in.
@@ -68,7 +80,7 @@ type Conn struct {
 	limits *connLimits
 	tr     transport // nil: the descriptor itself
 	peer   netip.AddrPort
-	fd     int
+	fd     int // negative: of the plain driver, see conn_plain.go
 
 	// Any goroutine; see baton.go.
 	own    atomic.Uint32
@@ -149,7 +161,7 @@ func (c *Conn) step(f *frame) verdict {
 		if !c.stepOutbox(c.outbox.Load(), f) {
 			return c.blocked()
 		}
-	} else if c.out != nil && !c.sendQueued(f) {
+	} else if (c.out != nil || c.state == stateFlush) && !c.sendQueued(f) {
 		return c.blocked()
 	}
 	if c.closing {

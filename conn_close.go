@@ -7,20 +7,26 @@ package flare
 
 // wind ends a connection whose output has been sent.
 func (c *Conn) wind(f *frame) verdict {
-	if c.abort || c.eof { // at the end of the stream no input is left unread
+	if c.abort {
+		return verdictClose
+	}
+	if !c.delivered(f) {
+		return c.undelivered()
+	}
+	if c.eof { // at the end of the stream no input is left unread
 		return verdictClose
 	}
 	if !c.shut { // a protocol may be in stateDrain already, discarding on its own account
+		if c.tr == nil {
+			shutdownWrite(c.fd)
+		} else if !c.tr.shutdownWrite() {
+			return verdictClose // the peer is not to wait for an end that does not come
+		}
 		c.shut = true
 		if c.state != stateDrain {
 			c.setState(stateDrain)
 		}
 		c.since, c.began, c.moved = f.clock.now, f.clock.now, 0
-		if c.tr != nil {
-			c.tr.shutdownWrite()
-		} else {
-			shutdownWrite(c.fd)
-		}
 	}
 	if c.unread != nil {
 		c.moved += len(c.unread.b)
@@ -71,9 +77,38 @@ func (c *Conn) abandon() {
 	if ob := c.outbox.Load(); ob != nil {
 		ob.kill(ErrClosed)
 	}
-	if c.abort {
+	c.disconnect()
+	if c.fd >= 0 {
+		closeFD(c.fd)
+	}
+	c.ended()
+}
+
+// undelivered is the verdict of a connection that ends once its transport has
+// sent everything.
+func (c *Conn) undelivered() verdict {
+	if c.shared {
+		c.outbox.Load().undelivered()
+	}
+	return c.blocked()
+}
+
+// disconnect is what comes before c's descriptor, if it has one, is closed.
+func (c *Conn) disconnect() {
+	if c.tr != nil {
+		c.tr.close(c.abort)
+	}
+	if c.abort && c.fd >= 0 {
 		setResetOnClose(c.fd)
 	}
-	closeFD(c.fd)
-	c.ended()
+}
+
+// cut ends both directions of a connection that is lent, or may be: its owner
+// finds out and comes to end it. The caller knows it to be open.
+func (c *Conn) cut() {
+	if c.fd >= 0 {
+		shutdownBoth(c.fd)
+	} else {
+		c.tr.close(false)
+	}
 }

@@ -52,6 +52,10 @@ func (c *Conn) setOutbox(ob *outbox) {
 	c.outbox.Store(ob)
 }
 
+// anyoneSends reports whether other goroutines than c's owner may send: the
+// kernel and the plain driver have locks of their own.
+func (c *Conn) anyoneSends() bool { return c.tr == nil || c.fd < 0 }
+
 // unlock ends what was done under ob.mu to the queue. Output that only waits
 // for the end of its turn is gone in a moment and not counted; what the peer
 // does not take is.
@@ -119,7 +123,7 @@ func (ob *outbox) admit(n int, policy QueuePolicy) error {
 		return nil
 	}
 	if !ob.stuck {
-		ob.sendQueue(ob.c.tr == nil)
+		ob.sendQueue(ob.c.anyoneSends())
 		if ob.err != nil || ob.fits(n) {
 			return ob.err
 		}
@@ -141,9 +145,9 @@ func (ob *outbox) pushOut() {
 	case ob.queue == nil || ob.stuck:
 	case ob.corked:
 		if ob.waiting() >= flushBytes {
-			ob.sendQueue(ob.c.tr == nil)
+			ob.sendQueue(ob.c.anyoneSends())
 		}
-	case ob.c.tr != nil:
+	case !ob.c.anyoneSends():
 		ob.nudge()
 	default:
 		ob.sendQueue(true)
@@ -215,6 +219,14 @@ func (ob *outbox) noteSend(n int, errno syscall.Errno) bool {
 	return false
 }
 
+// undelivered has the peer take what the connection's transport has not sent
+// yet, in the time that it has to read.
+func (ob *outbox) undelivered() {
+	ob.mu.Lock()
+	defer ob.unlock()
+	ob.noteSend(0, syscall.EAGAIN)
+}
+
 // wakeAt is alarm for those who do not hold ob.mu.
 func (ob *outbox) wakeAt(at time.Duration) {
 	ob.mu.Lock()
@@ -256,8 +268,8 @@ func (ob *outbox) fail(err error) {
 		return
 	}
 	ob.end(err)
-	if ob.c.tr == nil {
-		shutdownBoth(ob.c.fd)
+	if ob.c.anyoneSends() {
+		ob.c.cut()
 	} else {
 		ob.nudge()
 	}
@@ -290,7 +302,7 @@ func (ob *outbox) uncork(mine bool) {
 	defer ob.unlock()
 	ob.corked = false
 	if !ob.stuck {
-		ob.sendQueue(mine || ob.c.tr == nil)
+		ob.sendQueue(mine || ob.c.anyoneSends())
 		if ob.queue != nil && !ob.stuck && ob.err == nil {
 			ob.nudge()
 		}
@@ -302,7 +314,7 @@ func (ob *outbox) uncork(mine bool) {
 func (ob *outbox) writable(mine bool) {
 	ob.mu.Lock()
 	defer ob.unlock()
-	if !mine && ob.c.tr != nil {
+	if !mine && !ob.c.anyoneSends() {
 		return
 	}
 	ob.stuck, ob.nudged = false, false
@@ -320,7 +332,7 @@ func (ob *outbox) awaitRoom(ctx context.Context, n int) error {
 	if ob.corked { // nothing is collected while a writer waits
 		ob.corked = false
 		if !ob.stuck {
-			ob.sendQueue(ob.c.tr == nil)
+			ob.sendQueue(ob.c.anyoneSends())
 		}
 		// The writer may be the handler that holds the loop up. Whether it is
 		// cannot be told; taking the loop away from one that is not does no

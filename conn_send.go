@@ -70,7 +70,7 @@ func (c *Conn) flush(f *frame) bool {
 		return c.flushOutbox(c.outbox.Load(), f)
 	}
 	if len(f.out) == 0 {
-		return c.out == nil
+		return c.out == nil && c.delivered(f)
 	}
 	if c.out != nil { // order: what is queued goes first
 		c.out = c.growBuffer(c.out, len(f.out))
@@ -100,12 +100,12 @@ func (c *Conn) flush(f *frame) bool {
 		return false
 	}
 	f.out = f.out[:0]
-	return true
+	return c.delivered(f)
 }
 
 // sendQueued goes on with output that had to wait. False as in flush.
 func (c *Conn) sendQueued(f *frame) bool {
-	for c.outSent < len(c.out.b) {
+	for c.out != nil && c.outSent < len(c.out.b) {
 		n, errno := c.send(c.out.b[c.outSent:])
 		switch errno {
 		case 0:
@@ -122,8 +122,13 @@ func (c *Conn) sendQueued(f *frame) bool {
 		}
 		return false
 	}
-	c.putBuffer(c.out)
-	c.out, c.outSent = nil, 0
+	if c.out != nil {
+		c.putBuffer(c.out)
+		c.out, c.outSent = nil, 0
+	}
+	if !c.delivered(f) {
+		return false
+	}
 	if c.state == stateFlush {
 		c.setState(c.resume)
 	}
@@ -131,6 +136,20 @@ func (c *Conn) sendQueued(f *frame) bool {
 		c.proto.Drained(c)
 	}
 	return true
+}
+
+// delivered reports whether everything that was sent has left: a transport may
+// take more than that. What has left meanwhile counts as progress.
+func (c *Conn) delivered(f *frame) bool {
+	if c.tr == nil {
+		return true
+	}
+	left, gone := c.tr.pending()
+	if gone > 0 {
+		c.since = f.clock.now
+		c.began += rateTime(c.limits.writeRate, int64(gone))
+	}
+	return left == 0
 }
 
 // blocked is the verdict after a flush that did not send everything.

@@ -17,6 +17,13 @@ var (
 	errHijackLate = errors.New("flare: Hijack after the response was committed")
 )
 
+// A takenOver is a transport with a net.Conn of its own for whoever takes the
+// connection over, once its loop has let go of it. more is what the transport
+// has received beyond what it gave.
+type takenOver interface {
+	takeOver() (conn net.Conn, more []byte, err error)
+}
+
 // Hijack takes the connection from the server. Answers to earlier requests
 // have been sent. The reader begins with what the client has sent behind the
 // request's head; a body that was not read is part of that. The caller closes
@@ -29,14 +36,21 @@ func (w *ResponseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, errHijacked
 	case w.begun:
 		return nil, nil, errHijackLate
-	case w.c.tr != nil:
-		return nil, nil, errors.ErrUnsupported
 	}
 	c, b := w.c, &w.r.body
+	from, _ := c.tr.(takenOver)
+	if c.tr != nil && from == nil {
+		return nil, nil, errors.ErrUnsupported
+	}
 	if err := c.sendWait(nil); err != nil {
 		return nil, nil, err
 	}
 	c.frame.detach()
+	for !c.delivered(c.frame) {
+		if err := c.roomWait(); err != nil {
+			return nil, nil, err
+		}
+	}
 	c.removed = make(chan struct{})
 	c.verdict = verdictRemove
 	c.loop.post(c)
@@ -46,12 +60,20 @@ func (w *ResponseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	c.setState(stateClosed)
 	w.h.srv.connClosed(c, StateHijacked)
 
-	conn, err := fileConn(c.fd)
-	closeFD(c.fd)
+	rest := append([]byte(nil), b.in...)
+	var conn net.Conn
+	var err error
+	if from != nil {
+		var more []byte
+		conn, more, err = from.takeOver()
+		rest = append(rest, more...)
+	} else {
+		conn, err = fileConn(c.fd)
+		closeFD(c.fd)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
-	rest := append([]byte(nil), b.in...)
 	r := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(rest), conn), max(4096, len(rest)))
 	r.Peek(len(rest)) // Buffered tells what has arrived, as net/http's does
 	return conn, bufio.NewReadWriter(r, bufio.NewWriter(conn)), nil

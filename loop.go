@@ -49,6 +49,8 @@ type Loop struct {
 	count     int
 	handled   int     // events since the clock was read
 	conns     []*Conn // by descriptor
+	plain     []*Conn // those of the plain driver, by ^fd
+	plainFree []int   // numbers that none of them has any more
 	open      int     // connections in conns
 	ready     connList
 	turning   connList // ready connections of this round
@@ -63,7 +65,7 @@ type Loop struct {
 	quit      bool
 	draining  bool          // idle connections are being closed
 	leaving   bool          // because the server ends
-	drainNext int           // cursor into conns
+	drainNext int           // cursor, as for connAt
 	ended     chan struct{} // closed when the loop is dead
 }
 
@@ -203,6 +205,9 @@ func (l *Loop) connAt(fd int) *Conn {
 	if uint(fd) < uint(len(l.conns)) {
 		return l.conns[fd]
 	}
+	if uint(^fd) < uint(len(l.plain)) {
+		return l.plain[^fd]
+	}
 	return nil
 }
 
@@ -215,7 +220,7 @@ func (l *Loop) adopt(c *Conn) {
 // startDrain has idle connections closed, and the owners of outboxes told when
 // that is because the server ends. The runner calls it.
 func (l *Loop) startDrain(leaving bool) {
-	l.draining, l.drainNext = true, 0
+	l.draining, l.drainNext = true, -len(l.plain)
 	l.leaving = l.leaving || leaving
 }
 
@@ -223,7 +228,7 @@ func (l *Loop) startDrain(leaving bool) {
 // that has arrived meanwhile.
 func (l *Loop) drain(f *frame) bool {
 	for l.drainNext < len(l.conns) {
-		c := l.conns[l.drainNext]
+		c := l.connAt(l.drainNext)
 		l.drainNext++
 		if c == nil {
 			continue
@@ -234,7 +239,7 @@ func (l *Loop) drain(f *frame) bool {
 			}
 			continue
 		}
-		if !c.take(ownRead) || c.state != stateIdle {
+		if !c.take(ownRead) || c.state != stateIdle || c.fd < 0 && f.clock.now < c.since+plainSettle {
 			continue
 		}
 		if !l.turn(c, f, turnDrive) {
@@ -250,17 +255,20 @@ func (l *Loop) drain(f *frame) bool {
 
 // add makes c one of the loop's connections.
 func (l *Loop) add(c *Conn) {
-	if err := l.poller.Add(c.fd, Readable|Writable); err != nil {
+	if c.fd < 0 {
+		l.addPlain(c)
+	} else if err := l.poller.Add(c.fd, Readable|Writable); err != nil {
 		c.err = err
 		l.close(c)
 		return
+	} else {
+		if c.fd >= len(l.conns) {
+			grown := make([]*Conn, max(64, 2*c.fd)) // what is not used yet is not in memory either
+			copy(grown, l.conns)
+			l.conns = grown
+		}
+		l.conns[c.fd] = c
 	}
-	if c.fd >= len(l.conns) {
-		grown := make([]*Conn, max(64, 2*c.fd)) // what is not used yet is not in memory either
-		copy(grown, l.conns)
-		l.conns = grown
-	}
-	l.conns[c.fd] = c
 	l.open++
 	c.shown = c.state
 	l.gauges[c.shown].Add(1)
@@ -273,10 +281,14 @@ func (l *Loop) remove(c *Conn) {
 	l.wheel.Cancel(&c.timer) // a timer never outlives its connection
 	c.armed = 0
 	if l.connAt(c.fd) == c {
-		l.conns[c.fd] = nil
+		if c.fd < 0 {
+			l.removePlain(c)
+		} else {
+			l.conns[c.fd] = nil
+			l.poller.Remove(c.fd)
+		}
 		l.open--
 		l.gauges[c.shown].Add(-1)
-		l.poller.Remove(c.fd)
 	}
 }
 
@@ -291,10 +303,10 @@ func (l *Loop) close(c *Conn) {
 	if ob := c.outbox.Load(); ob != nil {
 		ob.kill(ErrClosed)
 	}
-	if c.abort {
-		setResetOnClose(c.fd)
+	c.disconnect()
+	if c.fd >= 0 {
+		l.closing = append(l.closing, c.fd)
 	}
-	l.closing = append(l.closing, c.fd)
 	c.ended()
 }
 
@@ -441,7 +453,8 @@ func (l *Loop) poll(timeout time.Duration) int {
 // are lent are told to stop; their owners close them.
 func (l *Loop) end(f *frame) {
 	l.unlisten()
-	for _, c := range l.conns {
+	for fd := -len(l.plain); fd < len(l.conns); fd++ {
+		c := l.connAt(fd)
 		if c == nil {
 			continue
 		}
@@ -452,7 +465,7 @@ func (l *Loop) end(f *frame) {
 			if ob := c.outbox.Load(); ob != nil {
 				ob.kill(ErrServerClosed)
 			}
-			shutdownBoth(c.fd)
+			c.cut()
 		}
 	}
 	l.postMu.Lock()

@@ -21,7 +21,15 @@ func rateLimit(rate, moved int64) time.Duration {
 	if rate <= 0 {
 		return 0
 	}
-	return rateGrace + time.Duration(float64(moved)/float64(rate)*float64(time.Second))
+	return rateGrace + rateTime(rate, moved)
+}
+
+// rateTime is how long moved bytes take at rate bytes a second; 0 without one.
+func rateTime(rate, moved int64) time.Duration {
+	if rate <= 0 {
+		return 0
+	}
+	return time.Duration(float64(moved) / float64(rate) * float64(time.Second))
 }
 
 // after returns when limit has passed since from; 0, for never, without one.

@@ -82,21 +82,22 @@ type Server struct {
 
 	blocking websocketSet // WebSockets that handlers read themselves
 
-	draining atomic.Bool
-	deaf     atomic.Bool // the loop that accepts has closed its listeners
-	conns    atomic.Int64
-	accepted atomic.Uint64
-	buffered atomic.Int64 // bytes in buffers of connections
-	refusals refusalLog
-	perIP    addrCounts
+	draining  atomic.Bool
+	deaf      atomic.Bool  // the loop that accepts has closed its listeners
+	acceptors atomic.Int32 // goroutines that accept for the plain driver
+	conns     atomic.Int64
+	accepted  atomic.Uint64
+	buffered  atomic.Int64 // bytes in buffers of connections
+	refusals  refusalLog
+	perIP     addrCounts
 
 	mu        sync.Mutex
-	loops     []*Loop        // guarded by mu until started, then fixed
-	listeners []net.Listener // guarded by mu
-	addrs     []net.Addr     // guarded by mu
-	started   bool           // guarded by mu
-	closed    bool           // guarded by mu: Shutdown or Close was called
-	done      chan struct{}  // closed when all loops have ended
+	loops     []*Loop           // guarded by mu until started, then fixed
+	listeners []*servedListener // guarded by mu
+	addrs     []net.Addr        // guarded by mu
+	started   bool              // guarded by mu
+	closed    bool              // guarded by mu: Shutdown or Close was called
+	done      chan struct{}     // closed when all loops have ended
 }
 
 // ListenAndServe serves HTTP/1.1 on a TCP address until it fails.
@@ -119,16 +120,15 @@ func (s *Server) ListenAndServe() error {
 	return s.Serve(ln)
 }
 
-// Serve accepts connections from ln, which must have a file descriptor of its
-// own, until Shutdown or Close, and returns ErrServerClosed. It closes ln. It
-// may be called several times, for several listeners.
+// Serve accepts connections from ln until Shutdown or Close, and returns
+// ErrServerClosed. It closes ln. It may be called several times, for several
+// listeners. A *net.TCPListener or *net.UnixListener is served by the loops
+// alone; any other net.Listener by a plain driver, which costs each connection
+// a goroutine and 4 KiB, and so is every listener on a system for which there
+// is no Poller. RemoteAddr is the zero value for what has no IP address, and
+// MaxConnsPerIP does not count it.
 func (s *Server) Serve(ln net.Listener) error {
 	if err := s.start(); err != nil {
-		ln.Close()
-		return err
-	}
-	fd, err := listenerFD(ln)
-	if err != nil {
 		ln.Close()
 		return err
 	}
@@ -136,34 +136,53 @@ func (s *Server) Serve(ln net.Listener) error {
 	if s.closed {
 		s.mu.Unlock()
 		ln.Close()
-		closeFD(fd)
 		return ErrServerClosed
 	}
-	s.listeners = append(s.listeners, ln)
+	served := &servedListener{Listener: ln}
+	s.listeners = append(s.listeners, served)
 	s.addrs = append(s.addrs, ln.Addr())
 	s.mu.Unlock()
 
+	err := errors.ErrUnsupported
+	switch ln.(type) { // what embeds one of these has an Accept of its own
+	case *net.TCPListener, *net.UnixListener:
+		err = s.serveLoop(ln)
+	}
+	if errors.Is(err, errors.ErrUnsupported) {
+		err = s.servePlainListener(served)
+	}
+	ln.Close()
+	return err
+}
+
+// serveLoop is Serve for a listener with a descriptor. The error is
+// errors.ErrUnsupported where loops cannot watch one.
+func (s *Server) serveLoop(ln net.Listener) error {
+	fd, err := listenerFD(ln)
+	if err != nil {
+		return err
+	}
 	// One loop accepts and deals connections out in turn, so that all loops
 	// have as many.
-	failed := make(chan error, 1)
+	listening := make(chan error, 1)
 	tcp := ln.Addr().Network() == "tcp"
 	listen := func() {
-		if err := s.loops[0].listen(&loopListener{fd: fd, adopt: s.adopt, full: s.full, tcp: tcp}); err != nil {
-			closeFD(fd)
-			failed <- err
+		err := ErrServerClosed
+		if !s.ending() { // after which nobody would stop it
+			err = s.loops[0].listen(&loopListener{fd: fd, adopt: s.adopt, full: s.full, tcp: tcp})
 		}
+		listening <- err
 	}
-	if !s.loops[0].call(listen) {
-		closeFD(fd)
+	err = ErrServerClosed
+	if s.loops[0].call(listen) {
+		err = <-listening
+	}
+	if err == nil {
+		<-s.done
 		return ErrServerClosed
 	}
-	select {
-	case err := <-failed:
-		ln.Close()
-		return err
-	case <-s.done:
-		return ErrServerClosed
-	}
+	closeFD(fd)
+	return err
 }
 
 // listenerFD returns a duplicate of ln's descriptor.
@@ -197,7 +216,7 @@ func (s *Server) start() error {
 	s.prepare()
 	newPoller := s.NewPoller
 	if newPoller == nil {
-		newPoller = NewPoller
+		newPoller = loopPoller
 	}
 	n := s.Loops
 	if n <= 0 {
@@ -225,7 +244,7 @@ func (s *Server) start() error {
 		}
 		s.mu.Lock()
 		for _, ln := range s.listeners {
-			ln.Close()
+			ln.Listener.Close()
 		}
 		s.mu.Unlock()
 		close(s.done)
@@ -252,15 +271,27 @@ func (s *Server) Addrs() []net.Addr {
 
 // adopt makes an accepted descriptor a connection of the next loop in turn.
 func (s *Server) adopt(fd int, peer netip.AddrPort) {
-	if s.MaxConnsPerIP > 0 && !s.perIP.add(peer.Addr(), s.MaxConnsPerIP) {
+	l := s.admit(peer)
+	if l == nil {
 		closeFD(fd)
 		return
 	}
-	l := s.loops[s.accepted.Add(1)%uint64(len(s.loops))]
-	s.conns.Add(1)
-	s.told(peer, StateNew)
 	l.adopt(s.newConn(l, fd, peer))
 }
+
+// admit counts a new connection in and returns its loop; nil refuses it.
+func (s *Server) admit(peer netip.AddrPort) *Loop {
+	if s.counts(peer) && !s.perIP.add(peer.Addr(), s.MaxConnsPerIP) {
+		return nil
+	}
+	s.conns.Add(1)
+	s.told(peer, StateNew)
+	return s.loops[s.accepted.Add(1)%uint64(len(s.loops))]
+}
+
+// counts reports whether peer is one of those that MaxConnsPerIP is about: one
+// that has an address.
+func (s *Server) counts(peer netip.AddrPort) bool { return s.MaxConnsPerIP > 0 && peer.IsValid() }
 
 // newConn returns a connection that speaks s's protocol.
 func (s *Server) newConn(l *Loop, fd int, peer netip.AddrPort) *Conn {
@@ -294,7 +325,7 @@ func (p *countedProtocol) Closed(c *Conn, err error) {
 
 // connClosed counts a connection out.
 func (s *Server) connClosed(c *Conn, state ConnState) {
-	if s.MaxConnsPerIP > 0 {
+	if s.counts(c.peer) {
 		s.perIP.remove(c.peer.Addr())
 	}
 	s.told(c.peer, state)
@@ -334,7 +365,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 			s.drain(true)
 			s.blocking.each((*blockingSocket).goingAway)
 		}
-		if s.deaf.Load() && s.conns.Load() == 0 { // before, there may be some to accept yet
+		if s.deaf.Load() && s.acceptors.Load() == 0 && s.conns.Load() == 0 { // before, there may be some to accept yet
 			return s.Close()
 		}
 		select {
@@ -367,7 +398,7 @@ func (s *Server) stopAccepting() bool {
 		return false
 	}
 	for _, ln := range s.listeners {
-		ln.Close()
+		ln.end()
 	}
 	s.loops[0].call(func() {
 		s.loops[0].unlisten()

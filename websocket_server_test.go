@@ -206,6 +206,7 @@ func TestWebSocketCallbacks(t *testing.T) {
 
 // Connections that wait have no goroutine and no buffer.
 func TestWebSocketIdleCost(t *testing.T) {
+	notPlain(t, "its connections have a goroutine each")
 	s := &Server{Handler: wsEcho(WebSocketOptions{})}
 	url := TestServer(t, s)
 	wsRaw(t, url, "")
