@@ -417,8 +417,8 @@ func (s *Server) Close() error {
 	for _, l := range s.loops {
 		l.call(func() { l.quit = true })
 	}
-	s.blocking.each(func(b *blockingSocket) { b.finish(ErrServerClosed, false) })
 	<-s.done
+	s.cutBlocking() // those that are accepted later find s.done closed
 	return nil
 }
 

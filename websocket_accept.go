@@ -44,7 +44,18 @@ func AcceptWebSocket(w *ResponseWriter, r *Request, opts *WebSocketOptions) (*We
 	})
 	ws.blocking.buffered = &srv.buffered
 	srv.blocking.add(ws.blocking)
+	select {
+	case <-srv.done: // Close has been here
+		srv.cutBlocking()
+	default:
+	}
 	return ws, nil
+}
+
+// cutBlocking ends the WebSockets that handlers read, for a server that has
+// ended.
+func (s *Server) cutBlocking() {
+	s.blocking.each(func(b *blockingSocket) { b.finish(ErrServerClosed, false) })
 }
 
 // A websocketSet has the WebSockets of a server that are not on a loop.

@@ -1,7 +1,6 @@
 package flare
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -233,26 +232,6 @@ func TestWebSocketIdleCost(t *testing.T) {
 			close(done)
 		})
 		<-done
-	}
-}
-
-// An echo on the loop allocates nothing.
-func TestWebSocketEchoAllocs(t *testing.T) {
-	if raceEnabled {
-		t.Skip("under the race detector nothing is reused")
-	}
-	h := wsEcho(WebSocketOptions{})
-	p := newPairServer(t, &Server{Handler: Inline(h)})
-	if got := p.roundTrip(t, []byte(wsTestHandshake+"\r\n")); !bytes.HasPrefix(got, []byte("HTTP/1.1 101 ")) {
-		t.Fatalf("%q", got)
-	}
-	frame := wsFrame(0x81, "hello, world", true)
-	if allocs := testing.AllocsPerRun(200, func() {
-		if got := p.roundTrip(t, frame); string(got) != "\x81\x0chello, world" {
-			t.Fatalf("%q", got)
-		}
-	}); allocs != 0 {
-		t.Errorf("%v allocations an echo", allocs)
 	}
 }
 
