@@ -161,8 +161,10 @@ func (c *Conn) step(f *frame) verdict {
 		if !c.stepOutbox(c.outbox.Load(), f) {
 			return c.blocked()
 		}
-	} else if (c.out != nil || c.state == stateFlush) && !c.sendQueued(f) {
-		return c.blocked()
+	} else if c.out != nil || c.state == stateFlush {
+		if !c.sendQueued(f) || !c.flush(f) { // Drained may have written
+			return c.blocked()
+		}
 	}
 	if c.closing {
 		return c.wind(f)

@@ -30,16 +30,18 @@ const (
 	// default WriteTimeout.
 	plainPieceBytes = 4 << 10
 
-	// plainProgress is how often a slow peer's progress is announced.
-	plainProgress = time.Second
+	// plainProgress is how often a slow peer's progress is announced, at least;
+	// a quarter of a shorter WriteTimeout.
+	plainProgress = 250 * time.Millisecond
 
 	// plainEmptyReads is how many reads in a row may give neither bytes nor an
 	// error.
 	plainEmptyReads = 100
 
-	// plainLastWrite is how long what was sent still has to be written once the
-	// connection is closed, as a kernel's queue would have it.
-	plainLastWrite = 100 * time.Millisecond
+	// plainLastWrite is how long a write may have taken before it is cut off when
+	// the connection is closed: what was sent before should leave, as it would
+	// from a kernel's queue, but a peer that does not read is not waited for.
+	plainLastWrite = 4 * tick
 
 	// plainSettle is how long a reader may need to see what has arrived.
 	plainSettle = 2 * tick
@@ -51,7 +53,8 @@ type plainTransport struct {
 	// Fixed.
 	c    *Conn
 	conn net.Conn
-	ring func() // onRing, made once
+	ring func()        // onRing, made once
+	each time.Duration // how often progress is announced
 
 	rung atomic.Uint32 // edges announced that the loop has not seen yet
 
@@ -61,6 +64,7 @@ type plainTransport struct {
 	out     *buffer       // taken and not yet the writer's
 	left    int           // bytes taken and not written
 	gone    int           // bytes written since pending last said so
+	began   time.Duration // when the writer's present write began
 	told    time.Duration // when room was last announced
 	errno   syscall.Errno // how the connection failed, 0: it has not
 	eof     bool          // the peer sends no more
@@ -77,7 +81,10 @@ type plainTransport struct {
 // plain makes c, which no loop knows yet, a connection of the plain driver over
 // conn, which belongs to it from here on.
 func (c *Conn) plain(conn net.Conn) {
-	t := &plainTransport{c: c, conn: conn}
+	t := &plainTransport{c: c, conn: conn, each: plainProgress}
+	if c.limits.write > 0 {
+		t.each = min(t.each, c.limits.write/4)
+	}
 	t.ring = t.onRing
 	t.changed.L = &t.mu
 	c.fd, c.tr = -1, t
@@ -248,6 +255,7 @@ func (t *plainTransport) pending() (left, gone int) {
 func (t *plainTransport) startWriter() {
 	if !t.writing {
 		t.writing = true
+		t.began = time.Since(origin)
 		go t.write()
 	}
 }
@@ -307,8 +315,9 @@ func (t *plainTransport) wrote(n int, err error) bool {
 		return false
 	}
 	now := time.Since(origin)
+	t.began = now // of the next one
 	room := t.full && t.left <= plainQueueBytes/2 || t.asked && t.left == 0
-	if room || (t.full || t.asked) && now-t.told >= plainProgress {
+	if room || (t.full || t.asked) && now-t.told >= t.each {
 		t.told, t.full = now, false
 		t.announce(ownWrite)
 	}
@@ -340,7 +349,8 @@ func (t *plainTransport) close(reset bool) {
 	t.closed, t.reset = true, reset
 	t.changed.Broadcast()
 	if t.writing {
-		time.AfterFunc(plainLastWrite, t.closeConn) // or by the writer, before
+		wait := t.began + plainLastWrite - time.Since(origin)
+		time.AfterFunc(wait, t.closeConn) // or by the writer, before
 	} else {
 		go t.closeConn() // a user's: it may wait
 	}
