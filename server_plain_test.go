@@ -346,7 +346,7 @@ func TestPlainTimeouts(t *testing.T) {
 			if err != nil || !strings.HasPrefix(string(got), tt.want) || tt.want == "" && len(got) > 0 {
 				t.Errorf("%q, %v", tail(got), err)
 			}
-			gone(t, tt.srv) // it has been there: it ended
+			gone(t, tt.srv)
 			if st := tt.srv.Stats(); tt.count(&st.Timeouts) != 1 {
 				t.Errorf("%+v", st.Timeouts)
 			}
