@@ -90,6 +90,9 @@ func (b *clientBody) next(p []byte) (int, error) {
 		p = p[:b.left]
 	}
 	n, err := b.receive(p)
+	if err == io.EOF && b.kind == bodyUntilClose && b.conn.cutOff() {
+		err = ErrUnexpectedEOF // RFC 9112 §9.8
+	}
 	if b.kind == bodyLength {
 		if b.left -= int64(n); b.left == 0 {
 			return n, io.EOF

@@ -78,6 +78,10 @@ func (c *clientConn) Read(p []byte) (int, error) {
 	return c.sock.Read(p)
 }
 
+// cutOff says whether a connection in TLS has ended without the peer saying so:
+// anybody on the way can do that.
+func (c *clientConn) cutOff() bool { return c.tls != nil && c.sock.ended }
+
 // silent says whether an idle connection still is one: nothing has arrived on
 // it, not even its end. It never waits. TLS may have records of its own there.
 func (c *clientConn) silent() bool {

@@ -51,8 +51,15 @@ func TestClientProxyEnvironment(t *testing.T) {
 
 // clientProxyServer is a proxy of package net/http, and what it was asked for.
 func clientProxyServer(t *testing.T, refuse int) (*httptest.Server, *[]string) {
+	h, asked := clientProxyHandler(refuse)
+	ts := httptest.NewServer(h)
+	t.Cleanup(ts.Close)
+	return ts, asked
+}
+
+func clientProxyHandler(refuse int) (http.Handler, *[]string) {
 	var asked []string
-	ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked = append(asked, r.Method+" "+r.RequestURI+" "+r.Header.Get("Proxy-Authorization"))
 		if refuse != 0 {
 			w.WriteHeader(refuse)
@@ -78,9 +85,7 @@ func clientProxyServer(t *testing.T, refuse int) (*httptest.Server, *[]string) {
 		io.WriteString(near, "HTTP/1.1 200 Connection established\r\n\r\n")
 		go func() { io.Copy(far, near); far.Close() }()
 		go func() { io.Copy(near, far); near.Close() }()
-	}))
-	t.Cleanup(ts.Close)
-	return ts, &asked
+	}), &asked
 }
 
 func clientThrough(proxy string) func(*url.URL) (*url.URL, error) {
