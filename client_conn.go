@@ -40,6 +40,7 @@ type clientConn struct {
 	chunks chunkedDecoder
 
 	used      bool // it has carried a request
+	heard     bool // something of the answer to the present one has come
 	idleSince time.Time
 }
 
@@ -104,6 +105,7 @@ func (c *clientConn) send(out []byte, await bool) (int, error) {
 		if c.used && !c.silent() {
 			return 0, errStale
 		}
+		c.heard = false
 		return c.Write(out)
 	}
 	if c.in == nil {
@@ -113,6 +115,7 @@ func (c *clientConn) send(out []byte, await bool) (int, error) {
 	b := c.in.b[:cap(c.in.b)]
 	sent, n, err := c.sock.exchange(out, b[len(c.in.b):], c.used, await)
 	c.in.b = b[:len(c.in.b)+n]
+	c.heard = n > 0
 	return sent, err
 }
 
@@ -147,6 +150,7 @@ func (c *clientConn) fill() error {
 	n, err := c.Read(b[len(c.in.b):])
 	c.in.b = b[:len(c.in.b)+n]
 	if n > 0 {
+		c.heard = true
 		return nil
 	}
 	if err == nil {

@@ -327,7 +327,7 @@ func (h *clientHop) awaitHead(n int) (int, error) {
 
 // retries says whether the request may be sent again.
 func (h *clientHop) retries(err error) bool {
-	if !isIdempotent(h.call.method) || len(h.conn.unread()) > 0 || h.conn.in != nil && h.conn.inRead > 0 {
+	if !isIdempotent(h.call.method) || h.conn.heard {
 		return false
 	}
 	if h.ctx.Err() != nil || !h.call.bodyDropped && !h.call.req.rewindable() {
