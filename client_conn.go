@@ -46,6 +46,7 @@ type clientConn struct {
 
 var (
 	errStale   = errors.New("flare: the idle connection had ended")
+	errSwitch  = errors.New("switch to another protocol that the request did not ask for")
 	errInterim = errors.New("more than 16 interim responses")
 )
 

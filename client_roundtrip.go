@@ -260,12 +260,19 @@ func limitFrom(begun time.Time, limit time.Duration, by time.Time) time.Time {
 	return by
 }
 
-func (h *clientHop) expectsContinue() bool {
-	if listContains(h.call.req.Header.Get("Expect"), "100-continue") {
-		return true
+func (h *clientHop) expectsContinue() bool { return listContains(h.field("Expect"), "100-continue") }
+
+func (h *clientHop) asksUpgrade() bool { return h.field("Upgrade") != "" }
+
+// field returns the first field of that name that the request is sent with.
+func (h *clientHop) field(name string) string {
+	if i := h.call.req.Header.index(name); i >= 0 {
+		return h.call.req.Header.list[i].value
 	}
-	d := h.call.defaults
-	return d != nil && h.call.req.Header.index("Expect") < 0 && listContains(d.Get("Expect"), "100-continue")
+	if h.call.defaults == nil {
+		return ""
+	}
+	return h.call.defaults.Get(name)
 }
 
 // awaitContinue waits a while for a 100 (RFC 9110 §10.1.1). n is the length of
@@ -349,6 +356,9 @@ func (h *clientHop) dress(err error) error {
 // respond makes the response whose head of n octets is in the buffer.
 func (h *clientHop) respond(n int) (*ClientResponse, error) {
 	conn, head, cfg := h.conn, &h.conn.head, &h.client.cfg
+	if head.status == http.StatusSwitchingProtocols && !h.asksUpgrade() { // RFC 9110 §7.8
+		return nil, &ClientError{Phase: PhaseHead, Host: conn.host, Kind: ErrMalformed, Err: errSwitch}
+	}
 	// The usual body is there already. It and the text of the head are parts of
 	// one piece of memory, the one never written, the other the user's.
 	kind, length := head.framing(h.call.method)
