@@ -295,9 +295,9 @@ func (p *countedProtocol) Closed(c *Conn, err error) {
 // connClosed counts a connection out.
 func (s *Server) connClosed(c *Conn, state ConnState) {
 	if s.MaxConnsPerIP > 0 {
-		s.perIP.remove(c.peer.Addr())
+		s.perIP.remove(c.peer)
 	}
-	s.told(c.peer, state)
+	s.told(c.RemoteAddr(), state)
 	s.conns.Add(-1)
 }
 

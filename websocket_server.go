@@ -58,7 +58,7 @@ func (h *WebSocketHandler) Serve(w *ResponseWriter, r *Request) error {
 	})
 	p := &loopSocket{handler: h, srv: w.h.srv}
 	ws := &p.ws
-	ws.peer = c.peer
+	ws.peer = c.RemoteAddr()
 	p.reader.inflater, p.reader.rules = ws.initOutput(&hs, &h.WebSocketOptions)
 	p.reader.bytesMax = ws.lim.messageBytes
 	ob := &p.out
