@@ -259,8 +259,8 @@ func (d *webSocketDial) shakeHands(nc net.Conn, request []byte, key string) (*We
 		}
 		return nil, resp, err
 	}
-	ws := &WebSocket{client: true}
-	newBlockingSocket(ws, nc, &hs, &d.opts.WebSocketOptions, buf[n:], nil)
+	ws := new(WebSocket)
+	newBlockingSocket(ws, nc, newWebSocketShape(&hs, &d.opts.WebSocketOptions, true), buf[n:], nil)
 	return ws, resp, nil
 }
 
