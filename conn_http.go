@@ -63,7 +63,7 @@ func (h *httpConn) Closed(c *Conn, err error) {
 		h.x.release(nil)
 		h.x = nil
 	}
-	h.srv.connClosed(c, StateClosed)
+	h.srv.connClosed(c.RemoteAddr(), StateClosed)
 }
 
 // idle waits for the first byte of a request.
