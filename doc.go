@@ -34,6 +34,7 @@
 //	   websocket_frame _message
 //	   _utf8 _extension _deflate
 //	   cookie auth encoding
+//	   line_reader
 //	0 base      errors ascii addr buffer date timerwheel mask view race
 //
 // Each word stands for a family: handler is handler.go, handler_file.go and so
