@@ -7,9 +7,11 @@ package flare
 // A watch is such a descriptor. ready is called when something has come about,
 // under the guard of a turn: it may block and must not touch the loop. It is
 // not called again before it has returned; what comes about meanwhile is noted.
+// What it returns is noted too: readiness that it has not used up, for when
+// others have had their turn.
 type watch struct {
 	fd    int
-	ready func(Interest) // what was noted
+	ready func(noted Interest) (more Interest)
 	asked Interest
 	noted Interest
 	busy  bool // ready runs, here or, after a steal, elsewhere
@@ -77,24 +79,30 @@ func (l *Loop) notify(w *watch, f *frame) bool {
 	if w.busy || w.gone || w.noted == 0 {
 		return true
 	}
+	var more Interest
 	ready := w.noted
 	w.busy, w.noted = true, 0
-	if !l.guard(f, func() { w.ready(ready) }) {
-		l.call(func() {
-			w.busy = false
-			l.due = append(l.due, w)
-		})
+	if !l.guard(f, func() { more = w.ready(ready) }) {
+		l.call(func() { l.notified(w, more) })
 		return false
 	}
-	w.busy = false
+	l.notified(w, more)
 	return true
 }
 
-// notifyDue looks again at those that were busy when something was noted.
+// notified ends a call of w's function.
+func (l *Loop) notified(w *watch, more Interest) {
+	w.busy = false
+	if w.noted |= more; w.noted != 0 {
+		l.due = append(l.due, w)
+	}
+}
+
+// notifyDue calls those that have more to do.
 func (l *Loop) notifyDue(f *frame) bool {
-	for len(l.due) > 0 {
-		w := l.due[0]
-		l.due = l.due[1:]
+	for len(l.noting) > 0 {
+		w := l.noting[0]
+		l.noting = l.noting[1:]
 		if !l.notify(w, f) {
 			return false
 		}
