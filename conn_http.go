@@ -67,7 +67,7 @@ func (h *httpConn) Closed(c *Conn, err error) {
 		h.x.release(nil)
 		h.x = nil
 	}
-	h.srv.connClosed(c, StateClosed)
+	h.srv.connClosed(c.peer, StateClosed)
 }
 
 // idle waits for the first byte of a request.

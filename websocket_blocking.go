@@ -37,7 +37,9 @@ type blockingSocket struct {
 	sending     bool      // a goroutine is in nc.Write
 	inFlight    int       // bytes that it holds
 	counted     int       // of the queue and in flight, in buffered
+	countedIn   int       // of the input, in buffered
 	leaving     bool      // goingAway was called
+	finished    bool      // done is closed
 	writeBefore time.Time // write deadline that is set
 
 	// The reader's: who has put a value into reading.
@@ -45,6 +47,7 @@ type blockingSocket struct {
 	reader      messageReader
 	buf         []byte
 	in          []byte // part of buf: received and not used
+	held        int    // bytes of memory that input takes up, as last counted
 	stream      *messageStream
 	partial     []byte // of a message that began in pieces, for Read
 	readErr     error
@@ -73,6 +76,28 @@ func newBlockingSocket(ws *WebSocket, nc net.Conn, hs *handshake, o *WebSocketOp
 		ws.peer = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 	}
 	nc.SetDeadline(time.Time{})
+}
+
+// count has the memory of b counted in a server's bound. Nobody else has b yet.
+func (b *blockingSocket) count(buffered *atomic.Int64) {
+	b.buffered = buffered
+	b.countInput()
+}
+
+// countInput brings the count of input that waits up to date. The caller is the
+// one that reads.
+func (b *blockingSocket) countInput() {
+	held := cap(b.buf) + cap(b.partial) + b.reader.size()
+	if b.buffered == nil || held == b.held {
+		return
+	}
+	b.held = held
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.finished {
+		b.buffered.Add(int64(held - b.countedIn))
+		b.countedIn = held
+	}
 }
 
 // put has the contract of outbox.put, save that nothing is sent before flush.
@@ -291,13 +316,16 @@ func (b *blockingSocket) close(code CloseCode, reason string) error {
 // resets, and takes the close frame with it.
 func (b *blockingSocket) finish(err error, linger bool) {
 	b.mu.Lock()
-	select {
-	case <-b.done:
+	if b.finished {
 		b.unlock()
 		return
-	default:
 	}
+	b.finished = true
 	close(b.done)
+	if b.countedIn != 0 {
+		b.buffered.Add(-int64(b.countedIn))
+		b.countedIn = 0
+	}
 	if b.err == nil {
 		b.end(err)
 	}

@@ -261,7 +261,7 @@ func (p *loopSocket) Closed(c *Conn, err error) {
 	if p.code == 0 {
 		p.code = CloseAbnormal
 	}
-	defer p.srv.connClosed(c, StateClosed) // after OnClose, so that Shutdown waits for it
+	defer p.srv.connClosed(c.peer, StateClosed) // after OnClose, so that Shutdown waits for it
 	if p.handler.OnClose != nil {
 		defer func() {
 			if v := recover(); v != nil {
