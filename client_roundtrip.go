@@ -340,7 +340,7 @@ func (h *clientHop) retries(err error) bool {
 	if h.ctx.Err() != nil || !h.call.bodyDropped && !h.call.req.rewindable() {
 		return false
 	}
-	kind := errorKind(err)
+	kind := clientKind(err)
 	return kind == ErrReset || kind == ErrUnexpectedEOF && !errors.Is(err, io.ErrUnexpectedEOF)
 }
 
