@@ -21,11 +21,14 @@ type Protocol interface {
 	// written has been sent.
 	Data(c *Conn, in []byte, eof bool) (n int, err error)
 
-	// Drained is called when the output that had to wait has been sent.
+	// Drained is called when output that had to wait for the peer has fallen to
+	// the low mark, a quarter of what may wait: it is time to write again. While
+	// output waits Data is not called.
 	Drained(c *Conn)
 
-	// Closed is called once, last. err is nil when the connection ended in
-	// order.
+	// Closed is called once, last, on a goroutine of its own. err is nil when
+	// the connection ended in order. The connection can only be asked for its
+	// addresses and its loop.
 	Closed(c *Conn, err error)
 }
 
@@ -43,6 +46,7 @@ type connLimits struct {
 	outputBytes             int           // queued by Write
 	inputBytes              int           // kept for a protocol that asks for more
 	buffered                *atomic.Int64 // bytes in buffers of all connections
+	ended                   func(*Conn)   // told of each that has ended, by whoever had it; may be nil
 }
 
 // A transport stands in for a socket: TLS, a plain driver, a test.
@@ -61,12 +65,14 @@ const (
 )
 
 // A Conn is a connection on a loop. Its methods may be called from the
-// methods of its Protocol and from nowhere else, unless they say otherwise.
+// methods of its Protocol and from functions that were posted to it, and from
+// nowhere else, unless they say otherwise.
 type Conn struct {
 	// Fixed when the connection is made.
 	loop   *Loop
 	limits *connLimits
 	tr     transport // nil: the descriptor itself
+	user   *userConn // nil: HTTP, and what it switches to
 	peer   netip.AddrPort
 	fd     int
 
@@ -87,9 +93,9 @@ type Conn struct {
 	err     error         // why it ended
 	route   *route        // of Data, for protocols other than HTTP
 	removed chan struct{} // closed when the loop has let go of it
-	edges   uint32        // readiness noted and not yet used up
 	outSent int           // bytes of out already sent
 	moved   int           // bytes of a body received, or discarded, since began
+	edges   uint32        // readiness noted and not yet used up
 	state   connState
 	shown   connState // state as in the loop's gauges
 	resume  connState // state after flush
@@ -101,6 +107,7 @@ type Conn struct {
 	abort   bool // end at once, with a reset
 	gone    bool // handed over: neither the loop nor its owner has it any more
 	shared  bool // there is an outbox; setOutbox
+	rearm   bool // the deadline may be earlier than the timer
 
 	// The holder's.
 	timer      WheelTimer
@@ -108,7 +115,8 @@ type Conn struct {
 	nextReady  *Conn
 	nextPosted *Conn
 	verdict    verdict
-	listed     bool // in a connList
+	asked      Interest // what the poller was asked for, on a managed loop
+	listed     bool     // in a connList
 }
 
 // init readies a connection that no loop knows yet.
@@ -149,8 +157,15 @@ func (c *Conn) step(f *frame) verdict {
 		if !c.stepOutbox(c.outbox.Load(), f) {
 			return c.blocked()
 		}
-	} else if c.out != nil && !c.sendQueued(f) {
-		return c.blocked()
+	} else {
+		waits := c.out != nil && !c.sendQueued(f)
+		if c.user != nil {
+			if v, ok := c.stepUser(f); !ok {
+				return v
+			}
+		} else if waits {
+			return c.blocked()
+		}
 	}
 	if c.closing {
 		return c.wind(f)
@@ -218,6 +233,9 @@ func (c *Conn) feed(f *frame, in []byte) verdict {
 			break
 		}
 		n, err := c.data(f, in)
+		if uint(n) > uint(len(in)) {
+			n, err, c.abort = 0, errDataCount, true
+		}
 		in = in[n:]
 		if c.pushed != nil { // everything of in was used, and then some
 			if c.unread != nil {
@@ -240,7 +258,11 @@ func (c *Conn) feed(f *frame, in []byte) verdict {
 		if c.closing || c.want != wantNothing {
 			break
 		}
-		if c.overfull(f) && !c.flush(f) {
+		if c.user != nil && c.user.paused.Load() {
+			c.held = len(in) > 0 || c.eof
+			break
+		}
+		if (c.out != nil || c.overfull(f)) && !c.flush(f) {
 			c.held = len(in) > 0 || c.eof
 			break
 		}
@@ -266,6 +288,8 @@ func (c *Conn) feed(f *frame, in []byte) verdict {
 		return c.wind(f)
 	case c.want == wantWork:
 		return verdictWork
+	case c.user != nil && c.user.paused.Load():
+		return verdictPaused
 	case c.edges&ownRead != 0:
 		return verdictMore
 	}
@@ -273,10 +297,12 @@ func (c *Conn) feed(f *frame, in []byte) verdict {
 }
 
 // data calls the protocol, timed where the predictor asks for it.
-func (c *Conn) data(f *frame, in []byte) (int, error) {
+func (c *Conn) data(f *frame, in []byte) (n int, err error) {
 	if c.route == nil {
 		return c.proto.Data(c, in, c.eof)
 	}
+	defer c.recovered()
+	c.since = f.clock.now
 	f.setRoute(c.route)
 	if f.loop != nil {
 		f.counts[countInline]++
@@ -284,7 +310,7 @@ func (c *Conn) data(f *frame, in []byte) (int, error) {
 	}
 	f.counts[countWorker]++
 	before := time.Now()
-	n, err := c.proto.Data(c, in, c.eof)
+	n, err = c.proto.Data(c, in, c.eof)
 	if c.route.record(time.Since(before)) {
 		f.counts[countPromotions]++
 	}
@@ -361,6 +387,9 @@ func (c *Conn) deadline() time.Duration {
 		}
 		return soonest(after(c.since, c.limits.write), after(c.began, rateLimit(c.limits.writeRate, int64(c.outSent))))
 	case stateSwitched:
+		if c.user != nil {
+			return c.userDeadline()
+		}
 		return c.alarmDeadline()
 	case stateDrain:
 		return min(c.since+c.limits.lingerSilent, c.began+c.limits.lingerAll)
@@ -370,6 +399,9 @@ func (c *Conn) deadline() time.Duration {
 
 // expired is the turn of a connection whose deadline has passed.
 func (c *Conn) expired(f *frame) verdict {
+	if c.state == stateSwitched && c.user != nil {
+		return c.userExpired(f)
+	}
 	if (c.state == stateSwitched || c.state == stateFlush) && c.shared {
 		return c.alarmed(f)
 	}
@@ -440,9 +472,6 @@ func (c *Conn) recvWait(p []byte) (int, error) {
 	}
 }
 
-// RemoteAddr returns the peer's address; the zero value for a Unix socket.
-func (c *Conn) RemoteAddr() netip.AddrPort { return c.peer }
-
 // Switch hands the connection to another protocol: the bytes after those that
 // the running Data uses go to p.
 func (c *Conn) Switch(p Protocol) {
@@ -454,3 +483,6 @@ func (c *Conn) Switch(p Protocol) {
 
 // Close ends the connection once everything written has been sent.
 func (c *Conn) Close() { c.closing = true }
+
+// Abort ends the connection at once, with a reset.
+func (c *Conn) Abort() { c.closing, c.abort = true, true }

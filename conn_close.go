@@ -54,6 +54,9 @@ func (c *Conn) ended() {
 			*b = nil
 		}
 	}
+	if c.limits.ended != nil {
+		c.limits.ended(c)
+	}
 	if c.route == nil {
 		c.proto.Closed(c, c.err)
 		return

@@ -208,6 +208,9 @@ func (ob *outbox) noteSend(n int, errno syscall.Errno) bool {
 			if ob.limit > 0 {
 				ob.alarm(ob.due())
 			}
+			if ob.c.loop.managed {
+				ob.c.askMore(Writable)
+			}
 		}
 	default:
 		ob.fail(errno)
@@ -405,6 +408,13 @@ func (ob *outbox) ended() bool {
 	ob.mu.Lock()
 	defer ob.mu.Unlock()
 	return ob.sealed || ob.err != nil
+}
+
+// waits reports whether the peer takes no more.
+func (ob *outbox) waits() bool {
+	ob.mu.Lock()
+	defer ob.mu.Unlock()
+	return ob.stuck
 }
 
 // over reports whether so much waits that nothing more should be read.

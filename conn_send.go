@@ -19,11 +19,21 @@ const yieldBytes = 64 << 10
 
 // Write queues a copy of p and never waits. All of it is taken, or none with
 // ErrBackpressure when the connection's bound on queued output is reached;
-// Drained says when to go on.
+// Drained says when to go on. What is larger than the bound is never taken.
+// What is written in one turn leaves in one system call if it is short.
 func (c *Conn) Write(p []byte) error {
 	f := c.frame
 	if f == nil {
 		return ErrClosed // called from Closed
+	}
+	if len(f.out) >= flushBytes && c.out == nil && !c.shared {
+		c.flush(f) // what the peer takes at once does not count
+	}
+	if c.abort {
+		if c.err == nil {
+			return ErrClosed
+		}
+		return c.err
 	}
 	queued := len(f.out)
 	if c.out != nil {
@@ -73,9 +83,16 @@ func (c *Conn) flush(f *frame) bool {
 		return c.out == nil
 	}
 	if c.out != nil { // order: what is queued goes first
+		if c.outSent > len(c.out.b)/2 { // or a queue that is never empty grows for ever
+			c.out.b = c.out.b[:copy(c.out.b, c.out.b[c.outSent:])]
+			c.outSent, c.began = 0, f.clock.now
+		}
 		c.out = c.growBuffer(c.out, len(f.out))
 		c.out.b = append(c.out.b, f.out...)
 		f.out = f.out[:0]
+		if c.user != nil && len(c.out.b)-c.outSent > c.lowMark() {
+			c.user.told = false
+		}
 		return false
 	}
 	sent := 0
@@ -117,6 +134,11 @@ func (c *Conn) sendQueued(f *frame) bool {
 			continue
 		case syscall.EAGAIN:
 			c.edges &^= ownWrite
+			if u := c.user; u != nil && !u.told && !c.closing && len(c.out.b)-c.outSent <= c.lowMark() {
+				u.told = true
+				c.callDrained(f)
+				c.flush(f)
+			}
 		default:
 			c.err, c.abort = errno, true
 		}
@@ -127,11 +149,17 @@ func (c *Conn) sendQueued(f *frame) bool {
 	if c.state == stateFlush {
 		c.setState(c.resume)
 	}
-	if !c.closing {
-		c.proto.Drained(c)
+	told := c.user != nil && c.user.told
+	if told {
+		c.user.told = false
+	} else if !c.closing {
+		c.callDrained(f)
 	}
 	return true
 }
+
+// lowMark is how much output may still wait when Drained is called.
+func (c *Conn) lowMark() int { return c.limits.outputBytes / 4 }
 
 // blocked is the verdict after a flush that did not send everything.
 func (c *Conn) blocked() verdict {

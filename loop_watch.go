@@ -64,6 +64,9 @@ func (l *Loop) otherReady(ev *Event, f *frame) bool {
 	for _, w := range l.watches {
 		if w.fd == ev.FD {
 			w.noted |= ev.Ready
+			if w.busy && l.managed {
+				l.poller.Modify(w.fd, 0) // until it looks again
+			}
 			return l.notify(w, f)
 		}
 	}
@@ -82,6 +85,9 @@ func (l *Loop) notify(w *watch, f *frame) bool {
 	if !l.guard(f, func() { w.ready(ready) }) {
 		l.call(func() {
 			w.busy = false
+			if l.managed {
+				l.rewatch(w, w.asked)
+			}
 			l.due = append(l.due, w)
 		})
 		return false
