@@ -27,7 +27,8 @@ import (
 // unless it was closed before. Only Data may call NetConn.
 func (c *Conn) NetConn(in []byte, use func(net.Conn) error) (n int, err error) {
 	f := c.frame
-	f.reading, f.writing, f.readBy, f.writeBy = pace{}, pace{}, 0, 0
+	f.reading, f.readBy, f.writeBy = pace{}, 0, 0
+	f.writing.reset()
 	b := &blockingConn{c: c, in: in}
 	defer func() {
 		b.done.Store(true)
@@ -94,7 +95,7 @@ func (b *blockingConn) Close() error {
 func (b *blockingConn) LocalAddr() net.Addr { return netAddr(b.c.LocalAddr()) }
 
 // RemoteAddr implements net.Conn.
-func (b *blockingConn) RemoteAddr() net.Addr { return netAddr(b.c.peer) }
+func (b *blockingConn) RemoteAddr() net.Addr { return netAddr(b.c.RemoteAddr()) }
 
 // SetDeadline implements net.Conn.
 func (b *blockingConn) SetDeadline(t time.Time) error {

@@ -49,6 +49,8 @@ func (c *Conn) recovered() {
 
 // A userConn is what a connection with a user's protocol has beside a Conn.
 type userConn struct {
+	Protocol // the user's
+
 	paused atomic.Bool // any goroutine's
 
 	fns []func() // guarded by the loop's postMu: what others want called
@@ -59,12 +61,19 @@ type userConn struct {
 	told    bool          // Drained was called for what waits
 }
 
+// user returns what c has for a user's protocol; nil for HTTP, and for what it
+// switches to.
+func (c *Conn) user() *userConn {
+	u, _ := c.proto.(*userConn)
+	return u
+}
+
 // Loop returns the loop that the connection is on. Any goroutine may call it.
 func (c *Conn) Loop() *Loop { return c.loop }
 
 // RemoteAddr returns the peer's address; the zero value for a Unix socket. Any
 // goroutine may call it.
-func (c *Conn) RemoteAddr() netip.AddrPort { return c.peer }
+func (c *Conn) RemoteAddr() netip.AddrPort { return netip.AddrPortFrom(c.peer, c.peerPort) }
 
 // LocalAddr returns the connection's own address; the zero value for a Unix
 // socket and for one that is broken.
@@ -83,13 +92,14 @@ func (c *Conn) LocalAddr() netip.AddrPort {
 // that ends, or has ended, does so without calling what is still posted.
 func (c *Conn) Post(fn func()) error {
 	l := c.loop
+	u := c.user()
 	l.postMu.Lock()
 	if l.dead {
 		l.postMu.Unlock()
 		return ErrClosed
 	}
-	c.user.fns = append(c.user.fns, fn)
-	first := len(c.user.fns) == 1
+	u.fns = append(u.fns, fn)
+	first := len(u.fns) == 1
 	l.postMu.Unlock()
 	if first {
 		c.nudge()
@@ -109,9 +119,10 @@ func (c *Conn) nudge() {
 
 // callPosted calls what was posted to c.
 func (c *Conn) callPosted(f *frame) {
+	u := c.user()
 	c.loop.postMu.Lock()
-	fns := c.user.fns
-	c.user.fns = nil
+	fns := u.fns
+	u.fns = nil
 	c.loop.postMu.Unlock()
 	defer c.recovered()
 	f.setRoute(c.route)
@@ -122,11 +133,17 @@ func (c *Conn) callPosted(f *frame) {
 
 // Pause stops reading: Data is not called, and the peer is held up once the
 // kernel's buffers are full, until Resume. IdleTimeout goes on.
-func (c *Conn) Pause() { c.user.paused.Store(true) }
+func (c *Conn) Pause() { c.user().paused.Store(true) }
+
+// pausing reports whether a user's protocol has paused.
+func (c *Conn) pausing() bool {
+	u := c.user()
+	return u != nil && u.paused.Load()
+}
 
 // Resume ends a Pause. Any goroutine may call it: whoever has room again.
 func (c *Conn) Resume() {
-	if c.user.paused.Swap(false) {
+	if c.user().paused.Swap(false) {
 		c.nudge()
 	}
 }
@@ -137,8 +154,9 @@ func (c *Conn) Resume() {
 // most the loop's tick of 5 ms and what the loop has to do just then, and costs
 // next to nothing, so it may be called for each message.
 func (c *Conn) SetTimeout(d time.Duration) {
+	u := c.user()
 	if d <= 0 {
-		c.user.wakeAt = 0
+		u.wakeAt = 0
 		return
 	}
 	now := time.Since(origin)
@@ -146,16 +164,17 @@ func (c *Conn) SetTimeout(d time.Duration) {
 		now = f.clock.now // a turn on the loop is short
 	}
 	at := now + d
-	if c.user.wakeAt == 0 || at < c.user.wakeAt {
+	if u.wakeAt == 0 || at < u.wakeAt {
 		c.rearm = true
 	}
-	c.user.wakeAt = at
+	u.wakeAt = at
 }
 
 // stepUser begins a turn of a connection with a user's protocol, after what was
 // queued has been offered to the peer. False: v stands.
 func (c *Conn) stepUser(f *frame) (v verdict, ok bool) {
-	if c.user.opening {
+	u := c.user()
+	if u.opening {
 		if v, ok := c.open(f); !ok {
 			return v, false
 		}
@@ -171,7 +190,7 @@ func (c *Conn) stepUser(f *frame) (v verdict, ok bool) {
 		return verdictClose, false
 	case c.closing:
 		return verdictMore, true
-	case c.user.paused.Load():
+	case u.paused.Load():
 		return verdictPaused, false
 	}
 	return verdictMore, true
@@ -180,23 +199,24 @@ func (c *Conn) stepUser(f *frame) (v verdict, ok bool) {
 // userDeadline is when a connection with a user's protocol wants to be looked
 // at, 0 for never.
 func (c *Conn) userDeadline() time.Duration {
-	if c.user.opening {
-		return c.user.wakeAt
+	u := c.user()
+	if u.opening {
+		return u.wakeAt
 	}
-	return soonest(c.user.wakeAt, after(c.since, c.limits.idle))
+	return soonest(u.wakeAt, after(c.since, c.limits.idle))
 }
 
 // userExpired is the turn of such a connection whose time has come.
 func (c *Conn) userExpired(f *frame) verdict {
-	now := f.clock.now
+	u, now := c.user(), f.clock.now
 	switch {
-	case c.user.opening:
+	case u.opening:
 		f.counts[countTimeoutHead]++
 		c.err, c.abort = ErrTimeout, true
 		return verdictClose
-	case c.user.wakeAt != 0 && c.user.wakeAt <= now:
-		c.user.wakeAt = 0
-		if e, ok := c.proto.(expiredProtocol); ok {
+	case u.wakeAt != 0 && u.wakeAt <= now:
+		u.wakeAt = 0
+		if e, ok := u.Protocol.(expiredProtocol); ok {
 			c.callExpired(f, e)
 			return c.step(f)
 		}
@@ -219,7 +239,7 @@ func (c *Conn) callExpired(f *frame, e expiredProtocol) {
 
 // callDrained tells the protocol that there is room again.
 func (c *Conn) callDrained(f *frame) {
-	if c.user == nil {
+	if c.user() == nil {
 		c.proto.Drained(c)
 		return
 	}

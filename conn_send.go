@@ -17,6 +17,13 @@ const flushBytes = 64 << 10
 // the loop waiting for seconds.
 const yieldBytes = 64 << 10
 
+// An unsent is output that the peer did not take, while there is some.
+type unsent struct {
+	*buffer
+	sent int // bytes of it that have gone since
+	pace roomPace
+}
+
 // Write queues a copy of p and never waits. All of it is taken, or none with
 // ErrBackpressure when the connection's bound on queued output is reached;
 // Drained says when to go on. What is larger than the bound is never taken.
@@ -37,7 +44,7 @@ func (c *Conn) Write(p []byte) error {
 	}
 	queued := len(f.out)
 	if c.out != nil {
-		queued += len(c.out.b) - c.outSent
+		queued += len(c.out.b) - c.out.sent
 	}
 	if queued+len(p) > c.limits.outputBytes {
 		return ErrBackpressure
@@ -53,6 +60,9 @@ func (c *Conn) send(p []byte) (int, syscall.Errno) {
 	}
 	return sendConn(c.fd, p)
 }
+
+// unacked is how many bytes the socket holds that the peer has not taken.
+func (c *Conn) unacked() int64 { return int64(unackedConn(c.fd)) }
 
 // sendv is send of a and then b.
 func (c *Conn) sendv(a, b []byte) (int, syscall.Errno) {
@@ -83,15 +93,15 @@ func (c *Conn) flush(f *frame) bool {
 		return c.out == nil
 	}
 	if c.out != nil { // order: what is queued goes first
-		if c.outSent > len(c.out.b)/2 { // or a queue that is never empty grows for ever
-			c.out.b = c.out.b[:copy(c.out.b, c.out.b[c.outSent:])]
-			c.outSent, c.began = 0, f.clock.now
+		if c.out.sent > len(c.out.b)/2 { // or a queue that is never empty grows for ever
+			c.out.b = c.out.b[:copy(c.out.b, c.out.b[c.out.sent:])]
+			c.out.sent = 0
 		}
-		c.out = c.growBuffer(c.out, len(f.out))
+		c.out.buffer = c.growBuffer(c.out.buffer, len(f.out))
 		c.out.b = append(c.out.b, f.out...)
 		f.out = f.out[:0]
-		if c.user != nil && len(c.out.b)-c.outSent > c.lowMark() {
-			c.user.told = false
+		if u := c.user(); u != nil && len(c.out.b)-c.out.sent > c.lowMark() {
+			u.told = false
 		}
 		return false
 	}
@@ -107,9 +117,9 @@ func (c *Conn) flush(f *frame) bool {
 			continue
 		case syscall.EAGAIN:
 			c.edges &^= ownWrite
-			c.out = c.getBuffer(len(f.out) - sent)
+			c.out = &unsent{buffer: c.getBuffer(len(f.out) - sent)}
 			c.out.b = append(c.out.b, f.out[sent:]...)
-			c.outSent = 0
+			c.out.pace.begin(c, f.clock.now)
 		default:
 			c.err, c.abort = errno, true
 		}
@@ -122,19 +132,20 @@ func (c *Conn) flush(f *frame) bool {
 
 // sendQueued goes on with output that had to wait. False as in flush.
 func (c *Conn) sendQueued(f *frame) bool {
-	for c.outSent < len(c.out.b) {
-		n, errno := c.send(c.out.b[c.outSent:])
+	for c.out.sent < len(c.out.b) {
+		n, errno := c.send(c.out.b[c.out.sent:])
 		switch errno {
 		case 0:
-			c.outSent += n
-			c.since = f.clock.now // progress
+			c.out.sent += n
+			c.out.pace.moved += int64(n)
 			f.counts[countBytesOut] += uint64(n)
 			continue
 		case syscall.EINTR:
 			continue
 		case syscall.EAGAIN:
 			c.edges &^= ownWrite
-			if u := c.user; u != nil && !u.told && !c.closing && len(c.out.b)-c.outSent <= c.lowMark() {
+			c.out.pace.look(c, f.clock.now)
+			if u := c.user(); u != nil && !u.told && !c.closing && len(c.out.b)-c.out.sent <= c.lowMark() {
 				u.told = true
 				c.callDrained(f)
 				c.flush(f)
@@ -144,14 +155,13 @@ func (c *Conn) sendQueued(f *frame) bool {
 		}
 		return false
 	}
-	c.putBuffer(c.out)
-	c.out, c.outSent = nil, 0
+	c.putBuffer(c.out.buffer)
+	c.out = nil
 	if c.state == stateFlush {
 		c.setState(c.resume)
 	}
-	told := c.user != nil && c.user.told
-	if told {
-		c.user.told = false
+	if u := c.user(); u != nil && u.told {
+		u.told = false
 	} else if !c.closing {
 		c.callDrained(f)
 	}
@@ -169,7 +179,6 @@ func (c *Conn) blocked() verdict {
 	if c.state != stateFlush {
 		c.resume = c.state
 		c.setState(stateFlush)
-		c.began = c.since
 	}
 	return verdictFlush
 }
@@ -178,7 +187,7 @@ func (c *Conn) blocked() verdict {
 // rate. Failing, it breaks the connection: part of a message may have left.
 func (c *Conn) roomWait() error {
 	f := c.frame
-	err := f.writing.await(c, ownWrite, c.limits.write, c.limits.writeRate, f.writeBy)
+	err := f.writing.awaitRoom(c, f.writeBy)
 	if err != nil {
 		c.err, c.abort = err, true
 		if err == ErrTimeout {

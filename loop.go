@@ -66,7 +66,8 @@ type Loop struct {
 	frame     *frame // of the runner
 	listeners []*loopListener
 	watches   []*watch // other descriptors; loop_watch.go
-	due       []*watch // of which something was noted while they were busy
+	due       []*watch // that have more to do; in the next round
+	noting    []*watch // those of this round
 	accepting bool     // a listener has more
 	quit      bool
 	draining  bool          // idle connections are being closed
@@ -139,7 +140,7 @@ func (l *Loop) run(f *frame) {
 		if l.accepting {
 			l.acceptMore()
 		}
-		if len(l.due) > 0 && !l.notifyDue(f) {
+		if len(l.noting) > 0 && !l.notifyDue(f) {
 			return
 		}
 		if (l.has.Load() || l.inboxNext < len(l.inboxFns)) && !l.takePosted(f) {
@@ -397,7 +398,8 @@ func (l *Loop) wait(f *frame) {
 		runtime.Gosched()
 	}
 	l.turning, l.ready = l.ready, connList{}
-	if l.poll(0) > 0 || !l.turning.empty() || l.accepting || l.has.Load() {
+	l.noting, l.due = l.due, l.noting[:0]
+	if l.poll(0) > 0 || !l.turning.empty() || len(l.noting) > 0 || l.accepting || l.has.Load() {
 		return
 	}
 	runtime.Gosched()

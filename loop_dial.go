@@ -48,7 +48,7 @@ func (l *Loop) DialUnix(path string, opts *ConnOptions, connected func(c *Conn, 
 func (l *Loop) dialOn(fd int, peer netip.AddrPort, opts *ConnOptions, connected func(*Conn, error) Protocol) error {
 	c := newOpening(l, opts.limits(), opts.route(), &openingProtocol{connected: connected}, fd, peer)
 	if limit := limitOr(opts.ConnectTimeout, defaultConnectTimeout); limit > 0 {
-		c.user.wakeAt = time.Since(origin) + limit
+		c.user().wakeAt = time.Since(origin) + limit
 	}
 	if !l.call(func() { l.add(c) }) {
 		closeFD(fd)
@@ -63,10 +63,10 @@ func newOpening(l *Loop, limits *connLimits, rt *route, opening *openingProtocol
 		Conn
 		userConn
 	})
+	uc.opening, uc.userConn.Protocol = true, opening
 	c := &uc.Conn
 	c.init(l, limits, fd, peer)
-	uc.opening, c.user = true, &uc.userConn
-	c.state, c.route, c.proto = stateSwitched, rt, opening
+	c.state, c.route, c.proto = stateSwitched, rt, &uc.userConn
 	return c
 }
 
@@ -80,7 +80,8 @@ type openingProtocol struct {
 // open is the beginning of a connection's first turn, or an earlier look at one
 // that is still being made. False: v stands.
 func (c *Conn) open(f *frame) (v verdict, ok bool) {
-	opening := c.proto.(*openingProtocol)
+	u := c.user()
+	opening := u.Protocol.(*openingProtocol)
 	if opening.connected != nil {
 		switch errno := connectResult(c.fd); errno {
 		case 0:
@@ -91,7 +92,7 @@ func (c *Conn) open(f *frame) (v verdict, ok bool) {
 			return verdictClose, false
 		}
 	}
-	c.user.opening, c.user.wakeAt = false, 0
+	u.opening, u.wakeAt = false, 0
 	c.since = f.clock.now
 	f.setRoute(c.route)
 	var p Protocol
@@ -103,8 +104,8 @@ func (c *Conn) open(f *frame) (v verdict, ok bool) {
 	if p == nil {
 		p, c.closing = silentEnd{}, true
 	}
-	if c.proto == Protocol(opening) { // or else it has switched already
-		c.proto = p
+	if u.Protocol == Protocol(opening) { // or else it has switched already
+		u.Protocol = p
 	}
 	if !c.flush(f) {
 		return c.blocked(), false

@@ -13,7 +13,7 @@ func (l *Loop) ask(c *Conn, v verdict) {
 	case verdictFlush:
 		want = Writable
 	case verdictIdle, verdictPartial, verdictLinger:
-		if c.user != nil && c.user.opening {
+		if u := c.user(); u != nil && u.opening {
 			want = Writable // it is being dialled
 			break
 		}

@@ -7,12 +7,15 @@ package flare
 // A watch is such a descriptor. ready is called when something has come about,
 // under the guard of a turn: it may block and must not touch the loop. It is
 // not called again before it has returned; what comes about meanwhile is noted.
+// What it returns is noted too: readiness that it has not used up, for when
+// others have had their turn.
 type watch struct {
 	fd    int
-	ready func(Interest) // what was noted
+	ready func(noted Interest) (more Interest)
 	asked Interest
 	noted Interest
 	busy  bool // ready runs, here or, after a steal, elsewhere
+	muted bool // not asked for while busy, on a managed loop
 	gone  bool
 }
 
@@ -64,8 +67,9 @@ func (l *Loop) otherReady(ev *Event, f *frame) bool {
 	for _, w := range l.watches {
 		if w.fd == ev.FD {
 			w.noted |= ev.Ready
-			if w.busy && l.managed {
-				l.poller.Modify(w.fd, 0) // until it looks again
+			if w.busy && l.managed && !w.muted {
+				w.muted = true
+				l.poller.Modify(w.fd, 0)
 			}
 			return l.notify(w, f)
 		}
@@ -80,27 +84,34 @@ func (l *Loop) notify(w *watch, f *frame) bool {
 	if w.busy || w.gone || w.noted == 0 {
 		return true
 	}
+	var more Interest
 	ready := w.noted
 	w.busy, w.noted = true, 0
-	if !l.guard(f, func() { w.ready(ready) }) {
-		l.call(func() {
-			w.busy = false
-			if l.managed {
-				l.rewatch(w, w.asked)
-			}
-			l.due = append(l.due, w)
-		})
+	if !l.guard(f, func() { more = w.ready(ready) }) {
+		l.call(func() { l.notified(w, more) })
 		return false
 	}
-	w.busy = false
+	l.notified(w, more)
 	return true
 }
 
-// notifyDue looks again at those that were busy when something was noted.
+// notified ends a call of w's function.
+func (l *Loop) notified(w *watch, more Interest) {
+	w.busy = false
+	if w.muted {
+		w.muted = false
+		l.rewatch(w, w.asked)
+	}
+	if w.noted |= more; w.noted != 0 {
+		l.due = append(l.due, w)
+	}
+}
+
+// notifyDue calls those that have more to do.
 func (l *Loop) notifyDue(f *frame) bool {
-	for len(l.due) > 0 {
-		w := l.due[0]
-		l.due = l.due[1:]
+	for len(l.noting) > 0 {
+		w := l.noting[0]
+		l.noting = l.noting[1:]
 		if !l.notify(w, f) {
 			return false
 		}

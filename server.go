@@ -281,11 +281,11 @@ func (s *Server) newConn(l *Loop, fd int, peer netip.AddrPort) *Conn {
 }
 
 // connClosed counts a connection out.
-func (s *Server) connClosed(c *Conn, state ConnState) {
+func (s *Server) connClosed(peer netip.AddrPort, state ConnState) {
 	if s.MaxConnsPerIP > 0 {
-		s.perIP.remove(c.peer.Addr())
+		s.perIP.remove(peer.Addr())
 	}
-	s.told(c.peer, state)
+	s.told(peer, state)
 	s.conns.Add(-1)
 }
 
@@ -374,7 +374,7 @@ func (s *Server) Close() error {
 	for _, l := range s.loops {
 		l.call(func() { l.quit = true })
 	}
-	s.blocking.each(func(b *blockingSocket) { b.finish(ErrServerClosed, false) })
+	s.blocking.end()
 	<-s.done
 	return nil
 }

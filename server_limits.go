@@ -62,7 +62,7 @@ func (s *Server) limits() serverLimits {
 	} else {
 		// Not HTTP: nothing says when a peer has to send.
 		lim.conn.body, lim.conn.bodyRate = lim.conn.idle, 0
-		lim.conn.ended = func(c *Conn) { s.connClosed(c, StateClosed) }
+		lim.conn.ended = func(c *Conn) { s.connClosed(c.RemoteAddr(), StateClosed) }
 	}
 	return lim
 }

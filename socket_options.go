@@ -1,108 +1,64 @@
-//go:build linux || darwin
-
 package flare
 
 import (
-	"net/netip"
-	"os"
 	"syscall"
 	"time"
 )
 
-// This file is layer 2 (system): options of stream sockets, and connections
-// that are made without waiting. It knows file descriptors and addresses; who
-// polls them is for the engine, which calls it.
+// This file is layer 2 (system): what a caller may ask of a socket. It knows
+// the options' meaning; socket_control.go sets those that have to be set before
+// a socket is connected or bound. dial.go and udp.go call it.
 
-// SocketOptions are options of a stream socket. The zero value is what flare
-// does by itself.
+// SocketOptions are asked of a socket when it is made. The zero value is the
+// system's defaults, with small segments sent at once and keep-alive probes
+// after 15 s.
 type SocketOptions struct {
-	// Delay lets the kernel gather small writes (Nagle's algorithm). A Conn
-	// gathers its own, so they are sent at once otherwise. TCP only.
-	Delay bool
-
-	// KeepAlive is after how much silence the kernel probes the peer, in whole
-	// seconds, rounded up; 0 and less: never. TCP only.
-	KeepAlive time.Duration
-
-	// ReceiveBuffer and SendBuffer are bytes that the kernel keeps for the
-	// connection in either direction; 0: what the system thinks right.
-	ReceiveBuffer, SendBuffer int
-
-	// ReusePort lets several listeners have one address, one for each loop or
-	// process: on Linux the kernel spreads connections over them. Listeners
-	// only; that an address can be used again at once is always set.
-	ReusePort bool
+	Delay       bool          // gather small segments (Nagle, RFC 9293 §3.7.4); TCP
+	KeepAlive   time.Duration // silence before the first probe (RFC 9293 §3.8.4), 0 is 15 s, negative no probes; TCP
+	ReadBuffer  int           // bytes that the kernel keeps for the reader; 0 is the system's choice
+	WriteBuffer int           // bytes that the kernel keeps for the peer; 0 is the system's choice
+	ReuseAddr   bool          // bind also where old connections linger in TIME-WAIT (SO_REUSEADDR)
+	ReusePort   bool          // share the address with other sockets (SO_REUSEPORT)
 }
 
-// setSocketOptions applies o to fd. A listening socket hands the sizes of
-// buffers down to its connections, which have to have them before they begin.
-func setSocketOptions(fd int, o *SocketOptions, tcp bool) error {
-	if o.ReceiveBuffer > 0 {
-		if err := setInt(fd, syscall.SOL_SOCKET, syscall.SO_RCVBUF, o.ReceiveBuffer); err != nil {
-			return err
+// control sets what comes before connect and bind, as net.Dialer and
+// net.ListenConfig want it.
+func (o *SocketOptions) control(_, _ string, c syscall.RawConn) error {
+	return controlSocket(c, func(set func(option socketOption, value int) error) error {
+		for _, each := range []struct {
+			option socketOption
+			value  int
+		}{
+			{optionReadBuffer, o.ReadBuffer},
+			{optionWriteBuffer, o.WriteBuffer},
+			{optionReuseAddr, bit(o.ReuseAddr)},
+			{optionReusePort, bit(o.ReusePort)},
+		} {
+			if each.value == 0 {
+				continue
+			}
+			if err := set(each.option, each.value); err != nil {
+				return err
+			}
 		}
-	}
-	if o.SendBuffer > 0 {
-		if err := setInt(fd, syscall.SOL_SOCKET, syscall.SO_SNDBUF, o.SendBuffer); err != nil {
-			return err
-		}
-	}
-	if !tcp {
 		return nil
-	}
-	if !o.Delay {
-		if err := setNoDelay(fd); err != nil {
-			return err
-		}
-	}
-	if o.KeepAlive > 0 {
-		return setKeepAlive(fd, o.KeepAlive)
-	}
-	return nil
+	})
 }
 
-// connectTCP opens a socket and begins to connect it; connectResult says how
-// that went once fd is writable.
-func connectTCP(addr netip.AddrPort, o *SocketOptions) (fd int, err error) {
-	family, sa, err := sockaddrOf(netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port()))
-	if err != nil {
-		return -1, err
-	}
-	return connectTo(family, sa, o)
-}
+// A socketOption is one whose number is the system's.
+type socketOption uint8
 
-// connectUnix is connectTCP for a socket in the file system. On Linux a path
-// that starts with "@" is abstract.
-func connectUnix(path string, o *SocketOptions) (fd int, err error) {
-	return connectTo(syscall.AF_UNIX, &syscall.SockaddrUnix{Name: path}, o)
-}
+const (
+	optionReadBuffer socketOption = iota
+	optionWriteBuffer
+	optionReuseAddr
+	optionReusePort
+	optionBroadcast
+)
 
-func connectTo(family int, sa syscall.Sockaddr, o *SocketOptions) (int, error) {
-	fd, err := openSocket(family)
-	if err != nil {
-		return -1, os.NewSyscallError("socket", err)
-	}
-	if err := setSocketOptions(fd, o, family != syscall.AF_UNIX); err != nil {
-		syscall.Close(fd)
-		return -1, err
-	}
-	// EINTR: it goes on without us (connect(2)).
-	if err := syscall.Connect(fd, sa); err != nil && err != syscall.EINPROGRESS && err != syscall.EINTR {
-		syscall.Close(fd)
-		return -1, os.NewSyscallError("connect", err)
-	}
-	return fd, nil
-}
-
-// connectResult says how a connect went: 0, EINPROGRESS while it goes on, or
-// why it failed.
-func connectResult(fd int) syscall.Errno {
-	if errno := socketErr(fd); errno != 0 {
-		return errno
-	}
-	// No error is also what a socket says that is not connected yet.
-	if _, err := syscall.Getpeername(fd); errnoOf(err) == syscall.ENOTCONN {
-		return syscall.EINPROGRESS
+func bit(on bool) int {
+	if on {
+		return 1
 	}
 	return 0
 }
