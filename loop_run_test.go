@@ -13,11 +13,7 @@ import (
 // in order.
 func runLoop(t testing.TB) *Loop {
 	t.Helper()
-	p, err := testPoller()
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := NewLoop(p)
+	l, err := NewLoop(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +183,7 @@ func TestLoopLife(t *testing.T) {
 		}
 	})
 	t.Run("a server's", func(t *testing.T) {
-		s := &Server{NewPoller: testPoller, Loops: 1}
+		s := &Server{Loops: 1}
 		if err := s.start(); err != nil {
 			t.Fatal(err)
 		}

@@ -68,6 +68,10 @@ type Poller interface {
 	Close() error
 }
 
+// defaultPoller makes the pollers of loops whose owner does not say otherwise.
+// Tests put others in its place.
+var defaultPoller = NewPoller
+
 // Interest is a set of conditions of a file descriptor.
 type Interest uint8
 

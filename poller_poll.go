@@ -252,7 +252,9 @@ func (p *pollPoller) deliver(at, fd int) Interest {
 	if s.want&(Readable|Writable) == 0 {
 		once |= Failed
 	}
-	ready &^= s.told & once
+	if ready&^s.told&Failed == 0 { // or it is all told with the failure
+		ready &^= s.told & once
+	}
 	s.told |= ready & (Hangup | Failed)
 	if s.told&Hangup != 0 {
 		e.events &^= pollRdHup

@@ -200,7 +200,7 @@ func (s *Server) start() error {
 	s.prepare()
 	newPoller := s.NewPoller
 	if newPoller == nil {
-		newPoller = NewPoller
+		newPoller = defaultPoller
 	}
 	n := s.Loops
 	if n <= 0 {

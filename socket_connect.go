@@ -37,7 +37,11 @@ func setSocketOptions(fd int, o *SocketOptions, tcp bool) error {
 			return err
 		}
 	}
-	return setKeepAlive(fd, limitOr(o.KeepAlive, defaultKeepAlive))
+	idle := o.KeepAlive
+	if idle == 0 {
+		idle = defaultKeepAlive
+	}
+	return setKeepAlive(fd, idle)
 }
 
 // defaultKeepAlive is package net's.
