@@ -72,6 +72,9 @@ func (c *Conn) abandon() {
 		close(c.removed) // its owner waits for it
 		return
 	}
+	if c.err == nil && (c.verdict == verdictAdopt || c.own.Load()&ownStop != 0) {
+		c.err = ErrClosed // it was cut, and not by its peer
+	}
 	c.setState(stateClosed)
 	if ob := c.outbox.Load(); ob != nil {
 		ob.kill(ErrClosed)

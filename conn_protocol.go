@@ -222,9 +222,12 @@ func (c *Conn) userExpired(f *frame) verdict {
 		}
 	default:
 		c.edges |= ownRead // a last look: something may have come that no turn has seen yet
-		if v := c.step(f); v != verdictIdle && v != verdictPartial || c.since == now {
+		if v := c.step(f); v != verdictIdle && v != verdictPartial && v != verdictPaused || c.since == now {
 			return v
 		}
+		f.counts[countTimeoutIdle]++
+		c.err = ErrTimeout
+		return verdictClose
 	}
 	f.counts[countTimeoutIdle]++
 	c.err, c.closing = ErrTimeout, true

@@ -33,7 +33,7 @@ func (c *Conn) Write(p []byte) error {
 	if f == nil {
 		return ErrClosed // called from Closed
 	}
-	if len(f.out) >= flushBytes && c.out == nil && !c.shared {
+	if c.out == nil && !c.shared && (len(f.out) >= flushBytes || len(f.out)+len(p) > c.limits.outputBytes) {
 		c.flush(f) // what the peer takes at once does not count
 	}
 	if c.abort {

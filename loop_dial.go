@@ -95,22 +95,27 @@ func (c *Conn) open(f *frame) (v verdict, ok bool) {
 	u.opening, u.wakeAt = false, 0
 	c.since = f.clock.now
 	f.setRoute(c.route)
-	var p Protocol
-	if opening.connected != nil {
-		p = opening.connected(c, nil)
-	} else {
-		p = opening.accepted(c)
-	}
-	if p == nil {
-		p, c.closing = silentEnd{}, true
-	}
-	if u.Protocol == Protocol(opening) { // or else it has switched already
+	u.Protocol = silentEnd{}
+	switch p := c.begin(opening); {
+	case u.Protocol != Protocol(silentEnd{}): // it has switched already
+	case p == nil:
+		c.closing = true
+	default:
 		u.Protocol = p
 	}
 	if !c.flush(f) {
 		return c.blocked(), false
 	}
 	return verdictMore, true
+}
+
+// begin asks the user what c speaks; nil for nothing.
+func (c *Conn) begin(opening *openingProtocol) Protocol {
+	defer c.recovered()
+	if opening.connected != nil {
+		return opening.connected(c, nil)
+	}
+	return opening.accepted(c)
 }
 
 // Data is never called.
