@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -80,10 +81,13 @@ func (d *Dialer) dialUnix(ctx context.Context, path string) (net.Conn, error) {
 
 // net returns the dialler of package net that asks for the same options.
 func (d *Dialer) net() *net.Dialer {
-	return &net.Dialer{
-		Control:   d.Socket.control,
-		KeepAlive: d.Socket.KeepAlive, // 0 and negative mean the same there
+	keepAlive := d.Socket.KeepAlive
+	if keepAlive <= 0 {
+		keepAlive = -1 // 0 is 15 s there
 	}
+	return &net.Dialer{KeepAlive: keepAlive, Control: func(_, _ string, c syscall.RawConn) error {
+		return controlSizes(c, d.Socket.ReceiveBuffer, d.Socket.SendBuffer)
+	}}
 }
 
 // dialHost connects to one of a host's addresses.

@@ -12,6 +12,7 @@ package flare
 type watch struct {
 	fd    int
 	ready func(noted Interest) (more Interest)
+	ended func() // called by the runner before it closes fd
 	asked Interest
 	noted Interest
 	busy  bool // ready runs, here or, after a steal, elsewhere
@@ -44,6 +45,7 @@ func (l *Loop) unwatch(w *watch) {
 		return
 	}
 	w.gone = true
+	w.ended()
 	l.poller.Remove(w.fd)
 	l.closing = append(l.closing, w.fd)
 	for i := range l.watches {
