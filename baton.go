@@ -29,8 +29,9 @@ const (
 	ownWaitWrite                    // the same for notes[1]: a handler may read and write at once
 	ownCancel                       // the owner has a context to cancel on ownHup and ownRDHup
 	ownStop                         // the server is closing: end now
+	ownNudge                        // an edge too: another goroutine asked for a turn
 
-	ownEdges = ownRead | ownWrite | ownRDHup | ownHup
+	ownEdges = ownRead | ownWrite | ownRDHup | ownHup | ownNudge
 	ownWaits = ownWaitRead | ownWaitWrite
 )
 
@@ -62,9 +63,10 @@ type frame struct {
 	epoch uint64 // the odd value published for this turn
 	route routePointer
 
-	conn *Conn
-	in   []byte // one receive
-	out  []byte // answers of this turn, sent in one write
+	conn   *Conn
+	in     []byte  // one receive
+	out    []byte  // answers of this turn, sent in one write
+	pushed *buffer // input that the protocol received itself and gives back
 
 	clock  clock
 	counts counts
@@ -72,7 +74,7 @@ type frame struct {
 
 	// The running handler's.
 	reading pace // how its waits go
-	writing pace
+	writing roomPace
 	readBy  time.Duration // deadlines, 0: none
 	writeBy time.Duration
 
@@ -196,6 +198,9 @@ func (c *Conn) await(bit uint32, limit time.Duration) error {
 		if !c.own.CompareAndSwap(own, own|wait) {
 			continue
 		}
+		if c.loop.managed {
+			c.askMore(Interest(bit))
+		}
 		if limit <= 0 {
 			<-*note
 			continue
@@ -233,6 +238,9 @@ func (c *Conn) finish(f *frame, v verdict) {
 			f.publish(l)
 			c.show(c.state)
 			c.since = f.clock.now
+			if c.rearm || l.managed {
+				break // the holder has something to do
+			}
 			if c.own.CompareAndSwap(ownLent, 0) {
 				// c is no longer this goroutine's.
 				l.lent.Add(-1)

@@ -23,6 +23,20 @@ var (
 // the connection. After it w may no longer be used, and the server neither
 // counts the connection nor ends it.
 func (w *ResponseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rest, err := w.takeOver()
+	if err != nil {
+		return nil, nil, err
+	}
+	w.h.srv.connClosed(w.c.RemoteAddr(), StateHijacked)
+	r := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(rest), conn), max(4096, len(rest)))
+	r.Peek(len(rest)) // Buffered tells what has arrived, as net/http's does
+	return conn, bufio.NewReadWriter(r, bufio.NewWriter(conn)), nil
+}
+
+// takeOver takes the connection from its loop, and returns it with what the
+// client has sent behind the head. The server goes on counting it, until the
+// caller has it do connClosed.
+func (w *ResponseWriter) takeOver() (conn net.Conn, rest []byte, err error) {
 	w.check()
 	switch {
 	case w.hijacked:
@@ -44,15 +58,11 @@ func (w *ResponseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	// The loop has forgotten c: from here on it is this goroutine's alone.
 	w.hijacked, c.gone = true, true
 	c.setState(stateClosed)
-	w.h.srv.connClosed(c, StateHijacked)
 
-	conn, err := fileConn(c.fd)
+	conn, err = fileConn(c.fd)
 	closeFD(c.fd)
 	if err != nil {
-		return nil, nil, err
+		w.h.srv.connClosed(c.RemoteAddr(), StateHijacked)
 	}
-	rest := append([]byte(nil), b.in...)
-	r := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(rest), conn), max(4096, len(rest)))
-	r.Peek(len(rest)) // Buffered tells what has arrived, as net/http's does
-	return conn, bufio.NewReadWriter(r, bufio.NewWriter(conn)), nil
+	return conn, append([]byte(nil), b.in...), err
 }

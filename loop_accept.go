@@ -13,6 +13,7 @@ import (
 const (
 	acceptsPerTurn = 64                    // connections accepted before others get their turn
 	acceptsAtEnd   = 4096                  // the longest queue that Linux keeps by default
+	unsentBytesMax = 256 << 10             // of an accepted connection; or who does not read has megabytes of the kernel's memory
 	acceptRetry    = 50 * time.Millisecond // after the process ran out of descriptors, or the server was full
 )
 
@@ -32,6 +33,9 @@ func (l *Loop) listen(ln *loopListener) error {
 	if err := l.poller.Add(ln.fd, Readable); err != nil {
 		return err
 	}
+	if ln.tcp {
+		setUnsentMax(ln.fd, unsentBytesMax)
+	}
 	l.listeners = append(l.listeners, ln)
 	return nil
 }
@@ -48,6 +52,19 @@ func (l *Loop) unlisten() {
 		l.closing = append(l.closing, ln.fd)
 	}
 	l.listeners = nil
+}
+
+// unlistenOne is unlisten for one of several.
+func (l *Loop) unlistenOne(ln *loopListener) {
+	for i := range l.listeners {
+		if l.listeners[i] == ln {
+			others := append(append([]*loopListener(nil), l.listeners[:i]...), l.listeners[i+1:]...)
+			l.listeners = l.listeners[i : i+1]
+			l.unlisten()
+			l.listeners = others
+			return
+		}
+	}
 }
 
 func (l *Loop) listenerReady(fd int) {
@@ -97,6 +114,9 @@ func (l *Loop) acceptMore() {
 
 func (l *Loop) retryAccept(ln *loopListener, after time.Duration) {
 	ln.paused = true
+	if l.managed {
+		l.poller.Modify(ln.fd, 0)
+	}
 	ln.retry.Value = ln
 	l.wheel.Arm(&ln.retry, l.frame.clock.now+after)
 }

@@ -16,6 +16,7 @@ type watch struct {
 	asked Interest
 	noted Interest
 	busy  bool // ready runs, here or, after a steal, elsewhere
+	muted bool // not asked for while busy, on a managed loop
 	gone  bool
 }
 
@@ -68,6 +69,10 @@ func (l *Loop) otherReady(ev *Event, f *frame) bool {
 	for _, w := range l.watches {
 		if w.fd == ev.FD {
 			w.noted |= ev.Ready
+			if w.busy && l.managed && !w.muted {
+				w.muted = true
+				l.poller.Modify(w.fd, 0)
+			}
 			return l.notify(w, f)
 		}
 	}
@@ -95,6 +100,10 @@ func (l *Loop) notify(w *watch, f *frame) bool {
 // notified ends a call of w's function.
 func (l *Loop) notified(w *watch, more Interest) {
 	w.busy = false
+	if w.muted {
+		w.muted = false
+		l.rewatch(w, w.asked)
+	}
 	if w.noted |= more; w.noted != 0 {
 		l.due = append(l.due, w)
 	}

@@ -28,7 +28,10 @@ type Server struct {
 	// Handler answers the requests. nil answers 404.
 	Handler Handler
 
-	// NewProtocol makes the Protocol of a new connection. nil is HTTP/1.1.
+	// NewProtocol makes the Protocol of a new connection, in the connection's
+	// first turn, so that it may write and block; for nil the connection is
+	// closed. IdleTimeout and MaxOutputBytes hold for it, limits on requests do
+	// not. A NewProtocol that is nil is HTTP/1.1.
 	NewProtocol func(*Conn) Protocol
 
 	// Loops is the number of event loops. 0 is GOMAXPROCS.
@@ -197,7 +200,7 @@ func (s *Server) start() error {
 	s.prepare()
 	newPoller := s.NewPoller
 	if newPoller == nil {
-		newPoller = NewPoller
+		newPoller = defaultPoller
 	}
 	n := s.Loops
 	if n <= 0 {
@@ -274,30 +277,15 @@ func (s *Server) newConn(l *Loop, fd int, peer netip.AddrPort) *Conn {
 		hc.Conn.init(l, &s.lim.conn, fd, peer)
 		return &hc.Conn
 	}
-	c := new(Conn)
-	c.init(l, &s.lim.conn, fd, peer)
-	c.state, c.route = stateSwitched, s.data
-	c.proto = &countedProtocol{s.NewProtocol(c), s}
-	return c
-}
-
-// A countedProtocol tells the server when a user's protocol has ended.
-type countedProtocol struct {
-	Protocol
-	srv *Server
-}
-
-func (p *countedProtocol) Closed(c *Conn, err error) {
-	p.srv.connClosed(c, StateClosed)
-	p.Protocol.Closed(c, err)
+	return newOpening(l, &s.lim.conn, s.data, &openingProtocol{accepted: s.NewProtocol}, fd, peer)
 }
 
 // connClosed counts a connection out.
-func (s *Server) connClosed(c *Conn, state ConnState) {
+func (s *Server) connClosed(peer netip.AddrPort, state ConnState) {
 	if s.MaxConnsPerIP > 0 {
-		s.perIP.remove(c.peer.Addr())
+		s.perIP.remove(peer.Addr())
 	}
-	s.told(c.peer, state)
+	s.told(peer, state)
 	s.conns.Add(-1)
 }
 
@@ -386,7 +374,7 @@ func (s *Server) Close() error {
 	for _, l := range s.loops {
 		l.call(func() { l.quit = true })
 	}
-	s.blocking.each(func(b *blockingSocket) { b.finish(ErrServerClosed, false) })
+	s.blocking.end()
 	<-s.done
 	return nil
 }
