@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -81,13 +80,10 @@ func (d *Dialer) dialUnix(ctx context.Context, path string) (net.Conn, error) {
 
 // net returns the dialler of package net that asks for the same options.
 func (d *Dialer) net() *net.Dialer {
-	keepAlive := d.Socket.KeepAlive
-	if keepAlive <= 0 {
-		keepAlive = -1 // 0 is 15 s there
+	return &net.Dialer{
+		Control:   d.Socket.control,
+		KeepAlive: d.Socket.KeepAlive, // 0 and negative mean the same there
 	}
-	return &net.Dialer{KeepAlive: keepAlive, Control: func(_, _ string, c syscall.RawConn) error {
-		return controlSizes(c, d.Socket.ReceiveBuffer, d.Socket.SendBuffer)
-	}}
 }
 
 // dialHost connects to one of a host's addresses.

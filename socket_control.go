@@ -17,10 +17,11 @@ const msgTruncated = syscall.MSG_TRUNC
 // controlSocket sets an option.
 func controlSocket(c syscall.RawConn, option socketOption, value int) error {
 	number := [socketOptions]int{
-		optionReceiveBuffer: syscall.SO_RCVBUF,
-		optionSendBuffer:    syscall.SO_SNDBUF,
-		optionReusePort:     soReusePort(),
-		optionBroadcast:     syscall.SO_BROADCAST,
+		optionReadBuffer:  syscall.SO_RCVBUF,
+		optionWriteBuffer: syscall.SO_SNDBUF,
+		optionReuseAddr:   syscall.SO_REUSEADDR,
+		optionReusePort:   soReusePort(),
+		optionBroadcast:   syscall.SO_BROADCAST,
 	}[option]
 	var err error
 	if failed := c.Control(func(fd uintptr) { err = setInt(int(fd), syscall.SOL_SOCKET, number, value) }); failed != nil {

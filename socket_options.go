@@ -6,50 +6,64 @@ import (
 )
 
 // This file is layer 2 (system): what a caller may ask of a socket. It knows
-// what the options mean; socket_control.go sets those that have to be set before
-// a socket is connected or bound. dial.go calls it.
+// the options' meaning; socket_control.go sets those that have to be set before
+// a socket is connected or bound. dial.go and udp.go call it.
 
-// SocketOptions are options of a stream socket. The zero value is what flare
-// does by itself.
+// SocketOptions are asked of a socket when it is made. The zero value is the
+// system's defaults, with small segments sent at once and keep-alive probes
+// after 15 s.
 type SocketOptions struct {
-	// Delay lets the kernel gather small writes (Nagle's algorithm). A Conn
-	// gathers its own, so they are sent at once otherwise. TCP only.
-	Delay bool
+	Delay       bool          // gather small segments (Nagle, RFC 9293 §3.7.4); TCP
+	KeepAlive   time.Duration // silence before the first probe (RFC 9293 §3.8.4), 0 is 15 s, negative no probes; TCP
+	ReadBuffer  int           // bytes that the kernel keeps for the reader; 0 is the system's choice
+	WriteBuffer int           // bytes that the kernel keeps for the peer; 0 is the system's choice
+	ReuseAddr   bool          // bind also where old connections linger in TIME-WAIT (SO_REUSEADDR)
+	ReusePort   bool          // share the address with other sockets (SO_REUSEPORT)
+}
 
-	// KeepAlive is after how much silence the kernel probes the peer, in whole
-	// seconds, rounded up; 0 and less: never. TCP only.
-	KeepAlive time.Duration
+// control sets what comes before connect and bind, as net.Dialer wants it.
+func (o *SocketOptions) control(_, _ string, c syscall.RawConn) error {
+	return controlOptions(c, []optionValue{
+		{optionReadBuffer, o.ReadBuffer},
+		{optionWriteBuffer, o.WriteBuffer},
+		{optionReuseAddr, bit(o.ReuseAddr)},
+		{optionReusePort, bit(o.ReusePort)},
+	})
+}
 
-	// ReceiveBuffer and SendBuffer are bytes that the kernel keeps for the
-	// connection in either direction; 0: what the system thinks right.
-	ReceiveBuffer, SendBuffer int
+// controlOptions sets those options that have a value.
+func controlOptions(c syscall.RawConn, options []optionValue) error {
+	for _, o := range options {
+		if o.value == 0 {
+			continue
+		}
+		if err := controlSocket(c, o.option, o.value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
-	// ReusePort lets several listeners have one address, one for each loop or
-	// process: on Linux the kernel spreads connections over them. Listeners
-	// only; that an address can be used again at once is always set.
-	ReusePort bool
+type optionValue struct {
+	option socketOption
+	value  int
 }
 
 // A socketOption is one of SOL_SOCKET; its number is the system's.
 type socketOption uint8
 
 const (
-	optionReceiveBuffer socketOption = iota
-	optionSendBuffer
+	optionReadBuffer socketOption = iota
+	optionWriteBuffer
+	optionReuseAddr
 	optionReusePort
 	optionBroadcast
 	socketOptions
 )
 
-// controlSizes sets the sizes of buffers, where the caller has any to ask for.
-func controlSizes(c syscall.RawConn, receive, send int) error {
-	if receive > 0 {
-		if err := controlSocket(c, optionReceiveBuffer, receive); err != nil {
-			return err
-		}
+func bit(on bool) int {
+	if on {
+		return 1
 	}
-	if send > 0 {
-		return controlSocket(c, optionSendBuffer, send)
-	}
-	return nil
+	return 0
 }

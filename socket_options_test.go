@@ -35,14 +35,16 @@ func TestDialSocketOptions(t *testing.T) {
 		return c.(syscall.Conn)
 	}
 	plain := dialled(SocketOptions{})
-	asked := dialled(SocketOptions{Delay: true, KeepAlive: 75 * time.Second, ReceiveBuffer: 32 << 10, SendBuffer: 16 << 10})
+	asked := dialled(SocketOptions{Delay: true, KeepAlive: -1, ReadBuffer: 32 << 10, WriteBuffer: 16 << 10, ReuseAddr: true, ReusePort: true})
 	for _, tt := range []struct {
 		name          string
 		level, option int
 		plain, asked  bool
 	}{
 		{"no delay", syscall.IPPROTO_TCP, syscall.TCP_NODELAY, true, false},
-		{"keep-alive", syscall.SOL_SOCKET, syscall.SO_KEEPALIVE, false, true},
+		{"keep-alive", syscall.SOL_SOCKET, syscall.SO_KEEPALIVE, true, false},
+		{"reuse of the address", syscall.SOL_SOCKET, syscall.SO_REUSEADDR, false, true},
+		{"reuse of the port", syscall.SOL_SOCKET, soReusePort(), false, true},
 	} {
 		if p, a := optionOf(t, plain, tt.level, tt.option) != 0, optionOf(t, asked, tt.level, tt.option) != 0; p != tt.plain || a != tt.asked {
 			t.Errorf("%s: %v by default, %v when asked", tt.name, p, a)
@@ -54,7 +56,8 @@ func TestDialSocketOptions(t *testing.T) {
 			t.Errorf("%s buffer of %d bytes, asked for %d", name, n, sizes[1])
 		}
 	}
-	if n := optionOf(t, asked, syscall.IPPROTO_TCP, tcpKeepIdle); n != 75 {
+	idle := dialled(SocketOptions{KeepAlive: 75 * time.Second})
+	if n := optionOf(t, idle, syscall.IPPROTO_TCP, tcpKeepIdle); n != 75 {
 		t.Errorf("keep-alive after %d s, asked for 75", n)
 	}
 }

@@ -24,13 +24,13 @@ type UDPOptions struct {
 	// otherwise.
 	Broadcast bool
 
-	// ReceiveBuffer and SendBuffer are bytes that the kernel keeps in either
-	// direction, its own needs included; 0: what the system thinks right. What
-	// arrives while the receive buffer is full is lost.
-	ReceiveBuffer, SendBuffer int
+	// ReadBuffer and WriteBuffer are bytes that the kernel keeps in either
+	// direction, its own needs included; 0 is the system's choice. What arrives
+	// while the read buffer is full is lost.
+	ReadBuffer, WriteBuffer int
 
 	// ReusePort lets several sockets have one address, one for each loop or
-	// process: on Linux the kernel spreads peers over them.
+	// process (SO_REUSEPORT): on Linux the kernel spreads peers over them.
 	ReusePort bool
 
 	// MaxDatagramBytes is what of a datagram a loop hands over; default all of
@@ -40,19 +40,15 @@ type UDPOptions struct {
 
 // control sets the options before the socket is bound.
 func (o *UDPOptions) control(_, _ string, c syscall.RawConn) error {
-	broadcast := 0 // package net allows it to everybody
-	if o.Broadcast {
-		broadcast = 1
-	}
-	if err := controlSocket(c, optionBroadcast, broadcast); err != nil {
+	// Package net allows broadcasts to everybody.
+	if err := controlSocket(c, optionBroadcast, bit(o.Broadcast)); err != nil {
 		return err
 	}
-	if o.ReusePort {
-		if err := controlSocket(c, optionReusePort, 1); err != nil {
-			return err
-		}
-	}
-	return controlSizes(c, o.ReceiveBuffer, o.SendBuffer)
+	return controlOptions(c, []optionValue{
+		{optionReadBuffer, o.ReadBuffer},
+		{optionWriteBuffer, o.WriteBuffer},
+		{optionReusePort, bit(o.ReusePort)},
+	})
 }
 
 // A UDPSocket sends and receives datagrams. Any number of goroutines may use

@@ -66,7 +66,7 @@ func serve(name string) error {
 		if err != nil {
 			return err
 		}
-		u, err := l.ListenUDP(any, &flare.UDPOptions{ReceiveBuffer: receiveBuffer}, func(d *flare.Datagram) {
+		u, err := l.ListenUDP(any, &flare.UDPOptions{ReadBuffer: receiveBuffer}, func(d *flare.Datagram) {
 			echoed.Add(1)
 			d.Reply(d.Data)
 		})
@@ -76,7 +76,7 @@ func serve(name string) error {
 		addr = u.LocalAddr()
 		go func() { failed <- l.Run(context.Background()) }()
 	case "flare-blocking":
-		s, err := flare.ListenUDP(any, &flare.UDPOptions{ReceiveBuffer: receiveBuffer})
+		s, err := flare.ListenUDP(any, &flare.UDPOptions{ReadBuffer: receiveBuffer})
 		if err != nil {
 			return err
 		}
@@ -185,7 +185,7 @@ func load(ctx context.Context, addr netip.AddrPort) error {
 	p := make([]byte, *size)
 	var all []*flare.UDPConn
 	for range *sockets {
-		u, err := l.ListenUDP(netip.MustParseAddrPort("127.0.0.1:0"), &flare.UDPOptions{ReceiveBuffer: receiveBuffer, MaxDatagramBytes: 2048}, func(d *flare.Datagram) {
+		u, err := l.ListenUDP(netip.MustParseAddrPort("127.0.0.1:0"), &flare.UDPOptions{ReadBuffer: receiveBuffer, MaxDatagramBytes: 2048}, func(d *flare.Datagram) {
 			came.Add(1)
 			d.Reply(d.Data)
 		})
