@@ -74,7 +74,7 @@ func (l *Loop) ListenUDP(addr netip.AddrPort, opts *UDPOptions, handler func(*Da
 	u.datagram.conn = u
 	u.w = watch{fd: fd, ready: u.ready, ended: u.end}
 	if !l.call(func() {
-		if err := l.watch(&u.w, Readable|Writable); err != nil {
+		if err := l.watch(&u.w, Readable); err != nil {
 			closeFD(fd)
 			u.end()
 			l.quit, l.failure = true, err
@@ -93,11 +93,12 @@ const datagramRoom = 65535 - 8
 // ready receives and handles what there is, and sends the answers. Where there
 // is no room for those it goes on once there is.
 func (u *UDPConn) ready(Interest) (more Interest) {
+	if !u.flush() {
+		return 0
+	}
+	u.w.want = Readable
 	for range udpBatches {
-		if !u.flush() {
-			return 0
-		}
-		n, more := u.receive()
+		n, again := u.receive()
 		for i := range n {
 			in := &u.batch.received[i]
 			d := &u.datagram
@@ -107,7 +108,11 @@ func (u *UDPConn) ready(Interest) (more Interest) {
 			}
 			u.handler(d)
 		}
-		if !u.flush() || !more {
+		if !u.flush() {
+			u.w.want = Writable
+			return 0
+		}
+		if !again {
 			return 0
 		}
 	}

@@ -5,6 +5,7 @@ package flare
 import (
 	"bytes"
 	"errors"
+	"net"
 	"net/netip"
 	"runtime"
 	"sync"
@@ -227,5 +228,57 @@ func TestLoopUDPEnds(t *testing.T) {
 	udpListen(t, never, "127.0.0.1:0", nil, udpEcho)
 	if err := never.Close(); err != nil { // TestMain looks for what is left open
 		t.Error(err)
+	}
+}
+
+// A watch is asked for what it wants, also when that changes in a call, and
+// called again for what it says it has not used up.
+func TestLoopWatch(t *testing.T) {
+	l := udpLoop(t)
+	a, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	fd, err := dupSocket(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls := make(chan Interest, 8)
+	var w watch
+	steps := []struct{ want, more Interest }{{Writable, 0}, {Readable, Readable}, {Readable, 0}}
+	w = watch{fd: fd, ended: func() {}, ready: func(noted Interest) Interest {
+		calls <- noted
+		if len(steps) == 0 {
+			return 0
+		}
+		step := steps[0]
+		steps = steps[1:]
+		w.want = step.want
+		if step.more == 0 && step.want == Readable {
+			a.SetReadDeadline(time.Now().Add(10 * time.Second))
+			a.Read(make([]byte, 8)) // used up, for pollers that repeat themselves
+		}
+		return step.more
+	}}
+	if !l.call(func() {
+		if err := l.watch(&w, Readable); err != nil {
+			t.Error(err)
+		}
+	}) {
+		t.Fatal("the loop has ended")
+	}
+	if _, err := a.WriteToUDPAddrPort([]byte("x"), localUDPAddr(a)); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []Interest{Readable, Writable, Readable} {
+		select {
+		case got := <-calls:
+			if got&want == 0 {
+				t.Errorf("call %d for %v, want %v", i, got, want)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("call %d for %v did not come", i, want)
+		}
 	}
 }
