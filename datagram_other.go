@@ -8,7 +8,8 @@ import (
 )
 
 // This file is layer 2 (system): a batch of datagrams with a system call for
-// each of them, where datagram_linux.go is not built.
+// each of them, where datagram_linux.go is not built: on Darwin, on processors
+// with other numbers of system calls, and for tests (purego).
 
 type datagramCalls struct {
 	to [batchDatagrams]syscall.Sockaddr // nil: not one of the socket's family

@@ -313,7 +313,7 @@ func ExampleNewDecoder() {
 	fmt.Println(coding)
 
 	var packed bytes.Buffer
-	enc, err := flare.NewEncoder(&packed, coding, 6)
+	enc, err := flare.NewEncoder(&packed, coding, -1)
 	if err != nil {
 		log.Fatal(err)
 	}
