@@ -233,7 +233,7 @@ func TestClientInsecureWarns(t *testing.T) {
 		resp, err := c.Get(clientContext(t), url)
 		clientWantText(t, resp, err, 200, "")
 	}
-	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "level=WARN") || !strings.Contains(got, "does not verify certificates") {
+	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "level=WARN") || !strings.Contains(got, "certificates are not verified") {
 		t.Errorf("logged %q", got)
 	}
 	log.Reset()

@@ -483,7 +483,7 @@ func (ob *outbox) ended() bool {
 func (ob *outbox) waits() bool {
 	ob.mu.Lock()
 	defer ob.mu.Unlock()
-	return ob.stuck
+	return ob.outStored != nil && ob.stuck
 }
 
 // over reports whether so much waits that nothing more should be read.
