@@ -223,8 +223,9 @@ func (u *UDPConn) Failed() uint64 { return u.failed.Load() }
 // Truncated returns how many datagrams were longer than MaxDatagramBytes.
 func (u *UDPConn) Truncated() uint64 { return u.truncs.Load() }
 
-// Close ends the socket, once the handler has returned from a batch that it is
-// in. It does not wait. ErrClosed means that it is closed, or its loop ended.
+// Close ends the socket. It does not wait: a handler that runs goes on, and its
+// answers leave only if they do before the loop comes to it. ErrClosed means that
+// the socket is closed, or its loop has ended.
 func (u *UDPConn) Close() error {
 	u.mu.RLock()
 	closed := u.closed

@@ -251,8 +251,9 @@ func udpRoomOf(fd, n int) int {
 	return min(n, size/each)
 }
 
-// udpBurst sends n numbered datagrams in one go and counts what comes back.
-func udpBurst(t *testing.T, client *UDPSocket, n int) {
+// udpBurst sends n numbered datagrams in one go, calls sent, and counts what
+// comes back.
+func udpBurst(t *testing.T, client *UDPSocket, n int, sent func()) {
 	t.Helper()
 	var p [100]byte
 	for i := range n {
@@ -261,6 +262,7 @@ func udpBurst(t *testing.T, client *UDPSocket, n int) {
 			t.Fatal(err)
 		}
 	}
+	sent()
 	seen := make([]bool, n)
 	for count := 0; count < n; count++ {
 		m, err := client.Read(p[:])
@@ -296,7 +298,7 @@ func TestUDPBurst(t *testing.T) {
 					}
 				}
 			}()
-			udpBurst(t, client, n)
+			udpBurst(t, client, n, func() {})
 			<-done
 		})
 	}
