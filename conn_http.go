@@ -141,7 +141,9 @@ func (h *httpConn) handle(c *Conn) connState {
 		return stateHandler
 	}
 	r.body.begin(c, h, &r.head, h.in[x.headLen:])
-	f.reading, f.writing, f.readBy, f.writeBy = pace{}, pace{}, 0, 0
+	f.reading, f.writing = pace{}, pace{}
+	f.readBy.reset()
+	f.writeBy.reset()
 	if len(f.out) > 0 && (!r.body.arrived() || f.loop == nil && !x.route.onLoop()) && c.sendWait(nil) != nil {
 		c.closing = true // earlier answers do not wait for a call that may
 		return stateHandler
