@@ -175,7 +175,7 @@ func (w *ResponseWriter) takeOverCarried() (net.Conn, []byte, error) {
 	s := w.h.srv
 	s.conns.Add(1)
 	if s.MaxConnsPerIP > 0 {
-		s.perIP.add(w.c.peer.Addr(), math.MaxInt)
+		s.perIP.add(w.c.peer, math.MaxInt)
 	}
 	rest, err := rw.Reader.Peek(rw.Reader.Buffered())
 	return conn, append([]byte(nil), rest...), err

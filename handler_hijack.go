@@ -35,7 +35,7 @@ func (w *ResponseWriter) hijackAnyway() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	w.h.srv.connClosed(w.c.peer, StateHijacked)
+	w.h.srv.connClosed(w.c.RemoteAddr(), StateHijacked)
 	r := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(rest), conn), max(4096, len(rest)))
 	r.Peek(len(rest)) // Buffered tells what has arrived, as net/http's does
 	return conn, bufio.NewReadWriter(r, bufio.NewWriter(conn)), nil
@@ -70,7 +70,7 @@ func (w *ResponseWriter) takeOver() (conn net.Conn, rest []byte, err error) {
 	conn, err = fileConn(c.fd)
 	closeFD(c.fd)
 	if err != nil {
-		w.h.srv.connClosed(c.peer, StateHijacked)
+		w.h.srv.connClosed(c.RemoteAddr(), StateHijacked)
 	}
 	return conn, append([]byte(nil), b.in...), err
 }

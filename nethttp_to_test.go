@@ -522,14 +522,16 @@ func TestToHTTPHostile(t *testing.T) {
 		change func(*http.Request)
 		code   int
 	}{
-		"value":     {func(r *http.Request) { r.Header.Set("X-A", "a\r\nX-Evil: 1") }, 400},
-		"name":      {func(r *http.Request) { r.Header["X-A: 1\r\nX-Evil"] = []string{"1"} }, 400},
-		"host":      {func(r *http.Request) { r.Host = "h\r\nX-Evil: 1" }, 400},
-		"method":    {func(r *http.Request) { r.Method = "GET / HTTP/1.1\r\nX-Evil: 1\r\n\r\nGET" }, 400},
-		"query":     {func(r *http.Request) { r.URL.RawQuery = "a HTTP/1.1\r\nX-Evil: 1" }, 400},
-		"end":       {func(r *http.Request) { r.Header.Set("X-A", "a\r\n\r\nGET /") }, 400},
-		"user":      {func(r *http.Request) { r.Host = "a@b" }, 400},
-		"long body": {func(r *http.Request) { r.Body, r.ContentLength = io.NopCloser(strings.NewReader(strings.Repeat("x", 101))), -1 }, 413},
+		"value":  {func(r *http.Request) { r.Header.Set("X-A", "a\r\nX-Evil: 1") }, 400},
+		"name":   {func(r *http.Request) { r.Header["X-A: 1\r\nX-Evil"] = []string{"1"} }, 400},
+		"host":   {func(r *http.Request) { r.Host = "h\r\nX-Evil: 1" }, 400},
+		"method": {func(r *http.Request) { r.Method = "GET / HTTP/1.1\r\nX-Evil: 1\r\n\r\nGET" }, 400},
+		"query":  {func(r *http.Request) { r.URL.RawQuery = "a HTTP/1.1\r\nX-Evil: 1" }, 400},
+		"end":    {func(r *http.Request) { r.Header.Set("X-A", "a\r\n\r\nGET /") }, 400},
+		"user":   {func(r *http.Request) { r.Host = "a@b" }, 400},
+		"long body": {func(r *http.Request) {
+			r.Body, r.ContentLength = io.NopCloser(strings.NewReader(strings.Repeat("x", 101))), -1
+		}, 413},
 		"announced": {func(r *http.Request) { r.Body, r.ContentLength = io.NopCloser(strings.NewReader("x")), 101 }, 413},
 		"fine":      {func(*http.Request) {}, 200},
 	} {

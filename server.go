@@ -301,7 +301,7 @@ type countedProtocol struct {
 }
 
 func (p *countedProtocol) Closed(c *Conn, err error) {
-	p.srv.connClosed(c.peer, StateClosed)
+	p.srv.connClosed(c.RemoteAddr(), StateClosed)
 	p.Protocol.Closed(c, err)
 }
 

@@ -29,7 +29,7 @@ func AcceptWebSocket(w *ResponseWriter, r *Request, opts *WebSocketOptions) (*We
 		w.header.Del(name)
 	}
 	answer := hs.appendAnswer(nil, &w.header)
-	srv, peer := w.h.srv, w.c.peer
+	srv, peer := w.h.srv, w.c.RemoteAddr()
 	nc, in, err := w.takeOver() // in has the frames that came with the handshake
 	if err != nil {
 		return nil, err
@@ -40,7 +40,7 @@ func AcceptWebSocket(w *ResponseWriter, r *Request, opts *WebSocketOptions) (*We
 		return nil, err
 	}
 	ws := new(WebSocket)
-	newBlockingSocket(ws, nc, &hs, opts, in, func() {
+	newBlockingSocket(ws, nc, newWebSocketShape(&hs, opts, false), in, func() {
 		srv.blocking.remove(ws.blocking)
 		srv.connClosed(peer, StateClosed)
 	})

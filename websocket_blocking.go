@@ -27,6 +27,7 @@ const (
 type blockingSocket struct {
 	ws    *WebSocket
 	nc    net.Conn
+	peer  netip.AddrPort
 	onEnd func() // called once
 	done  chan struct{}
 
@@ -57,23 +58,25 @@ type blockingSocket struct {
 	pinged      time.Time // when a ping was sent into the silence; zero: none
 }
 
-// newBlockingSocket makes ws one that is read from nc. in is what has been
-// received already.
-func newBlockingSocket(ws *WebSocket, nc net.Conn, hs *handshake, o *WebSocketOptions, in []byte, onEnd func()) {
+// newBlockingSocket makes ws one of the given shape that is read from nc. in is
+// what has been received already.
+func newBlockingSocket(ws *WebSocket, nc net.Conn, shape *websocketShape, in []byte, onEnd func()) {
 	now := time.Now()
 	b := &blockingSocket{
 		ws: ws, nc: nc, onEnd: onEnd, done: make(chan struct{}), reading: make(chan struct{}, 1),
 		lastRead: now, lastMessage: now,
 	}
-	ws.blocking = b
-	b.reader.inflater, b.reader.rules = ws.initOutput(hs, o)
-	b.reader.bytesMax = ws.lim.messageBytes
-	b.bound, b.policy = ws.lim.queueBytes, o.QueuePolicy
+	ws.blocking, ws.websocketShape, ws.codecs = b, shape, shape.newCodecs()
+	b.reader.rules, b.reader.bytesMax = shape.rules, shape.lim.messageBytes
+	if ws.codecs != nil {
+		b.reader.inflater = ws.codecs.inflater
+	}
+	b.bound, b.policy = shape.lim.queueBytes, shape.policy
 	b.buf = make([]byte, max(blockingReadBytes, len(in)))
 	b.in = b.buf[:copy(b.buf, in)]
 	if addr, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
 		ap := addr.AddrPort()
-		ws.peer = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+		b.peer = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 	}
 	nc.SetDeadline(time.Time{})
 }
