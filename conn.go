@@ -467,7 +467,7 @@ func (c *Conn) recvWait(p []byte) (int, error) {
 			return 0, errno
 		}
 		f.detach()
-		if err := f.reading.await(c, ownRead, c.limits.body, c.limits.bodyRate, f.readBy); err != nil {
+		if err := f.reading.await(c, ownRead, c.limits.body, c.limits.bodyRate, f.readBy.at()); err != nil {
 			return 0, err
 		}
 		c.edges |= ownRead // whether there is more than the next call takes is not known

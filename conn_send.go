@@ -187,7 +187,7 @@ func (c *Conn) blocked() verdict {
 // rate. Failing, it breaks the connection: part of a message may have left.
 func (c *Conn) roomWait() error {
 	f := c.frame
-	err := f.writing.awaitRoom(c, f.writeBy)
+	err := f.writing.awaitRoom(c, f.writeBy.at())
 	if err != nil {
 		c.err, c.abort = err, true
 		if err == ErrTimeout {
