@@ -238,9 +238,9 @@ func (c *Conn) await(bit uint32, limit time.Duration) error {
 	}
 }
 
-// nudge makes an owner that waits for bit look again at what it waits for. Any
+// rouse makes an owner that waits for bit look again at what it waits for. Any
 // goroutine may call it while the handler runs.
-func (c *Conn) nudge(bit uint32) {
+func (c *Conn) rouse(bit uint32) {
 	note, wait := &c.notes[0], ownWaitRead
 	if bit == ownWrite {
 		note, wait = &c.notes[1], ownWaitWrite
