@@ -21,7 +21,7 @@ var (
 // have been sent. The reader begins with what the client has sent behind the
 // request's head; a body that was not read is part of that. The caller closes
 // the connection. After it w may no longer be used, and the server neither
-// counts the connection nor ends it.
+// counts the connection nor ends it. Over TLS it is a *tls.Conn.
 func (w *ResponseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	w.check()
 	switch {
@@ -29,7 +29,7 @@ func (w *ResponseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, errHijacked
 	case w.begun:
 		return nil, nil, errHijackLate
-	case w.c.tr != nil:
+	case w.c.tr != nil && w.c.tls() == nil:
 		return nil, nil, errors.ErrUnsupported
 	}
 	c, b := w.c, &w.r.body
@@ -37,19 +37,14 @@ func (w *ResponseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, err
 	}
 	c.frame.detach()
-	c.removed = make(chan struct{})
-	c.verdict = verdictRemove
-	c.loop.post(c)
-	<-c.removed
-	// The loop has forgotten c: from here on it is this goroutine's alone.
-	w.hijacked, c.gone = true, true
-	c.setState(stateClosed)
+	conn, err := c.leave()
+	w.hijacked = true
 	w.h.srv.connClosed(c, StateHijacked)
-
-	conn, err := fileConn(c.fd)
-	closeFD(c.fd)
 	if err != nil {
 		return nil, nil, err
+	}
+	if t := c.tls(); t != nil {
+		conn = t.detach(conn)
 	}
 	rest := append([]byte(nil), b.in...)
 	r := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(rest), conn), max(4096, len(rest)))

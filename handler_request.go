@@ -206,7 +206,7 @@ func (r *Request) RemoteAddr() netip.AddrPort {
 // TLS returns the state of the TLS connection, nil without TLS.
 func (r *Request) TLS() *tls.ConnectionState {
 	r.check()
-	return nil
+	return r.c.tlsState()
 }
 
 // URL returns the target parsed, in a new value.

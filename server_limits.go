@@ -16,6 +16,8 @@ const (
 	defaultBodyBytes   = 10 << 20 // an upload is a decision of its own
 	defaultOutputBytes = 1 << 20
 
+	defaultTLSHandshakeTimeout = 10 * time.Second // some round trips on a bad line
+
 	defaultHeadTimeout  = 10 * time.Second
 	defaultBodyTimeout  = 30 * time.Second
 	defaultIdleTimeout  = 75 * time.Second // above the 60 s of most proxies, so that they close first
@@ -58,6 +60,7 @@ func (s *Server) limits() serverLimits {
 		},
 		conn: connLimits{
 			idle:         max(limitOr(s.IdleTimeout, defaultIdleTimeout), 0),
+			handshake:    max(limitOr(s.HandshakeTimeout, defaultTLSHandshakeTimeout), 0),
 			head:         max(limitOr(s.HeadTimeout, defaultHeadTimeout), 0),
 			body:         max(limitOr(s.BodyTimeout, defaultBodyTimeout), 0),
 			write:        max(limitOr(s.WriteTimeout, defaultWriteTimeout), 0),
