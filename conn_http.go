@@ -1,6 +1,7 @@
 package flare
 
 import (
+	"net/http"
 	"runtime/debug"
 )
 
@@ -267,6 +268,10 @@ func (h *httpConn) call(f *frame, x *exchange) (err error) {
 			return
 		}
 		if p := recover(); p != nil {
+			if p == http.ErrAbortHandler {
+				err = http.ErrAbortHandler
+				return
+			}
 			f.counts[countPanics]++
 			err = &panicError{value: p, stack: debug.Stack()}
 			return
@@ -282,6 +287,11 @@ func (h *httpConn) call(f *frame, x *exchange) (err error) {
 // answers of the turn are sent; the request gets none.
 func (h *httpConn) goexit(f *frame, x *exchange) {
 	c := f.conn
+	if x.r.via != nil {
+		x.w.live = false // the other server ends the connection
+		x.r.end()
+		return
+	}
 	f.detach()
 	if c.gone {
 		h.hijackEnded(x, nil)

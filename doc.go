@@ -24,7 +24,7 @@
 // and what it knows. A file uses its own layer or a lower one, and wire and
 // system never meet.
 //
-//	5 surface   mux  testing  compress  auth_server auth_digest_server  doc
+//	5 surface   mux  nethttp  testing  compress  auth_server auth_digest_server  doc
 //	4 roles     server stats  conn_http conn_body  handler exchange context
 //	            websocket  jar
 //	3 engine    loop  baton monitor predictor  conn pace  frame clock

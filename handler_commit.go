@@ -53,6 +53,12 @@ func (w *ResponseWriter) commit(length int64) error {
 	head := &w.r.head
 	isHead := w.r.methodView() == http.MethodHead
 	w.noBody = isHead || !bodyAllowed(status)
+	if length < 0 && w.declared < 0 && !w.noBody && head.minor >= 1 {
+		w.announceTrailer()
+	}
+	if w.via != nil {
+		return w.commitCarried(status, length, isHead)
+	}
 
 	f := w.c.frame
 	if w.c.own.Load()&ownLent != 0 {
@@ -164,10 +170,13 @@ func (w *ResponseWriter) complete() error {
 			return err
 		}
 	}
+	if err := w.startTrailer(); err != nil {
+		return err
+	}
 	f := w.c.frame
 	if w.begun {
-		if w.chunked && !w.noBody {
-			f.out = append(f.out, lastChunk+"\r\n"...)
+		if (w.chunked || w.via != nil && w.declared < 0) && !w.noBody {
+			return w.sendTrailer()
 		} else if w.declared > w.written && !w.noBody {
 			w.c.closing = true // RFC 9112 §6.3: the client must see that it is short
 		}
@@ -197,12 +206,18 @@ func (w *ResponseWriter) complete() error {
 // cut off, so that the client cannot take a part for the whole.
 func (w *ResponseWriter) fail(err error) {
 	c := w.c
+	aborted := errors.Is(err, http.ErrAbortHandler)
+	if aborted && !w.begun {
+		w.drop()
+		c.closing = true
+		return
+	}
 	if w.begun {
-		if !errors.Is(err, c.err) || c.err == nil {
+		if (!errors.Is(err, c.err) || c.err == nil) && !aborted {
 			w.h.srv.logHandlerError(w.r, err)
 		}
 		c.closing = true
-		if !w.chunked && w.declared < 0 {
+		if !w.chunked && w.declared < 0 && w.via == nil {
 			c.abort = true // the end of the connection would look like the end of the body
 		}
 		return

@@ -29,6 +29,8 @@ func (w *ResponseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, errHijacked
 	case w.begun:
 		return nil, nil, errHijackLate
+	case w.via != nil:
+		return w.hijackCarried()
 	case w.c.tr != nil && w.c.tls() == nil:
 		return nil, nil, errors.ErrUnsupported
 	}

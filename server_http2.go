@@ -16,10 +16,6 @@ import (
 // http.Server with the same handler. Its limits are flare's as far as net/http
 // has them.
 
-// toHTTP makes a net/http handler of one of ours. The surface sets it; without
-// it HTTP/2 is not offered.
-var toHTTP func(Handler) http.Handler
-
 // An http2Server is a server's part that speaks HTTP/2. The zero value has not
 // started.
 type http2Server struct {
@@ -33,9 +29,16 @@ type http2Server struct {
 	ending bool // guarded by mu: nothing is taken any more
 }
 
+// asHTTP returns s as what net/http's server calls. The method is the surface's,
+// so it is looked up and not named.
+func (s *Server) asHTTP() http.Handler {
+	h, _ := any(s).(http.Handler)
+	return h
+}
+
 // offersHTTP2 reports whether the server speaks HTTP/2.
 func (s *Server) offersHTTP2() bool {
-	return toHTTP != nil && !s.DisableHTTP2 && s.NewProtocol == nil
+	return s.asHTTP() != nil && !s.DisableHTTP2 && s.NewProtocol == nil
 }
 
 // serveHTTP2 serves a connection whose handshake is done. It counts as one of
@@ -64,14 +67,10 @@ func (h *http2Server) take(s *Server) bool {
 
 // start serves what is handed over.
 func (h *http2Server) start(s *Server) {
-	handler := s.Handler
-	if handler == nil {
-		handler = notFound
-	}
 	lim := &s.lim
 	h.ln = &handoffListener{conns: make(chan net.Conn), closed: make(chan struct{})}
 	h.srv = http.Server{
-		Handler:           s.http2Handler(toHTTP(handler)),
+		Handler:           s.asHTTP(),
 		TLSConfig:         &tls.Config{NextProtos: []string{protoHTTP2}},
 		ReadHeaderTimeout: lim.conn.head,
 		IdleTimeout:       lim.conn.idle,
@@ -88,20 +87,6 @@ func (h *http2Server) start(s *Server) {
 		},
 	}
 	h.serving.Go(func() { h.srv.Serve(h.ln) })
-}
-
-// http2Handler is h with the limits of s that net/http does not have.
-func (s *Server) http2Handler(h http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.http2Requests.Add(1)
-		if max := s.lim.bodyBytes; max >= 0 && r.ContentLength > max {
-			http.Error(w, http.StatusText(http.StatusRequestEntityTooLarge), http.StatusRequestEntityTooLarge)
-			return
-		} else if max >= 0 {
-			r.Body = http.MaxBytesReader(w, r.Body, max)
-		}
-		h.ServeHTTP(w, r)
-	})
 }
 
 // slogLogger is what net/http reports to.

@@ -11,7 +11,7 @@ type Stats struct {
 	Connections StatsConnections `json:"connections"`
 	Accepted    uint64           `json:"accepted"`  // connections since the start
 	Requests    uint64           `json:"requests"`  // heads read, refused ones included
-	Responses   StatsResponses   `json:"responses"` // without those of HTTP/2
+	Responses   StatsResponses   `json:"responses"`
 	BytesIn     uint64           `json:"bytesIn"`   // received from sockets; of TLS what was in it, of HTTP/2 nothing
 	BytesOut    uint64           `json:"bytesOut"`  // accepted by sockets, likewise
 	Timeouts    StatsTimeouts    `json:"timeouts"`
@@ -74,6 +74,9 @@ type StatsHandlers struct {
 func (s *Server) Stats() Stats {
 	s.mu.Lock()
 	loops := s.loops
+	if s.carried != nil {
+		loops = append(loops[:len(loops):len(loops)], s.carried)
+	}
 	s.mu.Unlock()
 	var sums counts
 	var st Stats
@@ -96,7 +99,6 @@ func (s *Server) Stats() Stats {
 	st.Accepted = s.accepted.Load()
 	st.Handshakes = StatsHandshakes{s.handshakes.done.Load(), s.handshakes.resumed.Load(), s.handshakes.failed.Load()}
 	st.Requests, st.BytesIn, st.BytesOut = sums[countRequests], sums[countBytesIn], sums[countBytesOut]
-	st.Requests += s.http2Requests.Load()
 	st.Responses = StatsResponses{sums[countClass2], sums[countClass3], sums[countClass4], sums[countClass5]}
 	st.Timeouts = StatsTimeouts{sums[countTimeoutHandshake], sums[countTimeoutIdle], sums[countTimeoutHead], sums[countTimeoutBody], sums[countTimeoutWrite], sums[countTimeoutLinger]}
 	st.Handlers.Inline, st.Handlers.Worker = sums[countInline], sums[countWorker]
