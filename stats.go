@@ -9,11 +9,11 @@ import "time"
 // enough for graphs, not among each other to the last unit while requests run.
 type Stats struct {
 	Connections StatsConnections `json:"connections"`
-	Accepted    uint64           `json:"accepted"`  // connections since the start
-	Requests    uint64           `json:"requests"`  // heads read, refused ones included
+	Accepted    uint64           `json:"accepted"` // connections since the start
+	Requests    uint64           `json:"requests"` // heads read, refused ones included
 	Responses   StatsResponses   `json:"responses"`
-	BytesIn     uint64           `json:"bytesIn"`   // received from sockets; of TLS what was in it, of HTTP/2 nothing
-	BytesOut    uint64           `json:"bytesOut"`  // accepted by sockets, likewise
+	BytesIn     uint64           `json:"bytesIn"`  // received from sockets; of TLS what was in it, of HTTP/2 nothing
+	BytesOut    uint64           `json:"bytesOut"` // accepted by sockets, likewise
 	Timeouts    StatsTimeouts    `json:"timeouts"`
 	Handshakes  StatsHandshakes  `json:"handshakes"`
 	Handlers    StatsHandlers    `json:"handlers"`
