@@ -224,7 +224,7 @@ func (b *requestBody) leave(c *Conn) (unused int) {
 	}
 	if len(b.in) > 0 {
 		b.buf.b = b.buf.b[:copy(b.buf.b[:cap(b.buf.b)], b.in)]
-		c.pushed, b.buf = b.buf, nil
+		c.frame.pushed, b.buf = b.buf, nil
 	}
 	b.in = nil
 	return 0

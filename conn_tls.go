@@ -480,7 +480,7 @@ func (t *tlsTransport) RemoteAddr() net.Addr {
 	if t.mode == tlsBlocking {
 		return t.nc.RemoteAddr()
 	}
-	return netAddr(t.c.peer)
+	return netAddr(t.c.RemoteAddr())
 }
 
 // netAddr is addr as package net has it; the zero value is a Unix socket's.

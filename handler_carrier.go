@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/netip"
@@ -165,13 +166,21 @@ func (w *ResponseWriter) commitCarried(status int, length int64, isHead bool) er
 	return w.via.sendHead(status, &w.header, length, w.close || w.r.body.failed())
 }
 
-// hijackCarried takes the connection from the other server.
-func (w *ResponseWriter) hijackCarried() (net.Conn, *bufio.ReadWriter, error) {
-	nc, rw, err := w.via.hijack()
-	if err == nil {
-		w.hijacked, w.c.gone = true, true
+// takeOverCarried is takeOver of the other server's connection, which s counts
+// from here on.
+func (w *ResponseWriter) takeOverCarried() (net.Conn, []byte, error) {
+	conn, rw, err := w.via.hijack()
+	if err != nil {
+		return nil, nil, err
 	}
-	return nc, rw, err
+	w.hijacked, w.c.gone = true, true
+	s := w.h.srv
+	s.conns.Add(1)
+	if s.MaxConnsPerIP > 0 {
+		s.perIP.add(w.c.peer, math.MaxInt)
+	}
+	rest, err := rw.Reader.Peek(rw.Reader.Buffered())
+	return conn, append([]byte(nil), rest...), err
 }
 
 // version returns the name and major version of HTTP that r came by.

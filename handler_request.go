@@ -200,7 +200,7 @@ func (r *Request) ContentLength() int64 {
 // RemoteAddr returns the client's address; the zero value on a Unix socket.
 func (r *Request) RemoteAddr() netip.AddrPort {
 	r.check()
-	return r.c.peer
+	return r.c.RemoteAddr()
 }
 
 // TLS returns the state of the TLS connection, nil without TLS.

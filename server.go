@@ -327,16 +327,16 @@ type countedProtocol struct {
 }
 
 func (p *countedProtocol) Closed(c *Conn, err error) {
-	p.srv.connClosed(c, StateClosed)
+	p.srv.connClosed(c.RemoteAddr(), StateClosed)
 	p.Protocol.Closed(c, err)
 }
 
 // connClosed counts a connection out.
-func (s *Server) connClosed(c *Conn, state ConnState) {
+func (s *Server) connClosed(peer netip.AddrPort, state ConnState) {
 	if s.MaxConnsPerIP > 0 {
-		s.perIP.remove(c.peer.Addr())
+		s.perIP.remove(peer.Addr())
 	}
-	s.told(c.peer, state)
+	s.told(peer, state)
 	s.conns.Add(-1)
 }
 
@@ -429,7 +429,7 @@ func (s *Server) Close() error {
 	for _, l := range s.loops {
 		l.call(func() { l.quit = true })
 	}
-	s.blocking.each(func(b *blockingSocket) { b.finish(ErrServerClosed, false) })
+	s.blocking.end()
 	s.http2.close()
 	<-s.done
 	return nil

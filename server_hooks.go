@@ -17,7 +17,7 @@ const (
 	StateNew      ConnState = iota // accepted
 	StateActive                    // the first byte of a request has come
 	StateIdle                      // a request has been answered
-	StateHijacked                  // a handler took it over; the server is done with it
+	StateHijacked                  // a handler took it over with Hijack; the server is done with it
 	StateClosed
 )
 

@@ -45,7 +45,7 @@ func (s *Server) offersHTTP2() bool {
 // the server's until it is closed.
 func (s *Server) serveHTTP2(c *Conn, tc *tls.Conn) {
 	t := c.tls()
-	t.onClose = func() { s.connClosed(c, StateClosed) }
+	t.onClose = func() { s.connClosed(c.RemoteAddr(), StateClosed) }
 	if !s.http2.take(s) || !s.http2.ln.hand(tc) {
 		tc.Close()
 	}

@@ -26,7 +26,7 @@ const (
 )
 
 var (
-	errNoCertificate = errors.New("flare: no certificate: neither files nor Certificates, GetCertificate or GetConfigForClient of TLSConfig")
+	errNoServerCertificate = errors.New("flare: no certificate: neither files nor Certificates, GetCertificate or GetConfigForClient of TLSConfig")
 	errNotOffered    = errors.New("flare: the client and TLSConfig agreed on HTTP/2, which is switched off")
 )
 
@@ -104,7 +104,7 @@ func (s *Server) tlsSettings(certFile, keyFile string) (*tlsSettings, error) {
 		}
 	}
 	if len(config.Certificates) == 0 && config.GetCertificate == nil && config.GetConfigForClient == nil {
-		return nil, errNoCertificate
+		return nil, errNoServerCertificate
 	}
 	// These may look at files or ask somebody else.
 	if ask := config.GetCertificate; ask != nil {

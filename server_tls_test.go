@@ -544,7 +544,7 @@ func TestTLSConfigErrors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := new(Server).ServeTLS(ln, "", ""); err != errNoCertificate {
+	if err := new(Server).ServeTLS(ln, "", ""); err != errNoServerCertificate {
 		t.Errorf("no certificate: %v", err)
 	}
 	if _, err := ln.Accept(); !errors.Is(err, net.ErrClosed) {

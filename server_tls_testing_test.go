@@ -33,14 +33,14 @@ import (
 // This file has what tests of TLS share: an authority of their own, and servers
 // and clients that know it.
 
-// A tlsAuthority issues certificates for tests.
-type tlsAuthority struct {
+// A tlsIssuer issues certificates for tests.
+type tlsIssuer struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 	pool *x509.CertPool
 }
 
-var tlsTestCA = sync.OnceValue(func() *tlsAuthority {
+var tlsTestCA = sync.OnceValue(func() *tlsIssuer {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		panic(err)
@@ -58,13 +58,13 @@ var tlsTestCA = sync.OnceValue(func() *tlsAuthority {
 	if err != nil {
 		panic(err)
 	}
-	a := &tlsAuthority{cert: cert, key: key, pool: x509.NewCertPool()}
+	a := &tlsIssuer{cert: cert, key: key, pool: x509.NewCertPool()}
 	a.pool.AddCert(cert)
 	return a
 })
 
 // issue returns a certificate for those names, for 127.0.0.1 and for clients.
-func (a *tlsAuthority) issue(t testing.TB, serial int64, names ...string) tls.Certificate {
+func (a *tlsIssuer) issue(t testing.TB, serial int64, names ...string) tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
