@@ -494,3 +494,38 @@ func TestProtocolDataMayWait(t *testing.T) {
 		<-closed
 	}
 }
+
+// A wait ends in time although signals of other edges wake it again and again,
+// also in the moment in which its time is over.
+func TestAwaitEndsInTimeBesideOtherEdges(t *testing.T) {
+	c := &Conn{loop: newLoop(nil)}
+	c.own.Store(ownLent)
+	stop := make(chan struct{})
+	var others sync.WaitGroup
+	others.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				c.take(ownWrite)
+			}
+		}
+	})
+	for range 20 {
+		ended := make(chan error, 1)
+		go func() { ended <- c.await(ownRead, tick) }()
+		select {
+		case err := <-ended:
+			if err != ErrTimeout {
+				t.Fatalf("got %v", err)
+			}
+		case <-time.After(patience):
+			t.Error("the wait does not end")
+			c.take(ownRead)
+			<-ended
+		}
+	}
+	close(stop)
+	others.Wait()
+}

@@ -27,7 +27,7 @@ const (
 
 var (
 	errNoServerCertificate = errors.New("flare: no certificate: neither files nor Certificates, GetCertificate or GetConfigForClient of TLSConfig")
-	errNotOffered    = errors.New("flare: the client and TLSConfig agreed on HTTP/2, which is switched off")
+	errNotOffered          = errors.New("flare: the client and TLSConfig agreed on HTTP/2, which is switched off")
 )
 
 // ListenAndServeTLS serves HTTPS on a TCP address until it fails. The files are
