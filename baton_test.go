@@ -495,37 +495,32 @@ func TestProtocolDataMayWait(t *testing.T) {
 	}
 }
 
-// A wait ends in time although signals of other edges wake it again and again,
-// also in the moment in which its time is over.
+// Waits end in time although signals of other edges come just when their time
+// is over.
 func TestAwaitEndsInTimeBesideOtherEdges(t *testing.T) {
-	c := &Conn{loop: newLoop(nil)}
-	c.own.Store(ownLent)
-	stop := make(chan struct{})
-	var others sync.WaitGroup
-	others.Go(func() {
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-				c.take(ownWrite)
-			}
+	const conns, limit = 2000, 50 * time.Millisecond
+	l := newLoop(nil)
+	var all [conns]Conn
+	ended := make(chan error, conns)
+	for i := range all {
+		c := &all[i]
+		c.loop = l
+		c.own.Store(ownLent)
+		go func() { ended <- c.await(ownRead, limit) }()
+	}
+	patient := time.After(patience)
+	for n := 0; n < conns; {
+		for i := range all {
+			all[i].take(ownWrite)
 		}
-	})
-	for range 20 {
-		ended := make(chan error, 1)
-		go func() { ended <- c.await(ownRead, tick) }()
 		select {
 		case err := <-ended:
-			if err != ErrTimeout {
+			if n++; err != ErrTimeout {
 				t.Fatalf("got %v", err)
 			}
-		case <-time.After(patience):
-			t.Error("the wait does not end")
-			c.take(ownRead)
-			<-ended
+		case <-patient:
+			t.Fatalf("%d waits do not end", conns-n)
+		default:
 		}
 	}
-	close(stop)
-	others.Wait()
 }
