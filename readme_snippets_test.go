@@ -24,7 +24,7 @@ import (
 
 // snippetImports are the packages that blocks without imports may use.
 var snippetImports = []string{
-	"bytes", "context", "encoding/json", "errors", "fmt", "io", "log", "maps", "net/http", "net/url", "os",
+	"bytes", "context", "crypto/tls", "crypto/x509", "encoding/json", "errors", "fmt", "io", "log", "maps", "net/http", "net/url", "os",
 	"strconv", "strings", "sync", "testing", "time",
 }
 
