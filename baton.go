@@ -198,6 +198,7 @@ func (c *Conn) await(bit uint32, limit time.Duration) error {
 		note, wait = &c.notes[1], ownWaitWrite
 	}
 	var timer *time.Timer
+	late := false
 	for {
 		own := c.own.Load()
 		switch {
@@ -206,6 +207,8 @@ func (c *Conn) await(bit uint32, limit time.Duration) error {
 		case own&(bit|ownHup) != 0: // a dead connection: the system call says how
 			c.own.And(^bit)
 			return nil
+		case late:
+			return ErrTimeout
 		}
 		if *note == nil {
 			*note = make(chan struct{}, 1)
@@ -230,10 +233,9 @@ func (c *Conn) await(bit uint32, limit time.Duration) error {
 		case <-*note:
 		case <-timer.C:
 			if c.own.And(^wait)&wait == 0 {
-				<-*note // the signal was under way
-				continue
+				<-*note // the signal was under way, perhaps of another edge
 			}
-			return ErrTimeout
+			late = true
 		}
 	}
 }
