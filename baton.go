@@ -62,9 +62,10 @@ type frame struct {
 	epoch uint64 // the odd value published for this turn
 	route routePointer
 
-	conn *Conn
-	in   []byte // one receive
-	out  []byte // answers of this turn, sent in one write
+	conn   *Conn
+	in     []byte  // one receive
+	out    []byte  // answers of this turn, sent in one write
+	pushed *buffer // input that the protocol received itself and gives back
 
 	clock  clock
 	counts counts
@@ -72,7 +73,7 @@ type frame struct {
 
 	// The running handler's.
 	reading pace // how its waits go
-	writing pace
+	writing roomPace
 	readBy  time.Duration // deadlines, 0: none
 	writeBy time.Duration
 

@@ -187,6 +187,47 @@ func TestClientRestarts(t *testing.T) {
 	t.Logf("%d calls, %d failures", calls.Load(), failures.Load())
 }
 
+// Callers whose pauses are as long as the server's patience: each connection is
+// closed about when its next request is sent, and none of them fails.
+func TestClientIdleCloses(t *testing.T) {
+	const callers, calls, idle = 64, 30, 20 * time.Millisecond
+	std := httptest.NewUnstartedServer(http.HandlerFunc(clientEcho))
+	std.Config.IdleTimeout = idle
+	std.Start()
+	defer std.Close()
+	for name, url := range map[string]string{
+		"flare":    TestServer(t, &Server{Handler: textHandler("ok"), IdleTimeout: idle}),
+		"net/http": std.URL,
+	} {
+		var dials atomic.Int64
+		var dialer net.Dialer
+		c := clientOf(t, &Client{Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			dials.Add(1)
+			return dialer.DialContext(ctx, network, addr)
+		}})
+		var all sync.WaitGroup
+		for i := range callers {
+			all.Go(func() {
+				pause := time.NewTicker(idle + time.Duration(i-callers/2)*100*time.Microsecond)
+				defer pause.Stop()
+				for range calls {
+					resp, err := c.Get(clientContext(t), url)
+					if err == nil {
+						_, err = resp.Bytes()
+					}
+					if err != nil {
+						t.Errorf("%s: %v", name, err)
+						return
+					}
+					<-pause.C
+				}
+			})
+		}
+		all.Wait()
+		t.Logf("%s: %d connections for %d calls", name, dials.Load(), callers*calls)
+	}
+}
+
 func TestClientConcurrent(t *testing.T) {
 	ts := httptest.NewServer(http.HandlerFunc(clientEcho))
 	defer ts.Close()

@@ -67,11 +67,12 @@ type Conn struct {
 	loop   *Loop
 	limits *connLimits
 	tr     transport // nil: the descriptor itself
-	peer   netip.AddrPort
+	peer   netip.Addr
 	fd     int
 
 	// Any goroutine; see baton.go.
 	own    atomic.Uint32
+	edges  uint32 // the owner's: readiness noted and not yet used up
 	ctx    atomic.Pointer[requestContext]
 	outbox atomic.Pointer[outbox] // nil: only the owner writes; the owner itself looks at shared
 	notes  [2]chan struct{}       // made by an owner before it sets a bit of ownWaits
@@ -80,40 +81,39 @@ type Conn struct {
 	proto   Protocol
 	frame   *frame        // of the turn that runs, nil between turns
 	unread  *buffer       // input that the protocol has not used
-	pushed  *buffer       // input that the protocol read itself and gives back
-	out     *buffer       // output that the peer did not take
+	out     *unsent       // output that the peer did not take
 	since   time.Duration // what the state's deadline counts from
-	began   time.Duration // when the body, the flush or the lingering began
+	began   time.Duration // when the body or the lingering began
 	err     error         // why it ended
 	route   *route        // of Data, for protocols other than HTTP
 	removed chan struct{} // closed when the loop has let go of it
-	edges   uint32        // readiness noted and not yet used up
-	outSent int           // bytes of out already sent
 	moved   int           // bytes of a body received, or discarded, since began
 	state   connState
 	shown   connState // state as in the loop's gauges
 	resume  connState // state after flush
 	want    connWant
-	held    bool // unread can be used without more input
-	eof     bool // the peer sends no more, and it has been read
-	closing bool // end once everything is sent
-	shut    bool // the write side has been shut; input is discarded
-	abort   bool // end at once, with a reset
-	gone    bool // handed over: neither the loop nor its owner has it any more
-	shared  bool // there is an outbox; setOutbox
+	verdict verdict // for the loop, with a post
+	held    bool    // unread can be used without more input
+	eof     bool    // the peer sends no more, and it has been read
+	closing bool    // end once everything is sent
+	shut    bool    // the write side has been shut; input is discarded
+	abort   bool    // end at once, with a reset
+	gone    bool    // handed over: neither the loop nor its owner has it any more
+	shared  bool    // there is an outbox; setOutbox
 
 	// The holder's.
+	listed     bool   // in a connList
+	peerPort   uint16 // fixed; here, and apart from peer, to fill a gap
 	timer      WheelTimer
 	armed      time.Duration // what timer is set to, 0: not
 	nextReady  *Conn
 	nextPosted *Conn
-	verdict    verdict
-	listed     bool // in a connList
 }
 
 // init readies a connection that no loop knows yet.
 func (c *Conn) init(l *Loop, limits *connLimits, fd int, peer netip.AddrPort) {
-	c.loop, c.limits, c.fd, c.peer = l, limits, fd, peer
+	c.loop, c.limits, c.fd = l, limits, fd
+	c.peer, c.peerPort = peer.Addr(), peer.Port()
 }
 
 // verdictAdopt marks a posted connection that its loop has not seen before.
@@ -219,11 +219,11 @@ func (c *Conn) feed(f *frame, in []byte) verdict {
 		}
 		n, err := c.data(f, in)
 		in = in[n:]
-		if c.pushed != nil { // everything of in was used, and then some
+		if f.pushed != nil { // everything of in was used, and then some
 			if c.unread != nil {
 				c.putBuffer(c.unread)
 			}
-			c.unread, c.pushed = c.pushed, nil
+			c.unread, f.pushed = f.pushed, nil
 			in = c.unread.b
 		}
 		if c.gone {
@@ -359,7 +359,7 @@ func (c *Conn) deadline() time.Duration {
 		if c.shared {
 			return c.alarmDeadline()
 		}
-		return soonest(after(c.since, c.limits.write), after(c.began, rateLimit(c.limits.writeRate, int64(c.outSent))))
+		return c.out.pace.alarm(c)
 	case stateSwitched:
 		return c.alarmDeadline()
 	case stateDrain:
@@ -383,6 +383,9 @@ func (c *Conn) expired(f *frame) verdict {
 		f.counts[countTimeoutIdle]++
 		return verdictClose
 	case stateFlush:
+		if c.out.pace.look(c, f.clock.now); c.out.pace.due(c) > f.clock.now {
+			return verdictFlush // the peer takes it, only not enough to make room
+		}
 		f.counts[countTimeoutWrite]++
 		c.err, c.abort = ErrTimeout, true
 		return verdictClose
@@ -441,7 +444,7 @@ func (c *Conn) recvWait(p []byte) (int, error) {
 }
 
 // RemoteAddr returns the peer's address; the zero value for a Unix socket.
-func (c *Conn) RemoteAddr() netip.AddrPort { return c.peer }
+func (c *Conn) RemoteAddr() netip.AddrPort { return netip.AddrPortFrom(c.peer, c.peerPort) }
 
 // Switch hands the connection to another protocol: the bytes after those that
 // the running Data uses go to p.

@@ -20,6 +20,7 @@ type requestBody struct {
 	h      *httpConn
 	in     []byte  // input not used yet: the turn's, or buf's
 	buf    *buffer // input received after the turn's was used up; chunked only
+	via    carrier // of bodyCarried
 	data   []byte  // of a chunk, decoded and not handed out; part of in's memory
 	left   int64   // of a body with a length
 	total  int64   // read, for the limit
@@ -70,7 +71,7 @@ func (b *requestBody) reset() {
 	}
 	b.free()
 	b.chunks.trailer.reset()
-	b.c, b.h, b.in, b.data, b.left, b.total = nil, nil, nil, nil, 0, 0
+	b.c, b.h, b.in, b.data, b.via, b.left, b.total = nil, nil, nil, nil, nil, 0, 0
 	b.kind, b.expect, b.done, b.err = bodyNone, false, false, nil
 	b.closes.Store(false)
 	b.answered.Store(false)
@@ -104,9 +105,12 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		return 0, nil
 	}
 	var n int
-	if b.kind == bodyLength {
+	switch b.kind {
+	case bodyLength:
 		n, b.err = b.readLength(p)
-	} else {
+	case bodyCarried:
+		n, b.err = b.readCarried(p)
+	default:
 		n, b.err = b.readChunked(p)
 	}
 	b.total += int64(n)
@@ -220,7 +224,7 @@ func (b *requestBody) leave(c *Conn) (unused int) {
 	}
 	if len(b.in) > 0 {
 		b.buf.b = b.buf.b[:copy(b.buf.b[:cap(b.buf.b)], b.in)]
-		c.pushed, b.buf = b.buf, nil
+		c.frame.pushed, b.buf = b.buf, nil
 	}
 	b.in = nil
 	return 0

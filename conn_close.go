@@ -48,11 +48,13 @@ func (c *Conn) wind(f *frame) verdict {
 // ended lets go of everything that c holds, and tells its protocol. The
 // descriptor is not c's any more.
 func (c *Conn) ended() {
-	for _, b := range []**buffer{&c.unread, &c.pushed, &c.out} {
-		if *b != nil {
-			c.putBuffer(*b)
-			*b = nil
-		}
+	if c.unread != nil {
+		c.putBuffer(c.unread)
+		c.unread = nil
+	}
+	if c.out != nil {
+		c.putBuffer(c.out.buffer)
+		c.out = nil
 	}
 	if c.route == nil {
 		c.proto.Closed(c, c.err)

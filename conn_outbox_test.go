@@ -13,7 +13,7 @@ import (
 // A connection that waits costs its struct: one more word and it would take up
 // the next size class of the allocator, for each of a million.
 func TestConnSize(t *testing.T) {
-	const sizeClass = 384
+	const sizeClass = 320
 	if unsafe.Sizeof(uintptr(0)) != 8 {
 		t.Skip("size classes are looked at for 64 bits")
 	}

@@ -17,6 +17,13 @@ const flushBytes = 64 << 10
 // the loop waiting for seconds.
 const yieldBytes = 64 << 10
 
+// An unsent is output that the peer did not take, while there is some.
+type unsent struct {
+	*buffer
+	sent int // bytes of it that have gone since
+	pace roomPace
+}
+
 // Write queues a copy of p and never waits. All of it is taken, or none with
 // ErrBackpressure when the connection's bound on queued output is reached;
 // Drained says when to go on.
@@ -27,7 +34,7 @@ func (c *Conn) Write(p []byte) error {
 	}
 	queued := len(f.out)
 	if c.out != nil {
-		queued += len(c.out.b) - c.outSent
+		queued += len(c.out.b) - c.out.sent
 	}
 	if queued+len(p) > c.limits.outputBytes {
 		return ErrBackpressure
@@ -43,6 +50,9 @@ func (c *Conn) send(p []byte) (int, syscall.Errno) {
 	}
 	return sendConn(c.fd, p)
 }
+
+// unacked is how many bytes the socket holds that the peer has not taken.
+func (c *Conn) unacked() int64 { return int64(unackedConn(c.fd)) }
 
 // sendv is send of a and then b.
 func (c *Conn) sendv(a, b []byte) (int, syscall.Errno) {
@@ -73,7 +83,7 @@ func (c *Conn) flush(f *frame) bool {
 		return c.out == nil
 	}
 	if c.out != nil { // order: what is queued goes first
-		c.out = c.growBuffer(c.out, len(f.out))
+		c.out.buffer = c.growBuffer(c.out.buffer, len(f.out))
 		c.out.b = append(c.out.b, f.out...)
 		f.out = f.out[:0]
 		return false
@@ -90,9 +100,9 @@ func (c *Conn) flush(f *frame) bool {
 			continue
 		case syscall.EAGAIN:
 			c.edges &^= ownWrite
-			c.out = c.getBuffer(len(f.out) - sent)
+			c.out = &unsent{buffer: c.getBuffer(len(f.out) - sent)}
 			c.out.b = append(c.out.b, f.out[sent:]...)
-			c.outSent = 0
+			c.out.pace.begin(c, f.clock.now)
 		default:
 			c.err, c.abort = errno, true
 		}
@@ -105,25 +115,26 @@ func (c *Conn) flush(f *frame) bool {
 
 // sendQueued goes on with output that had to wait. False as in flush.
 func (c *Conn) sendQueued(f *frame) bool {
-	for c.outSent < len(c.out.b) {
-		n, errno := c.send(c.out.b[c.outSent:])
+	for c.out.sent < len(c.out.b) {
+		n, errno := c.send(c.out.b[c.out.sent:])
 		switch errno {
 		case 0:
-			c.outSent += n
-			c.since = f.clock.now // progress
+			c.out.sent += n
+			c.out.pace.moved += int64(n)
 			f.counts[countBytesOut] += uint64(n)
 			continue
 		case syscall.EINTR:
 			continue
 		case syscall.EAGAIN:
 			c.edges &^= ownWrite
+			c.out.pace.look(c, f.clock.now)
 		default:
 			c.err, c.abort = errno, true
 		}
 		return false
 	}
-	c.putBuffer(c.out)
-	c.out, c.outSent = nil, 0
+	c.putBuffer(c.out.buffer)
+	c.out = nil
 	if c.state == stateFlush {
 		c.setState(c.resume)
 	}
@@ -141,7 +152,6 @@ func (c *Conn) blocked() verdict {
 	if c.state != stateFlush {
 		c.resume = c.state
 		c.setState(stateFlush)
-		c.began = c.since
 	}
 	return verdictFlush
 }
@@ -150,7 +160,7 @@ func (c *Conn) blocked() verdict {
 // rate. Failing, it breaks the connection: part of a message may have left.
 func (c *Conn) roomWait() error {
 	f := c.frame
-	err := f.writing.await(c, ownWrite, c.limits.write, c.limits.writeRate, f.writeBy)
+	err := f.writing.awaitRoom(c, f.writeBy)
 	if err != nil {
 		c.err, c.abort = err, true
 		if err == ErrTimeout {

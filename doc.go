@@ -24,9 +24,9 @@
 // and what it knows. A file uses its own layer or a lower one, and wire and
 // system never meet.
 //
-//	5 surface   mux  testing  compress  auth_server auth_digest_server  doc
+//	5 surface   mux  nethttp  testing  compress  auth_server auth_digest_server  doc
 //	4 roles     server stats  conn_http conn_body  handler exchange context
-//	            websocket  jar
+//	            websocket  jar  dial dns
 //	3 engine    loop  baton monitor predictor  conn pace  frame clock
 //	1 wire (bytes to values)    2 system (values to system calls)
 //	   parser target header        poller socket sysnum memory
@@ -34,6 +34,7 @@
 //	   websocket_frame _message
 //	   _utf8 _extension _deflate
 //	   cookie auth encoding
+//	   line_reader
 //	0 base      errors ascii addr buffer date timerwheel mask view race
 //
 // Each word stands for a family: handler is handler.go, handler_file.go and so

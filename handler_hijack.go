@@ -23,6 +23,14 @@ var (
 // the connection. After it w may no longer be used, and the server neither
 // counts the connection nor ends it.
 func (w *ResponseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	if w.begun && !w.hijacked {
+		return nil, nil, errHijackLate
+	}
+	return w.hijackAnyway()
+}
+
+// hijackAnyway is Hijack that may come behind a part of the response.
+func (w *ResponseWriter) hijackAnyway() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rest, err := w.takeOver()
 	if err != nil {
 		return nil, nil, err
@@ -41,8 +49,8 @@ func (w *ResponseWriter) takeOver() (conn net.Conn, rest []byte, err error) {
 	switch {
 	case w.hijacked:
 		return nil, nil, errHijacked
-	case w.begun:
-		return nil, nil, errHijackLate
+	case w.via != nil:
+		return w.takeOverCarried()
 	case w.c.tr != nil:
 		return nil, nil, errors.ErrUnsupported
 	}

@@ -25,15 +25,18 @@ func (w *ResponseWriter) Informational(code int, h *Header) error {
 	case w.r.head.minor == 0:
 		return nil
 	}
-	f := w.c.frame
-	out := appendStatusLine(f.out, code)
-	if h != nil {
-		if err := h.fault(); err != nil {
-			return err
-		}
-		out = h.appendTo(out)
+	if h == nil {
+		h = new(Header)
 	}
-	f.out = append(out, '\r', '\n')
+	if err := h.fault(); err != nil {
+		return err
+	}
+	if w.via != nil {
+		return w.via.sendInterim(code, h)
+	}
+	f := w.c.frame
+	f.out = h.appendTo(appendStatusLine(f.out, code))
+	f.out = append(f.out, '\r', '\n')
 	return w.c.sendWait(nil)
 }
 
@@ -42,6 +45,9 @@ func (w *ResponseWriter) Informational(code int, h *Header) error {
 // bound away; the server's own stay.
 func (w *ResponseWriter) SetReadDeadline(t time.Time) error {
 	w.check()
+	if w.via != nil {
+		return w.via.setReadDeadline(t)
+	}
 	w.c.frame.readBy = sinceOrigin(t)
 	return nil
 }
@@ -51,6 +57,9 @@ func (w *ResponseWriter) SetReadDeadline(t time.Time) error {
 // connection. The zero time takes the bound away; the server's own stay.
 func (w *ResponseWriter) SetWriteDeadline(t time.Time) error {
 	w.check()
+	if w.via != nil {
+		return w.via.setWriteDeadline(t)
+	}
 	w.c.frame.writeBy = sinceOrigin(t)
 	return nil
 }

@@ -18,9 +18,12 @@ const (
 	lentRecheck = time.Second // how often an expired timer of a lent connection looks again
 )
 
-// A Loop drives connections from one goroutine at a time.
+// A Loop drives connections, timers and posted functions from one goroutine at
+// a time. A Server has loops of its own; NewLoop makes one for other protocols.
+// Its methods may be called from any goroutine.
 type Loop struct {
 	// Any goroutine.
+	stage  atomic.Uint32 // of a loop from NewLoop; loop_run.go
 	state  atomic.Uint64 // odd: a turn is running; baton.go
 	lent   atomic.Int32  // connections that are not the runner's
 	asleep atomic.Bool   // the runner blocks, or is about to, in the poller
@@ -35,7 +38,8 @@ type Loop struct {
 	// postMu.
 	postMu    sync.Mutex
 	posted    *Conn // last first, linked through nextPosted
-	postedFns []func()
+	postedFns []postedFunc
+	last      bool // functions of users are refused
 	dead      bool // nobody will take what is posted
 
 	// The monitor's.
@@ -53,17 +57,22 @@ type Loop struct {
 	ready     connList
 	turning   connList // ready connections of this round
 	inbox     *Conn    // posted connections not yet applied
-	inboxFns  []func()
+	inboxFns  []postedFunc
+	inboxNext int   // cursor into inboxFns
 	closing   []int // descriptors to close after the batch
 	wheel     *TimerWheel
 	cur       *Conn  // whose turn it is
 	frame     *frame // of the runner
 	listeners []*loopListener
-	accepting bool // a listener has more
+	watches   []*watch // other descriptors; loop_watch.go
+	due       []*watch // that have more to do; in the next round
+	noting    []*watch // those of this round
+	accepting bool     // a listener has more
 	quit      bool
 	draining  bool          // idle connections are being closed
 	leaving   bool          // because the server ends
 	drainNext int           // cursor into conns
+	failure   error         // why the loop ended; readable once ended is closed
 	ended     chan struct{} // closed when the loop is dead
 }
 
@@ -93,6 +102,7 @@ func (l *Loop) closePoller() {
 
 // start runs the loop on a goroutine of its own until quit.
 func (l *Loop) start() {
+	l.stage.Store(loopOwned)
 	monitor.watch(l)
 	go l.run(newRunnerFrame())
 }
@@ -107,7 +117,9 @@ func (l *Loop) run(f *frame) {
 			ev := &l.events[l.next]
 			l.next++
 			if c := l.connAt(ev.FD); c == nil {
-				l.listenerReady(ev.FD)
+				if !l.otherReady(ev, f) {
+					return
+				}
 			} else if c.take(uint32(ev.Ready)) && !l.turn(c, f, turnDrive) {
 				return
 			}
@@ -120,7 +132,10 @@ func (l *Loop) run(f *frame) {
 		if l.accepting {
 			l.acceptMore()
 		}
-		if l.has.Load() && !l.takePosted(f) {
+		if len(l.noting) > 0 && !l.notifyDue(f) {
+			return
+		}
+		if (l.has.Load() || l.inboxNext < len(l.inboxFns)) && !l.takePosted(f) {
 			return
 		}
 		if !l.expire(f) || l.draining && !l.drain(f) {
@@ -128,6 +143,9 @@ func (l *Loop) run(f *frame) {
 		}
 		l.closeAll()
 		if l.quit {
+			if l.refuse() {
+				continue
+			}
 			l.end(f)
 			return
 		}
@@ -323,6 +341,10 @@ func (l *Loop) expire(f *frame) bool {
 	l.wheel.Advance(f.clock.now)
 	for t := l.wheel.Next(); t != nil; t = l.wheel.Next() {
 		switch v := t.Value.(type) {
+		case *Timer:
+			if v.stage.CompareAndSwap(timerWaits, timerCalled) && !l.guard(f, v.fn) {
+				return false
+			}
 		case *loopListener:
 			v.paused = false
 			l.acceptFrom(v, acceptsPerTurn)
@@ -359,7 +381,8 @@ func (l *Loop) wait(f *frame) {
 		runtime.Gosched()
 	}
 	l.turning, l.ready = l.ready, connList{}
-	if l.poll(0) > 0 || !l.turning.empty() || l.accepting || l.has.Load() {
+	l.noting, l.due = l.due, l.noting[:0]
+	if l.poll(0) > 0 || !l.turning.empty() || len(l.noting) > 0 || l.accepting || l.has.Load() {
 		return
 	}
 	runtime.Gosched()
@@ -430,7 +453,7 @@ func (l *Loop) poll(timeout time.Duration) int {
 	if err != nil {
 		// A poller that fails is closed or a fault of the program: there is
 		// nothing to drive any more.
-		l.quit = true
+		l.quit, l.failure = true, err
 		n = 0
 	}
 	l.next, l.count = 0, n
@@ -441,6 +464,7 @@ func (l *Loop) poll(timeout time.Duration) int {
 // are lent are told to stop; their owners close them.
 func (l *Loop) end(f *frame) {
 	l.unlisten()
+	l.unwatchAll()
 	for _, c := range l.conns {
 		if c == nil {
 			continue
@@ -465,8 +489,8 @@ func (l *Loop) end(f *frame) {
 		posted = c.nextPosted
 		c.abandon()
 	}
-	for _, fn := range fns {
-		fn()
+	for _, p := range fns {
+		p.fn() // the loop's own: users' have been called
 	}
 	l.closeAll()
 	monitor.unwatch(l)

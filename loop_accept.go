@@ -13,6 +13,7 @@ import (
 const (
 	acceptsPerTurn = 64                    // connections accepted before others get their turn
 	acceptsAtEnd   = 4096                  // the longest queue that Linux keeps by default
+	unsentBytesMax = 256 << 10             // of an accepted connection; or who does not read has megabytes of the kernel's memory
 	acceptRetry    = 50 * time.Millisecond // after the process ran out of descriptors, or the server was full
 )
 
@@ -31,6 +32,9 @@ type loopListener struct {
 func (l *Loop) listen(ln *loopListener) error {
 	if err := l.poller.Add(ln.fd, Readable); err != nil {
 		return err
+	}
+	if ln.tcp {
+		setUnsentMax(ln.fd, unsentBytesMax)
 	}
 	l.listeners = append(l.listeners, ln)
 	return nil

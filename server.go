@@ -82,6 +82,9 @@ type Server struct {
 
 	blocking websocketSet // WebSockets that handlers read themselves
 
+	carriedOnce sync.Once
+	carried     *Loop // has the counts of requests that another server received; set under mu
+
 	draining atomic.Bool
 	deaf     atomic.Bool // the loop that accepts has closed its listeners
 	conns    atomic.Int64
@@ -95,6 +98,7 @@ type Server struct {
 	listeners []net.Listener // guarded by mu
 	addrs     []net.Addr     // guarded by mu
 	started   bool           // guarded by mu
+	prepared  bool           // guarded by mu
 	closed    bool           // guarded by mu: Shutdown or Close was called
 	done      chan struct{}  // closed when all loops have ended
 }
@@ -233,8 +237,13 @@ func (s *Server) start() error {
 	return nil
 }
 
-// prepare settles what follows from the configuration.
+// prepare settles what follows from the configuration, once. s.mu is held, or
+// nobody else has s yet.
 func (s *Server) prepare() {
+	if s.prepared {
+		return
+	}
+	s.prepared = true
 	s.lim = s.limits()
 	s.pin = pinOf(s.Handler)
 	s.router, _ = s.Handler.(predictedRouter)
@@ -265,20 +274,24 @@ func (s *Server) adopt(fd int, peer netip.AddrPort) {
 // newConn returns a connection that speaks s's protocol.
 func (s *Server) newConn(l *Loop, fd int, peer netip.AddrPort) *Conn {
 	if s.NewProtocol == nil {
-		hc := &struct {
-			Conn
-			httpConn
-		}{}
-		hc.httpConn.srv = s
-		hc.proto = &hc.httpConn
-		hc.Conn.init(l, &s.lim.conn, fd, peer)
-		return &hc.Conn
+		return s.newHTTPConn(l, fd, peer)
 	}
 	c := new(Conn)
 	c.init(l, &s.lim.conn, fd, peer)
 	c.state, c.route = stateSwitched, s.data
 	c.proto = &countedProtocol{s.NewProtocol(c), s}
 	return c
+}
+
+func (s *Server) newHTTPConn(l *Loop, fd int, peer netip.AddrPort) *Conn {
+	hc := &struct {
+		Conn
+		httpConn
+	}{}
+	hc.httpConn.srv = s
+	hc.proto = &hc.httpConn
+	hc.Conn.init(l, &s.lim.conn, fd, peer)
+	return &hc.Conn
 }
 
 // A countedProtocol tells the server when a user's protocol has ended.

@@ -135,6 +135,20 @@ func sendFile(out, in int, off *int64, n int) (int, syscall.Errno) {
 	return 0, errnoOf(err)
 }
 
+// unackedConn is how many bytes that fd was given its peer has not acknowledged;
+// 0 if that is not known.
+func unackedConn(fd int) int {
+	n, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_NWRITE)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// setUnsentMax bounds what fd takes beyond what may be under way to the peer.
+// Darwin's option of that name says only when room is announced.
+func setUnsentMax(fd, n int) error { return nil }
+
 // dupCloexec duplicates fd, not inherited. The two share one file description:
 // its flags, its socket.
 func dupCloexec(fd int) (int, error) {

@@ -28,6 +28,9 @@ const (
 	tcpKeepInterval = syscall.TCP_KEEPINTVL
 	tcpKeepCount    = syscall.TCP_KEEPCNT
 
+	// syscall lacks TCP_NOTSENT_LOWAT; linux/tcp.h has it.
+	tcpNotSentLowat = 25
+
 	// errnoNoNetwork: accept(2) of Linux may return it; other systems lack it.
 	errnoNoNetwork = syscall.ENONET
 )
@@ -139,6 +142,27 @@ func sendFile(out, in int, off *int64, n int) (int, syscall.Errno) {
 		return 0, errnoOf(err)
 	}
 	return sent, 0
+}
+
+// unackedConn is how many bytes that fd was given its peer has not acknowledged
+// (SIOCOUTQ), of a Unix socket how many were not read; 0 if that is not known.
+func unackedConn(fd int) int {
+	var n int32
+	_, _, errno := syscall.RawSyscall(syscall.SYS_IOCTL, uintptr(fd), syscall.TIOCOUTQ, uintptr(unsafe.Pointer(&n)))
+	if errno != 0 {
+		return 0
+	}
+	return int(n)
+}
+
+// setUnsentMax bounds what fd takes beyond what may be under way to the peer,
+// unless somebody has bounded it already. The kernel gives the bound of a
+// listening socket to those accepted from it.
+func setUnsentMax(fd, n int) error {
+	if had, err := syscall.GetsockoptInt(fd, syscall.IPPROTO_TCP, tcpNotSentLowat); err == nil && had != 0 {
+		return nil
+	}
+	return setInt(fd, syscall.IPPROTO_TCP, tcpNotSentLowat, n)
 }
 
 // dupCloexec duplicates fd, not inherited. The two share one file description:

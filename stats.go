@@ -64,6 +64,9 @@ type StatsHandlers struct {
 func (s *Server) Stats() Stats {
 	s.mu.Lock()
 	loops := s.loops
+	if s.carried != nil {
+		loops = append(loops[:len(loops):len(loops)], s.carried)
+	}
 	s.mu.Unlock()
 	var sums counts
 	var st Stats

@@ -19,6 +19,9 @@ func AcceptWebSocket(w *ResponseWriter, r *Request, opts *WebSocketOptions) (*We
 	if err != nil {
 		return nil, err
 	}
+	if w.begun {
+		return nil, errHijackLate
+	}
 	if err := w.header.fault(); err != nil {
 		return nil, err
 	}

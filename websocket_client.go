@@ -266,7 +266,7 @@ func (d *webSocketDial) shakeHands(nc net.Conn, request []byte, key string) (*We
 
 // response makes what the caller sees of an answer with the given head.
 func (d *webSocketDial) response(nc net.Conn, head *responseHead, text []byte) *ClientResponse {
-	resp := &ClientResponse{StatusCode: head.status, Body: http.NoBody, method: http.MethodGet, minor: head.minor, target: d.target}
+	resp := &ClientResponse{StatusCode: head.status, Body: http.NoBody, method: http.MethodGet, minor: head.minor, text: d.target.text, origin: d.target.origin()}
 	resp.Header.fill(string(text), head.fields)
 	resp.reason = string(head.reason.of(text))
 	resp.body.bufferedMax = refusalBytesMax

@@ -43,6 +43,9 @@ type WebSocketHandler struct {
 
 // Serve answers the handshake.
 func (h *WebSocketHandler) Serve(w *ResponseWriter, r *Request) error {
+	if w.via != nil {
+		return h.serveCarried(w, r)
+	}
 	hs, err := checkHandshake(w, r, &h.WebSocketOptions)
 	if err != nil {
 		return err
@@ -232,16 +235,23 @@ func (p *loopSocket) fail(c *Conn, err error) {
 
 // closeFor starts the closing handshake after an error of the user's code.
 func (p *loopSocket) closeFor(err error) {
-	var asked *CloseError
-	if !errors.As(err, &asked) && !isGone(err) {
-		attrs := []any{slog.Any("error", err)}
-		var panicked *panicError
-		if errors.As(err, &panicked) {
-			attrs = append(attrs, slog.String("stack", string(panicked.stack)))
-		}
-		p.ws.srv.logger().Error("flare: WebSocket handler failed", attrs...)
-	}
+	logWebSocketError(p.ws.srv.logger(), err)
 	p.ws.Close(closeOf(err))
+}
+
+// logWebSocketError logs what a function of a WebSocketHandler returned or
+// panicked with, unless it only says how to close.
+func logWebSocketError(to *slog.Logger, err error) {
+	var asked *CloseError
+	if err == nil || errors.As(err, &asked) || isGone(err) {
+		return
+	}
+	attrs := []any{slog.Any("error", err)}
+	var panicked *panicError
+	if errors.As(err, &panicked) {
+		attrs = append(attrs, slog.String("stack", string(panicked.stack)))
+	}
+	to.Error("flare: WebSocket handler failed", attrs...)
 }
 
 // call calls OnMessage. A panic becomes an error; runtime.Goexit ends the

@@ -1,0 +1,64 @@
+package flare
+
+import (
+	"syscall"
+	"time"
+)
+
+// This file is layer 2 (system): what a caller may ask of a socket. It knows
+// the options' meaning; socket_control.go sets those that have to be set before
+// a socket is connected or bound. dial.go and udp.go call it.
+
+// SocketOptions are asked of a socket when it is made. The zero value is the
+// system's defaults, with small segments sent at once and keep-alive probes
+// after 15 s.
+type SocketOptions struct {
+	Delay       bool          // gather small segments (Nagle, RFC 9293 §3.7.4); TCP
+	KeepAlive   time.Duration // silence before the first probe (RFC 9293 §3.8.4), 0 is 15 s, negative no probes; TCP
+	ReadBuffer  int           // bytes that the kernel keeps for the reader; 0 is the system's choice
+	WriteBuffer int           // bytes that the kernel keeps for the peer; 0 is the system's choice
+	ReuseAddr   bool          // bind also where old connections linger in TIME-WAIT (SO_REUSEADDR)
+	ReusePort   bool          // share the address with other sockets (SO_REUSEPORT)
+}
+
+// control sets what comes before connect and bind, as net.Dialer and
+// net.ListenConfig want it.
+func (o *SocketOptions) control(_, _ string, c syscall.RawConn) error {
+	return controlSocket(c, func(set func(option socketOption, value int) error) error {
+		for _, each := range []struct {
+			option socketOption
+			value  int
+		}{
+			{optionReadBuffer, o.ReadBuffer},
+			{optionWriteBuffer, o.WriteBuffer},
+			{optionReuseAddr, bit(o.ReuseAddr)},
+			{optionReusePort, bit(o.ReusePort)},
+		} {
+			if each.value == 0 {
+				continue
+			}
+			if err := set(each.option, each.value); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// A socketOption is one whose number is the system's.
+type socketOption uint8
+
+const (
+	optionReadBuffer socketOption = iota
+	optionWriteBuffer
+	optionReuseAddr
+	optionReusePort
+	optionBroadcast
+)
+
+func bit(on bool) int {
+	if on {
+		return 1
+	}
+	return 0
+}
