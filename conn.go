@@ -100,6 +100,7 @@ type Conn struct {
 	abort   bool    // end at once, with a reset
 	gone    bool    // handed over: neither the loop nor its owner has it any more
 	shared  bool    // there is an outbox; setOutbox
+	rearm   bool    // the deadline is earlier than what the timer was set to
 
 	// The holder's.
 	listed     bool   // in a connList
@@ -339,6 +340,10 @@ func (c *Conn) putBuffer(b *buffer) {
 
 // resting is the verdict of a connection with nothing left to do in a turn.
 func (c *Conn) resting() verdict {
+	if c.rearm {
+		c.rearm = false
+		return verdictPartial
+	}
 	if c.unread != nil || c.state == stateHead || c.state == stateBody || c.state == stateDrain {
 		return verdictPartial
 	}
