@@ -13,7 +13,7 @@ import (
 const (
 	acceptsPerTurn = 64                    // connections accepted before others get their turn
 	acceptsAtEnd   = 4096                  // the longest queue that Linux keeps by default
-	unsentBytesMax = 256 << 10             // of an accepted connection; or who does not read has megabytes of the kernel's memory
+	unsentBytesMax = 128 << 10             // of an accepted connection; or who does not read has megabytes of the kernel's memory
 	acceptRetry    = 50 * time.Millisecond // after the process ran out of descriptors, or the server was full
 )
 
@@ -32,9 +32,6 @@ type loopListener struct {
 func (l *Loop) listen(ln *loopListener) error {
 	if err := l.poller.Add(ln.fd, Readable); err != nil {
 		return err
-	}
-	if ln.tcp {
-		setUnsentMax(ln.fd, unsentBytesMax)
 	}
 	l.listeners = append(l.listeners, ln)
 	return nil
@@ -76,6 +73,7 @@ func (l *Loop) acceptFrom(ln *loopListener, most int) {
 		case errno == 0:
 			if ln.tcp {
 				setNoDelay(fd) // an answer leaves in one write; nothing is gained by waiting
+				setUnsentMax(fd, unsentBytesMax)
 			}
 			ln.adopt(fd, peer)
 		case errno == syscall.EAGAIN:

@@ -155,13 +155,10 @@ func unackedConn(fd int) int {
 	return int(n)
 }
 
-// setUnsentMax bounds what fd takes beyond what may be under way to the peer,
-// unless somebody has bounded it already. The kernel gives the bound of a
-// listening socket to those accepted from it.
+// setUnsentMax bounds what fd takes beyond what may be under way to the peer.
+// It is not inherited from every listening socket (MPTCP, which package net
+// opens, keeps it to itself).
 func setUnsentMax(fd, n int) error {
-	if had, err := syscall.GetsockoptInt(fd, syscall.IPPROTO_TCP, tcpNotSentLowat); err == nil && had != 0 {
-		return nil
-	}
 	return setInt(fd, syscall.IPPROTO_TCP, tcpNotSentLowat, n)
 }
 
