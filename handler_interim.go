@@ -25,12 +25,18 @@ func (w *ResponseWriter) Informational(code int, h *Header) error {
 	case w.r.head.minor == 0:
 		return nil
 	}
-	f := w.c.frame
-	out := appendStatusLine(f.out, code)
 	if h != nil {
 		if err := h.fault(); err != nil {
 			return err
 		}
+	}
+	f := w.c.frame
+	if w.r.head.expectContinue {
+		w.r.body.lockInterim(f)
+		defer w.r.body.interim.Unlock()
+	}
+	out := appendStatusLine(f.out, code)
+	if h != nil {
 		out = h.appendTo(out)
 	}
 	f.out = append(out, '\r', '\n')
