@@ -40,9 +40,9 @@ type connLimits struct {
 	bodyRate, writeRate     int64         // bytes a second, 0: none
 	lingerSilent, lingerAll time.Duration
 	lingerBytes             int
-	outputBytes             int           // queued by Write
-	inputBytes              int           // kept for a protocol that asks for more
-	buffered                *atomic.Int64 // bytes in buffers of all connections
+	outputBytes             int          // queued by Write
+	inputBytes              int          // kept for a protocol that asks for more
+	buffered                *bufferCount // bytes in buffers of all connections
 }
 
 // A transport stands in for a socket: TLS, a plain driver, a test.

@@ -86,7 +86,8 @@ type Server struct {
 	deaf     atomic.Bool // the loop that accepts has closed its listeners
 	conns    atomic.Int64
 	accepted atomic.Uint64
-	buffered atomic.Int64 // bytes in buffers of connections
+	buffered bufferCount  // bytes in buffers of connections
+	shedNext atomic.Int64 // idle connections are not shed again before
 	refusals refusalLog
 	perIP    addrCounts
 
@@ -236,6 +237,7 @@ func (s *Server) start() error {
 // prepare settles what follows from the configuration.
 func (s *Server) prepare() {
 	s.lim = s.limits()
+	s.buffered.max, s.buffered.over = max(s.lim.buffered, 0), s.shed
 	s.pin = pinOf(s.Handler)
 	s.router, _ = s.Handler.(predictedRouter)
 	if s.NewProtocol != nil {

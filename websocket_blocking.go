@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -30,7 +29,7 @@ type blockingSocket struct {
 	onEnd func() // called once
 	done  chan struct{}
 
-	buffered *atomic.Int64 // a server's count of what waits, or nil
+	buffered *bufferCount // a server's count of what waits, or nil
 
 	mu sync.Mutex
 	outQueue
