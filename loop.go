@@ -29,6 +29,7 @@ type Loop struct {
 	passes atomic.Uint64
 	counts loopCounts
 	gauges [connStates]atomic.Int32 // connections by state, as last shown
+	deaf   atomic.Bool              // it has no listeners any more, and gets none
 
 	stealMu sync.Mutex // held by a thief between its swap and the lending
 

@@ -11,10 +11,11 @@ import (
 // for the adopt function of the listener to say.
 
 const (
-	acceptsPerTurn = 64                    // connections accepted before others get their turn
-	acceptsAtEnd   = 4096                  // the longest queue that Linux keeps by default
-	unsentBytesMax = 128 << 10             // of an accepted connection; or who does not read has megabytes of the kernel's memory
-	acceptRetry    = 50 * time.Millisecond // after the process ran out of descriptors, or the server was full
+	acceptsPerTurn   = 64                    // connections accepted before others get their turn
+	acceptsAtEnd     = 4096                  // the longest queue that Linux keeps by default
+	unsentBytesMax   = 128 << 10             // of an accepted connection; or who does not read has megabytes of the kernel's memory
+	acceptRetry      = 50 * time.Millisecond // after the process ran out of descriptors, or the server was full
+	acceptRetryAtEnd = 2 * tick              // the same while the server ends, and places are given up fast
 )
 
 // A loopListener is a listening descriptor that a loop accepts from.
@@ -22,6 +23,8 @@ type loopListener struct {
 	fd     int
 	paused bool // out of descriptors, or told to wait
 	more   bool // there may be more to accept, in the next round
+	last   bool // it closes when all that wait have been accepted
+	left   int  // or so many of them
 	tcp    bool
 	retry  WheelTimer
 	adopt  func(fd int, peer netip.AddrPort)
@@ -30,6 +33,9 @@ type loopListener struct {
 
 // listen starts accepting from ln.
 func (l *Loop) listen(ln *loopListener) error {
+	if l.deaf.Load() {
+		return ErrServerClosed
+	}
 	if err := l.poller.Add(ln.fd, Readable); err != nil {
 		return err
 	}
@@ -38,17 +44,39 @@ func (l *Loop) listen(ln *loopListener) error {
 }
 
 // unlisten stops accepting from all listeners and closes them. Connections that
-// the kernel has accepted already are taken, since closing would reset them.
+// the kernel has accepted already are taken first, since closing would reset
+// them; while the server is full, or out of descriptors, the listener stays open
+// for them, and hardly any may join them.
 func (l *Loop) unlisten() {
 	for _, ln := range l.listeners {
-		if !l.quit {
+		switch {
+		case l.quit:
+			l.closeListener(ln)
+		case !ln.last:
+			ln.last, ln.left = true, acceptsAtEnd
+			syscall.Listen(ln.fd, 1)
 			l.acceptFrom(ln, acceptsAtEnd)
 		}
-		l.wheel.Cancel(&ln.retry)
-		l.poller.Remove(ln.fd)
-		l.closing = append(l.closing, ln.fd)
 	}
-	l.listeners = nil
+	if len(l.listeners) == 0 {
+		l.deaf.Store(true)
+	}
+}
+
+func (l *Loop) closeListener(ln *loopListener) {
+	l.wheel.Cancel(&ln.retry)
+	l.poller.Remove(ln.fd)
+	l.closing = append(l.closing, ln.fd)
+	var rest []*loopListener // not in place: a caller is walking over the list
+	for _, other := range l.listeners {
+		if other != ln {
+			rest = append(rest, other)
+		}
+	}
+	l.listeners = rest
+	if len(rest) == 0 && ln.last {
+		l.deaf.Store(true)
+	}
 }
 
 func (l *Loop) listenerReady(fd int) {
@@ -76,7 +104,14 @@ func (l *Loop) acceptFrom(ln *loopListener, most int) {
 				setUnsentMax(fd, unsentBytesMax)
 			}
 			ln.adopt(fd, peer)
+			if ln.left--; ln.last && ln.left <= 0 {
+				l.closeListener(ln)
+				return
+			}
 		case errno == syscall.EAGAIN:
+			if ln.last {
+				l.closeListener(ln)
+			}
 			return
 		case isFDExhausted(errno):
 			l.retryAccept(ln, acceptRetry)
@@ -99,6 +134,9 @@ func (l *Loop) acceptMore() {
 
 func (l *Loop) retryAccept(ln *loopListener, after time.Duration) {
 	ln.paused = true
+	if ln.last {
+		after = acceptRetryAtEnd
+	}
 	ln.retry.Value = ln
 	l.wheel.Arm(&ln.retry, l.frame.clock.now+after)
 }

@@ -83,7 +83,6 @@ type Server struct {
 	blocking websocketSet // WebSockets that handlers read themselves
 
 	draining atomic.Bool
-	deaf     atomic.Bool // the loop that accepts has closed its listeners
 	conns    atomic.Int64
 	accepted atomic.Uint64
 	buffered bufferCount  // bytes in buffers of connections
@@ -319,9 +318,10 @@ func (e *ShutdownError) Unwrap() error { return e.Err }
 // shutdownPoll is how often Shutdown looks whether connections have ended.
 const shutdownPoll = 2 * tick
 
-// Shutdown stops accepting, closes idle connections after DrainDelay, lets
-// requests in progress be answered with "Connection: close", and returns nil when all connections
-// have ended. When ctx ends first it cuts the rest and returns a
+// Shutdown stops listening, accepts what has been waiting for that, as MaxConns
+// allows, closes idle connections after DrainDelay, lets requests in progress be
+// answered with "Connection: close", and returns nil when all connections have
+// ended. When ctx ends first it cuts the rest and returns a
 // *ShutdownError. It may be called from any goroutine, any number of times.
 func (s *Server) Shutdown(ctx context.Context) error {
 	if !s.stopAccepting() {
@@ -336,7 +336,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 			s.drain(true)
 			s.blocking.each((*blockingSocket).goingAway)
 		}
-		if s.deaf.Load() && s.conns.Load() == 0 { // before, there may be some to accept yet
+		if s.loops[0].deaf.Load() && s.conns.Load() == 0 { // before, there may be some to accept yet
 			return s.Close()
 		}
 		select {
@@ -371,10 +371,7 @@ func (s *Server) stopAccepting() bool {
 	for _, ln := range s.listeners {
 		ln.Close()
 	}
-	s.loops[0].call(func() {
-		s.loops[0].unlisten()
-		s.deaf.Store(true)
-	})
+	s.loops[0].call(s.loops[0].unlisten)
 	return true
 }
 
