@@ -46,7 +46,8 @@ func (l *Loop) listen(ln *loopListener) error {
 // unlisten stops accepting from all listeners and closes them. Connections that
 // the kernel has accepted already are taken first, since closing would reset
 // them; while the server is full, or out of descriptors, the listener stays open
-// for them, and hardly any may join them.
+// for as many as wait now. Its queue cannot be shut: another server may have the
+// same socket, and go on with it.
 func (l *Loop) unlisten() {
 	for _, ln := range l.listeners {
 		switch {
@@ -54,8 +55,11 @@ func (l *Loop) unlisten() {
 			l.closeListener(ln)
 		case !ln.last:
 			ln.last, ln.left = true, acceptsAtEnd
-			syscall.Listen(ln.fd, 1)
-			l.acceptFrom(ln, acceptsAtEnd)
+			if l.acceptFrom(ln, acceptsAtEnd); ln.paused {
+				if ln.left = min(ln.left, acceptQueue(ln.fd)); ln.left == 0 {
+					l.closeListener(ln)
+				}
+			}
 		}
 	}
 	if len(l.listeners) == 0 {

@@ -406,3 +406,32 @@ func TestShutdownUnderLoad(t *testing.T) {
 	}
 	t.Logf("%d answers, Shutdown took %v", answers, took)
 }
+
+// TestAcceptQueue has clients connect to a socket that nobody accepts from, also
+// to one as package net opens it.
+func TestAcceptQueue(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("other systems do not say")
+	}
+	for _, mptcp := range []bool{false, true} {
+		var lc net.ListenConfig
+		lc.SetMultipathTCP(mptcp)
+		ln, err := lc.Listen(context.Background(), "tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ln.Close()
+		fd, err := listenerFD(ln)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer closeFD(fd)
+		for n := range 4 {
+			if got := acceptQueue(fd); got != n {
+				t.Errorf("multipath %v: %d wait, want %d", mptcp, got, n)
+			}
+			dialRaw(t, ln.Addr().String())
+			eventually(t, "the connection", func() bool { return acceptQueue(fd) != n })
+		}
+	}
+}
