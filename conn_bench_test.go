@@ -139,9 +139,7 @@ func (t *loopTransport) recv(p []byte) (int, syscall.Errno) {
 }
 
 func (t *loopTransport) send(p []byte) (int, syscall.Errno) { return len(p), 0 }
-func (t *loopTransport) pending() (left, gone int)          { return 0, 0 }
-func (t *loopTransport) shutdownWrite() bool                { return true }
-func (t *loopTransport) close(reset bool)                   {}
+func (t *loopTransport) shutdownWrite()                     {}
 
 // BenchmarkPlaintextUser is the user part of GET /plaintext: guard, receive,
 // parse, handler, response, without the system calls.

@@ -10,23 +10,31 @@ func (c *Conn) wind(f *frame) verdict {
 	if c.abort {
 		return verdictClose
 	}
-	if !c.delivered(f) {
-		return c.undelivered()
+	plain := c.plain()
+	if plain != nil && !c.shut && plain.unwritten() > 0 {
+		if c.shared {
+			c.outbox.Load().unwritten()
+		} else if c.out == nil {
+			c.written(f)
+		}
+		return c.blocked()
 	}
-	if c.eof { // at the end of the stream no input is left unread
+	if c.eof || plain != nil && !plain.halfCloses() {
+		// No input is left unread, or nobody is to wait for an end of the write
+		// side that cannot come.
 		return verdictClose
 	}
 	if !c.shut { // a protocol may be in stateDrain already, discarding on its own account
-		if c.tr == nil {
-			shutdownWrite(c.fd)
-		} else if !c.tr.shutdownWrite() {
-			return verdictClose // the peer is not to wait for an end that does not come
-		}
 		c.shut = true
 		if c.state != stateDrain {
 			c.setState(stateDrain)
 		}
 		c.since, c.began, c.moved = f.clock.now, f.clock.now, 0
+		if c.tr != nil {
+			c.tr.shutdownWrite()
+		} else {
+			shutdownWrite(c.fd)
+		}
 	}
 	if c.unread != nil {
 		c.moved += len(c.unread.b)
@@ -54,11 +62,16 @@ func (c *Conn) wind(f *frame) verdict {
 // ended lets go of everything that c holds, and tells its protocol. The
 // descriptor is not c's any more.
 func (c *Conn) ended() {
-	for _, b := range []**buffer{&c.unread, &c.pushed, &c.out} {
-		if *b != nil {
-			c.putBuffer(*b)
-			*b = nil
-		}
+	if c.unread != nil {
+		c.putBuffer(c.unread)
+		c.unread = nil
+	}
+	if c.out != nil {
+		c.putBuffer(c.out.buffer)
+		c.out = nil
+	}
+	if c.limits.ended != nil {
+		c.limits.ended(c)
 	}
 	if c.route == nil {
 		c.proto.Closed(c, c.err)
@@ -73,42 +86,38 @@ func (c *Conn) abandon() {
 		close(c.removed) // its owner waits for it
 		return
 	}
+	if c.err == nil && (c.verdict == verdictAdopt || c.own.Load()&ownStop != 0) {
+		c.err = ErrClosed // it was cut, and not by its peer
+	}
 	c.setState(stateClosed)
 	if ob := c.outbox.Load(); ob != nil {
 		ob.kill(ErrClosed)
 	}
-	c.disconnect()
+	c.endTransport()
+	if c.abort && c.fd >= 0 {
+		setResetOnClose(c.fd)
+	}
 	if c.fd >= 0 {
 		closeFD(c.fd)
 	}
 	c.ended()
 }
 
-// undelivered is the verdict of a connection that ends once its transport has
-// sent everything.
-func (c *Conn) undelivered() verdict {
-	if c.shared {
-		c.outbox.Load().undelivered()
-	}
-	return c.blocked()
-}
-
-// disconnect is what comes before c's descriptor, if it has one, is closed.
-func (c *Conn) disconnect() {
-	if c.tr != nil {
-		c.tr.close(c.abort)
-	}
-	if c.abort && c.fd >= 0 {
-		setResetOnClose(c.fd)
+// endTransport lets a transport say its last word. Nothing is sent after it.
+func (c *Conn) endTransport() {
+	if t := c.tls(); t != nil {
+		t.end(c.abort)
+	} else if t := c.plain(); t != nil {
+		t.close(c.abort)
 	}
 }
 
 // cut ends both directions of a connection that is lent, or may be: its owner
 // finds out and comes to end it. The caller knows it to be open.
 func (c *Conn) cut() {
-	if c.fd >= 0 {
-		shutdownBoth(c.fd)
+	if t := c.plain(); t != nil {
+		t.close(false)
 	} else {
-		c.tr.close(false)
+		shutdownBoth(c.fd)
 	}
 }

@@ -1,6 +1,7 @@
 package flare
 
 import (
+	"net/http"
 	"runtime/debug"
 )
 
@@ -23,38 +24,35 @@ const drainBytesMax = 256 << 10
 type httpConn struct {
 	srv      *Server
 	x        *exchange // the request in progress; nil while idle
-	in       []byte    // what Data was given, during the call
-	used     int
-	requests int // begun on this connection
+	requests int       // begun on this connection
 }
 
 // Data answers one request at most.
 func (h *httpConn) Data(c *Conn, in []byte, eof bool) (int, error) {
-	h.in, h.used = in, 0
+	used := 0
 	for {
 		next := c.state
 		switch c.state {
 		case stateIdle:
-			next = h.idle(c)
+			next = h.idle(c, in)
 		case stateHead:
-			next = h.head(c)
+			next = h.head(c, in)
 		case stateBody:
-			next = h.body(c)
+			next = h.body(c, in)
 		case stateHandler:
-			next = h.handle(c)
+			next, used = h.handle(c, in)
 		case stateDrain:
-			next = h.drain(c)
+			next, used = h.drain(c, in)
 		}
 		if next == c.state {
 			break
 		}
 		c.setState(next)
 		if next == stateIdle || next == stateDrain || next == stateSwitched {
-			break // what comes next is behind h.used, or was pushed back
+			break // what comes next is behind what was used, or was pushed back
 		}
 	}
-	h.in = nil
-	return h.used, nil
+	return used, nil
 }
 
 // Drained has nothing to do: handlers wait for room by themselves.
@@ -66,28 +64,28 @@ func (h *httpConn) Closed(c *Conn, err error) {
 		h.x.release(nil)
 		h.x = nil
 	}
-	h.srv.connClosed(c, StateClosed)
+	h.srv.connClosed(c.RemoteAddr(), StateClosed)
 }
 
 // idle waits for the first byte of a request.
-func (h *httpConn) idle(c *Conn) connState {
-	if len(h.in) == 0 {
+func (h *httpConn) idle(c *Conn, in []byte) connState {
+	if len(in) == 0 {
 		if c.eof {
 			c.closing = true
 		}
 		return stateIdle
 	}
 	h.x = c.frame.newExchange()
-	h.srv.told(c.peer, StateActive)
+	h.srv.told(c.RemoteAddr(), StateActive)
 	return stateHead
 }
 
 // head waits for the end of a head.
-func (h *httpConn) head(c *Conn) connState {
+func (h *httpConn) head(c *Conn, in []byte) connState {
 	x := h.x
-	n, err := x.r.head.parse(h.in, &h.srv.lim.head)
+	n, err := x.r.head.parse(in, &h.srv.lim.head)
 	if err != nil {
-		return h.refuse(c, err)
+		return h.refuse(c, in, err)
 	}
 	if n == 0 {
 		if c.eof {
@@ -99,25 +97,25 @@ func (h *httpConn) head(c *Conn) connState {
 	h.requests++
 	c.frame.counts[countRequests]++
 	if max := h.srv.lim.bodyBytes; max >= 0 && x.r.head.contentLength > max {
-		return h.refuse(c, &StatusError{Code: 413, Err: ErrTooLarge})
+		return h.refuse(c, in, &StatusError{Code: 413, Err: ErrTooLarge})
 	}
 	return stateBody
 }
 
 // body waits for a short body, so that its handler need not.
-func (h *httpConn) body(c *Conn) connState {
+func (h *httpConn) body(c *Conn, in []byte) connState {
 	head := &h.x.r.head
 	if head.contentLength <= 0 || head.contentLength > awaitBodyMax || head.expectContinue {
 		return stateHandler
 	}
-	if missing := h.x.headLen + int(head.contentLength) - len(h.in); missing > 0 {
+	if missing := h.x.headLen + int(head.contentLength) - len(in); missing > 0 {
 		if c.eof {
 			c.closing = true
 		}
 		if c.moved == 0 {
 			c.began = c.frame.clock.now
 		}
-		if got := len(h.in); got > c.moved {
+		if got := len(in); got > c.moved {
 			c.moved, c.since = got, c.frame.clock.now // progress
 		}
 		return stateBody
@@ -125,11 +123,12 @@ func (h *httpConn) body(c *Conn) connState {
 	return stateHandler
 }
 
-// handle runs the handler and sends its answer.
-func (h *httpConn) handle(c *Conn) connState {
+// handle runs the handler and sends its answer. It reports how much of in the
+// request was.
+func (h *httpConn) handle(c *Conn, in []byte) (next connState, used int) {
 	x, f := h.x, c.frame
 	r := &x.r
-	r.begin(c, h, h.in[:x.headLen])
+	r.begin(c, h, in[:x.headLen])
 	if !x.routed {
 		x.handler, x.route = h.srv.routeOf(r)
 		x.routed = true
@@ -137,41 +136,45 @@ func (h *httpConn) handle(c *Conn) connState {
 	f.setRoute(x.route)
 	if f.loop != nil && !x.route.onLoop() {
 		c.want = wantWork
-		return stateHandler
+		return stateHandler, 0
 	}
-	r.body.begin(c, h, &r.head, h.in[x.headLen:])
-	f.reading, f.writing, f.readBy, f.writeBy = pace{}, pace{}, 0, 0
+	r.body.begin(c, h, &r.head, in[x.headLen:])
+	f.reading = pace{}
+	f.writing.reset()
+	f.readBy.reset()
+	f.writeBy.reset()
 	if len(f.out) > 0 && (!r.body.arrived() || f.loop == nil && !x.route.onLoop()) && c.sendWait(nil) != nil {
 		c.closing = true // earlier answers do not wait for a call that may
-		return stateHandler
+		return stateHandler, 0
 	}
 	x.w.begin(c, h, r)
 	err := h.run(f, x)
 	if x.w.hijacked {
 		h.hijackEnded(x, err)
-		return c.state
+		return c.state, 0
 	}
 	if x.w.switched != nil {
-		return h.switchTo(c, x, err)
+		used = x.headLen // such a request has no body
+		return h.switchTo(c, x, err), used
 	}
 	x.w.finish(err)
 	r.end()
-	h.used = len(h.in) - r.body.leave(c)
+	used = len(in) - r.body.leave(c)
 	if !r.body.done && !c.closing {
 		if r.body.left > drainBytesMax || r.body.expect {
 			c.closing = true
-			return stateHandler
+			return stateHandler, used
 		}
 		c.began, c.moved = f.clock.now, 0
-		return stateDrain
+		return stateDrain, used
 	}
 	x.release(f)
 	h.x = nil
 	if c.closing {
-		return stateHandler
+		return stateHandler, used
 	}
-	h.srv.told(c.peer, StateIdle)
-	return stateIdle
+	h.srv.told(c.RemoteAddr(), StateIdle)
+	return stateIdle, used
 }
 
 // hijackEnded is the end of a handler that took the connection over.
@@ -192,7 +195,6 @@ func (h *httpConn) switchTo(c *Conn, x *exchange, err error) connState {
 	}
 	p := x.w.switched
 	x.w.live = false
-	h.used = x.headLen // such a request has no body
 	x.r.end()
 	x.release(c.frame)
 	h.x = nil
@@ -210,24 +212,24 @@ type switchedProtocol interface {
 	switched(c *Conn, err error) *route
 }
 
-// drain discards the rest of a body that its handler did not read.
-func (h *httpConn) drain(c *Conn) connState {
+// drain discards the rest of a body that its handler did not read, and reports
+// how much of in that was.
+func (h *httpConn) drain(c *Conn, in []byte) (next connState, used int) {
 	b := &h.x.r.body
-	n, err := b.skip(h.in[h.used:])
-	h.used += n
-	c.moved += n
+	used, err := b.skip(in)
+	c.moved += used
 	c.since = c.frame.clock.now // progress
 	if err != nil || c.moved > drainBytesMax || c.eof && !b.done {
 		c.closing = true
-		return stateDrain
+		return stateDrain, used
 	}
 	if !b.done {
-		return stateDrain
+		return stateDrain, used
 	}
 	h.x.release(c.frame)
 	h.x = nil
-	h.srv.told(c.peer, StateIdle)
-	return stateIdle
+	h.srv.told(c.RemoteAddr(), StateIdle)
+	return stateIdle, used
 }
 
 // run calls the handler and times it where the predictor asks for it.
@@ -267,6 +269,10 @@ func (h *httpConn) call(f *frame, x *exchange) (err error) {
 			return
 		}
 		if p := recover(); p != nil {
+			if p == http.ErrAbortHandler {
+				err = http.ErrAbortHandler
+				return
+			}
 			f.counts[countPanics]++
 			err = &panicError{value: p, stack: debug.Stack()}
 			return
@@ -282,6 +288,11 @@ func (h *httpConn) call(f *frame, x *exchange) (err error) {
 // answers of the turn are sent; the request gets none.
 func (h *httpConn) goexit(f *frame, x *exchange) {
 	c := f.conn
+	if x.r.via != nil {
+		x.w.live = false // the other server ends the connection
+		x.r.end()
+		return
+	}
 	f.detach()
 	if c.gone {
 		h.hijackEnded(x, nil)
@@ -300,12 +311,12 @@ func (h *httpConn) goexit(f *frame, x *exchange) {
 }
 
 // refuse answers what no handler gets to see, and ends the connection.
-func (h *httpConn) refuse(c *Conn, err error) connState {
+func (h *httpConn) refuse(c *Conn, in []byte, err error) connState {
 	x := h.x
 	if x.headLen == 0 { // else head has counted it
 		c.frame.counts[countRequests]++
 	}
-	x.r.begin(c, h, h.in[:x.r.head.method.end]) // HEAD gets no content (RFC 9110 §9.3.2)
+	x.r.begin(c, h, in[:x.r.head.method.end]) // HEAD gets no content (RFC 9110 §9.3.2)
 	x.r.refused = true
 	x.w.begin(c, h, &x.r)
 	x.w.close = true
@@ -327,8 +338,6 @@ func refusalOf(err error) error {
 // expire answers a request that takes too long to arrive.
 func (h *httpConn) expire(c *Conn) {
 	if h.x != nil && c.unread != nil {
-		h.in = c.unread.b
-		h.refuse(c, &StatusError{Code: 408, Err: ErrTimeout})
-		h.in = nil
+		h.refuse(c, c.unread.b, &StatusError{Code: 408, Err: ErrTimeout})
 	}
 }

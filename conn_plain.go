@@ -1,9 +1,11 @@
 package flare
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -30,10 +32,6 @@ const (
 	// default WriteTimeout.
 	plainPieceBytes = 4 << 10
 
-	// plainProgress is how often a slow peer's progress is announced, at least;
-	// a quarter of a shorter WriteTimeout.
-	plainProgress = 250 * time.Millisecond
-
 	// plainEmptyReads is how many reads in a row may give neither bytes nor an
 	// error.
 	plainEmptyReads = 100
@@ -51,10 +49,10 @@ const (
 // goroutine may use it.
 type plainTransport struct {
 	// Fixed.
-	c    *Conn
-	conn net.Conn
-	ring func()        // onRing, made once
-	each time.Duration // how often progress is announced
+	c       *Conn
+	conn    net.Conn
+	secured *plainTLS // below conn, a *tls.Conn; nil without TLS
+	ring    func()    // onRing, made once
 
 	rung atomic.Uint32 // edges announced that the loop has not seen yet
 
@@ -63,31 +61,40 @@ type plainTransport struct {
 	in      []byte        // received and not taken; the reader's memory
 	out     *buffer       // taken and not yet the writer's
 	left    int           // bytes taken and not written
-	gone    int           // bytes written since pending last said so
 	began   time.Duration // when the writer's present write began
-	told    time.Duration // when room was last announced
 	errno   syscall.Errno // how the connection failed, 0: it has not
 	eof     bool          // the peer sends no more
 	reading bool          // the reader lives
 	writing bool          // the writer lives
 	shut    bool          // the writer is to shut the write side behind the queue
 	full    bool          // send had no room
-	asked   bool          // pending found something left
+	asked   bool          // unwritten found something left
 	leaving bool          // the connection is being taken over
+	shaken  bool          // the handshake has ended; TLS alone
+	leaves  bool          // and the connection is another server's now
+	refused error         // or why it failed
 	closed  bool
 	reset   bool // by close
 }
 
-// plain makes c, which no loop knows yet, a connection of the plain driver over
-// conn, which belongs to it from here on.
-func (c *Conn) plain(conn net.Conn) {
-	t := &plainTransport{c: c, conn: conn, each: plainProgress}
-	if c.limits.write > 0 {
-		t.each = min(t.each, c.limits.write/4)
-	}
+// onPlain makes c, which no loop knows yet, a connection of the plain driver over
+// conn, which belongs to it from here on. settings is nil without TLS.
+func (c *Conn) onPlain(conn net.Conn, settings *tlsSettings) {
+	t := &plainTransport{c: c, conn: conn}
 	t.ring = t.onRing
 	t.changed.L = &t.mu
+	if settings != nil {
+		t.secured = &plainTLS{Conn: conn, settings: settings, next: c.state}
+		t.conn = tls.Server(t.secured, settings.config)
+		c.state = stateHandshake
+	}
 	c.fd, c.tr = -1, t
+}
+
+// plain returns c's transport if it is the plain driver's, else nil.
+func (c *Conn) plain() *plainTransport {
+	t, _ := c.tr.(*plainTransport)
+	return t
 }
 
 // addPlain gives c a number and starts its reader. The runner calls it. The
@@ -129,8 +136,26 @@ func (t *plainTransport) onRing() {
 	}
 }
 
+// drainPlain reports whether c, which may be idle, may be asked to end: what has
+// come may not have been read yet. A handshake ends when the server does.
+func (l *Loop) drainPlain(c *Conn, f *frame) bool {
+	if c.own.Load()&ownLent != 0 || c.outbox.Load() != nil {
+		return true // that is seen to otherwise
+	}
+	if c.state != stateHandshake {
+		return f.clock.now >= c.since+plainSettle
+	}
+	if l.leaving {
+		l.close(c)
+	}
+	return false
+}
+
 // read is the reader: it receives until the end.
 func (t *plainTransport) read() {
+	if t.secured != nil && !t.handshake() {
+		return
+	}
 	b := getBuffer(plainReadBytes)
 	empty := 0
 	for {
@@ -174,9 +199,14 @@ func (t *plainTransport) received(p []byte, err error) bool {
 	}
 	t.c.limits.buffered.Add(-int64(len(t.in)))
 	t.in = append([]byte(nil), t.in...) // the memory is the reader's, and it ends
+	t.stopReading()
+	return false
+}
+
+// stopReading notes that the reader ends. t.mu is held.
+func (t *plainTransport) stopReading() {
 	t.reading = false
 	t.changed.Broadcast()
-	return false
 }
 
 // fail notes that the connection is broken. t.mu is held.
@@ -219,7 +249,10 @@ func (t *plainTransport) recv(p []byte) (int, syscall.Errno) {
 	return 0, syscall.EAGAIN
 }
 
-func (t *plainTransport) send(p []byte) (int, syscall.Errno) {
+func (t *plainTransport) send(p []byte) (int, syscall.Errno) { return t.sendv(p, nil) }
+
+// sendv is send of a and then b.
+func (t *plainTransport) sendv(a, b []byte) (int, syscall.Errno) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
@@ -231,24 +264,28 @@ func (t *plainTransport) send(p []byte) (int, syscall.Errno) {
 		t.full = true
 		return 0, syscall.EAGAIN
 	}
-	n := min(len(p), plainQueueBytes-t.left)
+	room := plainQueueBytes - t.left
+	a = a[:min(len(a), room)]
+	b = b[:min(len(b), room-len(a))]
+	n := len(a) + len(b)
 	if t.out == nil {
 		t.out = t.c.getBuffer(n)
 	} else {
 		t.out = t.c.growBuffer(t.out, n)
 	}
-	t.out.b = append(t.out.b, p[:n]...)
+	t.out.b = append(append(t.out.b, a...), b...)
 	t.left += n
 	t.startWriter()
 	return n, 0
 }
 
-func (t *plainTransport) pending() (left, gone int) {
+// unwritten is how much of what was sent has not been written. Where that is not
+// 0, ownWrite announces that it is.
+func (t *plainTransport) unwritten() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	left, gone, t.gone = t.left, t.gone, 0
-	t.asked = left > 0
-	return left, gone
+	t.asked = t.left > 0
+	return t.left
 }
 
 // startWriter sees to it that there is a writer. t.mu is held.
@@ -309,16 +346,13 @@ func (t *plainTransport) wrote(n int, err error) bool {
 		return false
 	}
 	t.left -= n
-	t.gone += n
 	if err != nil {
 		t.fail(err)
 		return false
 	}
-	now := time.Since(origin)
-	t.began = now // of the next one
-	room := t.full && t.left <= plainQueueBytes/2 || t.asked && t.left == 0
-	if room || (t.full || t.asked) && now-t.told >= t.each {
-		t.told, t.full = now, false
+	t.began = time.Since(origin) // of the next one
+	if t.full && t.left <= plainQueueBytes/2 || t.asked && t.left == 0 {
+		t.full = false
 		t.announce(ownWrite)
 	}
 	return true
@@ -327,19 +361,24 @@ func (t *plainTransport) wrote(n int, err error) bool {
 // A halfCloser is a net.Conn that can end its write side alone.
 type halfCloser interface{ CloseWrite() error }
 
-func (t *plainTransport) shutdownWrite() bool {
-	if _, ok := t.conn.(halfCloser); !ok {
-		return false
-	}
+// halfCloses reports whether shutdownWrite can do anything.
+func (t *plainTransport) halfCloses() bool {
+	_, ok := t.conn.(halfCloser)
+	return ok
+}
+
+// shutdownWrite ends the write side behind what was sent.
+func (t *plainTransport) shutdownWrite() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.closed {
 		t.shut = true
 		t.startWriter()
 	}
-	return true
 }
 
+// close ends the connection, with a reset if asked to. It never waits, and a
+// second one does nothing.
 func (t *plainTransport) close(reset bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -368,26 +407,37 @@ func (t *plainTransport) closeConn() {
 	t.conn.Close()
 }
 
-// takeOver ends the driver's part in a connection that its loop has let go of:
-// it returns the net.Conn and what was received and not taken. Everything sent
-// has been written before.
-func (t *plainTransport) takeOver() (net.Conn, []byte, error) {
+// takeOver ends the driver's part in a connection that its loop has let go of.
+// Everything sent has been written before; what was received and not taken is
+// left in t.in.
+func (t *plainTransport) takeOver() (net.Conn, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.leaving = true
 	t.changed.Broadcast()
 	if err := t.conn.SetReadDeadline(longAgo); err != nil {
 		t.conn.Close()
-		return nil, nil, err
+		return nil, err
 	}
 	for t.reading {
 		t.changed.Wait()
 	}
 	if t.closed {
-		return nil, nil, net.ErrClosed
+		return nil, net.ErrClosed
 	}
-	return t.conn, t.in, t.conn.SetReadDeadline(time.Time{})
+	return t.conn, t.conn.SetReadDeadline(time.Time{})
 }
 
 // longAgo is a deadline that has passed.
 var longAgo = time.Unix(1, 0)
+
+// addrPortOfNet returns addr as RemoteAddr has it: the zero value where it is
+// not one of IP.
+func addrPortOfNet(addr net.Addr) netip.AddrPort {
+	ip, ok := addr.(interface{ AddrPort() netip.AddrPort })
+	if !ok {
+		return netip.AddrPort{}
+	}
+	at := ip.AddrPort()
+	return netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+}

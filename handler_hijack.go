@@ -17,64 +17,65 @@ var (
 	errHijackLate = errors.New("flare: Hijack after the response was committed")
 )
 
-// A takenOver is a transport with a net.Conn of its own for whoever takes the
-// connection over, once its loop has let go of it. more is what the transport
-// has received beyond what it gave.
-type takenOver interface {
-	takeOver() (conn net.Conn, more []byte, err error)
-}
-
 // Hijack takes the connection from the server. Answers to earlier requests
 // have been sent. The reader begins with what the client has sent behind the
 // request's head; a body that was not read is part of that. The caller closes
 // the connection. After it w may no longer be used, and the server neither
-// counts the connection nor ends it.
+// counts the connection nor ends it. Over TLS it is a *tls.Conn.
 func (w *ResponseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	if w.begun && !w.hijacked {
+		return nil, nil, errHijackLate
+	}
+	return w.hijackAnyway()
+}
+
+// hijackAnyway is Hijack that may come behind a part of the response.
+func (w *ResponseWriter) hijackAnyway() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rest, err := w.takeOver()
+	if err != nil {
+		return nil, nil, err
+	}
+	w.h.srv.connClosed(w.c.RemoteAddr(), StateHijacked)
+	r := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(rest), conn), max(4096, len(rest)))
+	r.Peek(len(rest)) // Buffered tells what has arrived, as net/http's does
+	return conn, bufio.NewReadWriter(r, bufio.NewWriter(conn)), nil
+}
+
+// takeOver takes the connection from its loop, and returns it with what the
+// client has sent behind the head. The server goes on counting it, until the
+// caller has it do connClosed.
+func (w *ResponseWriter) takeOver() (conn net.Conn, rest []byte, err error) {
 	w.check()
 	switch {
 	case w.hijacked:
 		return nil, nil, errHijacked
-	case w.begun:
-		return nil, nil, errHijackLate
-	}
-	c, b := w.c, &w.r.body
-	from, _ := c.tr.(takenOver)
-	if c.tr != nil && from == nil {
+	case w.via != nil:
+		return w.takeOverCarried()
+	case w.c.tr != nil && w.c.tls() == nil && w.c.plain() == nil:
 		return nil, nil, errors.ErrUnsupported
 	}
+	c, b := w.c, &w.r.body
 	if err := c.sendWait(nil); err != nil {
 		return nil, nil, err
 	}
 	c.frame.detach()
-	for !c.delivered(c.frame) {
+	plain := c.plain()
+	for plain != nil && plain.unwritten() > 0 {
 		if err := c.roomWait(); err != nil {
 			return nil, nil, err
 		}
 	}
-	c.removed = make(chan struct{})
-	c.verdict = verdictRemove
-	c.loop.post(c)
-	<-c.removed
-	// The loop has forgotten c: from here on it is this goroutine's alone.
-	w.hijacked, c.gone = true, true
-	c.setState(stateClosed)
-	w.h.srv.connClosed(c, StateHijacked)
-
-	rest := append([]byte(nil), b.in...)
-	var conn net.Conn
-	var err error
-	if from != nil {
-		var more []byte
-		conn, more, err = from.takeOver()
-		rest = append(rest, more...)
-	} else {
-		conn, err = fileConn(c.fd)
-		closeFD(c.fd)
-	}
+	conn, err = c.leave()
+	w.hijacked = true
 	if err != nil {
-		return nil, nil, err
+		w.h.srv.connClosed(c.RemoteAddr(), StateHijacked)
 	}
-	r := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(rest), conn), max(4096, len(rest)))
-	r.Peek(len(rest)) // Buffered tells what has arrived, as net/http's does
-	return conn, bufio.NewReadWriter(r, bufio.NewWriter(conn)), nil
+	if t := c.tls(); t != nil && err == nil {
+		conn = t.detach(conn)
+	}
+	rest = append([]byte(nil), b.in...)
+	if plain != nil {
+		rest = append(rest, plain.in...)
+	}
+	return conn, rest, err
 }

@@ -18,9 +18,12 @@ const (
 	lentRecheck = time.Second // how often an expired timer of a lent connection looks again
 )
 
-// A Loop drives connections from one goroutine at a time.
+// A Loop drives connections, timers and posted functions from one goroutine at
+// a time. A Server has loops of its own; NewLoop makes one for other protocols.
+// Its methods may be called from any goroutine.
 type Loop struct {
 	// Any goroutine.
+	stage  atomic.Uint32 // of a loop from NewLoop; loop_run.go
 	state  atomic.Uint64 // odd: a turn is running; baton.go
 	lent   atomic.Int32  // connections that are not the runner's
 	asleep atomic.Bool   // the runner blocks, or is about to, in the poller
@@ -29,44 +32,53 @@ type Loop struct {
 	passes atomic.Uint64
 	counts loopCounts
 	gauges [connStates]atomic.Int32 // connections by state, as last shown
+	deaf   atomic.Bool              // it has no listeners any more, and gets none
 
 	stealMu sync.Mutex // held by a thief between its swap and the lending
 
 	// postMu.
 	postMu    sync.Mutex
 	posted    *Conn // last first, linked through nextPosted
-	postedFns []func()
+	postedFns []postedFunc
+	last      bool // functions of users are refused
 	dead      bool // nobody will take what is posted
 
 	// The monitor's.
 	seen uint64
 
 	// The runner's.
-	poller    Poller
-	parker    *parker // for waiting with one processor; nil: block
-	events    []Event
-	next      int // cursor into events
-	count     int
-	handled   int     // events since the clock was read
-	conns     []*Conn // by descriptor
-	plain     []*Conn // those of the plain driver, by ^fd
-	plainFree []int   // numbers that none of them has any more
-	open      int     // connections in conns
-	ready     connList
-	turning   connList // ready connections of this round
-	inbox     *Conn    // posted connections not yet applied
-	inboxFns  []func()
-	closing   []int // descriptors to close after the batch
-	wheel     *TimerWheel
-	cur       *Conn  // whose turn it is
-	frame     *frame // of the runner
-	listeners []*loopListener
-	accepting bool // a listener has more
-	quit      bool
-	draining  bool          // idle connections are being closed
-	leaving   bool          // because the server ends
-	drainNext int           // cursor, as for connAt
-	ended     chan struct{} // closed when the loop is dead
+	poller     Poller
+	parker     *parker // for waiting with one processor; nil: block
+	managed    bool    // the poller repeats itself; fixed; loop_level.go
+	events     []Event
+	next       int // cursor into events
+	count      int
+	handled    int     // events since the clock was read
+	conns      []*Conn // by descriptor
+	plain      []*Conn // those of the plain driver, by ^fd
+	plainFree  []int   // numbers that none of them has any more
+	open       int     // connections in conns
+	ready      connList
+	turning    connList // ready connections of this round
+	inbox      *Conn    // posted connections not yet applied
+	inboxFns   []postedFunc
+	inboxNext  int   // cursor into inboxFns
+	closing    []int // descriptors to close after the batch
+	wheel      *TimerWheel
+	cur        *Conn  // whose turn it is
+	frame      *frame // of the runner
+	listeners  []*loopListener
+	unlistened bool     // there will be no listeners any more
+	watches    []*watch // other descriptors; loop_watch.go
+	due        []*watch // that have more to do; in the next round
+	noting     []*watch // those of this round
+	accepting  bool     // a listener has more
+	quit       bool
+	draining   bool          // idle connections are being closed
+	leaving    bool          // because the server ends
+	drainNext  int           // cursor, a number as for connAt
+	failure    error         // why the loop ended; readable once ended is closed
+	ended      chan struct{} // closed when the loop is dead
 }
 
 // newLoop returns a loop over poller, which it owns from here on.
@@ -76,6 +88,9 @@ func newLoop(poller Poller) *Loop {
 		events: make([]Event, loopEvents),
 		wheel:  NewTimerWheel(tick, time.Since(origin)),
 		ended:  make(chan struct{}),
+	}
+	if p, ok := poller.(interface{ EdgeTriggered() bool }); poller != nil {
+		l.managed = !ok || !p.EdgeTriggered()
 	}
 	if p, ok := poller.(interface{ descriptor() int }); ok && runtime.GOMAXPROCS(0) == 1 {
 		if fd := p.descriptor(); fd >= 0 {
@@ -95,6 +110,7 @@ func (l *Loop) closePoller() {
 
 // start runs the loop on a goroutine of its own until quit.
 func (l *Loop) start() {
+	l.stage.Store(loopOwned)
 	monitor.watch(l)
 	go l.run(newRunnerFrame())
 }
@@ -109,8 +125,14 @@ func (l *Loop) run(f *frame) {
 			ev := &l.events[l.next]
 			l.next++
 			if c := l.connAt(ev.FD); c == nil {
-				l.listenerReady(ev.FD)
-			} else if c.take(uint32(ev.Ready)) && !l.turn(c, f, turnDrive) {
+				if !l.otherReady(ev, f) {
+					return
+				}
+			} else if !c.take(uint32(ev.Ready)) {
+				if l.managed {
+					l.hush(c, ev.Ready)
+				}
+			} else if !l.turn(c, f, turnDrive) {
 				return
 			}
 		}
@@ -122,7 +144,10 @@ func (l *Loop) run(f *frame) {
 		if l.accepting {
 			l.acceptMore()
 		}
-		if l.has.Load() && !l.takePosted(f) {
+		if len(l.noting) > 0 && !l.notifyDue(f) {
+			return
+		}
+		if (l.has.Load() || l.inboxNext < len(l.inboxFns)) && !l.takePosted(f) {
 			return
 		}
 		if !l.expire(f) || l.draining && !l.drain(f) {
@@ -130,6 +155,9 @@ func (l *Loop) run(f *frame) {
 		}
 		l.closeAll()
 		if l.quit {
+			if l.refuse() {
+				continue
+			}
 			l.end(f)
 			return
 		}
@@ -167,7 +195,8 @@ func (l *Loop) turn(c *Conn, f *frame, kind turnKind) bool {
 func (l *Loop) apply(c *Conn, v verdict) {
 	switch v {
 	case verdictIdle, verdictPaused:
-		if c.armed == 0 {
+		if c.armed == 0 || c.rearm {
+			c.rearm = false
 			l.arm(c)
 		}
 	case verdictPartial, verdictFlush, verdictLinger:
@@ -185,8 +214,12 @@ func (l *Loop) apply(c *Conn, v verdict) {
 		l.close(c)
 		return
 	}
-	if v != verdictWork {
-		c.show(c.state)
+	if v == verdictWork {
+		return
+	}
+	c.show(c.state)
+	if l.managed {
+		l.ask(c, v)
 	}
 }
 
@@ -230,7 +263,13 @@ func (l *Loop) drain(f *frame) bool {
 	for l.drainNext < len(l.conns) {
 		c := l.connAt(l.drainNext)
 		l.drainNext++
-		if c == nil {
+		if c == nil || c.fd < 0 && !l.drainPlain(c, f) {
+			continue
+		}
+		if t := c.tls(); t != nil && t.shaking.Load() {
+			if l.leaving && c.take(ownStop) {
+				l.close(c)
+			}
 			continue
 		}
 		if ob := c.outbox.Load(); ob != nil {
@@ -239,7 +278,7 @@ func (l *Loop) drain(f *frame) bool {
 			}
 			continue
 		}
-		if !c.take(ownRead) || c.state != stateIdle || c.fd < 0 && f.clock.now < c.since+plainSettle {
+		if !c.take(ownRead) || c.state != stateIdle {
 			continue
 		}
 		if !l.turn(c, f, turnDrive) {
@@ -257,23 +296,31 @@ func (l *Loop) drain(f *frame) bool {
 func (l *Loop) add(c *Conn) {
 	if c.fd < 0 {
 		l.addPlain(c)
-	} else if err := l.poller.Add(c.fd, Readable|Writable); err != nil {
+	} else if err := l.addFD(c); err != nil {
 		c.err = err
 		l.close(c)
 		return
-	} else {
-		if c.fd >= len(l.conns) {
-			grown := make([]*Conn, max(64, 2*c.fd)) // what is not used yet is not in memory either
-			copy(grown, l.conns)
-			l.conns = grown
-		}
-		l.conns[c.fd] = c
 	}
 	l.open++
 	c.shown = c.state
 	l.gauges[c.shown].Add(1)
 	c.since = l.frame.clock.now
 	l.arm(c)
+}
+
+// addFD has the poller watch c.
+func (l *Loop) addFD(c *Conn) error {
+	if err := l.poller.Add(c.fd, Readable|Writable); err != nil {
+		return err
+	}
+	if c.fd >= len(l.conns) {
+		grown := make([]*Conn, max(64, 2*c.fd)) // what is not used yet is not in memory either
+		copy(grown, l.conns)
+		l.conns = grown
+	}
+	l.conns[c.fd] = c
+	c.asked = Readable | Writable
+	return nil
 }
 
 // remove takes c off the loop without closing its descriptor.
@@ -303,8 +350,11 @@ func (l *Loop) close(c *Conn) {
 	if ob := c.outbox.Load(); ob != nil {
 		ob.kill(ErrClosed)
 	}
-	c.disconnect()
+	c.endTransport()
 	if c.fd >= 0 {
+		if c.abort {
+			setResetOnClose(c.fd)
+		}
 		l.closing = append(l.closing, c.fd)
 	}
 	c.ended()
@@ -335,8 +385,15 @@ func (l *Loop) expire(f *frame) bool {
 	l.wheel.Advance(f.clock.now)
 	for t := l.wheel.Next(); t != nil; t = l.wheel.Next() {
 		switch v := t.Value.(type) {
+		case *Timer:
+			if v.stage.CompareAndSwap(timerWaits, timerCalled) && !l.guard(f, v.fn) {
+				return false
+			}
 		case *loopListener:
 			v.paused = false
+			if l.managed {
+				l.poller.Modify(v.fd, Readable)
+			}
 			l.acceptFrom(v, acceptsPerTurn)
 		case *Conn:
 			v.armed = 0
@@ -371,7 +428,8 @@ func (l *Loop) wait(f *frame) {
 		runtime.Gosched()
 	}
 	l.turning, l.ready = l.ready, connList{}
-	if l.poll(0) > 0 || !l.turning.empty() || l.accepting || l.has.Load() {
+	l.noting, l.due = l.due, l.noting[:0]
+	if l.poll(0) > 0 || !l.turning.empty() || len(l.noting) > 0 || l.accepting || l.has.Load() {
 		return
 	}
 	runtime.Gosched()
@@ -442,7 +500,7 @@ func (l *Loop) poll(timeout time.Duration) int {
 	if err != nil {
 		// A poller that fails is closed or a fault of the program: there is
 		// nothing to drive any more.
-		l.quit = true
+		l.quit, l.failure = true, err
 		n = 0
 	}
 	l.next, l.count = 0, n
@@ -452,18 +510,23 @@ func (l *Loop) poll(timeout time.Duration) int {
 // end closes everything that is the loop's and makes it dead. Connections that
 // are lent are told to stop; their owners close them.
 func (l *Loop) end(f *frame) {
+	reason := ErrClosed
+	if l.stage.Load() == loopOwned {
+		reason = ErrServerClosed
+	}
 	l.unlisten()
+	l.unwatchAll()
 	for fd := -len(l.plain); fd < len(l.conns); fd++ {
 		c := l.connAt(fd)
 		if c == nil {
 			continue
 		}
 		if c.take(ownStop) {
-			c.err = ErrServerClosed
+			c.err = reason
 			l.close(c)
 		} else {
 			if ob := c.outbox.Load(); ob != nil {
-				ob.kill(ErrServerClosed)
+				ob.kill(reason)
 			}
 			c.cut()
 		}
@@ -478,8 +541,8 @@ func (l *Loop) end(f *frame) {
 		posted = c.nextPosted
 		c.abandon()
 	}
-	for _, fn := range fns {
-		fn()
+	for _, p := range fns {
+		p.fn() // the loop's own: users' have been called
 	}
 	l.closeAll()
 	monitor.unwatch(l)

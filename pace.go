@@ -4,15 +4,28 @@ import "time"
 
 // This file is layer 3 (engine): limits of time and rate on a peer. A rate is
 // asked for only over time in which flare has waited for the peer, and only
-// after a grace: a pause is not yet an attack, a trickle is.
+// after a grace: a pause is not yet an attack, a trickle is. What was quick
+// gives a lead, up to as long as the peer may be silent, or whoever took a
+// megabyte at once could trickle for an hour.
 
 // rateGrace is how long a peer may be as slow as it likes.
 const rateGrace = 5 * time.Second
 
 // A pace follows the waits of one handler in one direction.
 type pace struct {
-	waited time.Duration
-	moved  int64 // bytes
+	waited time.Duration // and what a lead was cut by
+	moved  int64         // bytes
+}
+
+// lead is for how much longer a peer that has moved n bytes may be waited for,
+// within a limit of silence and rate bytes a second, which is not 0.
+func (p *pace) lead(n int64, limit time.Duration, rate int64) time.Duration {
+	lead := rateLimit(rate, n) - p.waited
+	if most := max(limit, rateGrace); limit > 0 && lead > most {
+		p.waited += lead - most
+		lead = most
+	}
+	return lead
 }
 
 // rateLimit is how long moved bytes may take at rate bytes a second; 0 for no
@@ -21,15 +34,7 @@ func rateLimit(rate, moved int64) time.Duration {
 	if rate <= 0 {
 		return 0
 	}
-	return rateGrace + rateTime(rate, moved)
-}
-
-// rateTime is how long moved bytes take at rate bytes a second; 0 without one.
-func rateTime(rate, moved int64) time.Duration {
-	if rate <= 0 {
-		return 0
-	}
-	return time.Duration(float64(moved) / float64(rate) * float64(time.Second))
+	return rateGrace + time.Duration(float64(moved)/float64(rate)*float64(time.Second))
 }
 
 // after returns when limit has passed since from; 0, for never, without one.
@@ -48,13 +53,13 @@ func soonest(a, b time.Duration) time.Duration {
 	return a
 }
 
-// await is Conn.await within limit without progress, rate bytes a second, and
+// await is Conn.await for input within limit without progress, rate bytes a second, and
 // a deadline; each of them may be 0 for none.
 func (p *pace) await(c *Conn, bit uint32, limit time.Duration, rate int64, deadline time.Duration) error {
 	now := time.Since(origin)
 	until := soonest(after(now, limit), deadline)
 	if rate > 0 {
-		until = soonest(until, now+rateLimit(rate, p.moved)-p.waited)
+		until = soonest(until, now+p.lead(p.moved, limit, rate))
 	}
 	wait := time.Duration(0)
 	if until != 0 {
@@ -65,4 +70,83 @@ func (p *pace) await(c *Conn, bit uint32, limit time.Duration, rate int64, deadl
 	err := c.await(bit, wait)
 	p.waited += time.Since(origin) - now
 	return err
+}
+
+// A roomPace follows the waits for room to write. What the socket takes says
+// little about the peer: it holds up to megabytes, and tells of room only when
+// a good part of that is gone. So the peer is judged by what it has taken from
+// the socket.
+type roomPace struct {
+	pace                   // moved: into the socket
+	base     int64         // negative: what the socket held before
+	taken    int64         // of moved, by the peer as last seen; from base on
+	since    time.Duration // when the wait began that goes on
+	progress time.Duration // when the peer was last seen to have taken something
+	nextLook time.Duration
+}
+
+// roomLooks is how often within the limit of silence is looked what the peer
+// has taken.
+const roomLooks = 16
+
+// reset readies p for another response.
+func (p *roomPace) reset() { p.pace, p.base = pace{}, 0 }
+
+// begin begins a wait.
+func (p *roomPace) begin(c *Conn, now time.Duration) {
+	p.taken = p.moved - c.unacked()
+	p.base = min(p.base, p.taken)
+	p.since, p.progress = now, now
+	p.settle(c, now)
+}
+
+// look goes on with a wait after a look at what the peer has taken.
+func (p *roomPace) look(c *Conn, now time.Duration) {
+	if taken := p.moved - c.unacked(); taken > p.taken {
+		p.taken, p.progress = taken, now
+	}
+	p.settle(c, now)
+}
+
+// settle counts the wait so far and says when to look again.
+func (p *roomPace) settle(c *Conn, now time.Duration) {
+	p.waited += now - p.since
+	p.since = now
+	p.nextLook = after(now, c.limits.write/roomLooks)
+}
+
+// due is when the peer will have been too slow, 0 for never.
+func (p *roomPace) due(c *Conn) time.Duration {
+	due := after(p.progress, c.limits.write)
+	if rate := c.limits.writeRate; rate > 0 {
+		due = soonest(due, p.since+p.lead(p.taken-p.base, c.limits.write, rate))
+	}
+	return due
+}
+
+// alarm is when the wait has to be looked at, 0 for never.
+func (p *roomPace) alarm(c *Conn) time.Duration { return soonest(p.due(c), p.nextLook) }
+
+// awaitRoom is Conn.await for room to write, within the limits of c and a
+// deadline, which may be 0 for none.
+func (p *roomPace) awaitRoom(c *Conn, deadline time.Duration) error {
+	now := time.Since(origin)
+	p.begin(c, now)
+	for {
+		due := soonest(p.due(c), deadline)
+		if due != 0 && now >= due {
+			return ErrTimeout
+		}
+		wait := time.Duration(0)
+		if until := soonest(due, p.nextLook); until != 0 {
+			wait = max(until-now, tick)
+		}
+		err := c.await(ownWrite, wait)
+		now = time.Since(origin)
+		if err != ErrTimeout {
+			p.waited += now - p.since
+			return err
+		}
+		p.look(c, now)
+	}
 }

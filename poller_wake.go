@@ -76,3 +76,6 @@ func (p *wakePoller) Close() error {
 	}
 	return nil
 }
+
+// EdgeTriggered keeps a loop from asking for what no connection needs.
+func (p *wakePoller) EdgeTriggered() bool { return true }

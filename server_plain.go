@@ -3,7 +3,6 @@ package flare
 import (
 	"errors"
 	"net"
-	"net/netip"
 	"sync/atomic"
 	"time"
 )
@@ -16,7 +15,7 @@ import (
 // system without one has loops for the plain driver alone. It is a variable so
 // that the tests can run all of a server that way on any system.
 var loopPoller = func() (Poller, error) {
-	p, err := NewPoller()
+	p, err := defaultPoller()
 	if errors.Is(err, errors.ErrUnsupported) {
 		return newWakePoller(), nil
 	}
@@ -51,7 +50,7 @@ func (s *Server) ending() bool {
 }
 
 // servePlainListener accepts connections for the plain driver.
-func (s *Server) servePlainListener(ln *servedListener) error {
+func (s *Server) servePlainListener(ln *servedListener, settings *tlsSettings) error {
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
@@ -71,7 +70,7 @@ func (s *Server) servePlainListener(ln *servedListener) error {
 				conn.Close()
 				return ErrServerClosed
 			}
-			s.servePlain(conn)
+			s.servePlain(conn, settings)
 			continue
 		}
 		if s.ending() {
@@ -99,25 +98,13 @@ func (s *Server) awaitRoom(ln *servedListener) bool {
 }
 
 // servePlain makes conn, which is the server's from here on, a connection of
-// the plain driver.
-func (s *Server) servePlain(conn net.Conn) {
-	peer := peerOf(conn)
-	l := s.admit(peer)
-	if l == nil {
+// the plain driver. settings is nil without TLS.
+func (s *Server) servePlain(conn net.Conn, settings *tlsSettings) {
+	c := s.admit(-1, addrPortOfNet(conn.RemoteAddr()))
+	if c == nil {
 		go conn.Close() // it may wait
 		return
 	}
-	c := s.newConn(l, -1, peer)
-	c.plain(conn)
-	l.adopt(c)
-}
-
-// peerOf returns conn's peer as RemoteAddr has it.
-func peerOf(conn net.Conn) netip.AddrPort {
-	addr, ok := conn.RemoteAddr().(interface{ AddrPort() netip.AddrPort })
-	if !ok {
-		return netip.AddrPort{}
-	}
-	peer := addr.AddrPort()
-	return netip.AddrPortFrom(peer.Addr().Unmap(), peer.Port())
+	c.onPlain(conn, settings)
+	c.loop.adopt(c)
 }

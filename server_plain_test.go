@@ -546,7 +546,7 @@ func TestPlainProtocol(t *testing.T) {
 			}
 			c.send("flood\n")
 			n, err := io.Copy(io.Discard, c.br)
-			if err != nil || n != 2*(bound/1000)*1000 {
+			if err != nil || n < bound/2*3 { // Drained is called at the low mark
 				t.Errorf("%d bytes of the flood, %v", n, err)
 			}
 			c.Close()

@@ -233,14 +233,7 @@ func (s *scriptedTransport) send(p []byte) (int, syscall.Errno) {
 	return len(p), 0
 }
 
-func (s *scriptedTransport) pending() (left, gone int) { return 0, 0 }
-
-func (s *scriptedTransport) shutdownWrite() bool {
-	s.shutAt = len(s.sent)
-	return true
-}
-
-func (s *scriptedTransport) close(reset bool) {}
+func (s *scriptedTransport) shutdownWrite() { s.shutAt = len(s.sent) }
 
 // A feeder makes connections of one server, whose loops never run.
 type feeder struct {

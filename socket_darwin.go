@@ -1,6 +1,7 @@
 package flare
 
 import (
+	"math"
 	"net/netip"
 	"os"
 	"syscall"
@@ -134,6 +135,24 @@ func sendFile(out, in int, off *int64, n int) (int, syscall.Errno) {
 	}
 	return 0, errnoOf(err)
 }
+
+// unackedConn is how many bytes that fd was given its peer has not acknowledged;
+// 0 if that is not known.
+func unackedConn(fd int) int {
+	n, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_NWRITE)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// setUnsentMax bounds what fd takes beyond what may be under way to the peer.
+// Darwin's option of that name says only when room is announced.
+func setUnsentMax(fd, n int) error { return nil }
+
+// acceptQueue is how many connections wait to be accepted from lfd, a very large
+// number if that is not known; Darwin does not say.
+func acceptQueue(lfd int) int { return math.MaxInt }
 
 // dupCloexec duplicates fd, not inherited. The two share one file description:
 // its flags, its socket.

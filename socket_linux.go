@@ -1,6 +1,7 @@
 package flare
 
 import (
+	"math"
 	"net/netip"
 	"os"
 	"runtime"
@@ -27,6 +28,9 @@ const (
 	tcpKeepIdle     = syscall.TCP_KEEPIDLE
 	tcpKeepInterval = syscall.TCP_KEEPINTVL
 	tcpKeepCount    = syscall.TCP_KEEPCNT
+
+	// syscall lacks TCP_NOTSENT_LOWAT; linux/tcp.h has it.
+	tcpNotSentLowat = 25
 
 	// errnoNoNetwork: accept(2) of Linux may return it; other systems lack it.
 	errnoNoNetwork = syscall.ENONET
@@ -139,6 +143,37 @@ func sendFile(out, in int, off *int64, n int) (int, syscall.Errno) {
 		return 0, errnoOf(err)
 	}
 	return sent, 0
+}
+
+// unackedConn is how many bytes that fd was given its peer has not acknowledged
+// (SIOCOUTQ), of a Unix socket how many were not read; 0 if that is not known.
+func unackedConn(fd int) int {
+	var n int32
+	_, _, errno := syscall.RawSyscall(syscall.SYS_IOCTL, uintptr(fd), syscall.TIOCOUTQ, uintptr(unsafe.Pointer(&n)))
+	if errno != 0 {
+		return 0
+	}
+	return int(n)
+}
+
+// setUnsentMax bounds what fd takes beyond what may be under way to the peer.
+// It is not inherited from every listening socket (MPTCP, which package net
+// opens, keeps it to itself).
+func setUnsentMax(fd, n int) error {
+	return setInt(fd, syscall.IPPROTO_TCP, tcpNotSentLowat, n)
+}
+
+// acceptQueue is how many connections wait to be accepted from lfd, a very large
+// number if that is not known.
+func acceptQueue(lfd int) int {
+	// TCP_INFO begins with 8 octets and then words, of which a listening socket
+	// has the length of its queue in the fifth (tcpi_unacked). Of the types that
+	// syscall takes, this one has its size.
+	info, err := syscall.GetsockoptICMPv6Filter(lfd, syscall.IPPROTO_TCP, syscall.TCP_INFO)
+	if err != nil {
+		return math.MaxInt
+	}
+	return int(info.Data[6])
 }
 
 // dupCloexec duplicates fd, not inherited. The two share one file description:

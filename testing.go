@@ -76,11 +76,7 @@ func (t *memoryTransport) send(p []byte) (int, syscall.Errno) {
 	return len(p), 0
 }
 
-func (t *memoryTransport) pending() (left, gone int) { return 0, 0 }
-
-func (t *memoryTransport) shutdownWrite() bool { return true }
-
-func (t *memoryTransport) close(reset bool) {}
+func (t *memoryTransport) shutdownWrite() {}
 
 // TestingT is the part of testing.TB that TestServer needs.
 type TestingT interface {

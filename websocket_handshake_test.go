@@ -164,7 +164,7 @@ func TestDialRefuses(t *testing.T) {
 			n, _ := server.Read(br)
 			_, key, _ := strings.Cut(string(br[:n]), "Sec-WebSocket-Key: ")
 			key, _, _ = strings.Cut(key, "\r\n")
-			server.Write([]byte(strings.ReplaceAll(c.answer, "$", acceptOf(key))))
+			server.Write([]byte(strings.ReplaceAll(c.answer, "$", string(appendAccept(nil, key)))))
 		}()
 		opts := &DialOptions{WebSocketOptions: WebSocketOptions{Subprotocols: []string{"a", "b"}, Compression: CompressionOn}}
 		opts.NetDial = func(context.Context, string, string) (net.Conn, error) { return client, nil }
@@ -177,8 +177,10 @@ func TestDialRefuses(t *testing.T) {
 			t.Errorf("%s: %v; want %q", c.name, err, c.rule)
 		case resp == nil:
 			t.Errorf("%s: no response", c.name)
-		case c.name == "200" && string(resp.Body) != "nope":
-			t.Errorf("%s: body %q", c.name, resp.Body)
+		case c.name == "200":
+			if text, err := resp.Text(); err != nil || text != "nope" || resp.ContentLength != 4 || resp.Reason() != "OK" {
+				t.Errorf("%s: body %q, %v", c.name, text, err)
+			}
 		}
 		server.Close()
 		client.Close()
