@@ -32,6 +32,7 @@ type Loop struct {
 	passes atomic.Uint64
 	counts loopCounts
 	gauges [connStates]atomic.Int32 // connections by state, as last shown
+	deaf   atomic.Bool              // it has no listeners any more, and gets none
 
 	stealMu sync.Mutex // held by a thief between its swap and the lending
 
@@ -46,34 +47,36 @@ type Loop struct {
 	seen uint64
 
 	// The runner's.
-	poller    Poller
-	parker    *parker // for waiting with one processor; nil: block
-	events    []Event
-	next      int // cursor into events
-	count     int
-	handled   int     // events since the clock was read
-	conns     []*Conn // by descriptor
-	open      int     // connections in conns
-	ready     connList
-	turning   connList // ready connections of this round
-	inbox     *Conn    // posted connections not yet applied
-	inboxFns  []postedFunc
-	inboxNext int   // cursor into inboxFns
-	closing   []int // descriptors to close after the batch
-	wheel     *TimerWheel
-	cur       *Conn  // whose turn it is
-	frame     *frame // of the runner
-	listeners []*loopListener
-	watches   []*watch // other descriptors; loop_watch.go
-	due       []*watch // that have more to do; in the next round
-	noting    []*watch // those of this round
-	accepting bool     // a listener has more
-	quit      bool
-	draining  bool          // idle connections are being closed
-	leaving   bool          // because the server ends
-	drainNext int           // cursor into conns
-	failure   error         // why the loop ended; readable once ended is closed
-	ended     chan struct{} // closed when the loop is dead
+	poller     Poller
+	parker     *parker // for waiting with one processor; nil: block
+	managed    bool    // the poller repeats itself; fixed; loop_level.go
+	events     []Event
+	next       int // cursor into events
+	count      int
+	handled    int     // events since the clock was read
+	conns      []*Conn // by descriptor
+	open       int     // connections in conns
+	ready      connList
+	turning    connList // ready connections of this round
+	inbox      *Conn    // posted connections not yet applied
+	inboxFns   []postedFunc
+	inboxNext  int   // cursor into inboxFns
+	closing    []int // descriptors to close after the batch
+	wheel      *TimerWheel
+	cur        *Conn  // whose turn it is
+	frame      *frame // of the runner
+	listeners  []*loopListener
+	unlistened bool     // there will be no listeners any more
+	watches    []*watch // other descriptors; loop_watch.go
+	due        []*watch // that have more to do; in the next round
+	noting     []*watch // those of this round
+	accepting  bool     // a listener has more
+	quit       bool
+	draining   bool          // idle connections are being closed
+	leaving    bool          // because the server ends
+	drainNext  int           // cursor into conns
+	failure    error         // why the loop ended; readable once ended is closed
+	ended      chan struct{} // closed when the loop is dead
 }
 
 // newLoop returns a loop over poller, which it owns from here on.
@@ -83,6 +86,9 @@ func newLoop(poller Poller) *Loop {
 		events: make([]Event, loopEvents),
 		wheel:  NewTimerWheel(tick, time.Since(origin)),
 		ended:  make(chan struct{}),
+	}
+	if p, ok := poller.(interface{ EdgeTriggered() bool }); poller != nil {
+		l.managed = !ok || !p.EdgeTriggered()
 	}
 	if p, ok := poller.(interface{ descriptor() int }); ok && runtime.GOMAXPROCS(0) == 1 {
 		if fd := p.descriptor(); fd >= 0 {
@@ -120,7 +126,11 @@ func (l *Loop) run(f *frame) {
 				if !l.otherReady(ev, f) {
 					return
 				}
-			} else if c.take(uint32(ev.Ready)) && !l.turn(c, f, turnDrive) {
+			} else if !c.take(uint32(ev.Ready)) {
+				if l.managed {
+					l.hush(c, ev.Ready)
+				}
+			} else if !l.turn(c, f, turnDrive) {
 				return
 			}
 		}
@@ -183,7 +193,8 @@ func (l *Loop) turn(c *Conn, f *frame, kind turnKind) bool {
 func (l *Loop) apply(c *Conn, v verdict) {
 	switch v {
 	case verdictIdle, verdictPaused:
-		if c.armed == 0 {
+		if c.armed == 0 || c.rearm {
+			c.rearm = false
 			l.arm(c)
 		}
 	case verdictPartial, verdictFlush, verdictLinger:
@@ -201,8 +212,12 @@ func (l *Loop) apply(c *Conn, v verdict) {
 		l.close(c)
 		return
 	}
-	if v != verdictWork {
-		c.show(c.state)
+	if v == verdictWork {
+		return
+	}
+	c.show(c.state)
+	if l.managed {
+		l.ask(c, v)
 	}
 }
 
@@ -246,6 +261,12 @@ func (l *Loop) drain(f *frame) bool {
 		if c == nil {
 			continue
 		}
+		if t := c.tls(); t != nil && t.shaking.Load() {
+			if l.leaving && c.take(ownStop) {
+				l.close(c)
+			}
+			continue
+		}
 		if ob := c.outbox.Load(); ob != nil {
 			if l.leaving {
 				ob.owner.goingAway()
@@ -279,6 +300,7 @@ func (l *Loop) add(c *Conn) {
 		l.conns = grown
 	}
 	l.conns[c.fd] = c
+	c.asked = Readable | Writable
 	l.open++
 	c.shown = c.state
 	l.gauges[c.shown].Add(1)
@@ -309,6 +331,7 @@ func (l *Loop) close(c *Conn) {
 	if ob := c.outbox.Load(); ob != nil {
 		ob.kill(ErrClosed)
 	}
+	c.endTransport()
 	if c.abort {
 		setResetOnClose(c.fd)
 	}
@@ -347,6 +370,9 @@ func (l *Loop) expire(f *frame) bool {
 			}
 		case *loopListener:
 			v.paused = false
+			if l.managed {
+				l.poller.Modify(v.fd, Readable)
+			}
 			l.acceptFrom(v, acceptsPerTurn)
 		case *Conn:
 			v.armed = 0
@@ -463,6 +489,10 @@ func (l *Loop) poll(timeout time.Duration) int {
 // end closes everything that is the loop's and makes it dead. Connections that
 // are lent are told to stop; their owners close them.
 func (l *Loop) end(f *frame) {
+	reason := ErrClosed
+	if l.stage.Load() == loopOwned {
+		reason = ErrServerClosed
+	}
 	l.unlisten()
 	l.unwatchAll()
 	for _, c := range l.conns {
@@ -470,11 +500,11 @@ func (l *Loop) end(f *frame) {
 			continue
 		}
 		if c.take(ownStop) {
-			c.err = ErrServerClosed
+			c.err = reason
 			l.close(c)
 		} else {
 			if ob := c.outbox.Load(); ob != nil {
-				ob.kill(ErrServerClosed)
+				ob.kill(reason)
 			}
 			shutdownBoth(c.fd)
 		}
