@@ -34,6 +34,8 @@ func (e *AddrError) Error() string {
 // Unwrap makes errors.Is(err, ErrInvalidAddr) answer.
 func (e *AddrError) Unwrap() error { return ErrInvalidAddr }
 
+const ruleSecondColon = "second colon: IPv6 with a port needs brackets"
+
 // zoneBytesMax bounds a zone: the longest interface name of Linux and the BSDs
 // (IFNAMSIZ less its NUL).
 const zoneBytesMax = 15
@@ -66,7 +68,7 @@ func ParseAddrPort(s string) (netip.AddrPort, error) {
 	if colon < 0 {
 		colon = len(s)
 	} else if again := strings.IndexByte(s[colon+1:], ':'); again >= 0 {
-		return netip.AddrPort{}, &AddrError{colon + 1 + again, "second colon: IPv6 with a port needs brackets"}
+		return netip.AddrPort{}, &AddrError{colon + 1 + again, ruleSecondColon}
 	}
 	addr, err := parseAddr4(s[:colon], 0)
 	if err != nil {

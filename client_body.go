@@ -28,15 +28,15 @@ type clientBody struct {
 	conn     *clientConn // nil: nothing more to come from it
 	upload   *clientUpload
 	mem      []byte // received, not read
-	inMemory bool   // mem is all that is left
-	kind     bodyKind
-	left     int64 // of bodyLength
-	length   int64 // declared, -1 unknown
+	left     int64  // of bodyLength
+	length   int64  // declared, -1 unknown
 	read     int64
-	max      int64 // limit of read; negative: none
-	err      error // what further Reads return; io.EOF after the end
-	reusable bool  // the connection may carry another request after the end
-	trailer  Header
+	max      int64   // limit of read; negative: none
+	err      error   // what further Reads return; io.EOF after the end
+	trailer  *Header // nil: not asked for, and none came
+	kind     bodyKind
+	inMemory bool // mem is all that is left
+	reusable bool // the connection may carry another request after the end
 
 	bufferedMax int64           // what Bytes may collect; negative: no limit
 	ctx         context.Context // ends the connection
@@ -59,7 +59,7 @@ func (b *clientBody) Read(p []byte) (int, error) {
 	n, err := b.next(p)
 	b.read += int64(n)
 	if b.max >= 0 && b.read > b.max {
-		n, err = 0, &ClientError{Phase: PhaseBody, Host: b.resp.target.hostPort(), Kind: ErrTooLarge}
+		n, err = 0, &ClientError{Phase: PhaseBody, Host: b.resp.origin.hostPort(), Kind: ErrTooLarge}
 	}
 	if n > 0 && b.resp.Progress != nil {
 		b.resp.Progress(b.read, b.length)
@@ -90,6 +90,9 @@ func (b *clientBody) next(p []byte) (int, error) {
 		p = p[:b.left]
 	}
 	n, err := b.receive(p)
+	if err == io.EOF && b.kind == bodyUntilClose && b.conn.cutOff() {
+		err = ErrUnexpectedEOF // RFC 9112 §9.8
+	}
 	if b.kind == bodyLength {
 		if b.left -= int64(n); b.left == 0 {
 			return n, io.EOF
@@ -125,7 +128,7 @@ func (b *clientBody) nextChunked(p []byte) (int, error) {
 			b.conn.consume(n)
 			copied := copy(p, data)
 			if done {
-				b.trailer = b.conn.chunks.trailer.Clone()
+				b.keepTrailer(&b.conn.chunks.trailer)
 				return copied, io.EOF
 			}
 			if copied > 0 {
@@ -143,6 +146,18 @@ func (b *clientBody) nextChunked(p []byte) (int, error) {
 	}
 }
 
+// keepTrailer copies the trailer section, to where Trailer may have been told
+// to look for it already.
+func (b *clientBody) keepTrailer(h *Header) {
+	if h.Len() == 0 {
+		return
+	}
+	if b.trailer == nil {
+		b.trailer = new(Header)
+	}
+	*b.trailer = h.Clone()
+}
+
 // arm gives the next octets their time.
 func (b *clientBody) arm() { b.conn.readBy(earlier(b.by, b.client.cfg.bodyTimeout)) }
 
@@ -154,7 +169,7 @@ func (b *clientBody) fault(err error) error {
 	if ctxErr := b.ctx.Err(); ctxErr != nil {
 		err = ctxErr
 	}
-	return clientError(PhaseBody, b.resp.target.hostPort(), err)
+	return clientError(PhaseBody, b.resp.origin.hostPort(), err)
 }
 
 // end is where the body ends, for whatever reason. b.mu is held.

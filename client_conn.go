@@ -40,11 +40,13 @@ type clientConn struct {
 	chunks chunkedDecoder
 
 	used      bool // it has carried a request
+	heard     bool // something of the answer to the present one has come
 	idleSince time.Time
 }
 
 var (
 	errStale   = errors.New("flare: the idle connection had ended")
+	errSwitch  = errors.New("switch to another protocol that the request did not ask for")
 	errInterim = errors.New("more than 16 interim responses")
 )
 
@@ -78,6 +80,10 @@ func (c *clientConn) Read(p []byte) (int, error) {
 	return c.sock.Read(p)
 }
 
+// cutOff says whether a connection in TLS has ended without the peer saying so:
+// anybody on the way can do that.
+func (c *clientConn) cutOff() bool { return c.tls != nil && c.sock.ended }
+
 // silent says whether an idle connection still is one: nothing has arrived on
 // it, not even its end. It never waits. TLS may have records of its own there.
 func (c *clientConn) silent() bool {
@@ -100,6 +106,7 @@ func (c *clientConn) send(out []byte, await bool) (int, error) {
 		if c.used && !c.silent() {
 			return 0, errStale
 		}
+		c.heard = false
 		return c.Write(out)
 	}
 	if c.in == nil {
@@ -109,6 +116,7 @@ func (c *clientConn) send(out []byte, await bool) (int, error) {
 	b := c.in.b[:cap(c.in.b)]
 	sent, n, err := c.sock.exchange(out, b[len(c.in.b):], c.used, await)
 	c.in.b = b[:len(c.in.b)+n]
+	c.heard = n > 0
 	return sent, err
 }
 
@@ -143,6 +151,7 @@ func (c *clientConn) fill() error {
 	n, err := c.Read(b[len(c.in.b):])
 	c.in.b = b[:len(c.in.b)+n]
 	if n > 0 {
+		c.heard = true
 		return nil
 	}
 	if err == nil {

@@ -1,16 +1,12 @@
 package flare
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http/httptrace"
-	"os"
 	"time"
 )
 
@@ -57,42 +53,12 @@ func causeOf(ctx context.Context, err error) error {
 func (c *Client) dialOrigin(ctx context.Context, o clientOrigin, by time.Time) (net.Conn, error) {
 	ctx, cancel := withLimit(ctx, by, c.cfg.dialTimeout)
 	defer cancel()
-	host := joinHostPort(o.host, o.port)
-	var conn net.Conn
-	var err error
 	if c.Dial != nil {
-		conn, err = c.Dial(ctx, "tcp", host)
-	} else {
-		var resolver HostResolver = net.DefaultResolver
-		if c.Resolver != nil {
-			resolver = c.Resolver
-		}
-		race := dialRace{dial: c.cfg.dialer.DialContext, port: o.port}
-		conn, err = race.run(ctx, resolver, o.host)
+		host := joinHostPort(o.host, o.port)
+		conn, err := c.Dial(ctx, "tcp", host)
+		return conn, dialError(host, err)
 	}
-	if err != nil {
-		phase := PhaseDial
-		var dns *net.DNSError
-		if errors.As(err, &dns) {
-			phase = PhaseResolve
-		}
-		return nil, clientError(phase, host, err)
-	}
-	return conn, nil
-}
-
-// withLimit bounds ctx by a point in time and a length of time, whichever ends
-// first. Zero, or not above it: no such bound.
-func withLimit(ctx context.Context, by time.Time, limit time.Duration) (context.Context, context.CancelFunc) {
-	if limit > 0 {
-		if t := time.Now().Add(limit); by.IsZero() || t.Before(by) {
-			by = t
-		}
-	}
-	if by.IsZero() {
-		return ctx, func() {}
-	}
-	return context.WithDeadline(ctx, by)
+	return dialHost(ctx, &c.cfg.dialer, resolverOf(c.Resolver), o.host, o.port)
 }
 
 // secure brings a fresh connection to where it can carry requests.
@@ -130,7 +96,7 @@ func (c *Client) handshake(ctx context.Context, conn *clientConn, name string, b
 	conn.setWriteLimit(c.cfg.writeTimeout, deadline)
 	config := c.cfg.tls.Clone()
 	if config.ServerName == "" || c.ServerName != "" {
-		config.ServerName = name
+		config.ServerName = withoutZone(name)
 	}
 	if trace != nil && trace.TLSHandshakeStart != nil {
 		trace.TLSHandshakeStart()
@@ -194,38 +160,16 @@ func earlier(by time.Time, limit time.Duration) time.Time {
 
 // tlsConfig builds what all handshakes of the client share.
 func (c *Client) tlsConfig() (*tls.Config, error) {
-	config := &tls.Config{}
-	if c.TLSConfig != nil {
-		config = c.TLSConfig.Clone()
+	config, err := (&TLSOptions{
+		Config: c.TLSConfig, CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile,
+		Insecure: c.Insecure, Logger: c.Logger,
+	}).config()
+	if err != nil {
+		return nil, err
 	}
 	config.NextProtos = []string{"http/1.1"}
 	if config.ClientSessionCache == nil {
 		config.ClientSessionCache = tls.NewLRUClientSessionCache(0)
-	}
-	if c.CAFile != "" {
-		pem, err := os.ReadFile(c.CAFile)
-		if err != nil {
-			return nil, err
-		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(bytes.TrimSpace(pem)) {
-			return nil, errors.New("flare: no certificate in CAFile")
-		}
-	}
-	if c.CertFile != "" || c.KeyFile != "" {
-		pair, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
-		if err != nil {
-			return nil, err
-		}
-		config.Certificates = append(config.Certificates, pair)
-	}
-	if c.Insecure {
-		config.InsecureSkipVerify = true
-		logger := c.Logger
-		if logger == nil {
-			logger = slog.Default()
-		}
-		logger.Warn("flare: this client does not verify certificates")
 	}
 	return config, nil
 }

@@ -87,14 +87,14 @@ func TestClientDialRace(t *testing.T) {
 		{"IPv6 is a black hole", clientHosts{ip6: []netip.Addr{six}, ip4: []netip.Addr{four}}, 300 * time.Millisecond, nil},
 		{"IPv4 alone", clientHosts{ip6Err: clientNotFound, ip4: []netip.Addr{four}}, 40 * time.Millisecond, nil},
 		{"no answer about IPv6", clientHosts{ip6After: late, ip4: []netip.Addr{four}}, 150 * time.Millisecond, nil},
-		{"refused, then connected", clientHosts{ip6: []netip.Addr{netip.MustParseAddr("127.0.0.2")}, ip4: []netip.Addr{four}}, 200 * time.Millisecond, nil},
+		{"refused, then connected", clientHosts{ip4: []netip.Addr{netip.MustParseAddr("127.0.0.2"), four}}, 200 * time.Millisecond, nil},
 		{"nobody", clientHosts{ip6Err: clientNotFound, ip4Err: clientNotFound}, 200 * time.Millisecond, ErrNoSuchHost},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			d := dialRace{dial: dialer.DialContext, port: hole.Port()}
 			start := time.Now()
-			conn, err := d.run(clientContext(t), tt.hosts, "a.test")
+			conn, err := d.run(clientContext(t), &Resolver{Source: tt.hosts}, "a.test")
 			took := time.Since(start)
 			if took > tt.most {
 				t.Errorf("took %v, more than %v", took, tt.most)

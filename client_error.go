@@ -1,22 +1,14 @@
 package flare
 
 import (
-	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
-	"fmt"
-	"io"
-	"net"
-	"os"
 	"strconv"
-	"syscall"
 )
 
 // This file is layer 4 (roles): what can go wrong with a request of the client,
-// told apart by sentinel and by the phase it happened in. It looks at errors of
-// package net and crypto/tls; the other files of the client call it where an
-// error leaves them.
+// a look-up or a dial, told apart by sentinel and by the phase it happened in.
+// The other files of the client and the dialler call it where an error leaves
+// them.
 
 var (
 	// ErrInvalidURL means that a URL, or the host or port in it, is not one
@@ -27,36 +19,11 @@ var (
 	// as it was given. Nothing was sent.
 	ErrInvalidRequest = errors.New("flare: invalid request")
 
-	// ErrNoSuchHost means that the name of the host has no address.
-	ErrNoSuchHost = errors.New("flare: no such host")
-
-	// ErrRefused means that nobody listens at the address.
-	ErrRefused = errors.New("flare: connection refused")
-
-	// ErrReset means that the peer broke the connection off.
-	ErrReset = errors.New("flare: connection reset by the peer")
-
-	// ErrUnexpectedEOF means that the connection, or compressed content, ended
-	// inside a message. errors.Is finds io.ErrUnexpectedEOF in it too.
-	ErrUnexpectedEOF = fmt.Errorf("flare: ended inside a message: %w", io.ErrUnexpectedEOF)
-
 	// ErrTooManyRedirects means that the answer was one redirect too many.
 	ErrTooManyRedirects = errors.New("flare: too many redirects")
 
 	// ErrInsecureRedirect means that an https URL redirects to http.
 	ErrInsecureRedirect = errors.New("flare: redirect from https to http")
-
-	// ErrCertificateExpired means that the server's certificate is not valid
-	// at this time.
-	ErrCertificateExpired = errors.New("flare: certificate expired or not yet valid")
-
-	// ErrCertificateHost means that the server's certificate is for another
-	// name.
-	ErrCertificateHost = errors.New("flare: certificate is for another host")
-
-	// ErrCertificateUntrusted means that nobody who is trusted has signed the
-	// server's certificate.
-	ErrCertificateUntrusted = errors.New("flare: certificate signed by an unknown authority")
 )
 
 // A ClientPhase is a part of a request's life; an error has the one it
@@ -75,12 +42,12 @@ const (
 	PhaseRedirect ClientPhase = "redirect" // following a Location
 )
 
-// A ClientError says what became of a request: in which phase, with which
-// host, and why. errors.Is finds both Kind and what Err wraps. It answers
-// Timeout() as net.Error asks.
+// A ClientError says what became of a request, a look-up (Resolver) or a dial
+// (Dialer): in which phase, with which host, and why. errors.Is finds both Kind
+// and what Err wraps. It answers Timeout() as net.Error asks.
 type ClientError struct {
 	Phase ClientPhase
-	Host  string // host and port of the request, "" if the URL had none
+	Host  string // host and port of the request; "" if the URL had none, or it is invalid
 	Kind  error  // ErrTimeout, ErrRefused, ErrMalformed, ...; nil if there is no name for it
 	Err   error  // the cause, may be Kind itself
 }
@@ -146,60 +113,17 @@ func clientError(phase ClientPhase, host string, err error) error {
 	if err == nil || errors.As(err, &done) {
 		return err
 	}
-	return &ClientError{Phase: phase, Host: host, Kind: errorKind(err), Err: err}
+	return &ClientError{Phase: phase, Host: host, Kind: clientKind(err), Err: err}
 }
 
-// errorKind returns the sentinel that an error of the system stands for, nil
-// if there is none.
-func errorKind(err error) error {
-	for _, kind := range []error{ErrTimeout, ErrMalformed, ErrTooLarge, ErrUnexpectedEOF, ErrReset, ErrInvalidURL, ErrInvalidRequest} {
+// clientKind is errorKind with the client's own sentinels.
+func clientKind(err error) error {
+	for _, kind := range []error{ErrInvalidURL, ErrInvalidRequest} {
 		if errors.Is(err, kind) {
 			return kind
 		}
 	}
-	var dns *net.DNSError
-	var timeout net.Error
-	switch {
-	case errors.Is(err, context.Canceled):
-		return nil // the caller's own doing; errors.Is finds it in Err
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
-		return ErrTimeout
-	case errors.As(err, &dns):
-		if dns.IsTimeout {
-			return ErrTimeout
-		}
-		if dns.IsNotFound {
-			return ErrNoSuchHost
-		}
-		return nil
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return ErrRefused
-	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, syscall.ECONNABORTED):
-		return ErrReset
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return ErrUnexpectedEOF
-	case errors.As(err, &timeout) && timeout.Timeout():
-		return ErrTimeout
-	}
-	return certificateKind(err)
-}
-
-func certificateKind(err error) error {
-	var invalid x509.CertificateInvalidError
-	var host x509.HostnameError
-	var unknown x509.UnknownAuthorityError
-	var record tls.RecordHeaderError
-	switch {
-	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return ErrCertificateExpired
-	case errors.As(err, &host):
-		return ErrCertificateHost
-	case errors.As(err, &unknown):
-		return ErrCertificateUntrusted
-	case errors.As(err, &record):
-		return ErrMalformed // not TLS at all
-	}
-	return nil
+	return errorKind(err)
 }
 
 // invalidURL is an error about a URL; rule says which one it broke.

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/url"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -93,6 +95,34 @@ func TestClientHostile(t *testing.T) {
 		{"chunk data end", ok + "Transfer-Encoding: chunked\r\n\r\n1\r\nxx\r\n0\r\n\r\n", ErrMalformed},
 		{"chunk bare LF", ok + "Transfer-Encoding: chunked\r\n\r\n1\nx\n0\n\n", ErrMalformed},
 		{"endless extension", ok + "Transfer-Encoding: chunked\r\n\r\n1;" + strings.Repeat("a", 5000), ErrTooLarge},
+		{"length with a blank", ok + "Content-Length: 1 2\r\n\r\nx", ErrMalformed},
+		{"length with a dot", ok + "Content-Length: 1.0\r\n\r\nx", ErrMalformed},
+		{"length with an underscore", ok + "Content-Length: 1_0\r\n\r\nx", ErrMalformed},
+		{"empty length", ok + "Content-Length:\r\n\r\nx", ErrMalformed},
+		{"leading zeros of a length", ok + "Content-Length: 01\r\n\r\nx", ErrMalformed},
+		{"two lengths that differ", ok + "Content-Length: 1\r\nContent-Length: 2\r\n\r\nxx", ErrMalformed},
+		{"chunked on two lines", ok + "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", ErrMalformed},
+		{"chunked, then another", ok + "Transfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n", ErrMalformed},
+		{"chunked with a parameter", ok + "Transfer-Encoding: chunked;a=b\r\n\r\n0\r\n\r\n", ErrMalformed},
+		{"chunked with a vertical tab", ok + "Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n", ErrMalformed},
+		{"identity", ok + "Transfer-Encoding: identity\r\n\r\nx", ErrMalformed},
+		{"empty transfer coding", ok + "Transfer-Encoding:\r\n\r\n0\r\n\r\n", ErrMalformed},
+		{"empty name", ok + ": b\r\n\r\n", ErrMalformed},
+		{"octet not of a name", ok + "A(: b\r\n\r\n", ErrMalformed},
+		{"blank first line", ok + " A: b\r\n\r\n", ErrMalformed},
+		{"control in a value", ok + "A: \x7f\r\n\r\n", ErrMalformed},
+		{"wrong case of HTTP", "http/1.1 200 OK\r\n\r\n", ErrMalformed},
+		{"no blank before the reason", "HTTP/1.1 200OK\r\n\r\n", ErrMalformed},
+		{"four digits", "HTTP/1.1 2000 OK\r\n\r\n", ErrMalformed},
+		{"bare CR behind the status", "HTTP/1.1 200 OK\rA: b\r\n\r\n", ErrMalformed},
+		{"101 that nobody asked for", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", ErrMalformed},
+		{"chunk size with 0x", ok + "Transfer-Encoding: chunked\r\n\r\n0x1\r\nx\r\n0\r\n\r\n", ErrMalformed},
+		{"chunk size with a blank", ok + "Transfer-Encoding: chunked\r\n\r\n1 \r\nx\r\n0\r\n\r\n", ErrMalformed},
+		{"empty chunk size", ok + "Transfer-Encoding: chunked\r\n\r\n\r\nx\r\n0\r\n\r\n", ErrMalformed},
+		{"chunk extension", ok + "Transfer-Encoding: chunked\r\n\r\n1;=\r\nx\r\n0\r\n\r\n", ErrMalformed},
+		{"bare CR in chunk framing", ok + "Transfer-Encoding: chunked\r\n\r\n1\rx\r\n0\r\n\r\n", ErrMalformed},
+		{"endless extensions", ok + "Transfer-Encoding: chunked\r\n\r\n" + strings.Repeat("1;"+strings.Repeat("a", 900)+"\r\nx\r\n", 40), ErrTooLarge},
+		{"endless trailer", ok + "Transfer-Encoding: chunked\r\n\r\n0\r\n" + strings.Repeat("A: b\r\n", 20_000), ErrTooLarge},
 		{"bad trailer", ok + "Transfer-Encoding: chunked\r\n\r\n0\r\nA b\r\n\r\n", ErrMalformed},
 		{"short body", ok + "Content-Length: 10\r\n\r\nabc", ErrUnexpectedEOF},
 		{"short chunk", ok + "Transfer-Encoding: chunked\r\n\r\na\r\nabc", ErrUnexpectedEOF},
@@ -208,6 +238,80 @@ func TestClientDripFed(t *testing.T) {
 	}
 }
 
+// Nothing that a user or a server hands to the client begins a line of its own
+// in a request, or ends up in its target.
+func TestClientInjection(t *testing.T) {
+	dials := 0
+	refuses := func(c *Client) *Client {
+		c.Dial = func(context.Context, string, string) (net.Conn, error) {
+			dials++
+			return nil, syscall.ECONNREFUSED
+		}
+		return c
+	}
+	for _, bad := range []string{"\r\nX-Injected: 1", "\n", "\r", "\x00"} {
+		request := func(set func(r *ClientRequest)) func() error {
+			return func() error {
+				r := &ClientRequest{Method: "POST", URL: "http://a/"}
+				set(r)
+				_, err := refuses(new(Client)).Do(clientContext(t), r)
+				return err
+			}
+		}
+		config := func(c *Client) func() error {
+			return func() error {
+				_, err := refuses(c).Get(clientContext(t), "http://a/")
+				return err
+			}
+		}
+		withProxy := func(text string) func() error {
+			return config(&Client{Proxy: func(*url.URL) (*url.URL, error) {
+				return &url.URL{Scheme: "http", Host: text, User: url.UserPassword("u", "p")}, nil
+			}})
+		}
+		var defaults Header
+		defaults.Set("A", bad)
+		digest := &DigestAuth{User: "u" + bad}
+		digest.Challenged([]Challenge{{Scheme: "Digest", Params: []AuthParam{{"nonce", "n"}}}}, "")
+		nonce := &DigestAuth{User: "u"}
+		nonce.Challenged([]Challenge{{Scheme: "Digest", Params: []AuthParam{{"nonce", "n" + bad}}}}, "")
+		for name, try := range map[string]func() error{
+			"method":           request(func(r *ClientRequest) { r.Method = "GET" + bad }),
+			"URL":              request(func(r *ClientRequest) { r.URL = "http://a/" + bad }),
+			"host in the URL":  request(func(r *ClientRequest) { r.URL = "http://a" + bad + "/" }),
+			"query":            request(func(r *ClientRequest) { r.URL = "http://a/?" + bad }),
+			"header name":      request(func(r *ClientRequest) { r.Header.Set("A"+bad, "b") }),
+			"header value":     request(func(r *ClientRequest) { r.Header.Add("A", "b"+bad) }),
+			"Host":             request(func(r *ClientRequest) { r.Header.Set("Host", "a"+bad) }),
+			"content type":     request(func(r *ClientRequest) { r.Header.Set("Content-Type", "a/b"+bad); r.SetBody("{}") }),
+			"cookie":           request(func(r *ClientRequest) { r.Header.Set("Cookie", "a="+bad) }),
+			"default field":    config(&Client{Header: defaults}),
+			"base":             config(&Client{BaseURL: "http://a" + bad}),
+			"basic user":       config(&Client{Auth: BasicAuth{"u" + bad, "p"}}),
+			"basic password":   config(&Client{Auth: BasicAuth{"u", "p" + bad}}),
+			"bearer token":     config(&Client{Auth: BearerAuth{"t" + bad}}),
+			"digest user":      config(&Client{Auth: digest}),
+			"digest nonce":     config(&Client{Auth: nonce}),
+			"host of a proxy":  withProxy("a" + bad),
+			"user's own words": config(&Client{Auth: injectingAuth(bad)}),
+		} {
+			if err := try(); !errors.Is(err, ErrInvalidRequest) && !errors.Is(err, ErrInvalidURL) {
+				t.Errorf("%s with %q: %v", name, bad, err)
+			}
+		}
+	}
+	if dials > 0 {
+		t.Errorf("%d requests were about to be sent", dials)
+	}
+}
+
+// injectingAuth is a Credentials of a user who did not look.
+type injectingAuth string
+
+func (a injectingAuth) Authorization(*AuthRequest) (string, error) { return "Own " + string(a), nil }
+func (injectingAuth) Challenged([]Challenge, string) bool          { return false }
+func (injectingAuth) Answered(string, string) error                { return nil }
+
 // What arrives on a resting connection belongs to no request.
 func TestClientUnsolicited(t *testing.T) {
 	const answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
@@ -281,11 +385,13 @@ func TestClientInvalid(t *testing.T) {
 		}
 	}
 	for name, set := range map[string]func(*ClientRequest){
-		"method": func(r *ClientRequest) { r.Method = "GET / HTTP/1.1\r\nX:" },
-		"name":   func(r *ClientRequest) { r.Header.Set("A\r\nB", "c") },
-		"value":  func(r *ClientRequest) { r.Header.Set("A", "b\r\nC: d") },
-		"NUL":    func(r *ClientRequest) { r.Header.Set("A", "b\x00") },
-		"length": func(r *ClientRequest) { r.ContentLength = -1 },
+		"host":    func(r *ClientRequest) { r.Header.Set("Host", "a b") },
+		"CONNECT": func(r *ClientRequest) { r.Method = "CONNECT" },
+		"method":  func(r *ClientRequest) { r.Method = "GET / HTTP/1.1\r\nX:" },
+		"name":    func(r *ClientRequest) { r.Header.Set("A\r\nB", "c") },
+		"value":   func(r *ClientRequest) { r.Header.Set("A", "b\r\nC: d") },
+		"NUL":     func(r *ClientRequest) { r.Header.Set("A", "b\x00") },
+		"length":  func(r *ClientRequest) { r.ContentLength = -1 },
 	} {
 		r := &ClientRequest{URL: "http://a/"}
 		set(r)

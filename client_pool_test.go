@@ -116,18 +116,40 @@ func TestClientRetry(t *testing.T) {
 
 // Servers close idle connections and restart behind a listener that stays open.
 func TestClientRestarts(t *testing.T) {
+	idle := 20 * time.Millisecond
+	if raceEnabled {
+		idle = 200 * time.Millisecond // everything takes so much longer that fresh connections look idle
+	}
+	t.Run("flare", func(t *testing.T) {
+		clientRestarts(t, func() clientRestarter {
+			return &Server{
+				Handler: textHandler("ok"), IdleTimeout: idle, MaxRequestsPerConn: 50,
+				DrainDelay: 50 * time.Millisecond, // what a restart without a failed request takes
+			}
+		})
+	})
+	t.Run("net/http", func(t *testing.T) {
+		clientRestarts(t, func() clientRestarter {
+			return &http.Server{Handler: http.HandlerFunc(clientEcho), IdleTimeout: idle}
+		})
+	})
+}
+
+type clientRestarter interface {
+	Serve(net.Listener) error
+	Shutdown(context.Context) error
+	Close() error
+}
+
+// clientRestarts has 64 callers ask a server while it is replaced ten times.
+func clientRestarts(t *testing.T, build func() clientRestarter) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ln.Close()
 	url := "http://" + ln.Addr().String()
-	h := HandlerFunc(func(w *ResponseWriter, r *Request) error { return w.Text(200, "ok") })
-	idle := 20 * time.Millisecond
-	if raceEnabled {
-		idle = 200 * time.Millisecond // everything takes so much longer that fresh connections look idle
-	}
-	newServer := func() *Server {
+	newServer := func() clientRestarter {
 		dup, err := ln.(*net.TCPListener).File()
 		if err != nil {
 			t.Fatal(err)
@@ -137,8 +159,7 @@ func TestClientRestarts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := &Server{Handler: h, IdleTimeout: idle, MaxRequestsPerConn: 50,
-			DrainDelay: 50 * time.Millisecond} // what a restart without a failed request takes
+		s := build()
 		go s.Serve(own)
 		return s
 	}
@@ -185,6 +206,47 @@ func TestClientRestarts(t *testing.T) {
 	callers.Wait()
 	s.Close()
 	t.Logf("%d calls, %d failures", calls.Load(), failures.Load())
+}
+
+// Callers whose pauses are as long as the server's patience: each connection is
+// closed about when its next request is sent, and none of them fails.
+func TestClientIdleCloses(t *testing.T) {
+	const callers, calls, idle = 64, 30, 20 * time.Millisecond
+	std := httptest.NewUnstartedServer(http.HandlerFunc(clientEcho))
+	std.Config.IdleTimeout = idle
+	std.Start()
+	defer std.Close()
+	for name, url := range map[string]string{
+		"flare":    TestServer(t, &Server{Handler: textHandler("ok"), IdleTimeout: idle}),
+		"net/http": std.URL,
+	} {
+		var dials atomic.Int64
+		var dialer net.Dialer
+		c := clientOf(t, &Client{Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			dials.Add(1)
+			return dialer.DialContext(ctx, network, addr)
+		}})
+		var all sync.WaitGroup
+		for i := range callers {
+			all.Go(func() {
+				pause := time.NewTicker(idle + time.Duration(i-callers/2)*100*time.Microsecond)
+				defer pause.Stop()
+				for range calls {
+					resp, err := c.Get(clientContext(t), url)
+					if err == nil {
+						_, err = resp.Bytes()
+					}
+					if err != nil {
+						t.Errorf("%s: %v", name, err)
+						return
+					}
+					<-pause.C
+				}
+			})
+		}
+		all.Wait()
+		t.Logf("%s: %d connections for %d calls", name, dials.Load(), callers*calls)
+	}
 }
 
 func TestClientConcurrent(t *testing.T) {

@@ -68,7 +68,7 @@ func (env *proxyEnvironment) bypasses(t *clientTarget) bool {
 	host := strings.TrimSuffix(t.host, ".")
 	addr, literal := literalAddr(t.host)
 	addr = addr.Unmap().WithZone("")
-	if host == "localhost" || strings.HasSuffix(host, ".localhost") || literal && addr.IsLoopback() {
+	if isLocalhost(host) || literal && addr.IsLoopback() {
 		return true
 	}
 	for _, member := range env.never {

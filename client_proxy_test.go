@@ -1,6 +1,7 @@
 package flare
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -51,8 +52,15 @@ func TestClientProxyEnvironment(t *testing.T) {
 
 // clientProxyServer is a proxy of package net/http, and what it was asked for.
 func clientProxyServer(t *testing.T, refuse int) (*httptest.Server, *[]string) {
+	h, asked := clientProxyHandler(refuse)
+	ts := httptest.NewServer(h)
+	t.Cleanup(ts.Close)
+	return ts, asked
+}
+
+func clientProxyHandler(refuse int) (http.Handler, *[]string) {
 	var asked []string
-	ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked = append(asked, r.Method+" "+r.RequestURI+" "+r.Header.Get("Proxy-Authorization"))
 		if refuse != 0 {
 			w.WriteHeader(refuse)
@@ -78,9 +86,7 @@ func clientProxyServer(t *testing.T, refuse int) (*httptest.Server, *[]string) {
 		io.WriteString(near, "HTTP/1.1 200 Connection established\r\n\r\n")
 		go func() { io.Copy(far, near); far.Close() }()
 		go func() { io.Copy(near, far); near.Close() }()
-	}))
-	t.Cleanup(ts.Close)
-	return ts, &asked
+	}), &asked
 }
 
 func clientThrough(proxy string) func(*url.URL) (*url.URL, error) {
@@ -150,21 +156,78 @@ func clientProgram(t *testing.T, names ...string) (path, addr, port string) {
 func TestClientTinyproxy(t *testing.T) {
 	path, addr, port := clientProgram(t, "tinyproxy")
 	conf := filepath.Join(t.TempDir(), "tinyproxy.conf")
-	text := "Port " + port + "\nListen 127.0.0.1\nTimeout 30\nMaxClients 20\nAllow 127.0.0.1\n"
+	text := "Port " + port + "\nListen 127.0.0.1\nTimeout 30\nMaxClients 20\nAllow 127.0.0.1\nBasicAuth u p\n"
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	clientStart(t, addr, path, "-d", "-c", conf)
+	clientThroughReal(t, addr)
+}
+
+func TestClientSquid(t *testing.T) {
+	path, addr, _ := clientProgram(t, "squid")
+	const anyPassword = "/usr/lib/squid/basic_fake_auth"
+	if _, err := os.Stat(anyPassword); err != nil {
+		t.Skip("squid has no helper that takes any password: ", err)
+	}
+	dir, err := os.MkdirTemp("", "flare-squid")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	os.Chmod(dir, 0o777) // squid gives up being root
+	conf := filepath.Join(dir, "squid.conf")
+	text := "http_port " + addr + `
+visible_hostname test
+pid_filename none
+cache deny all
+access_log none
+cache_store_log none
+netdb_filename none
+pinger_enable off
+shutdown_lifetime 0 seconds
+cache_log ` + dir + `/log
+auth_param basic program ` + anyPassword + `
+auth_param basic children 1
+acl known proxy_auth REQUIRED
+http_access allow known
+http_access deny all
+`
+	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	clientStart(t, addr, path, "-N", "-f", conf)
+	clientThroughReal(t, addr)
+}
+
+// clientThroughReal sends requests through a proxy that knows a user u with the
+// password p, to plain and https origins, each over connections that are used
+// again, and without the password.
+func clientThroughReal(t *testing.T, addr string) {
 	plain := httptest.NewServer(http.HandlerFunc(clientEcho))
 	defer plain.Close()
 	secure := httptest.NewTLSServer(http.HandlerFunc(clientEcho))
 	defer secure.Close()
-	c := clientOf(t, &Client{Proxy: clientThrough("http://" + addr), CAFile: clientCAFile(t, secure)})
-	for range 2 {
+	ca := clientCAFile(t, secure)
+	long := strings.Repeat("x", 200<<10)
+	c := clientOf(t, &Client{Proxy: clientThrough("http://u:p@" + addr), CAFile: ca})
+	for range 3 {
 		for _, url := range []string{plain.URL, secure.URL} {
-			resp, err := c.Post(clientContext(t), url, "abc")
-			clientWantText(t, resp, err, 200, "abc")
+			resp, err := c.Post(clientContext(t), url, long)
+			clientWantText(t, resp, err, 200, long)
+			resp, err = c.Get(clientContext(t), url+"/x")
+			clientWantText(t, resp, err, 200, "")
 		}
+	}
+	c = clientOf(t, &Client{Proxy: clientThrough("http://" + addr), CAFile: ca})
+	if resp, err := c.Get(clientContext(t), plain.URL); err != nil || resp.StatusCode/100 != 4 {
+		t.Errorf("without a password: %v, %v", resp, err)
+	} else if _, err := resp.Bytes(); err != nil {
+		t.Error(err)
+	}
+	var refused *ProxyError
+	if _, err := c.Get(clientContext(t), secure.URL); !errors.As(err, &refused) || refused.StatusCode/100 != 4 {
+		t.Errorf("a tunnel without a password: %v", err)
 	}
 }
 
@@ -193,7 +256,11 @@ http {
 		t.Fatal(err)
 	}
 	clientStart(t, addr, path, "-p", dir, "-c", conf)
-	c := clientOf(t, &Client{BaseURL: "http://" + addr})
+	dials := 0
+	c := clientOf(t, &Client{BaseURL: "http://" + addr, Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		dials++
+		return new(net.Dialer).DialContext(ctx, network, addr)
+	}})
 	want := strings.Repeat("0123456789", 1000)
 	for range 12 { // over keepalive_requests
 		resp, err := c.Get(clientContext(t), "/file.txt")
@@ -202,10 +269,28 @@ http {
 			t.Error("the answer came without gzip")
 		}
 	}
+	if dials != 3 {
+		t.Errorf("%d connections for 12 requests, 5 on each", dials)
+	}
 	r := &ClientRequest{URL: "/file.txt"}
 	r.Header.Set("Range", "bytes=10-19")
 	resp, err := c.Do(clientContext(t), r)
 	clientWantText(t, resp, err, 206, "0123456789")
+	if got := resp.Header.Get("Content-Range"); got != "bytes 10-19/10000" || resp.Decoded {
+		t.Errorf("range %q, decoded %v", got, resp.Decoded)
+	}
+	r.Header.Set("Range", "bytes=10-19, 30-31")
+	if resp, err = c.Do(clientContext(t), r); err != nil || resp.StatusCode != 206 {
+		t.Fatalf("%v %v", resp, err)
+	}
+	if text, err := resp.Text(); err != nil || !strings.Contains(text, "bytes 30-31/10000") {
+		t.Errorf("two ranges: %q, %v", text, err)
+	}
+	r.Header.Set("Range", "bytes=20000-")
+	if resp, err = c.Do(clientContext(t), r); err != nil || resp.StatusCode != 416 {
+		t.Fatalf("%v %v", resp, err)
+	}
+	resp.Body.Close()
 	if resp, err = c.Get(clientContext(t), "/private/file.txt"); err != nil || resp.StatusCode != 401 {
 		t.Fatalf("%v %v", resp, err)
 	}

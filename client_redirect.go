@@ -48,8 +48,9 @@ func isCredentialField(name string) bool {
 }
 
 var (
-	errNoHops   = errors.New("the limit is MaxRedirects")
-	errBodySent = errors.New("flare: the body of a redirected request can be sent only once")
+	errAuthValue = errors.New("flare: control character in the value of Authorization")
+	errNoHops    = errors.New("the limit is MaxRedirects")
+	errBodySent  = errors.New("flare: the body of a redirected request can be sent only once")
 )
 
 // clientCalls has calls that have ended. Responses hold nothing of them.
@@ -183,7 +184,10 @@ func (c *Client) answer(ctx context.Context, x *clientCall) (*ClientResponse, er
 		}
 		if creds != nil {
 			var err error
-			if x.auth, err = creds.Authorization(x.authRequest()); err != nil {
+			if x.auth, err = creds.Authorization(x.authRequest()); err == nil && !isFieldValue(x.auth) {
+				err = errAuthValue // by Credentials that are not flare's
+			}
+			if err != nil {
 				return nil, invalidRequest(x.target.hostPort(), err)
 			}
 		}

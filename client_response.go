@@ -16,8 +16,9 @@ import (
 const (
 	excerptBytesMax = 1 << 10
 
-	// headerFieldsKept is how many fields a response has room for in itself.
-	headerFieldsKept = 12
+	// headerFieldsKept is how many fields a response has room for in itself. With
+	// one more it would be of the allocator's next size.
+	headerFieldsKept = 11
 )
 
 // A ClientResponse is a response. Its strings stay valid for ever. Body is to
@@ -35,15 +36,17 @@ type ClientResponse struct {
 	// Content-Encoding and Content-Length are gone from Header.
 	Decoded bool
 
+	minor uint8 // of HTTP/1
+
 	// Progress is told how much of the body was read, in bytes as they came
 	// over the wire, and of how many, -1 where that is unknown. It is called
 	// by whoever reads.
 	Progress func(read, total int64)
 
 	reason string
-	minor  uint8
 	method string
-	target clientTarget
+	text   string // of the URL
+	origin clientOrigin
 	tls    *tls.ConnectionState
 	body   clientBody
 	fields [headerFieldsKept]headerField
@@ -65,8 +68,8 @@ func (r *ClientResponse) Proto() string {
 
 // URL returns the URL that answered, after redirects, in a new value.
 func (r *ClientResponse) URL() *url.URL {
-	u := *r.target.url()
-	return &u
+	u, _ := url.Parse(r.text) // parseTarget has seen it to be one
+	return u
 }
 
 // TLS returns the state of the connection, nil for http.
@@ -74,7 +77,12 @@ func (r *ClientResponse) TLS() *tls.ConnectionState { return r.tls }
 
 // Trailer returns the fields that came behind a chunked body, once Body has
 // been read to its end.
-func (r *ClientResponse) Trailer() *Header { return &r.body.trailer }
+func (r *ClientResponse) Trailer() *Header {
+	if r.body.trailer == nil {
+		r.body.trailer = new(Header)
+	}
+	return r.body.trailer
+}
 
 // Err returns nil for a 2xx status and else a *ResponseError with the front of
 // the body, which is read and closed for that.
@@ -82,7 +90,7 @@ func (r *ClientResponse) Err() error {
 	if r.OK() {
 		return nil
 	}
-	e := &ResponseError{StatusCode: r.StatusCode, Method: r.method, Host: r.target.hostPort()}
+	e := &ResponseError{StatusCode: r.StatusCode, Method: r.method, Host: r.origin.hostPort()}
 	p := make([]byte, excerptBytesMax)
 	n, _ := io.ReadFull(r.Body, p) // what came is what there is to show
 	e.Excerpt = string(p[:n])
@@ -126,7 +134,7 @@ func (r *ClientResponse) Bytes() ([]byte, error) {
 }
 
 func (r *ClientResponse) tooLarge() error {
-	return &ClientError{Phase: PhaseBody, Host: r.target.hostPort(), Kind: ErrTooLarge}
+	return &ClientError{Phase: PhaseBody, Host: r.origin.hostPort(), Kind: ErrTooLarge}
 }
 
 // Text is Bytes as a string, whatever the content type says.

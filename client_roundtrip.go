@@ -31,11 +31,15 @@ func (c *Client) roundTrip(ctx context.Context, x *clientCall) (*ClientResponse,
 	}
 	fresh := false
 	for retried := false; ; {
-		conn, err := c.take(ctx, route, x, fresh, trace)
+		now := time.Now()
+		conn, err := c.take(ctx, route, x, fresh, now, trace)
 		if err != nil {
 			return nil, err
 		}
-		h := clientHop{client: c, call: x, conn: conn, ctx: ctx, trace: trace}
+		if !conn.used {
+			now = time.Now() // connecting has taken some
+		}
+		h := clientHop{client: c, call: x, conn: conn, ctx: ctx, trace: trace, begun: now}
 		resp, err := h.run()
 		if err == nil {
 			return resp, nil
@@ -56,10 +60,10 @@ func (c *Client) roundTrip(ctx context.Context, x *clientCall) (*ClientResponse,
 }
 
 // take returns a connection that has rested, or a new one.
-func (c *Client) take(ctx context.Context, route clientRoute, x *clientCall, fresh bool, trace *httptrace.ClientTrace) (*clientConn, error) {
+func (c *Client) take(ctx context.Context, route clientRoute, x *clientCall, fresh bool, now time.Time, trace *httptrace.ClientTrace) (*clientConn, error) {
 	var conn *clientConn
 	if !fresh {
-		conn = c.pool.get(route, time.Now())
+		conn = c.pool.get(route, now)
 	}
 	if conn == nil {
 		var err error
@@ -73,7 +77,7 @@ func (c *Client) take(ctx context.Context, route clientRoute, x *clientCall, fre
 			info.Conn = conn.tls
 		}
 		if conn.used {
-			info.IdleTime = time.Since(conn.idleSince)
+			info.IdleTime = now.Sub(conn.idleSince)
 		}
 		trace.GotConn(info)
 	}
@@ -98,7 +102,9 @@ type clientHop struct {
 	trace  *httptrace.ClientTrace
 	upload *clientUpload // nil: the body went with the head, or there is none
 	stop   func() bool   // lets go of ctx; nil: nothing to let go
-	length int64         // of the request's body, -1: unknown
+	begun  time.Time
+	length int64 // of the request's body, -1: unknown
+	broken bool  // sending has failed, and there is an answer all the same
 	phase  ClientPhase
 }
 
@@ -118,6 +124,9 @@ func (h *clientHop) run() (*ClientResponse, error) {
 		if h.call.req.Trailer != nil && h.length != 0 && !h.call.req.inMem {
 			h.length = -1
 		}
+	}
+	if h.length != 0 {
+		h.begun = time.Now() // the body's owner may have taken some
 	}
 	if h.ctx.Done() != nil {
 		h.stop = context.AfterFunc(h.ctx, h.conn.close)
@@ -146,7 +155,7 @@ func (x *clientCall) awaitUpload(ctx context.Context) error {
 
 func (h *clientHop) exchange() (*ClientResponse, error) {
 	n, err := h.sendRequest()
-	if h.trace != nil && h.trace.WroteRequest != nil {
+	if h.upload == nil && h.trace != nil && h.trace.WroteRequest != nil {
 		h.trace.WroteRequest(httptrace.WroteRequestInfo{Err: err})
 	}
 	if err == nil {
@@ -184,27 +193,34 @@ func (h *clientHop) sendRequest() (n int, err error) {
 		out.b = append(out.b, r.payload...)
 	}
 	conn.setWriteLimit(cfg.writeTimeout, h.call.by)
-	conn.readBy(earlier(h.call.by, cfg.responseTimeout))
+	conn.readBy(limitFrom(h.begun, cfg.responseTimeout, h.call.by))
 	whole := h.length == 0 || inline && !expects
 	sent, err := conn.send(out.b, whole)
 	if whole && sent == len(out.b) {
 		h.phase = PhaseHead
 	}
-	if err != nil {
-		return 0, err
+	if err == nil && sent < len(out.b) {
+		_, err = conn.Write(out.b[sent:])
+		conn.readBy(earlier(h.call.by, cfg.responseTimeout))
 	}
-	if _, err = conn.Write(out.b[sent:]); err != nil || whole {
-		if err == nil && h.length > 0 && r.Progress != nil {
+	if err != nil {
+		return h.answerDespite(err)
+	}
+	if h.trace != nil && h.trace.WroteHeaders != nil {
+		h.trace.WroteHeaders()
+	}
+	if whole {
+		if h.length > 0 && r.Progress != nil {
 			r.Progress(h.length, h.length)
 		}
-		return 0, err
+		return 0, nil
 	}
 	if expects {
 		if n, err := h.awaitContinue(); n > 0 || err != nil {
 			return n, err
 		}
 	}
-	h.upload = &clientUpload{conn: conn, req: r, length: h.length, ended: make(chan struct{})}
+	h.upload = &clientUpload{conn: conn, req: r, trace: h.trace, length: h.length, ended: make(chan struct{})}
 	h.call.upload = h.upload
 	if r.inMem && h.length <= bodyBlockingBytes {
 		h.upload.run()
@@ -217,12 +233,46 @@ func (h *clientHop) sendRequest() (n int, err error) {
 	return 0, nil
 }
 
-func (h *clientHop) expectsContinue() bool {
-	if listContains(h.call.req.Header.Get("Expect"), "100-continue") {
-		return true
+// answerDespite looks for an answer after sending has failed with err: a server
+// that refuses a request need not read all of it before it closes. n is the
+// length of its head.
+func (h *clientHop) answerDespite(err error) (n int, _ error) {
+	if errorKind(err) != ErrReset {
+		return 0, err
 	}
-	d := h.call.defaults
-	return d != nil && h.call.req.Header.index("Expect") < 0 && listContains(d.Get("Expect"), "100-continue")
+	n, readErr := h.conn.readFinalHead(&h.client.cfg.head, h.trace)
+	if readErr != nil {
+		return 0, err
+	}
+	h.broken = true
+	return n, nil
+}
+
+// limitFrom returns by or the end of limit after begun, whichever comes first;
+// zero for neither.
+func limitFrom(begun time.Time, limit time.Duration, by time.Time) time.Time {
+	if limit <= 0 {
+		return by
+	}
+	if t := begun.Add(limit); by.IsZero() || t.Before(by) {
+		return t
+	}
+	return by
+}
+
+func (h *clientHop) expectsContinue() bool { return listContains(h.field("Expect"), "100-continue") }
+
+func (h *clientHop) asksUpgrade() bool { return h.field("Upgrade") != "" }
+
+// field returns the first field of that name that the request is sent with.
+func (h *clientHop) field(name string) string {
+	if i := h.call.req.Header.index(name); i >= 0 {
+		return h.call.req.Header.list[i].value
+	}
+	if h.call.defaults == nil {
+		return ""
+	}
+	return h.call.defaults.Get(name)
 }
 
 // awaitContinue waits a while for a 100 (RFC 9110 §10.1.1). n is the length of
@@ -261,7 +311,9 @@ func (h *clientHop) awaitHead(n int) (int, error) {
 		return n, nil
 	}
 	limit := h.client.cfg.responseTimeout
-	h.conn.readBy(earlier(h.call.by, limit))
+	if h.upload != nil {
+		h.conn.readBy(earlier(h.call.by, limit))
+	}
 	for {
 		n, err := h.conn.readFinalHead(&h.client.cfg.head, h.trace)
 		if h.upload == nil || !errors.Is(err, ErrTimeout) {
@@ -282,13 +334,13 @@ func (h *clientHop) awaitHead(n int) (int, error) {
 
 // retries says whether the request may be sent again.
 func (h *clientHop) retries(err error) bool {
-	if !isIdempotent(h.call.method) || len(h.conn.unread()) > 0 || h.conn.in != nil && h.conn.inRead > 0 {
+	if !isIdempotent(h.call.method) || h.conn.heard {
 		return false
 	}
 	if h.ctx.Err() != nil || !h.call.bodyDropped && !h.call.req.rewindable() {
 		return false
 	}
-	kind := errorKind(err)
+	kind := clientKind(err)
 	return kind == ErrReset || kind == ErrUnexpectedEOF && !errors.Is(err, io.ErrUnexpectedEOF)
 }
 
@@ -304,6 +356,9 @@ func (h *clientHop) dress(err error) error {
 // respond makes the response whose head of n octets is in the buffer.
 func (h *clientHop) respond(n int) (*ClientResponse, error) {
 	conn, head, cfg := h.conn, &h.conn.head, &h.client.cfg
+	if head.status == http.StatusSwitchingProtocols && !h.asksUpgrade() { // RFC 9110 §7.8
+		return nil, &ClientError{Phase: PhaseHead, Host: conn.host, Kind: ErrMalformed, Err: errSwitch}
+	}
 	// The usual body is there already. It and the text of the head are parts of
 	// one piece of memory, the one never written, the other the user's.
 	kind, length := head.framing(h.call.method)
@@ -317,7 +372,7 @@ func (h *clientHop) respond(n int) (*ClientResponse, error) {
 	resp := &ClientResponse{
 		StatusCode: head.status, ContentLength: 0,
 		reason: text[head.reason.start:head.reason.end], minor: head.minor,
-		method: h.call.method, target: h.call.target,
+		method: h.call.method, text: h.call.target.text, origin: conn.route.origin,
 	}
 	resp.Header.list = resp.fields[:0]
 	resp.Header.fill(text, head.fields)
@@ -333,7 +388,7 @@ func (h *clientHop) respond(n int) (*ClientResponse, error) {
 	b.awake.Store(conn)
 	// A body that was announced and not sent leaves the server waiting for it.
 	sent := h.length == 0 || h.upload != nil || h.call.req.inMem && h.length <= bodyInlineBytes && !h.expectsContinue()
-	b.reusable = head.persists(h.call.method) && sent && !h.call.req.Close
+	b.reusable = head.persists(h.call.method) && sent && !h.broken && !h.call.req.Close
 	conn.used = true
 	resp.Body, resp.ContentLength = b, b.length
 	if b.kind == bodyNone {
@@ -392,9 +447,9 @@ func (c *Client) decodeBody(resp *ClientResponse) error {
 	}
 	if err != nil {
 		resp.body.Close()
-		return clientError(PhaseBody, resp.target.hostPort(), err)
+		return clientError(PhaseBody, resp.origin.hostPort(), err)
 	}
-	resp.Body = decodedBody{decoder, resp.target.hostPort()}
+	resp.Body = decodedBody{decoder, resp.origin.hostPort()}
 	resp.Decoded, resp.ContentLength = true, -1
 	resp.Header.Del("Content-Encoding")
 	resp.Header.Del("Content-Length")

@@ -40,6 +40,7 @@ type clientSocket struct {
 	step   socketStep
 	await  bool // exchange is to wait for the answer
 	noWait bool // Read fails with ErrTimeout where it would wait
+	ended  bool // Read has come to the end
 
 	// For the writing goroutine.
 	writeTimeout time.Duration // without progress; 0 or less: none
@@ -87,6 +88,12 @@ func (s *clientSocket) exchange(out, in []byte, probe, await bool) (sent, n int,
 // Read receives what has arrived, and waits for it until readBy. It does not
 // tell why the connection was closed if Close was called meanwhile.
 func (s *clientSocket) Read(p []byte) (int, error) {
+	n, err := s.read(p)
+	s.ended = s.ended || err == io.EOF
+	return n, err
+}
+
+func (s *clientSocket) read(p []byte) (int, error) {
 	if !s.direct && (s.raw == nil || !s.noWait) {
 		return s.readConn(p)
 	}

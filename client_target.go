@@ -56,6 +56,8 @@ func (t *clientTarget) origin() clientOrigin { return clientOrigin{t.host, t.por
 // hostPort returns "host:port", with brackets where they belong.
 func (t *clientTarget) hostPort() string { return joinHostPort(t.host, t.port) }
 
+func (o clientOrigin) hostPort() string { return joinHostPort(o.host, o.port) }
+
 func joinHostPort(host string, port uint16) string {
 	if strings.IndexByte(host, ':') >= 0 {
 		host = "[" + host + "]"

@@ -21,6 +21,7 @@ type requestBody struct {
 	h      *httpConn
 	in     []byte  // input not used yet: the turn's, or buf's
 	buf    *buffer // input received after the turn's was used up; chunked only
+	via    carrier // of bodyCarried
 	data   []byte  // of a chunk, decoded and not handed out; part of in's memory
 	left   int64   // of a body with a length
 	total  int64   // read, for the limit
@@ -34,11 +35,14 @@ type requestBody struct {
 	// It is for a handler that reads and writes from two goroutines.
 	closes atomic.Bool
 
+	// duplex: the handler has said that it will read on.
+	duplex atomic.Bool
+
 	// interim is held while an interim response is sent, and to begin the final
 	// one, behind which no 100 may come (RFC 9110 §15.2): a 100 is for whoever
 	// reads to send. Only requests with an expectation use it.
 	interim  sync.Mutex
-	answered bool // guarded by interim: the final head has been written
+	answered bool // guarded by interim: no 100 may be sent any more
 }
 
 // begin readies b. in is the turn's input behind the head.
@@ -60,7 +64,7 @@ func (b *requestBody) begin(c *Conn, h *httpConn, head *requestHead, in []byte) 
 
 // judge brings closes up to date.
 func (b *requestBody) judge() {
-	closes := b.failed() || !b.done && (b.expect || b.left > drainBytesMax)
+	closes := b.failed() || !b.done && (b.expect || b.left > drainBytesMax && !b.duplex.Load())
 	if b.closes.Load() != closes {
 		b.closes.Store(closes)
 	}
@@ -73,9 +77,10 @@ func (b *requestBody) reset() {
 	}
 	b.free()
 	b.chunks.trailer.reset()
-	b.c, b.h, b.in, b.data, b.left, b.total = nil, nil, nil, nil, 0, 0
+	b.c, b.h, b.in, b.data, b.via, b.left, b.total = nil, nil, nil, nil, nil, 0, 0
 	b.kind, b.expect, b.done, b.err = bodyNone, false, false, nil
 	b.closes.Store(false)
+	b.duplex.Store(false)
 	b.answered = false
 }
 
@@ -107,9 +112,12 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		return 0, nil
 	}
 	var n int
-	if b.kind == bodyLength {
+	switch b.kind {
+	case bodyLength:
 		n, b.err = b.readLength(p)
-	} else {
+	case bodyCarried:
+		n, b.err = b.readCarried(p)
+	default:
 		n, b.err = b.readChunked(p)
 	}
 	b.total += int64(n)

@@ -1,6 +1,7 @@
 package flare
 
 import (
+	"net/http"
 	"runtime/debug"
 )
 
@@ -63,7 +64,7 @@ func (h *httpConn) Closed(c *Conn, err error) {
 		h.x.release(nil)
 		h.x = nil
 	}
-	h.srv.connClosed(c, StateClosed)
+	h.srv.connClosed(c.RemoteAddr(), StateClosed)
 }
 
 // idle waits for the first byte of a request.
@@ -138,8 +139,10 @@ func (h *httpConn) handle(c *Conn, in []byte) (next connState, used int) {
 		return stateHandler, 0
 	}
 	r.body.begin(c, h, &r.head, in[x.headLen:])
-	f.reading, f.readBy, f.writeBy = pace{}, 0, 0
+	f.reading = pace{}
 	f.writing.reset()
+	f.readBy.reset()
+	f.writeBy.reset()
 	if len(f.out) > 0 && (!r.body.arrived() || f.loop == nil && !x.route.onLoop()) && c.sendWait(nil) != nil {
 		c.closing = true // earlier answers do not wait for a call that may
 		return stateHandler, 0
@@ -266,6 +269,10 @@ func (h *httpConn) call(f *frame, x *exchange) (err error) {
 			return
 		}
 		if p := recover(); p != nil {
+			if p == http.ErrAbortHandler {
+				err = http.ErrAbortHandler
+				return
+			}
 			f.counts[countPanics]++
 			err = &panicError{value: p, stack: debug.Stack()}
 			return
@@ -281,6 +288,11 @@ func (h *httpConn) call(f *frame, x *exchange) (err error) {
 // answers of the turn are sent; the request gets none.
 func (h *httpConn) goexit(f *frame, x *exchange) {
 	c := f.conn
+	if x.r.via != nil {
+		x.w.live = false // the other server ends the connection
+		x.r.end()
+		return
+	}
 	f.detach()
 	if c.gone {
 		h.hijackEnded(x, nil)

@@ -24,19 +24,32 @@ import (
 // An outboxOwner is told when the server ends.
 type outboxOwner interface{ goingAway() }
 
+// outboxRules are the bounds of an outbox, shared by all that have the same.
+type outboxRules struct {
+	bound  int // bytes that may wait
+	policy QueuePolicy
+	limit  time.Duration // without progress of a peer that has to read; 0: none
+	rate   int64         // bytes a second of a peer that has to read for long; 0: none
+}
+
 // An outbox is the queue of a connection and the lock around its way out.
 type outbox struct {
 	// Fixed.
 	c     *Conn
 	owner outboxOwner
-	limit time.Duration // without progress of a peer that has to read; 0: none
-	rate  int64         // bytes a second of a peer that has to read for long; 0: none
+	rules *outboxRules
 
-	mu       sync.Mutex
-	outQueue               // guarded by mu
+	mu         sync.Mutex
+	*outStored        // guarded by mu; nil while the connection only waits
+	epoch      uint64 // of the turn that has corked
+	corked     bool   // a turn on the loop collects output
+}
+
+// outStored is what an outbox needs once something is written, and until all of
+// it has been sent.
+type outStored struct {
+	outQueue
 	head     [32]byte      // of the write in progress, so that the writer's own stays on its stack
-	corked   bool          // a turn on the loop collects output
-	epoch    uint64        // of that turn
 	stuck    bool          // the peer takes no more until readiness says so
 	nudged   bool          // a turn was asked for
 	progress time.Duration // when the peer last took something
@@ -46,32 +59,86 @@ type outbox struct {
 	closeBy  time.Duration // when the end is forced, 0: no end is wanted yet
 }
 
+var outStores sync.Pool
+
+// lock is mu.Lock for those who may store something; unlock undoes it.
+func (ob *outbox) lock() {
+	ob.mu.Lock()
+	ob.store()
+}
+
+// store sees to it that there is an outStored. ob.mu is held.
+func (ob *outbox) store() {
+	if ob.outStored == nil {
+		st, _ := outStores.Get().(*outStored)
+		if st == nil {
+			st = new(outStored)
+		}
+		st.bound, st.policy = ob.rules.bound, ob.rules.policy
+		ob.outStored = st
+	}
+}
+
+// outKeptMax bounds what a pooled outStored keeps of its slices.
+const outKeptMax = 256
+
+// settled reports whether nothing of st has to be remembered.
+func (st *outStored) settled() bool {
+	return st.queue == nil && !st.stuck && !st.nudged && st.err == nil && !st.sealed && len(st.latest) == 0 && st.closeBy == 0 && st.room == nil
+}
+
+// queueFirst queues the output of the protocol before. Nobody else has ob yet.
+func (ob *outbox) queueFirst(f *frame) {
+	ob.lock()
+	defer ob.unlock()
+	ob.enqueue(f.out, nil, putControl)
+	f.out = f.out[:0]
+}
+
 // setOutbox gives c an outbox. From here on any goroutine may write.
 func (c *Conn) setOutbox(ob *outbox) {
 	c.shared = true
 	c.outbox.Store(ob)
 }
 
+// anyoneSends reports whether other goroutines than c's owner may send.
+func (c *Conn) anyoneSends() bool { return c.tr == nil || c.tls() != nil }
+
 // unlock ends what was done under ob.mu to the queue. Output that only waits
 // for the end of its turn is gone in a moment and not counted; what the peer
 // does not take is.
 func (ob *outbox) unlock() {
+	st := ob.outStored
+	if st == nil {
+		ob.mu.Unlock()
+		return
+	}
 	held := 0
-	if ob.stuck {
-		held = ob.size()
+	if st.stuck {
+		held = st.size()
 	}
-	if held != ob.counted {
-		ob.c.limits.buffered.Add(int64(held - ob.counted))
-		ob.counted = held
+	if held != st.counted {
+		ob.c.limits.buffered.Add(int64(held - st.counted))
+		st.counted = held
 	}
+	if !st.settled() {
+		ob.mu.Unlock()
+		return
+	}
+	ob.outStored = nil
 	ob.mu.Unlock()
+	if raceEnabled || cap(st.messages) > outKeptMax || cap(st.latest) > outKeptMax {
+		return
+	}
+	*st = outStored{outQueue: outQueue{messages: st.messages[:0], latest: st.latest[:0]}}
+	outStores.Put(st)
 }
 
 // put writes head, of at most 32 bytes, and then p, both copied where they have
 // to wait. It never waits itself: a message that QueueBlock has no room for is
 // ErrBackpressure, and nothing of it was taken.
 func (ob *outbox) put(head, p []byte, kind putKind) error {
-	ob.mu.Lock()
+	ob.lock()
 	defer ob.unlock()
 	if err := ob.refused(); err != nil {
 		return err
@@ -87,7 +154,7 @@ func (ob *outbox) put(head, p []byte, kind putKind) error {
 	}
 	ob.sealed = kind == putLast
 	rest := append(ob.head[:0], head...)
-	if !ob.corked && !ob.stuck && ob.queue == nil && ob.c.tr == nil {
+	if !ob.corked && !ob.stuck && ob.queue == nil && ob.c.anyoneSends() {
 		all := len(rest) + len(p)
 		rest, p = ob.sendDirect(rest, p)
 		if ob.err != nil {
@@ -105,7 +172,7 @@ func (ob *outbox) put(head, p []byte, kind putKind) error {
 // reserve finds room for a message of n bytes that is written as putAdmitted
 // next. Its errors are those of put.
 func (ob *outbox) reserve(n int, policy QueuePolicy) error {
-	ob.mu.Lock()
+	ob.lock()
 	defer ob.unlock()
 	if err := ob.refused(); err != nil {
 		return err
@@ -119,7 +186,7 @@ func (ob *outbox) admit(n int, policy QueuePolicy) error {
 		return nil
 	}
 	if !ob.stuck {
-		ob.sendQueue(ob.c.tr == nil)
+		ob.sendQueue(ob.c.anyoneSends())
 		if ob.err != nil || ob.fits(n) {
 			return ob.err
 		}
@@ -129,7 +196,11 @@ func (ob *outbox) admit(n int, policy QueuePolicy) error {
 		ob.fail(ErrBackpressure)
 		return ob.err
 	case QueueDropOldest:
-		ob.dropOldest(n)
+		promised := 0
+		if t := ob.c.tls(); t != nil {
+			promised = t.promised
+		}
+		ob.dropOldest(n, promised)
 		return nil
 	}
 	return ErrBackpressure
@@ -141,9 +212,9 @@ func (ob *outbox) pushOut() {
 	case ob.queue == nil || ob.stuck:
 	case ob.corked:
 		if ob.waiting() >= flushBytes {
-			ob.sendQueue(ob.c.tr == nil)
+			ob.sendQueue(ob.c.anyoneSends())
 		}
-	case ob.c.tr != nil:
+	case !ob.c.anyoneSends():
 		ob.nudge()
 	default:
 		ob.sendQueue(true)
@@ -192,8 +263,10 @@ func (ob *outbox) sendQueue(may bool) {
 func (ob *outbox) noteSend(n int, errno syscall.Errno) bool {
 	switch errno {
 	case 0:
-		ob.progress = time.Since(origin)
-		ob.moved += int64(n)
+		if ob.began != 0 { // it has something to catch up with: its progress counts
+			ob.progress = time.Since(origin)
+			ob.moved += int64(n)
+		}
 		ob.c.loop.counts.sums[countBytesOut].Add(uint64(n))
 		return true
 	case syscall.EINTR:
@@ -205,12 +278,15 @@ func (ob *outbox) noteSend(n int, errno syscall.Errno) bool {
 			if ob.began == 0 {
 				ob.began, ob.moved = ob.progress, 0
 			}
-			if ob.limit > 0 {
+			if ob.rules.limit > 0 {
 				ob.alarm(ob.due())
+			}
+			if ob.c.loop.managed {
+				ob.c.askMore(Writable)
 			}
 		}
 	default:
-		ob.fail(errno)
+		ob.fail(ob.c.failure(errno))
 	}
 	return false
 }
@@ -256,7 +332,7 @@ func (ob *outbox) fail(err error) {
 		return
 	}
 	ob.end(err)
-	if ob.c.tr == nil {
+	if ob.c.anyoneSends() {
 		shutdownBoth(ob.c.fd)
 	} else {
 		ob.nudge()
@@ -265,7 +341,7 @@ func (ob *outbox) fail(err error) {
 
 // kill ends the outbox before the descriptor goes: nobody sends after it.
 func (ob *outbox) kill(err error) {
-	ob.mu.Lock()
+	ob.lock()
 	defer ob.unlock()
 	if ob.err == nil {
 		ob.end(err)
@@ -289,8 +365,8 @@ func (ob *outbox) uncork(mine bool) {
 	ob.mu.Lock()
 	defer ob.unlock()
 	ob.corked = false
-	if !ob.stuck {
-		ob.sendQueue(mine || ob.c.tr == nil)
+	if ob.outStored != nil && !ob.stuck {
+		ob.sendQueue(mine || ob.c.anyoneSends())
 		if ob.queue != nil && !ob.stuck && ob.err == nil {
 			ob.nudge()
 		}
@@ -302,7 +378,7 @@ func (ob *outbox) uncork(mine bool) {
 func (ob *outbox) writable(mine bool) {
 	ob.mu.Lock()
 	defer ob.unlock()
-	if !mine && ob.c.tr != nil {
+	if ob.outStored == nil || !mine && !ob.c.anyoneSends() {
 		return
 	}
 	ob.stuck, ob.nudged = false, false
@@ -315,12 +391,12 @@ func (ob *outbox) writable(mine bool) {
 // awaitRoom waits until there may be room for n bytes, ctx ends, or the peer
 // has taken nothing for the time it has.
 func (ob *outbox) awaitRoom(ctx context.Context, n int) error {
+	ob.lock()
 	enough := ob.roomFor(n)
-	ob.mu.Lock()
 	if ob.corked { // nothing is collected while a writer waits
 		ob.corked = false
 		if !ob.stuck {
-			ob.sendQueue(ob.c.tr == nil)
+			ob.sendQueue(ob.c.anyoneSends())
 		}
 		// The writer may be the handler that holds the loop up. Whether it is
 		// cannot be told; taking the loop away from one that is not does no
@@ -328,7 +404,7 @@ func (ob *outbox) awaitRoom(ctx context.Context, n int) error {
 		epoch := ob.epoch
 		ob.unlock()
 		ob.c.loop.steal(epoch)
-		ob.mu.Lock()
+		ob.lock()
 	}
 	if ob.err != nil || ob.waiting() <= enough {
 		defer ob.unlock()
@@ -338,7 +414,7 @@ func (ob *outbox) awaitRoom(ctx context.Context, n int) error {
 	ob.unlock()
 
 	var late <-chan time.Time
-	if ob.limit > 0 {
+	if ob.rules.limit > 0 {
 		timer := time.NewTimer(max(due-time.Since(origin), tick))
 		defer timer.Stop()
 		late = timer.C
@@ -348,7 +424,7 @@ func (ob *outbox) awaitRoom(ctx context.Context, n int) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-late:
-		ob.mu.Lock()
+		ob.lock()
 		defer ob.unlock()
 		if ob.overdue(time.Since(origin)) {
 			ob.fail(ErrTimeout)
@@ -363,9 +439,9 @@ func (ob *outbox) awaitRoom(ctx context.Context, n int) error {
 // has taken. limit is the grace of that too: a pause is no trickle. ob.mu is
 // held, limit is not 0.
 func (ob *outbox) due() time.Duration {
-	at := ob.progress + ob.limit
-	if ob.rate > 0 {
-		at = min(at, ob.began+ob.limit+rateLimit(ob.rate, ob.moved))
+	at := ob.progress + ob.rules.limit
+	if ob.rules.rate > 0 {
+		at = min(at, ob.began+ob.rules.limit+rateLimit(ob.rules.rate, ob.moved))
 	}
 	return at
 }
@@ -373,7 +449,7 @@ func (ob *outbox) due() time.Duration {
 // overdue reports whether the peer has taken too little for too long. ob.mu is
 // held.
 func (ob *outbox) overdue(now time.Duration) bool {
-	return ob.stuck && ob.limit > 0 && now >= ob.due()
+	return ob.outStored != nil && ob.stuck && ob.rules.limit > 0 && now >= ob.due()
 }
 
 // deadline is when the connection has to end unless something happens, 0 for
@@ -381,7 +457,10 @@ func (ob *outbox) overdue(now time.Duration) bool {
 func (ob *outbox) deadline() (at time.Duration) {
 	ob.mu.Lock()
 	defer ob.mu.Unlock()
-	if ob.stuck && ob.limit > 0 {
+	if ob.outStored == nil {
+		return 0
+	}
+	if ob.stuck && ob.rules.limit > 0 {
 		at = ob.due()
 	}
 	if ob.closeBy != 0 && (at == 0 || ob.closeBy < at) {
@@ -392,8 +471,8 @@ func (ob *outbox) deadline() (at time.Duration) {
 
 // endBy forces the end of the connection at the given time.
 func (ob *outbox) endBy(at time.Duration) {
-	ob.mu.Lock()
-	defer ob.mu.Unlock()
+	ob.lock()
+	defer ob.unlock()
 	if ob.closeBy == 0 && ob.err == nil {
 		ob.closeBy = at
 		ob.alarm(at)
@@ -404,20 +483,33 @@ func (ob *outbox) endBy(at time.Duration) {
 func (ob *outbox) ended() bool {
 	ob.mu.Lock()
 	defer ob.mu.Unlock()
-	return ob.sealed || ob.err != nil
+	return ob.outStored != nil && (ob.sealed || ob.err != nil)
+}
+
+// waits reports whether the peer takes no more.
+func (ob *outbox) waits() bool {
+	ob.mu.Lock()
+	defer ob.mu.Unlock()
+	return ob.outStored != nil && ob.stuck
 }
 
 // over reports whether so much waits that nothing more should be read.
 func (ob *outbox) over() bool {
 	ob.mu.Lock()
 	defer ob.mu.Unlock()
-	return ob.stuck && ob.waiting() > ob.bound/2
+	return ob.outStored != nil && ob.stuck && ob.waiting() > ob.bound/2
 }
 
 // flushOutbox sends the turn's output. False as in flush: the connection waits
 // for its peer, or is broken.
 func (c *Conn) flushOutbox(ob *outbox, f *frame) bool {
 	ob.mu.Lock()
+	if ob.outStored == nil && len(f.out) == 0 {
+		ob.corked = false
+		ob.mu.Unlock()
+		return true
+	}
+	ob.store()
 	defer ob.unlock()
 	if len(f.out) > 0 { // of the protocol before
 		if ob.err == nil {
@@ -486,7 +578,7 @@ func (c *Conn) alarmed(f *frame) verdict {
 	ob := c.outbox.Load()
 	ob.mu.Lock()
 	late := ob.overdue(f.clock.now)
-	over := ob.closeBy != 0 && f.clock.now >= ob.closeBy
+	over := ob.outStored != nil && ob.closeBy != 0 && f.clock.now >= ob.closeBy
 	ob.mu.Unlock()
 	if late {
 		f.counts[countTimeoutWrite]++

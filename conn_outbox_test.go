@@ -136,7 +136,8 @@ func TestOutboxDue(t *testing.T) {
 		{"too slow for long", 30 * s, 240, 100 * s, 200 * s, 240 * 50, 185 * s},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			ob := outbox{limit: c.limit, rate: c.rate, began: c.began, progress: c.progress, moved: c.moved, stuck: true}
+			ob := outbox{rules: &outboxRules{limit: c.limit, rate: c.rate}}
+			ob.outStored = &outStored{began: c.began, progress: c.progress, moved: c.moved, stuck: true}
 			if got := ob.due(); got != c.want {
 				t.Errorf("%v, want %v", got, c.want)
 			}
@@ -170,8 +171,8 @@ func TestWriteThatLeft(t *testing.T) {
 	client, server := net.Pipe()
 	defer server.Close()
 	nc := &heldConn{client, make(chan struct{}), make(chan struct{})}
-	ws := &WebSocket{client: true}
-	newBlockingSocket(ws, nc, &handshake{}, new(WebSocketOptions), nil, nil)
+	ws := new(WebSocket)
+	newBlockingSocket(ws, nc, newWebSocketShape(new(handshake), new(WebSocketOptions), true), nil, nil)
 	go server.Read(make([]byte, 64))
 	wrote := make(chan error, 1)
 	go func() { wrote <- ws.WriteText(context.Background(), "left") }()

@@ -65,8 +65,11 @@ func (e *ParseError) Unwrap() error {
 }
 
 // A StatusError is an error with an HTTP status. A handler that returns one
-// answers with Code and Message; Err is logged and never sent. Bounds that
-// flare enforces while a handler reads its body arrive as one too.
+// answers with Code and Message; Err is logged and never sent. Of the fields
+// that were set those stay that tell a client what to do about a refusal:
+// WWW-Authenticate, Proxy-Authenticate, Allow, Accept and its kind, Upgrade,
+// Connection, Retry-After, Vary and Access-Control-Allow-Origin with its kind.
+// Bounds that flare enforces while a handler reads its body arrive as one too.
 type StatusError struct {
 	Code    int    // status code to answer with, 400 to 599
 	Message string // sent to the client as text; empty: the status text

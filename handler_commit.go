@@ -50,16 +50,23 @@ func (w *ResponseWriter) commit(length int64) error {
 		return err
 	}
 	head := &w.r.head
+	w.begun = true
+	isHead := w.r.methodView() == http.MethodHead
+	unframed := !w.framed()
+	w.noBody = isHead || unframed
+	if length < 0 && w.declared < 0 && !w.noBody && head.minor >= 1 {
+		w.announceTrailer()
+	}
+	if w.via != nil {
+		return w.commitCarried(status, length, isHead)
+	}
+
+	f := w.c.frame
 	if body := &w.r.body; head.expectContinue && body.kind != bodyNone {
-		body.lockInterim(w.c.frame)
+		body.lockInterim(f)
 		body.answered = true
 		body.interim.Unlock()
 	}
-	w.begun = true
-	isHead := w.r.methodView() == http.MethodHead
-	w.noBody = isHead || !bodyAllowed(status)
-
-	f := w.c.frame
 	if w.c.own.Load()&ownLent != 0 {
 		f.clock.read() // the handler may have waited, and Date is the time of the answer
 	}
@@ -69,7 +76,7 @@ func (w *ResponseWriter) commit(length int64) error {
 	}
 	out = w.header.appendTo(out)
 	switch {
-	case !bodyAllowed(status): // RFC 9110 §8.6: no framing field with 204; with 304 only what a GET would have had
+	case unframed: // RFC 9110 §8.6: no framing field with 204; with 304 only what a GET would have had
 	case w.declared >= 0: // among the fields already
 	case length >= 0 && !(isHead && length == 0):
 		out = appendContentLength(out, length)
@@ -94,6 +101,14 @@ func (w *ResponseWriter) commit(length int64) error {
 		f.counts[countClass1+status/100-1]++
 	}
 	return nil
+}
+
+// framed reports whether the response has a body, or would have one but for
+// HEAD. To a CONNECT, 2xx says that a tunnel follows: it has neither a body nor
+// fields about one (RFC 9110 §9.3.6), and without a tunnel nothing follows.
+func (w *ResponseWriter) framed() bool {
+	status := w.Status()
+	return bodyAllowed(status) && !(w.r.head.form == authorityForm && status < 300)
 }
 
 // mustClose reports whether this answer is the connection's last.
@@ -134,7 +149,7 @@ func (w *ResponseWriter) scanHeader() (own ownFields, err error) {
 	if framed {
 		w.header.Del("Transfer-Encoding") // flare's to decide
 	}
-	if !bodyAllowed(w.Status()) && w.declared >= 0 {
+	if w.declared >= 0 && !w.framed() {
 		if w.Status() != http.StatusNotModified {
 			w.header.Del("Content-Length") // RFC 9110 §8.6
 		}
@@ -166,10 +181,13 @@ func (w *ResponseWriter) complete() error {
 			return err
 		}
 	}
+	if err := w.startTrailer(); err != nil {
+		return err
+	}
 	f := w.c.frame
 	if w.begun {
-		if w.chunked && !w.noBody {
-			f.out = append(f.out, lastChunk+"\r\n"...)
+		if (w.chunked || w.via != nil && w.declared < 0) && !w.noBody {
+			return w.sendTrailer()
 		} else if w.declared > w.written && !w.noBody {
 			w.c.closing = true // RFC 9112 §6.3: the client must see that it is short
 		}
@@ -199,12 +217,18 @@ func (w *ResponseWriter) complete() error {
 // cut off, so that the client cannot take a part for the whole.
 func (w *ResponseWriter) fail(err error) {
 	c := w.c
+	aborted := errors.Is(err, http.ErrAbortHandler)
+	if aborted && !w.begun {
+		w.drop()
+		c.closing = true
+		return
+	}
 	if w.begun {
-		if !errors.Is(err, c.err) || c.err == nil {
+		if (!errors.Is(err, c.err) || c.err == nil) && !aborted {
 			w.h.srv.logHandlerError(w.r, err)
 		}
 		c.closing = true
-		if !w.chunked && w.declared < 0 {
+		if !w.chunked && w.declared < 0 && w.via == nil {
 			c.abort = true // the end of the connection would look like the end of the body
 		}
 		return
@@ -224,25 +248,39 @@ func (w *ResponseWriter) fail(err error) {
 	}
 }
 
-// keptInRefusal are fields that belong to the status itself (RFC 9110 §15.5.6,
-// §15.5.22; RFC 6455 §4.4), and so to the answer that takes a failed one's place.
-var keptInRefusal = [...]string{"Allow", "Upgrade", "Connection", fieldWSVersion}
+// keptInRefusal are fields that stay when an error takes the place of what was
+// set and written: those that belong to a refusal itself, and those without
+// which a browser hides the refusal from the page that asked. All others spoke
+// of a response that there will not be.
+var keptInRefusal = [...]string{
+	"WWW-Authenticate", "Proxy-Authenticate", // RFC 9110 §15.5.2, §15.5.8
+	"Allow",                                                    // RFC 9110 §15.5.6
+	"Accept", "Accept-Encoding", "Accept-Patch", "Accept-Post", // RFC 9110 §15.5.16; RFC 5789 §3.1
+	"Upgrade", "Connection", fieldWSVersion, // RFC 9110 §15.5.22; RFC 6455 §4.4
+	"Retry-After", // RFC 9110 §10.2.3
+	"Access-Control-Allow-Origin", "Access-Control-Allow-Credentials", "Access-Control-Expose-Headers", "Vary",
+}
 
-// drop forgets what was set and buffered.
+func isKeptInRefusal(name string) bool {
+	for _, kept := range keptInRefusal {
+		if equalFoldASCII(name, kept) {
+			return true
+		}
+	}
+	return false
+}
+
+// drop forgets what was set and buffered, but for keptInRefusal.
 func (w *ResponseWriter) drop() {
-	var kept [len(keptInRefusal)]string
-	for i, name := range keptInRefusal {
-		if w.header.Len() > 0 {
-			kept[i] = w.header.Get(name)
+	var kept []headerField // usually none
+	for _, f := range w.header.list {
+		if isKeptInRefusal(f.name) {
+			kept = append(kept, f)
 		}
 	}
 	w.reset()
 	w.live = true
-	for i, name := range keptInRefusal {
-		if kept[i] != "" {
-			w.header.Set(name, kept[i])
-		}
-	}
+	w.header.list = append(w.header.list, kept...)
 }
 
 // A panicError is a handler's panic as an error, for the log.

@@ -132,6 +132,34 @@ func TestSetterInjection(t *testing.T) {
 			"header value":  func(w *ResponseWriter) error { w.Header().Add("A", "b"+bad); return nil },
 			"redirect":      func(w *ResponseWriter) error { return w.Redirect(302, "/x"+bad) },
 			"content type":  func(w *ResponseWriter) error { return w.Blob(200, "text/plain"+bad, nil) },
+			"set cookie":    func(w *ResponseWriter) error { w.Header().Add("Set-Cookie", "a=b"+bad); return nil },
+			"challenge":     func(w *ResponseWriter) error { return w.Unauthorized("Basic realm=x" + bad) },
+			"basic realm":   func(w *ResponseWriter) error { return w.Unauthorized(BasicChallenge(bad)) },
+			"bearer realm":  func(w *ResponseWriter) error { return w.Unauthorized(BearerChallenge(bad, "")) },
+			"bearer error":  func(w *ResponseWriter) error { return w.Unauthorized(BearerChallenge("r", bad)) },
+			"digest realm": func(w *ResponseWriter) error {
+				_, _, err := (&DigestVerifier{Realm: bad}).Verify(w, w.r, nil, nil)
+				return err
+			},
+			"digest algorithm": func(w *ResponseWriter) error {
+				_, _, err := (&DigestVerifier{Algorithms: []string{"MD5" + bad}}).Verify(w, w.r, nil, nil)
+				return err
+			},
+			"digest qop": func(w *ResponseWriter) error {
+				_, _, err := (&DigestVerifier{QOP: []string{"auth" + bad}}).Verify(w, w.r, nil, nil)
+				return err
+			},
+			"interim answer": func(w *ResponseWriter) error {
+				var h Header
+				h.Set("Link", "</x>"+bad)
+				return w.Informational(103, &h)
+			},
+			"event's type": func(w *ResponseWriter) error {
+				return (&EventStream{w}).Send(ServerSentEvent{ID: "1", Type: bad + "\n"})
+			},
+			"event's ID": func(w *ResponseWriter) error {
+				return (&EventStream{w}).Send(ServerSentEvent{ID: bad, Data: "x"})
+			},
 		} {
 			h := HandlerFunc(func(w *ResponseWriter, r *Request) error {
 				if err := set(w); err != nil {
@@ -143,7 +171,8 @@ func TestSetterInjection(t *testing.T) {
 			s := &Server{Handler: h, Logger: quietLogger()}
 			c := dialRaw(t, strings.TrimPrefix(TestServer(t, s), "http://"))
 			a := c.get("/")
-			if a.StatusCode != 500 || a.Header.Get("X-Injected") != "" || len(a.Header["Set-Cookie"]) > 0 || a.Header.Get("Location") != "" {
+			if a.StatusCode != 500 || a.Header.Get("X-Injected") != "" || len(a.Header["Set-Cookie"]) > 0 || a.Header.Get("Location") != "" ||
+				strings.Contains(a.Header.Get("WWW-Authenticate"), "Injected") {
 				t.Errorf("%s with %q: %d %v", name, bad, a.StatusCode, a.Header)
 			}
 		}

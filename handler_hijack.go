@@ -21,15 +21,37 @@ var (
 // have been sent. The reader begins with what the client has sent behind the
 // request's head; a body that was not read is part of that. The caller closes
 // the connection. After it w may no longer be used, and the server neither
-// counts the connection nor ends it.
+// counts the connection nor ends it. Over TLS it is a *tls.Conn.
 func (w *ResponseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	if w.begun && !w.hijacked {
+		return nil, nil, errHijackLate
+	}
+	return w.hijackAnyway()
+}
+
+// hijackAnyway is Hijack that may come behind a part of the response.
+func (w *ResponseWriter) hijackAnyway() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rest, err := w.takeOver()
+	if err != nil {
+		return nil, nil, err
+	}
+	w.h.srv.connClosed(w.c.RemoteAddr(), StateHijacked)
+	r := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(rest), conn), max(4096, len(rest)))
+	r.Peek(len(rest)) // Buffered tells what has arrived, as net/http's does
+	return conn, bufio.NewReadWriter(r, bufio.NewWriter(conn)), nil
+}
+
+// takeOver takes the connection from its loop, and returns it with what the
+// client has sent behind the head. The server goes on counting it, until the
+// caller has it do connClosed.
+func (w *ResponseWriter) takeOver() (conn net.Conn, rest []byte, err error) {
 	w.check()
 	switch {
 	case w.hijacked:
 		return nil, nil, errHijacked
-	case w.begun:
-		return nil, nil, errHijackLate
-	case w.c.tr != nil:
+	case w.via != nil:
+		return w.takeOverCarried()
+	case w.c.tr != nil && w.c.tls() == nil:
 		return nil, nil, errors.ErrUnsupported
 	}
 	c, b := w.c, &w.r.body
@@ -37,22 +59,13 @@ func (w *ResponseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, err
 	}
 	c.frame.detach()
-	c.removed = make(chan struct{})
-	c.verdict = verdictRemove
-	c.loop.post(c)
-	<-c.removed
-	// The loop has forgotten c: from here on it is this goroutine's alone.
-	w.hijacked, c.gone = true, true
-	c.setState(stateClosed)
-	w.h.srv.connClosed(c, StateHijacked)
-
-	conn, err := fileConn(c.fd)
-	closeFD(c.fd)
+	conn, err = c.leave()
+	w.hijacked = true
 	if err != nil {
-		return nil, nil, err
+		w.h.srv.connClosed(c.RemoteAddr(), StateHijacked)
 	}
-	rest := append([]byte(nil), b.in...)
-	r := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(rest), conn), max(4096, len(rest)))
-	r.Peek(len(rest)) // Buffered tells what has arrived, as net/http's does
-	return conn, bufio.NewReadWriter(r, bufio.NewWriter(conn)), nil
+	if t := c.tls(); t != nil && err == nil {
+		conn = t.detach(conn)
+	}
+	return conn, append([]byte(nil), b.in...), err
 }

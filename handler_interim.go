@@ -25,21 +25,23 @@ func (w *ResponseWriter) Informational(code int, h *Header) error {
 	case w.r.head.minor == 0:
 		return nil
 	}
-	if h != nil {
-		if err := h.fault(); err != nil {
-			return err
-		}
+	if h == nil {
+		h = new(Header)
+	}
+	if err := h.fault(); err != nil {
+		return err
+	}
+	if w.via != nil {
+		return w.via.sendInterim(code, h)
 	}
 	f := w.c.frame
-	if w.r.head.expectContinue {
-		w.r.body.lockInterim(f)
-		defer w.r.body.interim.Unlock()
+	if body := &w.r.body; w.r.head.expectContinue {
+		body.lockInterim(f)
+		defer body.interim.Unlock()
+		body.answered = body.answered || code == http.StatusContinue // one is enough
 	}
-	out := appendStatusLine(f.out, code)
-	if h != nil {
-		out = h.appendTo(out)
-	}
-	f.out = append(out, '\r', '\n')
+	f.out = h.appendTo(appendStatusLine(f.out, code))
+	f.out = append(f.out, '\r', '\n')
 	return w.c.sendWait(nil)
 }
 
@@ -48,7 +50,10 @@ func (w *ResponseWriter) Informational(code int, h *Header) error {
 // bound away; the server's own stay.
 func (w *ResponseWriter) SetReadDeadline(t time.Time) error {
 	w.check()
-	w.c.frame.readBy = sinceOrigin(t)
+	if w.via != nil {
+		return w.via.setReadDeadline(t)
+	}
+	w.c.frame.readBy.set(sinceOrigin(t))
 	return nil
 }
 
@@ -57,16 +62,11 @@ func (w *ResponseWriter) SetReadDeadline(t time.Time) error {
 // connection. The zero time takes the bound away; the server's own stay.
 func (w *ResponseWriter) SetWriteDeadline(t time.Time) error {
 	w.check()
-	w.c.frame.writeBy = sinceOrigin(t)
-	return nil
-}
-
-// sinceOrigin returns t on flare's clock, where 0 is no moment.
-func sinceOrigin(t time.Time) time.Duration {
-	if t.IsZero() {
-		return 0
+	if w.via != nil {
+		return w.via.setWriteDeadline(t)
 	}
-	return max(t.Sub(origin), 1)
+	w.c.frame.writeBy.set(sinceOrigin(t))
+	return nil
 }
 
 // A ServerSentEvent is one event of an event stream (HTML, §9.2).

@@ -29,6 +29,7 @@ type Request struct {
 	text    string // raw as a string, once something of it was asked for
 	head    requestHead
 	match   routing // nil until a Mux has routed it
+	via     carrier // of a request that another server has received
 	body    requestBody
 	header  Header
 	ctx     context.Context
@@ -165,13 +166,12 @@ func (r *Request) Pattern() string {
 // sent: the target's in absolute form, else the Host field (RFC 9112 §3.2.2).
 func (r *Request) Host() string { return r.string(r.head.host) }
 
-// Proto returns "HTTP/1.1" or "HTTP/1.0".
+// Proto returns "HTTP/1.1" or "HTTP/1.0", and "HTTP/2.0" for a request that
+// net/http's server has received by that.
 func (r *Request) Proto() string {
 	r.check()
-	if r.head.minor == 0 {
-		return "HTTP/1.0"
-	}
-	return "HTTP/1.1"
+	name, _ := r.version()
+	return name
 }
 
 // Header returns the request's fields, in the order in which they were sent.
@@ -206,7 +206,10 @@ func (r *Request) RemoteAddr() netip.AddrPort {
 // TLS returns the state of the TLS connection, nil without TLS.
 func (r *Request) TLS() *tls.ConnectionState {
 	r.check()
-	return nil
+	if r.via != nil {
+		return r.via.tls()
+	}
+	return r.c.tlsState()
 }
 
 // URL returns the target parsed, in a new value.
@@ -340,7 +343,7 @@ func (r *Request) Value(key any) any {
 func (r *Request) Clone() *Request {
 	r.check()
 	r.string(span{0, 1})
-	k := &Request{c: r.c, h: r.h, live: true, refused: r.refused, text: r.text, raw: []byte(r.text)}
+	k := &Request{c: r.c, h: r.h, via: r.via, live: true, refused: r.refused, text: r.text, raw: []byte(r.text)}
 	k.head = r.head
 	k.head.fields = append([]field(nil), r.head.fields...)
 	if r.match != nil {

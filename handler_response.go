@@ -32,8 +32,10 @@ type ResponseWriter struct {
 	c        *Conn
 	h        *httpConn
 	r        *Request
+	via      carrier // of the request
 	header   Header
-	buf      []byte // body held back
+	trailer  *Header // behind the body; nil: none
+	buf      []byte  // body held back
 	hooks    []CommitFunc
 	top      io.WriteCloser // the hooks' writers, outermost; nil without any
 	status   int            // 0: not set
@@ -53,7 +55,7 @@ type ResponseWriter struct {
 type CommitFunc func(status int, h *Header, next io.WriteCloser) io.WriteCloser
 
 func (w *ResponseWriter) begin(c *Conn, h *httpConn, r *Request) {
-	w.c, w.h, w.r, w.live, w.declared = c, h, r, true, -1
+	w.c, w.h, w.r, w.via, w.live, w.declared = c, h, r, r.via, true, -1
 }
 
 func (w *ResponseWriter) reset() {
@@ -63,7 +65,7 @@ func (w *ResponseWriter) reset() {
 		clear(w.hooks)
 		w.hooks = w.hooks[:0]
 	}
-	w.top, w.status, w.declared, w.written = nil, 0, -1, 0
+	w.top, w.trailer, w.status, w.declared, w.written = nil, nil, 0, -1, 0
 	w.begun, w.chunked, w.noBody, w.close, w.hijacked = false, false, false, false, false
 	w.switched = nil
 }
@@ -235,7 +237,10 @@ func (w *ResponseWriter) flush() error {
 			return err
 		}
 	}
-	return w.c.sendWait(nil)
+	if err := w.c.sendWait(nil); err != nil || w.via == nil {
+		return err
+	}
+	return w.via.flush()
 }
 
 // Text sends s as plain text.

@@ -18,9 +18,12 @@ const (
 	lentRecheck = time.Second // how often an expired timer of a lent connection looks again
 )
 
-// A Loop drives connections from one goroutine at a time.
+// A Loop drives connections, timers and posted functions from one goroutine at
+// a time. A Server has loops of its own; NewLoop makes one for other protocols.
+// Its methods may be called from any goroutine.
 type Loop struct {
 	// Any goroutine.
+	stage  atomic.Uint32 // of a loop from NewLoop; loop_run.go
 	state  atomic.Uint64 // odd: a turn is running; baton.go
 	lent   atomic.Int32  // connections that are not the runner's
 	asleep atomic.Bool   // the runner blocks, or is about to, in the poller
@@ -36,36 +39,44 @@ type Loop struct {
 	// postMu.
 	postMu    sync.Mutex
 	posted    *Conn // last first, linked through nextPosted
-	postedFns []func()
+	postedFns []postedFunc
+	last      bool // functions of users are refused
 	dead      bool // nobody will take what is posted
 
 	// The monitor's.
 	seen uint64
 
 	// The runner's.
-	poller    Poller
-	parker    *parker // for waiting with one processor; nil: block
-	events    []Event
-	next      int // cursor into events
-	count     int
-	handled   int     // events since the clock was read
-	conns     []*Conn // by descriptor
-	open      int     // connections in conns
-	ready     connList
-	turning   connList // ready connections of this round
-	inbox     *Conn    // posted connections not yet applied
-	inboxFns  []func()
-	closing   []int // descriptors to close after the batch
-	wheel     *TimerWheel
-	cur       *Conn  // whose turn it is
-	frame     *frame // of the runner
-	listeners []*loopListener
-	accepting bool // a listener has more
-	quit      bool
-	draining  bool          // idle connections are being closed
-	leaving   bool          // because the server ends
-	drainNext int           // cursor into conns
-	ended     chan struct{} // closed when the loop is dead
+	poller     Poller
+	parker     *parker // for waiting with one processor; nil: block
+	managed    bool    // the poller repeats itself; fixed; loop_level.go
+	events     []Event
+	next       int // cursor into events
+	count      int
+	handled    int     // events since the clock was read
+	conns      []*Conn // by descriptor
+	open       int     // connections in conns
+	ready      connList
+	turning    connList // ready connections of this round
+	inbox      *Conn    // posted connections not yet applied
+	inboxFns   []postedFunc
+	inboxNext  int   // cursor into inboxFns
+	closing    []int // descriptors to close after the batch
+	wheel      *TimerWheel
+	cur        *Conn  // whose turn it is
+	frame      *frame // of the runner
+	listeners  []*loopListener
+	watches    []*watch // other descriptors; loop_watch.go
+	due        []*watch // that have more to do; in the next round
+	noting     []*watch // those of this round
+	accepting  bool     // a listener has more
+	leavingOff bool     // listeners are being closed, for good
+	quit       bool
+	draining   bool          // idle connections are being closed
+	leaving    bool          // because the server ends
+	drainNext  int           // cursor into conns
+	failure    error         // why the loop ended; readable once ended is closed
+	ended      chan struct{} // closed when the loop is dead
 }
 
 // newLoop returns a loop over poller, which it owns from here on.
@@ -75,6 +86,9 @@ func newLoop(poller Poller) *Loop {
 		events: make([]Event, loopEvents),
 		wheel:  NewTimerWheel(tick, time.Since(origin)),
 		ended:  make(chan struct{}),
+	}
+	if p, ok := poller.(interface{ EdgeTriggered() bool }); poller != nil {
+		l.managed = !ok || !p.EdgeTriggered()
 	}
 	if p, ok := poller.(interface{ descriptor() int }); ok && runtime.GOMAXPROCS(0) == 1 {
 		if fd := p.descriptor(); fd >= 0 {
@@ -94,6 +108,7 @@ func (l *Loop) closePoller() {
 
 // start runs the loop on a goroutine of its own until quit.
 func (l *Loop) start() {
+	l.stage.Store(loopOwned)
 	monitor.watch(l)
 	go l.run(newRunnerFrame())
 }
@@ -108,8 +123,14 @@ func (l *Loop) run(f *frame) {
 			ev := &l.events[l.next]
 			l.next++
 			if c := l.connAt(ev.FD); c == nil {
-				l.listenerReady(ev.FD)
-			} else if c.take(uint32(ev.Ready)) && !l.turn(c, f, turnDrive) {
+				if !l.otherReady(ev, f) {
+					return
+				}
+			} else if !c.take(uint32(ev.Ready)) {
+				if l.managed {
+					l.hush(c, ev.Ready)
+				}
+			} else if !l.turn(c, f, turnDrive) {
 				return
 			}
 		}
@@ -121,7 +142,10 @@ func (l *Loop) run(f *frame) {
 		if l.accepting {
 			l.acceptMore()
 		}
-		if l.has.Load() && !l.takePosted(f) {
+		if len(l.noting) > 0 && !l.notifyDue(f) {
+			return
+		}
+		if (l.has.Load() || l.inboxNext < len(l.inboxFns)) && !l.takePosted(f) {
 			return
 		}
 		if !l.expire(f) || l.draining && !l.drain(f) {
@@ -129,6 +153,9 @@ func (l *Loop) run(f *frame) {
 		}
 		l.closeAll()
 		if l.quit {
+			if l.refuse() {
+				continue
+			}
 			l.end(f)
 			return
 		}
@@ -166,7 +193,8 @@ func (l *Loop) turn(c *Conn, f *frame, kind turnKind) bool {
 func (l *Loop) apply(c *Conn, v verdict) {
 	switch v {
 	case verdictIdle, verdictPaused:
-		if c.armed == 0 {
+		if c.armed == 0 || c.rearm {
+			c.rearm = false
 			l.arm(c)
 		}
 	case verdictPartial, verdictFlush, verdictLinger:
@@ -184,8 +212,12 @@ func (l *Loop) apply(c *Conn, v verdict) {
 		l.close(c)
 		return
 	}
-	if v != verdictWork {
-		c.show(c.state)
+	if v == verdictWork {
+		return
+	}
+	c.show(c.state)
+	if l.managed {
+		l.ask(c, v)
 	}
 }
 
@@ -229,6 +261,12 @@ func (l *Loop) drain(f *frame) bool {
 		if c == nil {
 			continue
 		}
+		if t := c.tls(); t != nil && t.shaking.Load() {
+			if l.leaving && c.take(ownStop) {
+				l.close(c)
+			}
+			continue
+		}
 		if ob := c.outbox.Load(); ob != nil {
 			if l.leaving {
 				ob.owner.goingAway()
@@ -262,6 +300,7 @@ func (l *Loop) add(c *Conn) {
 		l.conns = grown
 	}
 	l.conns[c.fd] = c
+	c.asked = Readable | Writable
 	l.open++
 	c.shown = c.state
 	l.gauges[c.shown].Add(1)
@@ -292,6 +331,7 @@ func (l *Loop) close(c *Conn) {
 	if ob := c.outbox.Load(); ob != nil {
 		ob.kill(ErrClosed)
 	}
+	c.endTransport()
 	if c.abort {
 		setResetOnClose(c.fd)
 	}
@@ -324,8 +364,15 @@ func (l *Loop) expire(f *frame) bool {
 	l.wheel.Advance(f.clock.now)
 	for t := l.wheel.Next(); t != nil; t = l.wheel.Next() {
 		switch v := t.Value.(type) {
+		case *Timer:
+			if v.stage.CompareAndSwap(timerWaits, timerCalled) && !l.guard(f, v.fn) {
+				return false
+			}
 		case *loopListener:
 			v.paused = false
+			if l.managed {
+				l.poller.Modify(v.fd, Readable)
+			}
 			l.acceptFrom(v, acceptsPerTurn)
 		case *Conn:
 			v.armed = 0
@@ -360,7 +407,8 @@ func (l *Loop) wait(f *frame) {
 		runtime.Gosched()
 	}
 	l.turning, l.ready = l.ready, connList{}
-	if l.poll(0) > 0 || !l.turning.empty() || l.accepting || l.has.Load() {
+	l.noting, l.due = l.due, l.noting[:0]
+	if l.poll(0) > 0 || !l.turning.empty() || len(l.noting) > 0 || l.accepting || l.has.Load() {
 		return
 	}
 	runtime.Gosched()
@@ -431,7 +479,7 @@ func (l *Loop) poll(timeout time.Duration) int {
 	if err != nil {
 		// A poller that fails is closed or a fault of the program: there is
 		// nothing to drive any more.
-		l.quit = true
+		l.quit, l.failure = true, err
 		n = 0
 	}
 	l.next, l.count = 0, n
@@ -441,17 +489,22 @@ func (l *Loop) poll(timeout time.Duration) int {
 // end closes everything that is the loop's and makes it dead. Connections that
 // are lent are told to stop; their owners close them.
 func (l *Loop) end(f *frame) {
+	reason := ErrClosed
+	if l.stage.Load() == loopOwned {
+		reason = ErrServerClosed
+	}
 	l.unlisten()
+	l.unwatchAll()
 	for _, c := range l.conns {
 		if c == nil {
 			continue
 		}
 		if c.take(ownStop) {
-			c.err = ErrServerClosed
+			c.err = reason
 			l.close(c)
 		} else {
 			if ob := c.outbox.Load(); ob != nil {
-				ob.kill(ErrServerClosed)
+				ob.kill(reason)
 			}
 			shutdownBoth(c.fd)
 		}
@@ -466,8 +519,8 @@ func (l *Loop) end(f *frame) {
 		posted = c.nextPosted
 		c.abandon()
 	}
-	for _, fn := range fns {
-		fn()
+	for _, p := range fns {
+		p.fn() // the loop's own: users' have been called
 	}
 	l.closeAll()
 	monitor.unwatch(l)

@@ -2,6 +2,7 @@ package flare
 
 import (
 	"net/netip"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -33,7 +34,7 @@ type loopListener struct {
 
 // listen starts accepting from ln.
 func (l *Loop) listen(ln *loopListener) error {
-	if l.deaf.Load() {
+	if l.leavingOff {
 		return ErrServerClosed
 	}
 	if err := l.poller.Add(ln.fd, Readable); err != nil {
@@ -49,6 +50,7 @@ func (l *Loop) listen(ln *loopListener) error {
 // for as many as wait now. Its queue cannot be shut: another server may have the
 // same socket, and go on with it.
 func (l *Loop) unlisten() {
+	l.leavingOff = true
 	for _, ln := range l.listeners {
 		switch {
 		case l.quit:
@@ -71,15 +73,23 @@ func (l *Loop) closeListener(ln *loopListener) {
 	l.wheel.Cancel(&ln.retry)
 	l.poller.Remove(ln.fd)
 	l.closing = append(l.closing, ln.fd)
-	var rest []*loopListener // not in place: a caller is walking over the list
-	for _, other := range l.listeners {
-		if other != ln {
-			rest = append(rest, other)
-		}
-	}
+	// Not in place: a caller may be walking over the list.
+	rest := slices.DeleteFunc(slices.Clone(l.listeners), func(other *loopListener) bool { return other == ln })
 	l.listeners = rest
-	if len(rest) == 0 && ln.last {
+	if len(rest) == 0 && l.leavingOff {
 		l.deaf.Store(true)
+	}
+}
+
+// unlistenOne stops accepting from one of several listeners and closes it, after
+// it has taken what there is room for.
+func (l *Loop) unlistenOne(ln *loopListener) {
+	if !slices.Contains(l.listeners, ln) {
+		return
+	}
+	ln.last, ln.left = true, acceptsAtEnd
+	if l.acceptFrom(ln, acceptsAtEnd); slices.Contains(l.listeners, ln) {
+		l.closeListener(ln)
 	}
 }
 
@@ -140,6 +150,9 @@ func (l *Loop) retryAccept(ln *loopListener, after time.Duration) {
 	ln.paused = true
 	if ln.last {
 		after = acceptRetryAtEnd
+	}
+	if l.managed {
+		l.poller.Modify(ln.fd, 0)
 	}
 	ln.retry.Value = ln
 	l.wheel.Arm(&ln.retry, l.frame.clock.now+after)

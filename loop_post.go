@@ -20,18 +20,41 @@ func (l *Loop) post(c *Conn) {
 	l.wakeUp()
 }
 
-// call has the runner call fn. False: the loop has ended, fn will not run.
-func (l *Loop) call(fn func()) bool {
+// A postedFunc is a function that the runner is to call.
+type postedFunc struct {
+	fn      func()
+	guarded bool // a user's: it may block, and must not touch the loop
+}
+
+// call has the runner call fn, which may use the loop's fields and must not
+// block. False: the loop has ended, fn will not run.
+func (l *Loop) call(fn func()) bool { return l.enqueue(postedFunc{fn, false}, true) }
+
+// enqueue is call for both kinds of function. Without wake a loop that sleeps
+// goes on sleeping.
+func (l *Loop) enqueue(p postedFunc, wake bool) bool {
 	l.postMu.Lock()
-	if l.dead {
+	if l.dead || p.guarded && l.last {
 		l.postMu.Unlock()
 		return false
 	}
-	l.postedFns = append(l.postedFns, fn)
+	l.postedFns = append(l.postedFns, p)
 	l.has.Store(true)
 	l.postMu.Unlock()
-	l.wakeUp()
+	if wake {
+		l.wakeUp()
+	}
 	return true
+}
+
+// refuse takes no more functions of users. It reports whether the loop has to
+// look once more for what was posted before.
+func (l *Loop) refuse() bool {
+	l.postMu.Lock()
+	defer l.postMu.Unlock()
+	first := !l.last
+	l.last = true
+	return first
 }
 
 func (l *Loop) wakeUp() {
@@ -40,7 +63,8 @@ func (l *Loop) wakeUp() {
 	}
 }
 
-// takePosted applies what was posted.
+// takePosted applies what was posted. False: the baton was taken meanwhile; the
+// new runner goes on with what is left in the inboxes.
 func (l *Loop) takePosted(f *frame) bool {
 	l.postMu.Lock()
 	l.has.Store(false)
@@ -54,6 +78,9 @@ func (l *Loop) takePosted(f *frame) bool {
 	l.inboxFns = append(l.inboxFns, l.postedFns...)
 	clear(l.postedFns)
 	l.postedFns = l.postedFns[:0]
+	if cap(l.postedFns) > inboxKept {
+		l.postedFns = nil
+	}
 	l.postMu.Unlock()
 
 	for l.inbox != nil {
@@ -76,14 +103,25 @@ func (l *Loop) takePosted(f *frame) bool {
 			l.ready.push(c)
 		}
 	}
-	for len(l.inboxFns) > 0 {
-		fn := l.inboxFns[0]
-		l.inboxFns = l.inboxFns[1:]
-		fn()
+	for l.inboxNext < len(l.inboxFns) {
+		p := l.inboxFns[l.inboxNext]
+		l.inboxFns[l.inboxNext] = postedFunc{}
+		l.inboxNext++
+		if !p.guarded {
+			p.fn()
+		} else if !l.guard(f, p.fn) {
+			return false
+		}
 	}
-	l.inboxFns = nil
+	l.inboxFns, l.inboxNext = l.inboxFns[:0], 0
+	if cap(l.inboxFns) > inboxKept {
+		l.inboxFns = nil
+	}
 	return true
 }
+
+// inboxKept is for how many posted functions a loop keeps room.
+const inboxKept = 1024
 
 // A connList is a list of connections through nextReady; a connection is in at
 // most one.

@@ -50,31 +50,6 @@ const (
 	defaultCloseTimeout = 5 * time.Second
 )
 
-// websocketLimits are WebSocketOptions with the defaults filled in.
-type websocketLimits struct {
-	messageBytes int64 // negative: none
-	queueBytes   int
-	write        time.Duration // 0 in all times: none
-	heartbeat    time.Duration
-	idle         time.Duration
-	close        time.Duration
-}
-
-func (o *WebSocketOptions) limits() websocketLimits {
-	lim := websocketLimits{
-		messageBytes: limitOr(o.MaxMessageBytes, defaultMessageBytes),
-		queueBytes:   limitOr(o.MaxQueueBytes, defaultOutputBytes),
-		write:        max(limitOr(o.WriteTimeout, defaultWriteTimeout), 0),
-		heartbeat:    max(limitOr(o.Heartbeat, defaultHeartbeat), 0),
-		idle:         max(o.IdleTimeout, 0),
-		close:        max(limitOr(o.CloseTimeout, defaultCloseTimeout), 0),
-	}
-	if lim.queueBytes < 0 {
-		lim.queueBytes = int(^uint(0) >> 2)
-	}
-	return lim
-}
-
 // A CloseError is the end of a WebSocket by a close frame of the peer. As the
 // result of OnMessage or OnOpen it says how to close.
 type CloseError struct {
@@ -109,34 +84,14 @@ type WebSocket struct {
 	Data any
 
 	// Fixed.
-	lim         websocketLimits
-	policy      QueuePolicy
-	client      bool
-	agreed      deflateParams
-	compressed  bool
-	subprotocol string
-	peer        netip.AddrPort
-	blocking    *blockingSocket // nil: on a loop
-	loopOut     *outbox         // nil: blocking
+	*websocketShape
+	codecs   *websocketCodecs // nil: messages are not compressed
+	blocking *blockingSocket  // nil: on a loop
+	loopOut  *outbox          // nil: blocking
 
 	// The order of messages.
 	mu        sync.Mutex
-	deflater  *deflater
 	streaming chan struct{} // closed when the Writer that has begun a message is; nil: none
-}
-
-// initOutput readies what this file needs of hs and o.
-func (ws *WebSocket) initOutput(hs *handshake, o *WebSocketOptions) (*inflater, frameRules) {
-	ws.lim, ws.policy = o.limits(), o.QueuePolicy
-	ws.subprotocol, ws.compressed, ws.agreed = hs.subprotocol, hs.compressed, hs.deflate
-	rules := frameRules{masked: !ws.client} // RFC 6455 §5.1
-	if !hs.compressed {
-		return nil, rules
-	}
-	var inflate *inflater
-	ws.deflater, inflate = hs.deflate.codecs(ws.client)
-	rules.rsv = frameRSV1
-	return inflate, rules
 }
 
 // The way out is that of a loop or a blocking one. These are branches and not
@@ -175,7 +130,12 @@ func (ws *WebSocket) flush(ctx context.Context) error {
 func (ws *WebSocket) Subprotocol() string { return ws.subprotocol }
 
 // RemoteAddr returns the peer's address; the zero value for a Unix socket.
-func (ws *WebSocket) RemoteAddr() netip.AddrPort { return ws.peer }
+func (ws *WebSocket) RemoteAddr() netip.AddrPort {
+	if ws.blocking != nil {
+		return ws.blocking.peer
+	}
+	return ws.loopOut.c.RemoteAddr()
+}
 
 // Write sends p as one message. It copies what it keeps. With QueueBlock it
 // waits while the peer does not read, until ctx ends or WriteTimeout passes;
@@ -242,11 +202,14 @@ const (
 
 // putMessage puts one message as one frame. ws.mu is held.
 func (ws *WebSocket) putMessage(kind MessageKind, p []byte) error {
-	least := deflateBytesMin
-	if ws.deflater != nil && ws.deflater.takeover {
+	if ws.codecs == nil {
+		return ws.putFrame(frameFin|byte(kind), p, putMessage)
+	}
+	z, least := ws.codecs.deflater, deflateBytesMin
+	if z.takeover {
 		least = deflateBytesMinTakeover
 	}
-	if ws.deflater == nil || len(p) < least {
+	if len(p) < least {
 		return ws.putFrame(frameFin|byte(kind), p, putMessage)
 	}
 	// Room first: what the deflater has seen has to be sent.
@@ -254,9 +217,9 @@ func (ws *WebSocket) putMessage(kind MessageKind, p []byte) error {
 		return err
 	}
 	small := getBuffer(frameHeadBytesMax + len(p)/4)
-	small, smaller := ws.deflater.deflate(small, p)
+	small, smaller := z.deflate(small, p)
 	defer func() { small.release() }()
-	if smaller || ws.deflater.takeover {
+	if smaller || z.takeover {
 		return ws.putFrame(frameFin|frameRSV1|byte(kind), small.b, putAdmitted)
 	}
 	return ws.putFrame(frameFin|byte(kind), p, putAdmitted)
@@ -392,10 +355,11 @@ func (m *PreparedMessage) compressed() []byte {
 
 // putPrepared puts m. ws.mu is held.
 func (ws *WebSocket) putPrepared(m *PreparedMessage) error {
+	z := ws.codecs
 	switch {
-	case ws.client || ws.deflater != nil && (ws.deflater.takeover || ws.deflater.windowBytes != 0):
+	case ws.client || z != nil && (z.deflater.takeover || z.deflater.windowBytes != 0):
 		return ws.putMessage(m.kind, m.payload) // nothing of it is the same for others
-	case ws.deflater != nil:
+	case z != nil:
 		if small := m.compressed(); small != nil {
 			return ws.put(nil, small, putMessage)
 		}

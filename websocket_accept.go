@@ -19,6 +19,9 @@ func AcceptWebSocket(w *ResponseWriter, r *Request, opts *WebSocketOptions) (*We
 	if err != nil {
 		return nil, err
 	}
+	if w.begun {
+		return nil, errHijackLate
+	}
 	if err := w.header.fault(); err != nil {
 		return nil, err
 	}
@@ -26,40 +29,56 @@ func AcceptWebSocket(w *ResponseWriter, r *Request, opts *WebSocketOptions) (*We
 		w.header.Del(name)
 	}
 	answer := hs.appendAnswer(nil, &w.header)
-	srv := w.h.srv
-	nc, rw, err := w.Hijack()
+	srv, peer := w.h.srv, w.c.RemoteAddr()
+	nc, in, err := w.takeOver() // in has the frames that came with the handshake
 	if err != nil {
 		return nil, err
 	}
 	if _, err := nc.Write(answer); err != nil {
 		nc.Close()
+		srv.connClosed(peer, StateClosed)
 		return nil, err
 	}
-	in, _ := rw.Reader.Peek(rw.Reader.Buffered()) // frames that came with the handshake
 	ws := new(WebSocket)
-	srv.conns.Add(1) // Hijack has given it back
-	newBlockingSocket(ws, nc, &hs, opts, in, func() {
+	newBlockingSocket(ws, nc, newWebSocketShape(&hs, opts, false), in, func() {
 		srv.blocking.remove(ws.blocking)
-		srv.conns.Add(-1)
+		srv.connClosed(peer, StateClosed)
 	})
-	ws.blocking.buffered = &srv.buffered
-	srv.blocking.add(ws.blocking)
+	ws.blocking.count(&srv.buffered)
+	if !srv.blocking.add(ws.blocking) {
+		ws.blocking.finish(ErrServerClosed, false)
+		return nil, ErrServerClosed
+	}
 	return ws, nil
 }
 
 // A websocketSet has the WebSockets of a server that are not on a loop.
 type websocketSet struct {
-	mu  sync.Mutex
-	set map[*blockingSocket]struct{} // guarded by mu
+	mu    sync.Mutex
+	set   map[*blockingSocket]struct{} // guarded by mu
+	ended bool                         // guarded by mu
 }
 
-func (s *websocketSet) add(b *blockingSocket) {
+// add reports whether the server is still there to end b with.
+func (s *websocketSet) add(b *blockingSocket) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.ended {
+		return false
+	}
 	if s.set == nil {
 		s.set = make(map[*blockingSocket]struct{})
 	}
 	s.set[b] = struct{}{}
+	return true
+}
+
+// end cuts all of them, and those that come later.
+func (s *websocketSet) end() {
+	s.mu.Lock()
+	s.ended = true
+	s.mu.Unlock()
+	s.each(func(b *blockingSocket) { b.finish(ErrServerClosed, false) })
 }
 
 func (s *websocketSet) remove(b *blockingSocket) {

@@ -26,6 +26,7 @@ const (
 type blockingSocket struct {
 	ws    *WebSocket
 	nc    net.Conn
+	peer  netip.AddrPort
 	onEnd func() // called once
 	done  chan struct{}
 
@@ -36,7 +37,9 @@ type blockingSocket struct {
 	sending     bool      // a goroutine is in nc.Write
 	inFlight    int       // bytes that it holds
 	counted     int       // of the queue and in flight, in buffered
+	countedIn   int       // of the input, in buffered
 	leaving     bool      // goingAway was called
+	finished    bool      // done is closed
 	writeBefore time.Time // write deadline that is set
 
 	// The reader's: who has put a value into reading.
@@ -44,6 +47,7 @@ type blockingSocket struct {
 	reader      messageReader
 	buf         []byte
 	in          []byte // part of buf: received and not used
+	held        int    // bytes of memory that input takes up, as last counted
 	stream      *messageStream
 	partial     []byte // of a message that began in pieces, for Read
 	readErr     error
@@ -53,25 +57,49 @@ type blockingSocket struct {
 	pinged      time.Time // when a ping was sent into the silence; zero: none
 }
 
-// newBlockingSocket makes ws one that is read from nc. in is what has been
-// received already.
-func newBlockingSocket(ws *WebSocket, nc net.Conn, hs *handshake, o *WebSocketOptions, in []byte, onEnd func()) {
+// newBlockingSocket makes ws one of the given shape that is read from nc. in is
+// what has been received already.
+func newBlockingSocket(ws *WebSocket, nc net.Conn, shape *websocketShape, in []byte, onEnd func()) {
 	now := time.Now()
 	b := &blockingSocket{
 		ws: ws, nc: nc, onEnd: onEnd, done: make(chan struct{}), reading: make(chan struct{}, 1),
 		lastRead: now, lastMessage: now,
 	}
-	ws.blocking = b
-	b.reader.inflater, b.reader.rules = ws.initOutput(hs, o)
-	b.reader.bytesMax = ws.lim.messageBytes
-	b.bound, b.policy = ws.lim.queueBytes, o.QueuePolicy
+	ws.blocking, ws.websocketShape, ws.codecs = b, shape, shape.newCodecs()
+	b.reader.rules, b.reader.bytesMax = shape.rules, shape.lim.messageBytes
+	if ws.codecs != nil {
+		b.reader.inflater = ws.codecs.inflater
+	}
+	b.bound, b.policy = shape.lim.queueBytes, shape.policy
 	b.buf = make([]byte, max(blockingReadBytes, len(in)))
 	b.in = b.buf[:copy(b.buf, in)]
 	if addr, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
 		ap := addr.AddrPort()
-		ws.peer = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+		b.peer = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 	}
 	nc.SetDeadline(time.Time{})
+}
+
+// count has the memory of b counted in a server's bound. Nobody else has b yet.
+func (b *blockingSocket) count(buffered *bufferCount) {
+	b.buffered = buffered
+	b.countInput()
+}
+
+// countInput brings the count of input that waits up to date. The caller is the
+// one that reads.
+func (b *blockingSocket) countInput() {
+	held := cap(b.buf) + cap(b.partial) + b.reader.size()
+	if b.buffered == nil || held == b.held {
+		return
+	}
+	b.held = held
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.finished {
+		b.buffered.Add(int64(held - b.countedIn))
+		b.countedIn = held
+	}
 }
 
 // put has the contract of outbox.put, save that nothing is sent before flush.
@@ -115,7 +143,7 @@ func (b *blockingSocket) admit(n int, policy QueuePolicy) error {
 		go b.finish(ErrBackpressure, false)
 		return b.err
 	case QueueDropOldest:
-		b.dropOldest(n)
+		b.dropOldest(n, 0)
 		return nil
 	}
 	return ErrBackpressure
@@ -290,13 +318,16 @@ func (b *blockingSocket) close(code CloseCode, reason string) error {
 // resets, and takes the close frame with it.
 func (b *blockingSocket) finish(err error, linger bool) {
 	b.mu.Lock()
-	select {
-	case <-b.done:
+	if b.finished {
 		b.unlock()
 		return
-	default:
 	}
+	b.finished = true
 	close(b.done)
+	if b.countedIn != 0 {
+		b.buffered.Add(-int64(b.countedIn))
+		b.countedIn = 0
+	}
 	if b.err == nil {
 		b.end(err)
 	}

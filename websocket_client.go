@@ -1,6 +1,7 @@
 package flare
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -12,7 +13,7 @@ import (
 )
 
 // This file is layer 4 (roles): the client's side of the opening handshake
-// (RFC 6455 §4.1), over a blocking net.Conn.
+// (RFC 6455 §4.1), over a blocking net.Conn that websocket_dial.go makes.
 
 // DialOptions configure DialWebSocket.
 type DialOptions struct {
@@ -22,22 +23,22 @@ type DialOptions struct {
 	// Cookie or Origin.
 	Header Header
 
-	// TLSConfig is for wss. nil is the default; ServerName is filled in.
+	// Client lends what it has for requests: how it connects (Proxy, through
+	// CONNECT; Dial, Resolver, what it says about TLS), Auth, which answers a
+	// 401, and Jar. nil: a direct connection, without any of it.
+	Client *Client
+
+	// TLSConfig is for wss, in place of the Client's. nil is the default;
+	// ServerName is filled in.
 	TLSConfig *tls.Config
 
-	// NetDial connects; nil is a net.Dialer's DialContext.
+	// NetDial connects, in place of the Client's ways; nil is a net.Dialer's
+	// DialContext.
 	NetDial func(ctx context.Context, network, addr string) (net.Conn, error)
 
 	// HandshakeTimeout bounds the dial, TLS and the handshake together;
 	// default 10 s, negative none.
 	HandshakeTimeout time.Duration
-}
-
-// A WebSocketResponse is the server's answer to a handshake.
-type WebSocketResponse struct {
-	StatusCode int
-	Header     Header
-	Body       []byte // of a refusal, its first 4 KiB at most
 }
 
 const (
@@ -53,19 +54,16 @@ var (
 )
 
 // DialWebSocket connects to a ws:// or wss:// URL. The response is not nil when
-// the server has answered, also with an error. opts may be nil. ctx bounds the
-// dial and the handshake, not what follows.
-func DialWebSocket(ctx context.Context, rawURL string, opts *DialOptions) (*WebSocket, *WebSocketResponse, error) {
+// the server has answered, also with an error; of a refusal its Body has the
+// first 4 KiB, and needs no Close. An answer that is no handshake is a
+// *HandshakeError. opts may be nil. ctx bounds the dial and the handshake, not
+// what follows.
+func DialWebSocket(ctx context.Context, rawURL string, opts *DialOptions) (*WebSocket, *ClientResponse, error) {
 	if opts == nil {
 		opts = new(DialOptions)
 	}
-	u, addr, err := websocketURL(rawURL)
-	if err != nil {
-		return nil, nil, err
-	}
-	key := newWebSocketKey()
-	request, err := appendHandshake(nil, u, key, opts)
-	if err != nil {
+	d := webSocketDial{opts: opts}
+	if err := d.prepare(rawURL); err != nil {
 		return nil, nil, err
 	}
 	if limit := limitOr(opts.HandshakeTimeout, defaultHandshakeTimeout); limit > 0 {
@@ -73,14 +71,103 @@ func DialWebSocket(ctx context.Context, rawURL string, opts *DialOptions) (*WebS
 		ctx, cancel = context.WithTimeout(ctx, limit)
 		defer cancel()
 	}
-	nc, err := dialWebSocketConn(ctx, u, addr, opts)
+	for attempt := 0; ; attempt++ {
+		ws, resp, err := d.attempt(ctx)
+		if resp == nil || d.creds == nil {
+			return ws, resp, err
+		}
+		x := clientCall{auth: d.auth, bodyDropped: true}
+		again, credsErr := challenged(d.creds, resp, &x, attempt)
+		if credsErr != nil && ws != nil { // the server has shown not to know the secret
+			ws.blocking.finish(ErrClosed, false)
+			ws = nil
+		}
+		if credsErr != nil {
+			return nil, resp, credsErr
+		}
+		if ws != nil || !again {
+			return ws, resp, err
+		}
+	}
+}
+
+// A webSocketDial is one call of DialWebSocket.
+type webSocketDial struct {
+	opts   *DialOptions
+	target clientTarget
+	jar    *Jar        // nil: no cookies
+	creds  Credentials // nil: none
+	auth   string      // value of Authorization, "" for none
+}
+
+// prepare checks what the caller gave, before anything is sent.
+func (d *webSocketDial) prepare(rawURL string) (err error) {
+	o := d.opts
+	if d.target, err = websocketTarget(rawURL); err != nil {
+		return err
+	}
+	for _, name := range append([]string{"Host", fieldWSKey}, ownHandshakeFields...) {
+		if o.Header.index(name) >= 0 {
+			return errHandshakeHeader
+		}
+	}
+	for _, s := range o.Subprotocols {
+		if !isToken(s) {
+			return errHandshakeHeader
+		}
+	}
+	if err := o.Header.fault(); err != nil {
+		return err
+	}
+	if c := o.Client; c != nil {
+		if c.once.Do(c.prepare); c.initErr != nil {
+			return c.initErr
+		}
+		d.jar = c.Jar
+		if o.Header.index("Authorization") < 0 {
+			d.creds = c.Auth
+		}
+	}
+	return nil
+}
+
+// websocketTarget checks a URL (RFC 6455 §3) as the client checks others.
+func websocketTarget(raw string) (clientTarget, error) {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return clientTarget{}, errWebSocketURL // the parser's repeats the URL, which may hold secrets
+	}
+	switch {
+	case u.User != nil || u.Fragment != "" || u.Opaque != "":
+		return clientTarget{}, errWebSocketURL
+	case u.Scheme == "ws":
+		u.Scheme = "http"
+	case u.Scheme == "wss":
+		u.Scheme = "https"
+	default:
+		return clientTarget{}, errWebSocketURL
+	}
+	return targetOf(u, PhaseRequest)
+}
+
+// attempt connects and shakes hands once.
+func (d *webSocketDial) attempt(ctx context.Context) (*WebSocket, *ClientResponse, error) {
+	key := newWebSocketKey()
+	request, err := d.appendHandshake(nil, key)
 	if err != nil {
 		return nil, nil, err
 	}
-	stop := context.AfterFunc(ctx, func() { nc.SetDeadline(time.Unix(1, 0)) })
-	ws, resp, err := shakeHands(nc, request, key, opts)
+	nc, err := d.connect(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { nc.SetDeadline(longAgo) })
+	ws, resp, err := d.shakeHands(nc, request, key)
 	if !stop() && err == nil {
 		err = ctx.Err()
+	}
+	if resp != nil && d.jar != nil {
+		d.jar.SetFromHeader(d.target.url(), &resp.Header)
 	}
 	if err != nil {
 		nc.Close()
@@ -92,90 +179,47 @@ func DialWebSocket(ctx context.Context, rawURL string, opts *DialOptions) (*WebS
 	return ws, resp, nil
 }
 
-// websocketURL checks a URL (RFC 6455 §3) and returns the address to dial.
-func websocketURL(raw string) (u *url.URL, addr string, err error) {
-	u, err = url.Parse(raw)
-	if err != nil {
-		return nil, "", errWebSocketURL // the parser's repeats the URL, which may hold secrets
-	}
-	port := u.Port()
-	switch {
-	case u.Hostname() == "" || u.User != nil || u.Fragment != "" || !isFieldValue(u.Host):
-		return nil, "", errWebSocketURL
-	case u.Scheme == "ws" && port == "":
-		port = "80"
-	case u.Scheme == "wss" && port == "":
-		port = "443"
-	case u.Scheme != "ws" && u.Scheme != "wss":
-		return nil, "", errWebSocketURL
-	}
-	return u, net.JoinHostPort(u.Hostname(), port), nil
-}
-
 // appendHandshake appends the request.
-func appendHandshake(b []byte, u *url.URL, key string, o *DialOptions) ([]byte, error) {
-	for _, name := range append([]string{"Host", fieldWSKey}, ownHandshakeFields...) {
-		if o.Header.index(name) >= 0 {
-			return nil, errHandshakeHeader
-		}
-	}
-	if err := o.Header.fault(); err != nil {
-		return nil, err
-	}
+func (d *webSocketDial) appendHandshake(b []byte, key string) ([]byte, error) {
+	o := d.opts
 	var h Header
-	h.Set("Host", u.Host)
+	h.Set("Host", d.target.authority)
 	h.Set("Upgrade", "websocket")
 	h.Set("Connection", "Upgrade")
 	h.Set(fieldWSKey, key)
 	h.Set(fieldWSVersion, websocketVersion)
 	for _, s := range o.Subprotocols {
-		if !isToken(s) {
-			return nil, errHandshakeHeader
-		}
 		h.Add(fieldWSProtocol, s)
 	}
 	if o.Compression != CompressionOff {
 		h.Set(fieldWSExtensions, string(offerDeflate(o.Compression).append(nil)))
 	}
+	if d.jar != nil && o.Header.index("Cookie") < 0 {
+		if cookies := d.jar.CookieHeader(d.target.url()); cookies != "" {
+			h.Set("Cookie", cookies)
+		}
+	}
+	if d.creds != nil {
+		auth, err := d.creds.Authorization(&AuthRequest{Method: http.MethodGet, Target: d.target.path})
+		if err != nil {
+			return nil, err
+		}
+		if d.auth = auth; auth != "" {
+			h.Set("Authorization", auth)
+		}
+	}
 	if err := h.fault(); err != nil {
 		return nil, err
 	}
-	target := u.RequestURI() // escaped: no blank, no control character
-	b = append(b, "GET "+target+" HTTP/1.1\r\n"...)
+	b = append(b, "GET "+d.target.path+" HTTP/1.1\r\n"...)
 	b = h.appendTo(b)
 	b = o.Header.appendTo(b)
 	return append(b, '\r', '\n'), nil
 }
 
-// dialWebSocketConn connects, with TLS for wss.
-func dialWebSocketConn(ctx context.Context, u *url.URL, addr string, o *DialOptions) (net.Conn, error) {
-	dial := o.NetDial
-	if dial == nil {
-		dial = new(net.Dialer).DialContext
-	}
-	nc, err := dial(ctx, "tcp", addr)
-	if err != nil || u.Scheme == "ws" {
-		return nc, err
-	}
-	config := o.TLSConfig.Clone()
-	if config == nil {
-		config = new(tls.Config)
-	}
-	if config.ServerName == "" {
-		config.ServerName = u.Hostname()
-	}
-	config.NextProtos = []string{"http/1.1"}
-	tc := tls.Client(nc, config)
-	if err := tc.HandshakeContext(ctx); err != nil {
-		nc.Close()
-		return nil, err
-	}
-	return tc, nil
-}
-
 // shakeHands sends the request and judges the answer. Bytes behind the answer
 // are frames.
-func shakeHands(nc net.Conn, request []byte, key string, o *DialOptions) (*WebSocket, *WebSocketResponse, error) {
+func (d *webSocketDial) shakeHands(nc net.Conn, request []byte, key string) (*WebSocket, *ClientResponse, error) {
 	if _, err := nc.Write(request); err != nil {
 		return nil, nil, err
 	}
@@ -206,18 +250,31 @@ func shakeHands(nc net.Conn, request []byte, key string, o *DialOptions) (*WebSo
 			}
 		}
 	}
-	resp := &WebSocketResponse{StatusCode: head.status}
-	resp.Header.fill(string(buf[:n]), head.fields)
-	hs, err := verifyHandshake(head.status, head.websocket && head.connUpgrade, &resp.Header, key, o)
+	resp := d.response(nc, &head, buf[:n])
+	hs, err := verifyHandshake(head.status, head.websocket && head.connUpgrade, &resp.Header, key, d.opts)
 	if err != nil {
 		if head.status != http.StatusSwitchingProtocols {
-			resp.Body = refusalBody(nc, &head, buf[n:])
+			body := refusalBody(nc, &head, buf[n:])
+			resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 		}
 		return nil, resp, err
 	}
-	ws := &WebSocket{client: true}
-	newBlockingSocket(ws, nc, &hs, &o.WebSocketOptions, buf[n:], nil)
+	ws := new(WebSocket)
+	newBlockingSocket(ws, nc, newWebSocketShape(&hs, &d.opts.WebSocketOptions, true), buf[n:], nil)
 	return ws, resp, nil
+}
+
+// response makes what the caller sees of an answer with the given head.
+func (d *webSocketDial) response(nc net.Conn, head *responseHead, text []byte) *ClientResponse {
+	resp := &ClientResponse{StatusCode: head.status, Body: http.NoBody, method: http.MethodGet, minor: head.minor, text: d.target.text, origin: d.target.origin()}
+	resp.Header.fill(string(text), head.fields)
+	resp.reason = string(head.reason.of(text))
+	resp.body.bufferedMax = refusalBytesMax
+	if tc, ok := nc.(*tls.Conn); ok {
+		state := tc.ConnectionState()
+		resp.tls = &state
+	}
+	return resp
 }
 
 // refusalBody reads what a server says about its refusal, where its length is

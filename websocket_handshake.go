@@ -64,6 +64,9 @@ func badHandshake(rule string) error {
 // checkHandshake holds r to RFC 6455 §4.2.1 and chooses what to agree on. It
 // sets the fields of w that a refusal needs. Its errors are *StatusErrors.
 func checkHandshake(w *ResponseWriter, r *Request, o *WebSocketOptions) (hs handshake, err error) {
+	if _, major := r.version(); major > 1 {
+		return hs, errWebSocketVersion()
+	}
 	if r.ContentLength() != 0 {
 		w.close = true // what follows was meant as frames, or as a body: nobody can tell
 		return hs, badHandshake("a WebSocket handshake has no body")

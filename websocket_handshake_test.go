@@ -177,8 +177,10 @@ func TestDialRefuses(t *testing.T) {
 			t.Errorf("%s: %v; want %q", c.name, err, c.rule)
 		case resp == nil:
 			t.Errorf("%s: no response", c.name)
-		case c.name == "200" && string(resp.Body) != "nope":
-			t.Errorf("%s: body %q", c.name, resp.Body)
+		case c.name == "200":
+			if text, err := resp.Text(); err != nil || text != "nope" || resp.ContentLength != 4 || resp.Reason() != "OK" {
+				t.Errorf("%s: body %q, %v", c.name, text, err)
+			}
 		}
 		server.Close()
 		client.Close()

@@ -90,6 +90,9 @@ func (r *messageReader) next(in []byte) (n int, ev messageEvent, err error) {
 	}
 }
 
+// begun reports whether a message or a control frame has begun and not ended.
+func (r *messageReader) begun() bool { return r.inside || r.open }
+
 // recycle gives back what the last event needed.
 func (r *messageReader) recycle() {
 	r.data = nil

@@ -44,6 +44,7 @@ func (ws *WebSocket) Read(ctx context.Context) (MessageKind, []byte, error) {
 		if b.reader.last { // not so when the message began for a Reader that was given up
 			p := b.partial
 			b.partial = nil
+			b.countInput()
 			return b.reader.kind, p, nil
 		}
 	}
@@ -221,6 +222,7 @@ func (b *blockingSocket) readEnded(err error, linger bool) error {
 func (b *blockingSocket) fill(ctx context.Context) error {
 	kept := copy(b.buf, b.in)
 	b.in = b.buf[:kept]
+	b.countInput()
 	for {
 		b.setReadDeadline()
 		if ctx.Err() != nil {

@@ -36,12 +36,16 @@ type WebSocketHandler struct {
 	// failed with, or with CloseAbnormal when it just ended.
 	OnClose func(ws *WebSocket, code CloseCode, reason string)
 
-	once  sync.Once
-	route *route // of OnMessage
+	once   sync.Once
+	route  *route // of OnMessage
+	shapes websocketShapes
 }
 
 // Serve answers the handshake.
 func (h *WebSocketHandler) Serve(w *ResponseWriter, r *Request) error {
+	if w.via != nil {
+		return h.serveCarried(w, r)
+	}
 	hs, err := checkHandshake(w, r, &h.WebSocketOptions)
 	if err != nil {
 		return err
@@ -56,20 +60,15 @@ func (h *WebSocketHandler) Serve(w *ResponseWriter, r *Request) error {
 			h.route.pin = rt.pin
 		}
 	})
-	p := &loopSocket{handler: h, srv: w.h.srv}
-	ws := &p.ws
-	ws.peer = c.RemoteAddr()
-	p.reader.inflater, p.reader.rules = ws.initOutput(&hs, &h.WebSocketOptions)
-	p.reader.bytesMax = ws.lim.messageBytes
-	ob := &p.out
-	ob.c, ob.owner, ob.bound, ob.policy = c, ws, ws.lim.queueBytes, h.QueuePolicy
-	ob.limit, ob.rate = ws.lim.write, c.limits.writeRate
-	ws.loopOut = ob
+	p := new(loopSocket)
+	ws, ob := &p.ws, &p.out
+	shape := h.shapes.find(h, w.h.srv, &hs)
+	ws.websocketShape, ws.codecs, ws.loopOut = shape, shape.newCodecs(), ob
+	ob.c, ob.owner, ob.rules = c, ws, &shape.out
 	w.upgrade(&hs, p)
 
 	// Everything so far leaves first. From here on anybody may write.
-	ob.enqueue(f.out, nil, putControl)
-	f.out = f.out[:0]
+	ob.queueFirst(f)
 	c.setOutbox(ob)
 	if f.loop != nil {
 		ob.cork(f.loop, f.epoch)
@@ -93,31 +92,79 @@ func (w *ResponseWriter) upgrade(hs *handshake, p switchedProtocol) {
 }
 
 // A loopSocket is the Protocol of a WebSocket on a loop. All but ws and out
-// belongs to the connection's owner.
+// belongs to the connection's owner. It is small, since it is all there is of a
+// connection that waits: a reader comes with a message, and goes with its end.
 type loopSocket struct {
-	ws      WebSocket
-	out     outbox
-	handler *WebSocketHandler
-	srv     *Server
-	reader  messageReader
-	counted int // size of reader in the server's count
+	ws  WebSocket
+	out outbox
 
-	lastRead    time.Duration // when something came
+	reader      *loopReader   // nil: no message has begun
+	offset      int64         // bytes of input before what reader has read
+	silent      time.Duration // since when nothing has come, or since the ping into that silence
 	lastMessage time.Duration
-	pinged      time.Duration // when a ping was sent into the silence, 0: none
-	code        CloseCode     // how it ended, 0: not yet
-	reason      string
+	end         *CloseError // how it ended, nil: not yet
+	pinged      bool        // a ping was sent into the silence
+}
+
+// A loopReader reads the messages of a turn, or one that has begun.
+type loopReader struct {
+	messageReader
+	counted int // its size in the server's count
+}
+
+var loopReaders sync.Pool
+
+// takeReader gives p something to read with.
+func (p *loopSocket) takeReader() *loopReader {
+	r, _ := loopReaders.Get().(*loopReader)
+	if r == nil {
+		r = new(loopReader)
+	}
+	r.rules, r.bytesMax, r.offset = p.ws.rules, p.ws.lim.messageBytes, p.offset
+	if z := p.ws.codecs; z != nil {
+		r.inflater = z.inflater
+	}
+	p.reader = r
+	return r
+}
+
+// settle tells the server how much of a message waits for its rest, and gives
+// the reader back when there is none, or ended.
+func (p *loopSocket) settle(c *Conn, ended bool) {
+	r := p.reader
+	if r == nil {
+		return
+	}
+	done := ended || !r.begun()
+	held := 0
+	if done {
+		p.offset = r.offset
+		r.release()
+	} else {
+		held = r.size()
+	}
+	if held != r.counted {
+		c.limits.buffered.Add(int64(held - r.counted))
+		r.counted = held
+	}
+	if done {
+		p.reader = nil
+		if !raceEnabled { // under the race detector nothing is reused
+			r.messageReader = messageReader{}
+			loopReaders.Put(r)
+		}
+	}
 }
 
 func (p *loopSocket) switched(c *Conn, err error) *route {
-	p.lastRead, p.lastMessage = c.frame.clock.now, c.frame.clock.now
+	p.silent, p.lastMessage = c.frame.clock.now, c.frame.clock.now
 	if at := p.alarm(c); at != 0 {
 		p.out.wakeAt(at) // earlier than what a request was armed with
 	}
 	if err != nil {
 		p.closeFor(err)
 	}
-	return p.handler.route
+	return p.ws.handler.route
 }
 
 // Data takes what has arrived: all of it, or up to where the peer has to read
@@ -125,14 +172,17 @@ func (p *loopSocket) switched(c *Conn, err error) *route {
 func (p *loopSocket) Data(c *Conn, in []byte, eof bool) (int, error) {
 	f := c.frame
 	if len(in) > 0 {
-		p.lastRead, p.pinged = f.clock.now, 0
+		p.silent, p.pinged = f.clock.now, false
 	}
 	if f.loop != nil {
 		p.out.cork(f.loop, f.epoch)
 	}
-	n := 0
+	n, r := 0, p.reader
+	if r == nil {
+		r = p.takeReader()
+	}
 	for !c.closing {
-		used, ev, err := p.reader.next(in[n:])
+		used, ev, err := r.next(in[n:])
 		n += used
 		if err != nil {
 			p.fail(c, err)
@@ -146,7 +196,7 @@ func (p *loopSocket) Data(c *Conn, in []byte, eof bool) (int, error) {
 			break
 		}
 	}
-	p.count(c, p.reader.size())
+	p.settle(c, c.closing)
 	p.out.uncork(true)
 	if c.closing {
 		n = len(in) // nobody wants what follows
@@ -154,20 +204,12 @@ func (p *loopSocket) Data(c *Conn, in []byte, eof bool) (int, error) {
 	return n, nil
 }
 
-// count tells the server how much of a message waits for its rest.
-func (p *loopSocket) count(c *Conn, held int) {
-	if held != p.counted {
-		c.limits.buffered.Add(int64(held - p.counted))
-		p.counted = held
-	}
-}
-
 // event deals with one event of the reader.
 func (p *loopSocket) event(c *Conn, ev messageEvent) {
 	switch ev {
 	case eventMessage:
 		p.lastMessage = c.frame.clock.now
-		if p.handler.OnMessage == nil || p.out.ended() {
+		if p.ws.handler.OnMessage == nil || p.out.ended() {
 			return // RFC 6455 §5.5.1: after a close frame of our own nobody waits for it
 		}
 		if err := p.call(c); err != nil {
@@ -176,32 +218,40 @@ func (p *loopSocket) event(c *Conn, ev messageEvent) {
 	case eventPing:
 		p.ws.pong(p.reader.data)
 	case eventClose:
-		p.code, p.reason = p.reader.code, string(p.reader.data)
-		p.ws.sendClose(p.code, "") // RFC 6455 §5.5.1: answered with its code
+		p.end = &CloseError{Code: p.reader.code, Reason: string(p.reader.data)}
+		p.ws.sendClose(p.end.Code, "") // RFC 6455 §5.5.1: answered with its code
 		c.closing = true
 	}
 }
 
 // fail ends the connection of a peer that broke a rule (RFC 6455 §7.1.7).
 func (p *loopSocket) fail(c *Conn, err error) {
-	p.code, p.reason = closeOf(err)
+	code, reason := closeOf(err)
+	p.end = &CloseError{Code: code, Reason: reason}
 	c.err = err
-	p.ws.sendClose(p.code, "")
+	p.ws.sendClose(code, "")
 	c.closing = true
 }
 
 // closeFor starts the closing handshake after an error of the user's code.
 func (p *loopSocket) closeFor(err error) {
-	var asked *CloseError
-	if !errors.As(err, &asked) && !isGone(err) {
-		attrs := []any{slog.Any("error", err)}
-		var panicked *panicError
-		if errors.As(err, &panicked) {
-			attrs = append(attrs, slog.String("stack", string(panicked.stack)))
-		}
-		p.srv.logger().Error("flare: WebSocket handler failed", attrs...)
-	}
+	logWebSocketError(p.ws.srv.logger(), err)
 	p.ws.Close(closeOf(err))
+}
+
+// logWebSocketError logs what a function of a WebSocketHandler returned or
+// panicked with, unless it only says how to close.
+func logWebSocketError(to *slog.Logger, err error) {
+	var asked *CloseError
+	if err == nil || errors.As(err, &asked) || isGone(err) {
+		return
+	}
+	attrs := []any{slog.Any("error", err)}
+	var panicked *panicError
+	if errors.As(err, &panicked) {
+		attrs = append(attrs, slog.String("stack", string(panicked.stack)))
+	}
+	to.Error("flare: WebSocket handler failed", attrs...)
 }
 
 // call calls OnMessage. A panic becomes an error; runtime.Goexit ends the
@@ -219,7 +269,7 @@ func (p *loopSocket) call(c *Conn) (err error) {
 		}
 		p.goexit(c)
 	}()
-	err = p.handler.OnMessage(&p.ws, p.reader.kind, p.reader.data)
+	err = p.ws.handler.OnMessage(&p.ws, p.reader.kind, p.reader.data)
 	returned = true
 	return err
 }
@@ -228,8 +278,8 @@ func (p *loopSocket) call(c *Conn) (err error) {
 func (p *loopSocket) goexit(c *Conn) {
 	f := c.frame
 	f.detach()
-	p.code = CloseInternalError
-	p.ws.sendClose(p.code, "")
+	p.end = &CloseError{Code: CloseInternalError}
+	p.ws.sendClose(CloseInternalError, "")
 	c.closing = true
 	var v verdict
 	if c.flush(f) {
@@ -246,19 +296,19 @@ func (p *loopSocket) Drained(*Conn) {}
 
 // Closed tells the user. It has a goroutine of its own.
 func (p *loopSocket) Closed(c *Conn, err error) {
-	p.reader.release()
-	p.count(c, 0)
-	if p.code == 0 {
-		p.code = CloseAbnormal
+	p.settle(c, true)
+	if p.end == nil {
+		p.end = &CloseError{Code: CloseAbnormal}
 	}
-	defer p.srv.connClosed(c, StateClosed) // after OnClose, so that Shutdown waits for it
-	if p.handler.OnClose != nil {
+	h := p.ws.handler
+	defer p.ws.srv.connClosed(c.RemoteAddr(), StateClosed) // after OnClose, so that Shutdown waits for it
+	if h.OnClose != nil {
 		defer func() {
 			if v := recover(); v != nil {
 				p.closeFor(&panicError{value: v, stack: debug.Stack()})
 			}
 		}()
-		p.handler.OnClose(&p.ws, p.code, p.reason)
+		h.OnClose(&p.ws, p.end.Code, p.end.Reason)
 	}
 }
 
@@ -266,7 +316,7 @@ func (p *loopSocket) Closed(c *Conn, err error) {
 func (p *loopSocket) alarm(c *Conn) (at time.Duration) {
 	lim := &p.ws.lim
 	if lim.heartbeat > 0 {
-		at = max(p.lastRead, p.pinged) + lim.heartbeat
+		at = p.silent + lim.heartbeat
 	}
 	if lim.idle > 0 && (at == 0 || p.lastMessage+lim.idle < at) {
 		at = p.lastMessage + lim.idle
@@ -281,14 +331,14 @@ func (p *loopSocket) expire(c *Conn) {
 		p.lastMessage = now
 		p.ws.Close(CloseGoingAway, "idle")
 	}
-	if lim.heartbeat <= 0 || now < max(p.lastRead, p.pinged)+lim.heartbeat {
+	if lim.heartbeat <= 0 || now < p.silent+lim.heartbeat {
 		return
 	}
-	if p.pinged != 0 {
+	if p.pinged {
 		c.frame.counts[countTimeoutIdle]++
 		c.err, c.closing, c.abort = ErrTimeout, true, true
 		return
 	}
-	p.pinged = now
+	p.silent, p.pinged = now, true
 	p.ws.putFrame(frameFin|byte(opPing), nil, putControl)
 }

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 )
 
 // wsStyles are the two ways to serve an echo.
@@ -204,6 +205,14 @@ func TestWebSocketCallbacks(t *testing.T) {
 	gone(t, s)
 }
 
+// What there is of a connection that waits fits a small size class of the
+// allocator.
+func TestLoopSocketSize(t *testing.T) {
+	if size := unsafe.Sizeof(loopSocket{}); unsafe.Sizeof(uintptr(0)) == 8 && size > 176 {
+		t.Errorf("%d bytes", size)
+	}
+}
+
 // Connections that wait have no goroutine and no buffer.
 func TestWebSocketIdleCost(t *testing.T) {
 	s := &Server{Handler: wsEcho(WebSocketOptions{})}
@@ -225,7 +234,7 @@ func TestWebSocketIdleCost(t *testing.T) {
 		done := make(chan bool)
 		l.call(func() {
 			for _, c := range l.conns {
-				if c != nil && c.take(0) && (c.unread != nil || c.out != nil || c.proto.(*loopSocket).out.queue != nil || c.proto.(*loopSocket).reader.msg != nil) {
+				if c != nil && c.take(0) && (c.unread != nil || c.out != nil || c.proto.(*loopSocket).out.outStored != nil || c.proto.(*loopSocket).reader != nil) {
 					t.Error("an idle connection holds a buffer")
 				}
 			}

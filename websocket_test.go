@@ -64,8 +64,8 @@ func TestQueuePolicies(t *testing.T) {
 			defer b.mu.Unlock()
 			return b.waiting()
 		}
-		ws.loopOut.mu.Lock()
-		defer ws.loopOut.mu.Unlock()
+		ws.loopOut.lock()
+		defer ws.loopOut.unlock()
 		return ws.loopOut.waiting()
 	}
 	t.Run("block", func(t *testing.T) {
@@ -182,9 +182,9 @@ func TestPongsNewest(t *testing.T) {
 	for i := range 1000 {
 		ws.pong(fmt.Appendf(nil, "%d", i))
 	}
-	ws.loopOut.mu.Lock()
+	ws.loopOut.lock()
 	held := ws.loopOut.waiting()
-	ws.loopOut.mu.Unlock()
+	ws.loopOut.unlock()
 	if held > 16<<10 {
 		t.Errorf("%d bytes wait", held)
 	}
@@ -456,8 +456,8 @@ func TestReadContext(t *testing.T) {
 func TestClientMaskKeys(t *testing.T) {
 	client, server := net.Pipe()
 	defer server.Close()
-	ws := &WebSocket{client: true}
-	newBlockingSocket(ws, client, &handshake{}, new(WebSocketOptions), nil, nil)
+	ws := new(WebSocket)
+	newBlockingSocket(ws, client, newWebSocketShape(new(handshake), new(WebSocketOptions), true), nil, nil)
 	go func() {
 		for range 200 {
 			ws.WriteText(context.Background(), "same")

@@ -4,26 +4,21 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 )
 
-// This file is layer 4 (roles): how a client gets a connection to a host with
-// several addresses: RFC 8305. It knows names and addresses; proxies and TLS
-// are client_connect.go's, which calls it.
+// This file is layer 4 (roles): which address of a host is connected: RFC 8305.
+// It knows a Resolver and a way to connect to one address; dial.go calls it.
 
 const (
 	// dialStagger is how long an attempt has the field to itself (RFC 8305 §5).
 	dialStagger = 250 * time.Millisecond
 
-	// resolutionDelay is how long IPv4 addresses wait for IPv6 ones (RFC 8305 §3).
+	// resolutionDelay is how long the addresses of the other family wait for
+	// those of the preferred one (RFC 8305 §3).
 	resolutionDelay = 50 * time.Millisecond
 )
-
-// A HostResolver looks addresses up. *net.Resolver is one. The network is
-// "ip4" or "ip6"; both are asked at the same time, from two goroutines.
-type HostResolver interface {
-	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
-}
 
 // A dialRace finds out which address of a host answers first.
 type dialRace struct {
@@ -33,7 +28,8 @@ type dialRace struct {
 	turn    int             // the family that is next
 	running int             // attempts
 	looking int             // look-ups that are not back
-	held    bool            // IPv4 waits for IPv6 to be looked up
+	first   int             // the family that is preferred
+	held    bool            // the other one waits for it to be looked up
 	err     error           // the first attempt's, or a look-up's
 	tried   bool            // err is an attempt's
 	results chan dialResult
@@ -44,34 +40,19 @@ type dialResult struct {
 	err  error
 }
 
-type lookupResult struct {
-	family int
-	addrs  []netip.Addr
-	err    error
-}
-
-const (
-	familyIPv6 = iota // preferred (RFC 8305 §4)
-	familyIPv4
-)
-
 // run dials host until one address is connected, all have failed, or ctx ends.
-func (d *dialRace) run(ctx context.Context, resolver HostResolver, host string) (net.Conn, error) {
-	if addr, ok := literalAddr(host); ok {
-		return d.attempt(ctx, addr)
+func (d *dialRace) run(ctx context.Context, resolver *Resolver, host string) (net.Conn, error) {
+	if addr, ok := literalAddr(host); ok && slices.Contains(resolver.Order.families(), familyOf(addr)) {
+		return d.attempt(ctx, addr) // nothing to look up, nobody to race with
 	}
 	outer := ctx
 	ctx, cancel := context.WithCancel(ctx) // ends the losers
 	defer cancel()
 	d.results = make(chan dialResult)
-	answers := make(chan lookupResult, 2)
-	for family, network := range []string{"ip6", "ip4"} {
-		go func() {
-			addrs, err := resolver.LookupNetIP(ctx, network, host)
-			answers <- lookupResult{family, addrs, err}
-		}()
-	}
-	d.looking = 2
+	answers := resolver.look(ctx, host)
+	d.looking = len(resolver.Order.families())
+	d.first = resolver.Order.first()
+	d.turn = d.first
 	next := time.NewTimer(0)
 	next.Stop()
 	defer next.Stop()
@@ -113,7 +94,7 @@ func (d *dialRace) looked(a lookupResult) bool {
 	if a.err != nil {
 		d.failed(a.err, false)
 	}
-	if a.family == familyIPv6 {
+	if a.family == d.first {
 		d.held = false
 		return false
 	}

@@ -1,0 +1,197 @@
+package flare
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"math"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"time"
+)
+
+// This file is layer 4 (roles): requests that another server has received and
+// that a Handler of flare's answers. The request's head arrives as octets and
+// goes through the same parser as any other, the response leaves as values,
+// since versions of HTTP differ in how they look. nethttp_to.go has net/http's
+// side of it.
+
+// A carrier is one exchange of another server. As the connection's transport
+// it takes the response's body.
+type carrier interface {
+	transport
+
+	// The request's.
+	version() (name string, major int)
+	tls() *tls.ConnectionState
+	readBody(p []byte) (int, error)
+	readTrailer(h *Header) // once readBody has returned io.EOF
+
+	// The response's. length is that of the body, -1 when it is not known yet
+	// or among the fields already. closes: the connection ends with it.
+	sendHead(status int, h *Header, length int64, closes bool) error
+	sendInterim(status int, h *Header) error
+	sendTrailer(h *Header)
+	flush() error
+
+	// The connection's. They fail with errors.ErrUnsupported where there is no
+	// such thing.
+	setReadDeadline(t time.Time) error
+	setWriteDeadline(t time.Time) error
+	hijack() (net.Conn, *bufio.ReadWriter, error)
+}
+
+// A carried request is what the other server knows of it beside the carrier.
+type carried struct {
+	head   []byte // in the form of HTTP/1.1, complete
+	length int64  // of the body, -1: not known
+	match  routing
+	peer   netip.AddrPort
+	ctx    context.Context
+}
+
+// serveCarried answers a request that came by k with s's handler. It reports
+// whether the response has to be cut off, because it failed after it had begun
+// or was not to be sent at all.
+func (s *Server) serveCarried(k carrier, in carried) (cut bool) {
+	c := s.newHTTPConn(s.carriedLoop(), -1, in.peer)
+	h := c.proto.(*httpConn)
+	c.tr = k
+	c.own.Store(ownLent) // for good: no loop knows of it
+	f := newFrame()
+	f.clock.read()
+	c.frame, f.conn = f, c
+	x := f.newExchange()
+	h.x, h.requests = x, 1
+	r, w := &x.r, &x.w
+	r.via = k
+	ctx, done := context.WithCancelCause(in.ctx)
+	defer done(errRequestDone)
+
+	f.counts[countRequests]++
+	n, err := r.head.parse(in.head, &s.lim.head)
+	switch {
+	case err == nil && n != len(in.head):
+		err = &StatusError{Code: http.StatusBadRequest, Err: ErrMalformed}
+	case err == nil && s.lim.bodyBytes >= 0 && in.length > s.lim.bodyBytes:
+		err = &StatusError{Code: http.StatusRequestEntityTooLarge, Err: ErrTooLarge}
+	}
+	if err != nil {
+		r.begin(c, h, in.head[:r.head.method.end])
+		r.refused, r.ctx = true, ctx
+		w.begin(c, h, r)
+		w.close = true
+		s.refused(c, err)
+		err = refusalOf(err)
+	} else {
+		r.head.chunked = r.head.chunked || in.length < 0 // HTTP/2 needs no coding for that
+		r.begin(c, h, in.head)
+		r.match, r.ctx = in.match, ctx
+		x.handler, x.route = s.routeOf(r)
+		r.body.beginCarried(c, h, k, in.length)
+		w.begin(c, h, r)
+		err = h.run(f, x)
+	}
+	if w.hijacked {
+		h.hijackEnded(x, err)
+	} else {
+		w.finish(err)
+		if !c.abort {
+			c.sendWait(nil)
+		}
+		if cut = c.abort || c.closing; cut && w.begun && !c.abort {
+			k.flush() // what there is of it, so that the client sees that it is short
+		}
+		r.end()
+		r.match, r.via = nil, nil
+		x.release(f)
+	}
+	f.publish(c.loop)
+	f.release()
+	return cut
+}
+
+// carriedLoop returns the loop that keeps the counts of carried requests. It
+// never runs.
+func (s *Server) carriedLoop() *Loop {
+	s.carriedOnce.Do(func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if !s.started { // else that is done, and loops read what it has settled
+			s.prepare()
+		}
+		s.carried = newLoop(nil)
+	})
+	return s.carried
+}
+
+// beginCarried is begin for a body that the carrier has.
+func (b *requestBody) beginCarried(c *Conn, h *httpConn, k carrier, length int64) {
+	b.c, b.h, b.via = c, h, k
+	if length == 0 {
+		b.done = true
+		return
+	}
+	b.kind = bodyCarried
+}
+
+// readCarried reads a body that the carrier has.
+func (b *requestBody) readCarried(p []byte) (int, error) {
+	n, err := b.via.readBody(p)
+	var tooLarge *http.MaxBytesError
+	switch {
+	case err == io.EOF:
+		b.done = true
+		b.via.readTrailer(&b.chunks.trailer)
+		return n, nil
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		b.c.frame.counts[countTimeoutBody]++
+		err = &StatusError{Code: http.StatusRequestTimeout, Err: ErrTimeout}
+	case errors.As(err, &tooLarge):
+		err = &StatusError{Code: http.StatusRequestEntityTooLarge, Err: ErrTooLarge}
+	}
+	return n, err
+}
+
+// commitCarried hands the head to the carrier. length is as for commit.
+func (w *ResponseWriter) commitCarried(status int, length int64, isHead bool) error {
+	if !bodyAllowed(status) || w.declared >= 0 || isHead && length == 0 {
+		length = -1
+	}
+	if status < 600 {
+		w.c.frame.counts[countClass1+status/100-1]++
+	}
+	return w.via.sendHead(status, &w.header, length, w.close || w.r.body.failed())
+}
+
+// takeOverCarried is takeOver of the other server's connection, which s counts
+// from here on.
+func (w *ResponseWriter) takeOverCarried() (net.Conn, []byte, error) {
+	conn, rw, err := w.via.hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	w.hijacked, w.c.gone = true, true
+	s := w.h.srv
+	s.conns.Add(1)
+	if s.MaxConnsPerIP > 0 {
+		s.perIP.add(w.c.peer, math.MaxInt)
+	}
+	rest, err := rw.Reader.Peek(rw.Reader.Buffered())
+	return conn, append([]byte(nil), rest...), err
+}
+
+// version returns the name and major version of HTTP that r came by.
+func (r *Request) version() (name string, major int) {
+	switch {
+	case r.via != nil:
+		return r.via.version()
+	case r.head.minor == 0:
+		return "HTTP/1.0", 1
+	}
+	return "HTTP/1.1", 1
+}

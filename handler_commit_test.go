@@ -1,0 +1,117 @@
+package flare
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// An error in place of a response keeps what belongs to a refusal, all values
+// of it, and nothing else.
+func TestRefusalFields(t *testing.T) {
+	kept := [][2]string{
+		{"WWW-Authenticate", `Digest realm="r", nonce="n"`}, {"www-authenticate", `Basic realm="r"`},
+		{"Proxy-Authenticate", "Basic"}, {"Allow", "GET, PUT"}, {"Retry-After", "7"}, {"Accept-Patch", "a/b"},
+		{"Access-Control-Allow-Origin", "https://a.test"}, {"Vary", "Origin"},
+	}
+	gone := []string{"Content-Type", "Content-Length", "Content-Encoding", "Set-Cookie", "ETag", "Cache-Control", "Location", "X-Own"}
+	fill := func(w *ResponseWriter) {
+		for _, name := range gone {
+			w.Header().Set(name, "1")
+		}
+		for _, f := range kept {
+			w.Header().Add(f[0], f[1])
+		}
+		w.WriteString("x")
+	}
+	handlers := routes{
+		"/status": HandlerFunc(func(w *ResponseWriter, r *Request) error {
+			fill(w)
+			return &StatusError{Code: 401, Err: errors.New("for the log")}
+		}),
+		"/panic": HandlerFunc(func(w *ResponseWriter, r *Request) error { fill(w); panic("for the log") }),
+		"/fault": HandlerFunc(func(w *ResponseWriter, r *Request) error {
+			fill(w)
+			w.Header().Add("WWW-Authenticate", "Basic realm=\"\r\n\"") // refused, and only this one
+			return nil
+		}),
+	}
+	custom := &Server{Logger: quietLogger(), Handler: handlers, ErrorHandler: func(w *ResponseWriter, r *Request, err error) {
+		var status *StatusError
+		if errors.As(err, &status) {
+			w.Text(status.Code, "own words\n")
+			return
+		}
+		panic("the error handler as well")
+	}}
+	for name, s := range map[string]*Server{"default": {Logger: quietLogger(), Handler: handlers}, "ErrorHandler": custom} {
+		url := strings.TrimPrefix(TestServer(t, s), "http://")
+		for path, code := range map[string]int{"/status": 401, "/panic": 500, "/fault": 500} {
+			a := dialRaw(t, url).get(path)
+			if a.StatusCode != code {
+				t.Errorf("%s %s: status %d, want %d", name, path, a.StatusCode, code)
+			}
+			want := http.Header{}
+			for _, f := range kept {
+				want.Add(f[0], f[1])
+			}
+			for field, values := range want {
+				if got := a.Header[field]; strings.Join(got, "|") != strings.Join(values, "|") {
+					t.Errorf("%s %s: %s is %q, want %q", name, path, field, got, values)
+				}
+			}
+			for _, field := range gone {
+				if got := a.Header.Get(field); got == "1" {
+					t.Errorf("%s %s: %s has stayed", name, path, field)
+				}
+			}
+		}
+	}
+}
+
+// A 2xx answer to CONNECT has no body and no field about one (RFC 9110
+// §9.3.6); a refusal is an answer like others.
+func TestConnectAnswer(t *testing.T) {
+	s := &Server{Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		switch r.Host() {
+		case "declared:1":
+			w.Header().Set("Content-Length", "3")
+		case "streamed:1":
+			if err := w.Flush(); err != nil {
+				return err
+			}
+		case "refused:1":
+			return &StatusError{Code: 403}
+		}
+		return w.Text(200, "abc")
+	})}
+	addr := strings.TrimPrefix(TestServer(t, s), "http://")
+	for host, want := range map[string]string{
+		"plain:1": "HTTP/1.1 200 OK\r\n", "declared:1": "HTTP/1.1 200 OK\r\n", "streamed:1": "HTTP/1.1 200 OK\r\n",
+		"refused:1": "HTTP/1.1 403 Forbidden\r\n",
+	} {
+		c := dialRaw(t, addr)
+		c.send("CONNECT " + host + " HTTP/1.1\r\nHost: " + host + "\r\n\r\n")
+		method := "CONNECT"
+		if host == "refused:1" {
+			method = "GET" // an answer with a body
+		}
+		resp, err := http.ReadResponse(c.br, &http.Request{Method: method})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if method == "GET" {
+			if resp.ContentLength != int64(len("Forbidden\n")) {
+				t.Errorf("%s: length %d", host, resp.ContentLength)
+			}
+			continue
+		}
+		c.ended()
+		got := c.got.String()
+		if !strings.HasPrefix(got, want) || !strings.HasSuffix(got, "\r\n\r\n") ||
+			strings.Contains(got, "Content-Length") || strings.Contains(got, "Transfer-Encoding") {
+			t.Errorf("%s: %q", host, got)
+		}
+	}
+}

@@ -1,0 +1,76 @@
+package flare
+
+import "strings"
+
+// This file is layer 4 (roles): fields behind the body of a response (RFC 9110
+// §6.5), such as a checksum of what has been streamed.
+
+// Trailer returns the fields that are sent behind the body, to be set before
+// the handler returns. They reach the client only when the body is sent in
+// chunks, which a response with a trailer is unless it has a Content-Length or
+// the client speaks HTTP/1.0. Names that are set before the response is
+// committed are announced in a Trailer field; for others the handler may set
+// one. Fields that frame, route or authenticate are left out (RFC 9110 §6.5.1).
+func (w *ResponseWriter) Trailer() *Header {
+	w.check()
+	if w.trailer == nil {
+		w.trailer = new(Header)
+	}
+	return w.trailer
+}
+
+// hasTrailer reports whether there are fields for behind the body.
+func (w *ResponseWriter) hasTrailer() bool { return w.trailer != nil && w.trailer.Len() > 0 }
+
+// startTrailer commits a response that ends with a trailer, so that its body is
+// sent in chunks.
+func (w *ResponseWriter) startTrailer() error {
+	if w.begun || !w.hasTrailer() || w.r.head.minor == 0 || !bodyAllowed(w.Status()) {
+		return nil
+	}
+	return w.start()
+}
+
+// announceTrailer names the fields that will follow (RFC 9110 §6.6.2).
+func (w *ResponseWriter) announceTrailer() {
+	if !w.hasTrailer() || w.header.Get("Trailer") != "" {
+		return
+	}
+	var names []string
+	for name := range w.trailer.All() {
+		if allowedInTrailer(name) {
+			names = append(names, name)
+		}
+	}
+	if len(names) > 0 {
+		w.header.Set("Trailer", strings.Join(names, ", "))
+	}
+}
+
+// sendTrailer ends a body in chunks.
+func (w *ResponseWriter) sendTrailer() error {
+	f := w.c.frame
+	if w.hasTrailer() {
+		if err := w.trailer.fault(); err != nil {
+			return err
+		}
+		kept := w.trailer.list[:0]
+		for _, field := range w.trailer.list {
+			if allowedInTrailer(field.name) {
+				kept = append(kept, field)
+			}
+		}
+		w.trailer.list = kept
+	}
+	switch {
+	case w.via == nil:
+		f.out = append(f.out, lastChunk...)
+		if w.trailer != nil {
+			f.out = w.trailer.appendTo(f.out)
+		}
+		f.out = append(f.out, '\r', '\n')
+	case w.hasTrailer():
+		w.via.sendTrailer(w.trailer)
+	}
+	return nil
+}

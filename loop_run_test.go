@@ -1,0 +1,333 @@
+package flare
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// newRunningLoop returns a loop that runs until the test ends.
+func newRunningLoop(t testing.TB) *Loop {
+	t.Helper()
+	l, err := NewLoop(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	runLoop(t, l)
+	return l
+}
+
+// runLoop runs l until the test ends, which fails if it does not end in order.
+func runLoop(t testing.TB, l *Loop) {
+	t.Helper()
+	ended := make(chan error, 1)
+	go func() { ended <- l.Run(context.Background()) }()
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil && !errors.Is(err, ErrClosed) {
+			t.Errorf("Close: %v", err)
+		}
+		if err := loopEnd(t, ended); err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+}
+
+// loopEnd is what Run returned.
+func loopEnd(t testing.TB, ended <-chan error) error {
+	t.Helper()
+	select {
+	case err := <-ended:
+		return err
+	case <-time.After(patience):
+		t.Fatal("Run does not return")
+		return nil
+	}
+}
+
+// loopSignal waits for c.
+func loopSignal(t testing.TB, what string, c <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-c:
+	case <-time.After(patience):
+		t.Fatalf("%s: not in %v", what, patience)
+	}
+}
+
+func TestLoopPost(t *testing.T) {
+	l := newRunningLoop(t)
+	const each, posters = 500, 8
+	var mu sync.Mutex
+	next := make([]int, posters)
+	var all sync.WaitGroup
+	for p := range posters {
+		all.Add(each)
+		go func() {
+			for i := range each {
+				if err := l.Post(func() {
+					mu.Lock()
+					defer mu.Unlock()
+					if next[p] != i {
+						t.Errorf("poster %d: function %d is called, want %d", p, i, next[p])
+					}
+					next[p]++
+					all.Done()
+				}); err != nil {
+					t.Error(err)
+				}
+			}
+		}()
+	}
+	done := make(chan struct{})
+	go func() { all.Wait(); close(done) }()
+	loopSignal(t, "all functions", done)
+}
+
+// What was taken before the end is called, whatever the loop was doing.
+func TestLoopPostLosesNothing(t *testing.T) {
+	for range 20 {
+		l, err := NewLoop(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var taken, called atomic.Int32
+		stop := make(chan struct{})
+		var posters sync.WaitGroup
+		for range 4 {
+			posters.Go(func() {
+				for {
+					if err := l.Post(func() { called.Add(1) }); err != nil {
+						if !errors.Is(err, ErrClosed) {
+							t.Errorf("Post: %v", err)
+						}
+						return
+					}
+					if taken.Add(1) == 1000 {
+						close(stop)
+					}
+				}
+			})
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- l.Run(t.Context()) }()
+		loopSignal(t, "posting", stop)
+		if err := l.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+		if err := loopEnd(t, ended); err != nil && !errors.Is(err, ErrClosed) { // Close may be the first to come
+			t.Errorf("Run: %v", err)
+		}
+		posters.Wait()
+		if taken.Load() != called.Load() {
+			t.Errorf("%d functions were taken and %d called", taken.Load(), called.Load())
+		}
+	}
+}
+
+func TestLoopLife(t *testing.T) {
+	t.Run("a context ends it", func(t *testing.T) {
+		l, err := NewLoop(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cause := errors.New("enough")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		if err := l.Post(func() { cancel(cause) }); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Run(ctx); err != cause {
+			t.Errorf("Run: %v, want the context's cause", err)
+		}
+		if err := l.Close(); !errors.Is(err, ErrClosed) {
+			t.Errorf("Close after the end: %v", err)
+		}
+		if err := l.Run(t.Context()); !errors.Is(err, ErrClosed) {
+			t.Errorf("Run after the end: %v", err)
+		}
+	})
+	t.Run("a callback closes it", func(t *testing.T) {
+		l, _ := NewLoop(nil)
+		l.After(0, func() {
+			if err := l.Run(t.Context()); err == nil || errors.Is(err, ErrClosed) {
+				t.Errorf("Run while it runs: %v", err)
+			}
+			l.Close()
+			if err := l.Close(); !errors.Is(err, ErrClosed) {
+				t.Errorf("Close twice: %v", err)
+			}
+		})
+		if err := l.Run(t.Context()); err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	t.Run("closed without a run", func(t *testing.T) {
+		l, _ := NewLoop(nil)
+		called := false
+		l.Post(func() { called = true })
+		timer := l.After(0, func() { t.Error("a timer of a loop that never ran") })
+		if err := l.Close(); err != nil || !called {
+			t.Errorf("Close: %v; the posted function was called: %v", err, called)
+		}
+		if err := l.Post(func() {}); !errors.Is(err, ErrClosed) {
+			t.Errorf("Post after the end: %v", err)
+		}
+		if err := l.Run(t.Context()); !errors.Is(err, ErrClosed) {
+			t.Errorf("Run after Close: %v", err)
+		}
+		timer.Stop()
+	})
+	t.Run("its poller fails", func(t *testing.T) {
+		p, _ := NewPoller()
+		l, _ := NewLoop(p)
+		p.Close()
+		if err := l.Run(t.Context()); !errors.Is(err, ErrPollerClosed) {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	t.Run("a server's", func(t *testing.T) {
+		s := &Server{Loops: 1}
+		if err := s.start(); err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		if err := s.loops[0].Run(t.Context()); err != errLoopOwned {
+			t.Errorf("Run: %v", err)
+		}
+		if err := s.loops[0].Close(); err != errLoopOwned {
+			t.Errorf("Close: %v", err)
+		}
+	})
+}
+
+func TestLoopTimers(t *testing.T) {
+	l := newRunningLoop(t)
+	t.Run("never early", func(t *testing.T) {
+		for _, d := range []time.Duration{-time.Second, 0, time.Millisecond, 12 * time.Millisecond, 40 * time.Millisecond} {
+			start, fired := time.Now(), make(chan struct{})
+			l.After(d, func() {
+				if took := time.Since(start); took < d {
+					t.Errorf("a timer of %v came after %v", d, took)
+				}
+				close(fired)
+			})
+			loopSignal(t, "the timer", fired)
+		}
+	})
+	t.Run("stopped", func(t *testing.T) {
+		timer := l.After(20*time.Millisecond, func() { t.Error("a stopped timer was called") })
+		if !timer.Stop() {
+			t.Error("Stop of a waiting timer reports false")
+		}
+		if timer.Stop() {
+			t.Error("the second Stop reports true")
+		}
+		later := make(chan struct{})
+		after := l.After(40*time.Millisecond, func() { close(later) })
+		loopSignal(t, "a later timer", later)
+		if after.Stop() {
+			t.Error("Stop after the call reports true")
+		}
+	})
+	t.Run("stopped or called, never both", func(t *testing.T) {
+		for range 200 {
+			var called atomic.Bool
+			done := make(chan struct{})
+			timer := l.After(0, func() { called.Store(true); close(done) })
+			stopped := timer.Stop()
+			if !stopped {
+				loopSignal(t, "the timer", done)
+			}
+			if stopped && called.Load() {
+				t.Fatal("stopped and called")
+			}
+		}
+	})
+	t.Run("in order", func(t *testing.T) {
+		var mu sync.Mutex
+		var order []int
+		done := make(chan struct{})
+		for _, i := range []int{3, 1, 2} {
+			l.After(time.Duration(i)*20*time.Millisecond, func() {
+				mu.Lock()
+				defer mu.Unlock()
+				if order = append(order, i); len(order) == 3 {
+					close(done)
+				}
+			})
+		}
+		loopSignal(t, "three timers", done)
+		mu.Lock()
+		defer mu.Unlock()
+		if order[0] != 1 || order[1] != 2 || order[2] != 3 {
+			t.Errorf("order %v", order)
+		}
+	})
+}
+
+// A callback that blocks loses the loop and goes on; what comes after it is
+// called meanwhile. The one that blocks may even wait for its own loop.
+func TestLoopBlockedCallback(t *testing.T) {
+	l := newRunningLoop(t)
+	for name, begin := range map[string]func(func()){
+		"posted": func(fn func()) { l.Post(fn) },
+		"timer":  func(fn func()) { l.After(0, fn) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := l.steals.Load()
+			var done sync.WaitGroup
+			done.Add(3)
+			release := make(chan struct{})
+			begin(func() {
+				defer done.Done()
+				l.Post(func() { defer done.Done(); close(release) })
+				l.After(0, done.Done)
+				<-release
+			})
+			ended := make(chan struct{})
+			go func() { done.Wait(); close(ended) }()
+			loopSignal(t, "callbacks that wait for each other", ended)
+			if l.steals.Load() == before {
+				t.Error("nothing was taken away")
+			}
+		})
+	}
+}
+
+// The end of a loop does not wait for a callback that blocks.
+func TestLoopEndBesideBlockedCallback(t *testing.T) {
+	l, err := NewLoop(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	release, ended := make(chan struct{}), make(chan error, 1)
+	blocked, out := make(chan struct{}), make(chan struct{})
+	l.Post(func() { close(blocked); <-release; close(out) })
+	go func() { ended <- l.Run(t.Context()) }()
+	loopSignal(t, "the callback", blocked)
+	l.Close()
+	select {
+	case <-l.ended:
+	case <-time.After(patience):
+		t.Fatal("the loop does not end")
+	}
+	close(release)
+	loopSignal(t, "the end of the callback", out)
+	if err := loopEnd(t, ended); err != nil {
+		t.Errorf("Run: %v", err)
+	}
+}
+
+func BenchmarkLoopPost(b *testing.B) {
+	l := newRunningLoop(b)
+	var done sync.WaitGroup
+	fn := done.Done
+	b.ReportAllocs()
+	for b.Loop() {
+		done.Add(1)
+		l.Post(fn)
+	}
+	done.Wait()
+}

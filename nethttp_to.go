@@ -1,0 +1,243 @@
+package flare
+
+import (
+	"bufio"
+	"crypto/tls"
+	"errors"
+	"maps"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/textproto"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// This file is layer 5 (surface): flare's handlers on net/http's server, for
+// HTTP/2 and for programs that have such a server already. It knows http.Request
+// and http.ResponseWriter and makes a carrier of them; handler_carrier.go has
+// what becomes of a request that came by one.
+
+// ToHTTP returns h as an http.Handler, for net/http's server and whatever else
+// calls one. Bodies are streamed both ways, as h reads and writes them; OnCommit,
+// errors, panics and trailers are what they are in flare's own server, and so
+// are the limits of a default one on the size of heads and bodies (MaxURIBytes,
+// MaxHeaderBytes, MaxHeaders, MaxBodyBytes). For others, or with an
+// ErrorHandler, use a Server as the http.Handler. Limits of time are those of
+// the http.Server.
+//
+// Hijack and WebSockets work over HTTP/1.1. Over HTTP/2 Hijack fails with
+// errors.ErrUnsupported, and a request for a WebSocket is answered 501.
+func ToHTTP(h Handler) http.Handler { return &Server{Handler: h} }
+
+// ServeHTTP answers a request that net/http's server has received, with s's
+// Handler, ErrorHandler and Logger and its limits on sizes; see ToHTTP. s need
+// not be serving.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	k := &httpCarrier{w: w, r: r, rc: http.NewResponseController(w)}
+	in := carried{head: appendHTTPHead(nil, r), length: r.ContentLength, ctx: r.Context()}
+	if r.Body == nil || r.Body == http.NoBody {
+		in.length = 0
+	}
+	if r.Pattern != "" {
+		in.match = &httpRouting{r}
+	}
+	if peer, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+		in.peer = netip.AddrPortFrom(peer.Addr().Unmap(), peer.Port())
+	}
+	if in.length != 0 && r.ProtoMajor == 1 {
+		k.rc.EnableFullDuplex() // flare's handlers read and write as they like
+	}
+	if s.serveCarried(k, in) {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// appendHTTPHead appends the head of r as HTTP/1.1 has it. Whether that is
+// well-formed is the parser's to say.
+func appendHTTPHead(b []byte, r *http.Request) []byte {
+	method := r.Method
+	if method == "" {
+		method = http.MethodGet
+	}
+	b = append(appendHTTPText(b, method), ' ')
+	b = appendHTTPText(b, httpTarget(r))
+	if r.ProtoMajor == 1 && r.ProtoMinor == 0 {
+		b = append(b, " HTTP/1.0\r\n"...)
+	} else {
+		b = append(b, " HTTP/1.1\r\n"...)
+	}
+	b = appendHTTPField(b, "Host", r.Host)
+	for _, name := range slices.Sorted(maps.Keys(r.Header)) {
+		for _, value := range r.Header[name] {
+			b = appendHTTPField(b, name, value)
+		}
+	}
+	for _, coding := range r.TransferEncoding {
+		b = appendHTTPField(b, "Transfer-Encoding", coding)
+	}
+	if len(r.Trailer) > 0 {
+		b = appendHTTPField(b, "Trailer", strings.Join(slices.Sorted(maps.Keys(r.Trailer)), ", "))
+	}
+	return append(b, '\r', '\n')
+}
+
+func appendHTTPField(b []byte, name, value string) []byte {
+	b = append(appendHTTPText(b, name), ": "...)
+	return append(appendHTTPText(b, value), '\r', '\n')
+}
+
+// appendHTTPText appends s. A line break, which only a request that never was
+// on a wire can have, must not make two lines of it: NUL is refused everywhere.
+func appendHTTPText(b []byte, s string) []byte {
+	from := len(b)
+	b = append(b, s...)
+	for i, c := range b[from:] {
+		if c == '\r' || c == '\n' {
+			b[from+i] = 0
+		}
+	}
+	return b
+}
+
+// httpTarget returns the request target. It is made of r.URL, which is what
+// http.StripPrefix and the like change.
+func httpTarget(r *http.Request) string {
+	switch {
+	case r.Method == http.MethodConnect && r.URL.Path == "":
+		return r.Host
+	case r.URL.Host != "" && r.URL.Scheme != "": // absolute form (RFC 9112 §3.2.2)
+		u := url.URL{Scheme: r.URL.Scheme, Host: r.URL.Host}
+		return u.String() + r.URL.RequestURI()
+	}
+	return r.URL.RequestURI()
+}
+
+// An httpCarrier is an exchange of net/http's.
+type httpCarrier struct {
+	w  http.ResponseWriter
+	r  *http.Request
+	rc *http.ResponseController
+}
+
+func (k *httpCarrier) version() (name string, major int) { return k.r.Proto, k.r.ProtoMajor }
+
+func (k *httpCarrier) tls() *tls.ConnectionState { return k.r.TLS }
+
+func (k *httpCarrier) readBody(p []byte) (int, error) { return k.r.Body.Read(p) }
+
+func (k *httpCarrier) readTrailer(h *Header) {
+	for _, name := range slices.Sorted(maps.Keys(k.r.Trailer)) {
+		for _, value := range k.r.Trailer[name] {
+			if allowedInTrailer(name) {
+				h.Add(name, value)
+			}
+		}
+	}
+}
+
+// sendHead sets the fields of h beside those that whoever called flare has set.
+func (k *httpCarrier) sendHead(status int, h *Header, length int64, closes bool) error {
+	fields := k.w.Header()
+	k.setFields(fields, h)
+	if length >= 0 {
+		fields["Content-Length"] = []string{strconv.FormatInt(length, 10)}
+	}
+	if closes && k.r.ProtoMajor == 1 {
+		fields["Connection"] = []string{"close"}
+	}
+	if _, ok := fields["Content-Type"]; !ok {
+		fields["Content-Type"] = nil // or net/http would guess one from the content
+	}
+	k.w.WriteHeader(status)
+	return nil
+}
+
+// setFields gives fields the values of h, in place of others of their names.
+func (k *httpCarrier) setFields(fields http.Header, h *Header) {
+	i := 0
+	for name, value := range h.All() {
+		first := h.index(name) == i
+		i++
+		key := textproto.CanonicalMIMEHeaderKey(name)
+		if k.r.ProtoMajor > 1 && (key == "Upgrade" || key == "Keep-Alive" || key == "Proxy-Connection") {
+			continue // RFC 9113 §8.2.2; Connection is net/http's to translate
+		}
+		if first {
+			fields[key] = []string{value}
+		} else {
+			fields[key] = append(fields[key], value)
+		}
+	}
+}
+
+func (k *httpCarrier) sendInterim(status int, h *Header) error {
+	fields := k.w.Header()
+	kept := maps.Clone(fields)
+	clear(fields)
+	k.setFields(fields, h)
+	k.w.WriteHeader(status)
+	clear(fields)
+	maps.Copy(fields, kept)
+	return nil
+}
+
+func (k *httpCarrier) sendTrailer(h *Header) {
+	fields := k.w.Header()
+	for name, value := range h.All() {
+		fields.Add(http.TrailerPrefix+textproto.CanonicalMIMEHeaderKey(name), value)
+	}
+}
+
+// flush does nothing where the http.ResponseWriter cannot: what was written
+// leaves in the end.
+func (k *httpCarrier) flush() error {
+	if err := k.rc.Flush(); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		return err
+	}
+	return nil
+}
+
+func (k *httpCarrier) setReadDeadline(t time.Time) error  { return k.rc.SetReadDeadline(t) }
+func (k *httpCarrier) setWriteDeadline(t time.Time) error { return k.rc.SetWriteDeadline(t) }
+
+func (k *httpCarrier) hijack() (net.Conn, *bufio.ReadWriter, error) { return k.rc.Hijack() }
+
+// recv has nothing: bodies come by readBody.
+func (k *httpCarrier) recv([]byte) (int, syscall.Errno) { return 0, 0 }
+
+func (k *httpCarrier) send(p []byte) (int, syscall.Errno) {
+	n, err := k.w.Write(p)
+	if err == nil {
+		return n, 0
+	}
+	var errno syscall.Errno
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return n, syscall.ETIMEDOUT
+	case errors.As(err, &errno) && errno != 0:
+		return n, errno
+	}
+	return n, syscall.EPIPE // net/http says no more than that the client is gone
+}
+
+func (k *httpCarrier) shutdownWrite() {}
+
+// httpRouting is what an http.ServeMux in front has found. A Mux that routes
+// the request takes its place.
+type httpRouting struct{ r *http.Request }
+
+func (m *httpRouting) reset()          {}
+func (m *httpRouting) clone() routing  { return m }
+func (m *httpRouting) matched() bool   { return true }
+func (m *httpRouting) pattern() string { return m.r.Pattern }
+
+func (m *httpRouting) value(_, name string) (string, bool) {
+	v := m.r.PathValue(name)
+	return v, v != ""
+}

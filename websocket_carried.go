@@ -1,0 +1,80 @@
+package flare
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"runtime/debug"
+)
+
+// This file is layer 4 (roles): a WebSocketHandler on another server's
+// connection. There is no loop for it to live on, so the goroutine that the
+// other server gave the request reads it.
+
+// errWebSocketVersion refuses a handshake over HTTP/2, whose form of it (RFC
+// 8441) neither flare nor net/http speaks.
+func errWebSocketVersion() error {
+	return &StatusError{Code: http.StatusNotImplemented, Message: "WebSockets are spoken over HTTP/1.1 here", Err: errors.ErrUnsupported}
+}
+
+// serveCarried is Serve where the request came by another server. It returns
+// when the WebSocket has ended.
+func (h *WebSocketHandler) serveCarried(w *ResponseWriter, r *Request) error {
+	ws, err := AcceptWebSocket(w, r, &h.WebSocketOptions)
+	if err != nil {
+		return err
+	}
+	defer ws.Close(CloseNormal, "")
+	logger := w.h.srv.logger()
+	if h.OnOpen != nil {
+		err = callWebSocket(func() error { return h.OnOpen(ws, r) })
+	}
+	r.end() // as on a loop, r is OnOpen's alone
+	var ended error
+	for err == nil {
+		var kind MessageKind
+		var p []byte
+		if kind, p, ended = ws.Read(context.Background()); ended != nil {
+			break
+		}
+		if h.OnMessage != nil {
+			err = callWebSocket(func() error { return h.OnMessage(ws, kind, p) })
+		}
+	}
+	if err != nil {
+		logWebSocketError(logger, err)
+		ws.Close(closeOf(err))
+		_, _, ended = ws.Read(context.Background())
+	}
+	if h.OnClose != nil {
+		code, reason := endOf(ended)
+		logWebSocketError(logger, callWebSocket(func() error {
+			h.OnClose(ws, code, reason)
+			return nil
+		}))
+	}
+	return nil
+}
+
+// endOf is how a WebSocket ended whose Read failed with err.
+func endOf(err error) (CloseCode, string) {
+	var closed *CloseError
+	var broken *WebSocketError
+	switch {
+	case errors.As(err, &closed):
+		return closed.Code, closed.Reason
+	case errors.As(err, &broken):
+		return broken.Code, ""
+	}
+	return CloseAbnormal, ""
+}
+
+// callWebSocket makes an error of a panic of fn.
+func callWebSocket(fn func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &panicError{value: v, stack: debug.Stack()}
+		}
+	}()
+	return fn()
+}
