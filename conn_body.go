@@ -42,7 +42,7 @@ type requestBody struct {
 	// one, behind which no 100 may come (RFC 9110 §15.2): a 100 is for whoever
 	// reads to send. Only requests with an expectation use it.
 	interim  sync.Mutex
-	answered bool // guarded by interim: no 100 may be sent any more
+	answered bool // guarded by interim: the final head has been written
 }
 
 // begin readies b. in is the turn's input behind the head.
@@ -225,6 +225,13 @@ func (b *requestBody) lockInterim(f *frame) {
 		f.detach()
 		b.interim.Lock()
 	}
+}
+
+// setAnswered keeps the body from asking for itself with a 100 from here on.
+func (b *requestBody) setAnswered(f *frame) {
+	b.lockInterim(f)
+	b.answered = true
+	b.interim.Unlock()
 }
 
 // arrived reports whether a body that was begun can be read without waiting.

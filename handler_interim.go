@@ -35,10 +35,9 @@ func (w *ResponseWriter) Informational(code int, h *Header) error {
 		return w.via.sendInterim(code, h)
 	}
 	f := w.c.frame
-	if body := &w.r.body; w.r.head.expectContinue {
-		body.lockInterim(f)
-		defer body.interim.Unlock()
-		body.answered = body.answered || code == http.StatusContinue // one is enough
+	if w.r.head.expectContinue {
+		w.r.body.lockInterim(f)
+		defer w.r.body.interim.Unlock()
 	}
 	f.out = h.appendTo(appendStatusLine(f.out, code))
 	f.out = append(f.out, '\r', '\n')

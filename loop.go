@@ -66,11 +66,11 @@ type Loop struct {
 	cur        *Conn  // whose turn it is
 	frame      *frame // of the runner
 	listeners  []*loopListener
+	unlistened bool     // there will be no listeners any more
 	watches    []*watch // other descriptors; loop_watch.go
 	due        []*watch // that have more to do; in the next round
 	noting     []*watch // those of this round
 	accepting  bool     // a listener has more
-	leavingOff bool     // listeners are being closed, for good
 	quit       bool
 	draining   bool          // idle connections are being closed
 	leaving    bool          // because the server ends

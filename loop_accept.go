@@ -34,7 +34,7 @@ type loopListener struct {
 
 // listen starts accepting from ln.
 func (l *Loop) listen(ln *loopListener) error {
-	if l.leavingOff {
+	if l.unlistened {
 		return ErrServerClosed
 	}
 	if err := l.poller.Add(ln.fd, Readable); err != nil {
@@ -44,52 +44,50 @@ func (l *Loop) listen(ln *loopListener) error {
 	return nil
 }
 
-// unlisten stops accepting from all listeners and closes them. Connections that
-// the kernel has accepted already are taken first, since closing would reset
-// them; while the server is full, or out of descriptors, the listener stays open
-// for as many as wait now. Its queue cannot be shut: another server may have the
-// same socket, and go on with it.
+// unlisten stops accepting from all listeners, for good; see unlistenOne.
 func (l *Loop) unlisten() {
-	l.leavingOff = true
+	l.unlistened = true
 	for _, ln := range l.listeners {
-		switch {
-		case l.quit:
-			l.closeListener(ln)
-		case !ln.last:
-			ln.last, ln.left = true, acceptsAtEnd
-			if l.acceptFrom(ln, acceptsAtEnd); ln.paused {
-				if ln.left = min(ln.left, acceptQueue(ln.fd)); ln.left == 0 {
-					l.closeListener(ln)
-				}
+		l.unlistenOne(ln)
+	}
+	l.deafen()
+}
+
+// unlistenOne stops accepting from ln and closes it. Connections that the kernel
+// has accepted already are taken first, since closing would reset them; while the
+// server is full, or out of descriptors, the listener stays open for as many as
+// wait now. Its queue cannot be shut: another server may have the same socket,
+// and go on with it.
+func (l *Loop) unlistenOne(ln *loopListener) {
+	switch {
+	case l.quit:
+		l.closeListener(ln)
+	case !ln.last:
+		ln.last, ln.left = true, acceptsAtEnd
+		if l.acceptFrom(ln, acceptsAtEnd); ln.paused {
+			if ln.left = min(ln.left, acceptQueue(ln.fd)); ln.left == 0 {
+				l.closeListener(ln)
 			}
 		}
-	}
-	if len(l.listeners) == 0 {
-		l.deaf.Store(true)
 	}
 }
 
 func (l *Loop) closeListener(ln *loopListener) {
+	if !slices.Contains(l.listeners, ln) {
+		return // closed before
+	}
 	l.wheel.Cancel(&ln.retry)
 	l.poller.Remove(ln.fd)
 	l.closing = append(l.closing, ln.fd)
 	// Not in place: a caller may be walking over the list.
-	rest := slices.DeleteFunc(slices.Clone(l.listeners), func(other *loopListener) bool { return other == ln })
-	l.listeners = rest
-	if len(rest) == 0 && l.leavingOff {
-		l.deaf.Store(true)
-	}
+	l.listeners = slices.DeleteFunc(slices.Clone(l.listeners), func(other *loopListener) bool { return other == ln })
+	l.deafen()
 }
 
-// unlistenOne stops accepting from one of several listeners and closes it, after
-// it has taken what there is room for.
-func (l *Loop) unlistenOne(ln *loopListener) {
-	if !slices.Contains(l.listeners, ln) {
-		return
-	}
-	ln.last, ln.left = true, acceptsAtEnd
-	if l.acceptFrom(ln, acceptsAtEnd); slices.Contains(l.listeners, ln) {
-		l.closeListener(ln)
+// deafen tells when the last of the listeners is gone.
+func (l *Loop) deafen() {
+	if l.unlistened && len(l.listeners) == 0 {
+		l.deaf.Store(true)
 	}
 }
 
