@@ -15,6 +15,8 @@ const (
 	defaultHeaders     = 100      // Apache's
 	defaultBodyBytes   = 10 << 20 // an upload is a decision of its own
 
+	defaultTLSHandshakeTimeout = 10 * time.Second // some round trips on a bad line
+
 	defaultHeadTimeout = 10 * time.Second
 	defaultBodyTimeout = 30 * time.Second
 
@@ -41,6 +43,7 @@ func (s *Server) limits() serverLimits {
 		},
 		conn: connLimits{
 			idle:         max(limitOr(s.IdleTimeout, defaultIdleTimeout), 0),
+			handshake:    max(limitOr(s.HandshakeTimeout, defaultTLSHandshakeTimeout), 0),
 			head:         max(limitOr(s.HeadTimeout, defaultHeadTimeout), 0),
 			body:         max(limitOr(s.BodyTimeout, defaultBodyTimeout), 0),
 			write:        max(limitOr(s.WriteTimeout, defaultWriteTimeout), 0),
@@ -72,11 +75,23 @@ func (s *Server) full() bool {
 	if s.MaxConns > 0 && s.conns.Load() >= int64(s.MaxConns) {
 		return true
 	}
-	if s.lim.buffered > 0 && s.buffered.Load() > s.lim.buffered {
-		s.drain(false)
+	if s.buffered.isOver() {
+		s.shed()
 		return true
 	}
 	return false
+}
+
+// shedEvery is how often idle connections are closed for the sake of buffers: it
+// means a walk over all connections.
+const shedEvery = acceptRetry
+
+// shed has idle connections closed, soon. Any goroutine may call it.
+func (s *Server) shed() {
+	now, next := int64(time.Since(origin)), s.shedNext.Load()
+	if now >= next && s.shedNext.CompareAndSwap(next, now+int64(shedEvery)) {
+		s.drain(false)
+	}
 }
 
 // addrCounts counts connections by address.
