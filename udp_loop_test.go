@@ -28,7 +28,7 @@ func udpEcho(d *Datagram) { d.Reply(d.Data) }
 func TestLoopUDPEcho(t *testing.T) {
 	for _, family := range append(udpFamilies, struct{ name, addr string }{"both", "[::]:0"}) {
 		t.Run(family.name, func(t *testing.T) {
-			u := udpListen(t, runLoop(t), family.addr, nil, udpEcho)
+			u := udpListen(t, newRunningLoop(t), family.addr, nil, udpEcho)
 			addr := u.LocalAddr()
 			peers := []netip.Addr{addr.Addr()}
 			if addr.Addr().IsUnspecified() {
@@ -57,7 +57,7 @@ func TestLoopUDPEcho(t *testing.T) {
 func TestLoopUDPBurst(t *testing.T) {
 	for _, family := range udpFamilies {
 		t.Run(family.name, func(t *testing.T) {
-			l := runLoop(t)
+			l := newRunningLoop(t)
 			release := make(chan struct{})
 			var batches atomic.Int32
 			u := udpListen(t, l, family.addr, nil, func(d *Datagram) {
@@ -84,7 +84,7 @@ func TestLoopUDPTruncation(t *testing.T) {
 		truncated bool
 	}
 	came := make(chan got, 3)
-	u := udpListen(t, runLoop(t), "127.0.0.1:0", &UDPOptions{MaxDatagramBytes: 7}, func(d *Datagram) {
+	u := udpListen(t, newRunningLoop(t), "127.0.0.1:0", &UDPOptions{MaxDatagramBytes: 7}, func(d *Datagram) {
 		came <- got{string(d.Data), d.Truncated}
 	})
 	client := udpTo(t, u.LocalAddr(), nil)
@@ -104,7 +104,7 @@ func TestLoopUDPTruncation(t *testing.T) {
 // What cannot be sent is an error before the system call, or counted.
 func TestLoopUDPSend(t *testing.T) {
 	errs := make(chan error, 8)
-	u := udpListen(t, runLoop(t), "127.0.0.1:0", nil, func(d *Datagram) {
+	u := udpListen(t, newRunningLoop(t), "127.0.0.1:0", nil, func(d *Datagram) {
 		errs <- d.Reply(make([]byte, DatagramBytesMax+1))
 		errs <- d.Send([]byte("x"), netip.MustParseAddrPort("[::1]:9"))
 		errs <- d.Send([]byte("x"), netip.AddrPort{})
@@ -144,7 +144,7 @@ func TestLoopUDPSend(t *testing.T) {
 // A handler that waits holds up its own socket and nothing else, and misses
 // nothing of what comes meanwhile.
 func TestLoopUDPHandlerWaits(t *testing.T) {
-	l := runLoop(t)
+	l := newRunningLoop(t)
 	release := make(chan struct{})
 	var waited sync.Once
 	slow := udpListen(t, l, "127.0.0.1:0", nil, func(d *Datagram) {
@@ -174,7 +174,7 @@ func TestLoopUDPHandlerWaits(t *testing.T) {
 }
 
 func TestLoopUDPEnds(t *testing.T) {
-	l := runLoop(t)
+	l := newRunningLoop(t)
 	u := udpListen(t, l, "127.0.0.1:0", nil, udpEcho)
 	client := udpTo(t, u.LocalAddr(), nil)
 	if _, err := client.Write([]byte("x")); err != nil {
@@ -217,7 +217,7 @@ func TestLoopUDPEnds(t *testing.T) {
 // A watch is asked for what it wants, also when that changes in a call, and
 // called again for what it says it has not used up.
 func TestLoopWatch(t *testing.T) {
-	l := runLoop(t)
+	l := newRunningLoop(t)
 	a, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
