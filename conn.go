@@ -21,11 +21,14 @@ type Protocol interface {
 	// written has been sent.
 	Data(c *Conn, in []byte, eof bool) (n int, err error)
 
-	// Drained is called when the output that had to wait has been sent.
+	// Drained is called when output that had to wait for the peer has fallen to
+	// the low mark, a quarter of what may wait: it is time to write again. While
+	// output waits Data is not called.
 	Drained(c *Conn)
 
-	// Closed is called once, last. err is nil when the connection ended in
-	// order.
+	// Closed is called once, last, on a goroutine of its own. err is nil when
+	// the connection ended in order. The connection can only be asked for its
+	// addresses and its loop.
 	Closed(c *Conn, err error)
 }
 
@@ -44,6 +47,7 @@ type connLimits struct {
 	outputBytes             int           // queued by Write
 	inputBytes              int           // kept for a protocol that asks for more
 	buffered                *atomic.Int64 // bytes in buffers of all connections
+	ended                   func(*Conn)   // told of each that has ended, by whoever had it; may be nil
 }
 
 // A transport stands in for a socket: TLS, a plain driver, a test.
@@ -62,7 +66,8 @@ const (
 )
 
 // A Conn is a connection on a loop. Its methods may be called from the
-// methods of its Protocol and from nowhere else, unless they say otherwise.
+// methods of its Protocol and from functions that were posted to it, and from
+// nowhere else, unless they say otherwise.
 type Conn struct {
 	// Fixed when the connection is made.
 	loop   *Loop
@@ -101,10 +106,12 @@ type Conn struct {
 	abort   bool    // end at once, with a reset
 	gone    bool    // handed over: neither the loop nor its owner has it any more
 	shared  bool    // there is an outbox; setOutbox
+	rearm   bool    // the deadline may be earlier than the timer
 
 	// The holder's.
-	listed     bool   // in a connList
-	peerPort   uint16 // fixed; here, and apart from peer, to fill a gap
+	listed     bool     // in a connList
+	asked      Interest // what the poller was asked for, on a managed loop
+	peerPort   uint16   // fixed; here, and apart from peer, to fill a gap
 	timer      WheelTimer
 	armed      time.Duration // what timer is set to, 0: not
 	nextReady  *Conn
@@ -155,8 +162,15 @@ func (c *Conn) step(f *frame) verdict {
 		if !c.stepOutbox(c.outbox.Load(), f) {
 			return c.blocked()
 		}
-	} else if c.out != nil && !c.sendQueued(f) {
-		return c.blocked()
+	} else {
+		waits := c.out != nil && !c.sendQueued(f)
+		if c.user() != nil {
+			if v, ok := c.stepUser(f); !ok {
+				return v
+			}
+		} else if waits {
+			return c.blocked()
+		}
 	}
 	if c.closing {
 		return c.wind(f)
@@ -226,6 +240,9 @@ func (c *Conn) feed(f *frame, in []byte) verdict {
 			break
 		}
 		n, err := c.data(f, in)
+		if uint(n) > uint(len(in)) {
+			n, err, c.abort = 0, errDataCount, true
+		}
 		in = in[n:]
 		if f.pushed != nil { // everything of in was used, and then some
 			if c.unread != nil {
@@ -248,7 +265,11 @@ func (c *Conn) feed(f *frame, in []byte) verdict {
 		if c.closing || c.want != wantNothing {
 			break
 		}
-		if c.overfull(f) && !c.flush(f) {
+		if c.pausing() {
+			c.held = len(in) > 0 || c.eof
+			break
+		}
+		if (c.out != nil || c.overfull(f)) && !c.flush(f) {
 			c.held = len(in) > 0 || c.eof
 			break
 		}
@@ -274,6 +295,8 @@ func (c *Conn) feed(f *frame, in []byte) verdict {
 		return c.wind(f)
 	case c.want == wantWork:
 		return verdictWork
+	case c.pausing():
+		return verdictPaused
 	case c.edges&ownRead != 0:
 		return verdictMore
 	}
@@ -281,10 +304,12 @@ func (c *Conn) feed(f *frame, in []byte) verdict {
 }
 
 // data calls the protocol, timed where the predictor asks for it.
-func (c *Conn) data(f *frame, in []byte) (int, error) {
+func (c *Conn) data(f *frame, in []byte) (n int, err error) {
 	if c.route == nil {
 		return c.proto.Data(c, in, c.eof)
 	}
+	defer c.recovered()
+	c.since = f.clock.now
 	f.setRoute(c.route)
 	if f.loop != nil {
 		f.counts[countInline]++
@@ -292,7 +317,7 @@ func (c *Conn) data(f *frame, in []byte) (int, error) {
 	}
 	f.counts[countWorker]++
 	before := time.Now()
-	n, err := c.proto.Data(c, in, c.eof)
+	n, err = c.proto.Data(c, in, c.eof)
 	if c.route.record(time.Since(before)) {
 		f.counts[countPromotions]++
 	}
@@ -381,6 +406,9 @@ func (c *Conn) deadline() time.Duration {
 		}
 		return c.out.pace.alarm(c)
 	case stateSwitched:
+		if c.user() != nil {
+			return c.userDeadline()
+		}
 		return c.alarmDeadline()
 	case stateDrain:
 		return min(c.since+c.limits.lingerSilent, c.began+c.limits.lingerAll)
@@ -390,6 +418,9 @@ func (c *Conn) deadline() time.Duration {
 
 // expired is the turn of a connection whose deadline has passed.
 func (c *Conn) expired(f *frame) verdict {
+	if c.state == stateSwitched && c.user() != nil {
+		return c.userExpired(f)
+	}
 	if (c.state == stateSwitched || c.state == stateFlush) && c.shared {
 		return c.alarmed(f)
 	}
@@ -479,20 +510,21 @@ func (c *Conn) recvWait(p []byte) (int, error) {
 			return 0, c.failure(errno)
 		}
 		f.detach()
-		if err := f.reading.await(c, ownRead, c.limits.body, c.limits.bodyRate, f.readBy); err != nil {
+		if err := f.reading.await(c, ownRead, c.limits.body, c.limits.bodyRate, f.readBy.at()); err != nil {
 			return 0, err
 		}
 		c.edges |= ownRead // whether there is more than the next call takes is not known
 	}
 }
 
-// RemoteAddr returns the peer's address; the zero value for a Unix socket.
-func (c *Conn) RemoteAddr() netip.AddrPort { return netip.AddrPortFrom(c.peer, c.peerPort) }
-
 // Switch hands the connection to another protocol: the bytes after those that
 // the running Data uses go to p.
 func (c *Conn) Switch(p Protocol) {
-	c.proto = p
+	if u := c.user(); u != nil {
+		u.Protocol = p
+	} else {
+		c.proto = p
+	}
 	if c.state != stateSwitched {
 		c.setState(stateSwitched)
 	}
@@ -500,3 +532,6 @@ func (c *Conn) Switch(p Protocol) {
 
 // Close ends the connection once everything written has been sent.
 func (c *Conn) Close() { c.closing = true }
+
+// Abort ends the connection at once, with a reset.
+func (c *Conn) Abort() { c.closing, c.abort = true, true }

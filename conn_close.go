@@ -56,6 +56,9 @@ func (c *Conn) ended() {
 		c.putBuffer(c.out.buffer)
 		c.out = nil
 	}
+	if c.limits.ended != nil {
+		c.limits.ended(c)
+	}
 	if c.route == nil {
 		c.proto.Closed(c, c.err)
 		return
@@ -68,6 +71,9 @@ func (c *Conn) abandon() {
 	if c.verdict == verdictRemove {
 		close(c.removed) // its owner waits for it
 		return
+	}
+	if c.err == nil && (c.verdict == verdictAdopt || c.own.Load()&ownStop != 0) {
+		c.err = ErrClosed // it was cut, and not by its peer
 	}
 	c.setState(stateClosed)
 	if ob := c.outbox.Load(); ob != nil {

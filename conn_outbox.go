@@ -281,6 +281,9 @@ func (ob *outbox) noteSend(n int, errno syscall.Errno) bool {
 			if ob.rules.limit > 0 {
 				ob.alarm(ob.due())
 			}
+			if ob.c.loop.managed {
+				ob.c.askMore(Writable)
+			}
 		}
 	default:
 		ob.fail(ob.c.failure(errno))
@@ -481,6 +484,13 @@ func (ob *outbox) ended() bool {
 	ob.mu.Lock()
 	defer ob.mu.Unlock()
 	return ob.outStored != nil && (ob.sealed || ob.err != nil)
+}
+
+// waits reports whether the peer takes no more.
+func (ob *outbox) waits() bool {
+	ob.mu.Lock()
+	defer ob.mu.Unlock()
+	return ob.outStored != nil && ob.stuck
 }
 
 // over reports whether so much waits that nothing more should be read.

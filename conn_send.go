@@ -26,11 +26,21 @@ type unsent struct {
 
 // Write queues a copy of p and never waits. All of it is taken, or none with
 // ErrBackpressure when the connection's bound on queued output is reached;
-// Drained says when to go on.
+// Drained says when to go on. What is larger than the bound is never taken.
+// What is written in one turn leaves in one system call if it is short.
 func (c *Conn) Write(p []byte) error {
 	f := c.frame
 	if f == nil {
 		return ErrClosed // called from Closed
+	}
+	if c.out == nil && !c.shared && (len(f.out) >= flushBytes || len(f.out)+len(p) > c.limits.outputBytes) {
+		c.flush(f) // what the peer takes at once does not count
+	}
+	if c.abort {
+		if c.err == nil {
+			return ErrClosed
+		}
+		return c.err
 	}
 	queued := len(f.out)
 	if c.out != nil {
@@ -89,9 +99,16 @@ func (c *Conn) flush(f *frame) bool {
 		return c.out == nil
 	}
 	if c.out != nil { // order: what is queued goes first
+		if c.out.sent > len(c.out.b)/2 { // or a queue that is never empty grows for ever
+			c.out.b = c.out.b[:copy(c.out.b, c.out.b[c.out.sent:])]
+			c.out.sent = 0
+		}
 		c.out.buffer = c.growBuffer(c.out.buffer, len(f.out))
 		c.out.b = append(c.out.b, f.out...)
 		f.out = f.out[:0]
+		if u := c.user(); u != nil && len(c.out.b)-c.out.sent > c.lowMark() {
+			u.told = false
+		}
 		return false
 	}
 	sent := 0
@@ -134,6 +151,11 @@ func (c *Conn) sendQueued(f *frame) bool {
 		case syscall.EAGAIN:
 			c.edges &^= ownWrite
 			c.out.pace.look(c, f.clock.now)
+			if u := c.user(); u != nil && !u.told && !c.closing && len(c.out.b)-c.out.sent <= c.lowMark() {
+				u.told = true
+				c.callDrained(f)
+				c.flush(f)
+			}
 		default:
 			c.err, c.abort = c.failure(errno), true
 		}
@@ -144,11 +166,16 @@ func (c *Conn) sendQueued(f *frame) bool {
 	if c.state == stateFlush {
 		c.setState(c.resume)
 	}
-	if !c.closing {
-		c.proto.Drained(c)
+	if u := c.user(); u != nil && u.told {
+		u.told = false
+	} else if !c.closing {
+		c.callDrained(f)
 	}
 	return true
 }
+
+// lowMark is how much output may still wait when Drained is called.
+func (c *Conn) lowMark() int { return c.limits.outputBytes / 4 }
 
 // blocked is the verdict after a flush that did not send everything.
 func (c *Conn) blocked() verdict {
@@ -166,7 +193,7 @@ func (c *Conn) blocked() verdict {
 // rate. Failing, it breaks the connection: part of a message may have left.
 func (c *Conn) roomWait() error {
 	f := c.frame
-	err := f.writing.awaitRoom(c, f.writeBy)
+	err := f.writing.awaitRoom(c, f.writeBy.at())
 	if err != nil {
 		c.err, c.abort = err, true
 		if err == ErrTimeout {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -481,14 +480,6 @@ func (t *tlsTransport) RemoteAddr() net.Addr {
 		return t.nc.RemoteAddr()
 	}
 	return netAddr(t.c.RemoteAddr())
-}
-
-// netAddr is addr as package net has it; the zero value is a Unix socket's.
-func netAddr(addr netip.AddrPort) net.Addr {
-	if !addr.IsValid() {
-		return &net.UnixAddr{Net: "unix"}
-	}
-	return net.TCPAddrFromAddrPort(addr)
 }
 
 func (t *tlsTransport) SetDeadline(at time.Time) error {

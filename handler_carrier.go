@@ -103,7 +103,9 @@ func (s *Server) serveCarried(k carrier, in carried) (cut bool) {
 		if !c.abort {
 			c.sendWait(nil)
 		}
-		cut = c.abort || c.closing
+		if cut = c.abort || c.closing; cut && w.begun && !c.abort {
+			k.flush() // what there is of it, so that the client sees that it is short
+		}
 		r.end()
 		r.match, r.via = nil, nil
 		x.release(f)

@@ -37,7 +37,10 @@ type Server struct {
 	// those of the limits below that it knows.
 	DisableHTTP2 bool
 
-	// NewProtocol makes the Protocol of a new connection. nil is HTTP/1.1.
+	// NewProtocol makes the Protocol of a new connection, in the connection's
+	// first turn, so that it may write and block; for nil the connection is
+	// closed. IdleTimeout and MaxOutputBytes hold for it, limits on requests do
+	// not. A NewProtocol that is nil is HTTP/1.1.
 	NewProtocol func(*Conn) Protocol
 
 	// Loops is the number of event loops. 0 is GOMAXPROCS.
@@ -219,7 +222,7 @@ func (s *Server) start() error {
 	s.prepare()
 	newPoller := s.NewPoller
 	if newPoller == nil {
-		newPoller = NewPoller
+		newPoller = defaultPoller
 	}
 	n := s.Loops
 	if n <= 0 {
@@ -302,11 +305,7 @@ func (s *Server) newConn(l *Loop, fd int, peer netip.AddrPort) *Conn {
 	if s.NewProtocol == nil {
 		return s.newHTTPConn(l, fd, peer)
 	}
-	c := new(Conn)
-	c.init(l, &s.lim.conn, fd, peer)
-	c.state, c.route = stateSwitched, s.data
-	c.proto = &countedProtocol{s.NewProtocol(c), s}
-	return c
+	return newOpening(l, &s.lim.conn, s.data, &openingProtocol{accepted: s.NewProtocol}, fd, peer)
 }
 
 func (s *Server) newHTTPConn(l *Loop, fd int, peer netip.AddrPort) *Conn {
@@ -318,17 +317,6 @@ func (s *Server) newHTTPConn(l *Loop, fd int, peer netip.AddrPort) *Conn {
 	hc.proto = &hc.httpConn
 	hc.Conn.init(l, &s.lim.conn, fd, peer)
 	return &hc.Conn
-}
-
-// A countedProtocol tells the server when a user's protocol has ended.
-type countedProtocol struct {
-	Protocol
-	srv *Server
-}
-
-func (p *countedProtocol) Closed(c *Conn, err error) {
-	p.srv.connClosed(c.RemoteAddr(), StateClosed)
-	p.Protocol.Closed(c, err)
 }
 
 // connClosed counts a connection out.
