@@ -2,6 +2,7 @@ package flare
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -75,11 +76,25 @@ type frame struct {
 	// The running handler's.
 	reading pace // how its waits go
 	writing roomPace
-	readBy  time.Duration // deadlines, 0: none
-	writeBy time.Duration
+	readBy  deadline
+	writeBy deadline
 
 	runner bool // in has the size for a runner
 	timed  int  // turns left in which inline calls are timed
+}
+
+// A deadline is a moment on the clock's scale, 0 for none. Any goroutine may
+// set one while the handler runs.
+type deadline struct{ atomic.Int64 }
+
+func (d *deadline) set(t time.Duration) { d.Store(int64(t)) }
+func (d *deadline) at() time.Duration   { return time.Duration(d.Load()) }
+
+// reset takes it away. Most often there is none, and looking is cheaper.
+func (d *deadline) reset() {
+	if d.Load() != 0 {
+		d.Store(0)
+	}
 }
 
 // detach gives the baton away, if this turn still holds it, because the
@@ -183,6 +198,7 @@ func (c *Conn) await(bit uint32, limit time.Duration) error {
 		note, wait = &c.notes[1], ownWaitWrite
 	}
 	var timer *time.Timer
+	late := false
 	for {
 		own := c.own.Load()
 		switch {
@@ -191,6 +207,8 @@ func (c *Conn) await(bit uint32, limit time.Duration) error {
 		case own&(bit|ownHup) != 0: // a dead connection: the system call says how
 			c.own.And(^bit)
 			return nil
+		case late:
+			return ErrTimeout
 		}
 		if *note == nil {
 			*note = make(chan struct{}, 1)
@@ -215,10 +233,30 @@ func (c *Conn) await(bit uint32, limit time.Duration) error {
 		case <-*note:
 		case <-timer.C:
 			if c.own.And(^wait)&wait == 0 {
-				<-*note // the signal was under way
-				continue
+				<-*note // the signal was under way, perhaps of another edge
 			}
-			return ErrTimeout
+			late = true
+		}
+	}
+}
+
+// rouse makes an owner that waits for bit look again at what it waits for. Any
+// goroutine may call it while the handler runs.
+func (c *Conn) rouse(bit uint32) {
+	note, wait := &c.notes[0], ownWaitRead
+	if bit == ownWrite {
+		note, wait = &c.notes[1], ownWaitWrite
+	}
+	for {
+		own := c.own.Load()
+		if own&ownLent == 0 {
+			return // nobody waits, and who is about to will look
+		}
+		if c.own.CompareAndSwap(own, (own|bit)&^wait) {
+			if own&wait != 0 {
+				*note <- struct{}{}
+			}
+			return
 		}
 	}
 }

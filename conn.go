@@ -40,6 +40,7 @@ type expirer interface {
 // connLimits are the bounds of a connection, shared by all of a server's.
 type connLimits struct {
 	idle, head, body, write time.Duration // 0: none
+	handshake               time.Duration // 0: none
 	bodyRate, writeRate     int64         // bytes a second, 0: none
 	lingerSilent, lingerAll time.Duration
 	lingerBytes             int
@@ -152,6 +153,11 @@ func (c *Conn) drive(f *frame) verdict { return c.takeTurn(f, turnDrive) }
 // step sends what is queued, receives, and feeds the protocol. On a loop it
 // receives once, so that others get their turn.
 func (c *Conn) step(f *frame) verdict {
+	if c.tr != nil {
+		if v := c.stepTransport(f); v != verdictMore {
+			return v
+		}
+	}
 	if c.shared {
 		if !c.stepOutbox(c.outbox.Load(), f) {
 			return c.blocked()
@@ -199,19 +205,21 @@ func (c *Conn) receive(f *frame) ([]byte, verdict) {
 	switch {
 	case errno == syscall.EAGAIN:
 		c.edges &^= ownRead
+		if t := c.tls(); t != nil {
+			t.rest(f.clock.now)
+		}
 		return nil, c.resting()
 	case errno == syscall.EINTR:
 		return nil, verdictMore
 	case errno != 0:
-		c.err = errno
+		c.err = c.failure(errno)
 		return nil, verdictClose
 	case n == 0:
 		c.eof = true
 		c.edges &^= ownRead
-	case n < len(buf) && c.tr == nil && c.edges&(ownRDHup|ownHup) == 0:
+	case n < len(buf) && c.drained() && c.edges&(ownRDHup|ownHup) == 0:
 		// A short read has emptied the socket, and what comes later is an edge
-		// of its own. A transport keeps bytes of its own, and the end of the
-		// stream is only seen by reading it.
+		// of its own. The end of the stream is only seen by reading it.
 		c.edges &^= ownRead
 	}
 	f.counts[countBytesIn] += uint64(n)
@@ -367,6 +375,9 @@ func (c *Conn) resting() verdict {
 	if c.unread != nil || c.state == stateHead || c.state == stateBody || c.state == stateDrain {
 		return verdictPartial
 	}
+	if t := c.tls(); t != nil && t.began != 0 { // a part of a record has come
+		return verdictPartial
+	}
 	return verdictIdle
 }
 
@@ -374,12 +385,21 @@ func (c *Conn) resting() verdict {
 func (c *Conn) deadline() time.Duration {
 	var limit time.Duration
 	switch c.state {
+	case stateHandshake:
+		limit = c.limits.handshake
 	case stateIdle:
 		limit = c.limits.idle
+		if t := c.tls(); t != nil && t.began != 0 {
+			return soonest(after(c.since, limit), after(t.began, c.limits.head))
+		}
 	case stateHead:
 		limit = c.limits.head
 	case stateBody:
-		return soonest(after(c.since, c.limits.body), after(c.began, rateLimit(c.limits.bodyRate, int64(c.moved))))
+		since, moved := c.since, int64(c.moved)
+		if t := c.tls(); t != nil && t.began != 0 {
+			since, moved = max(since, t.grew), moved+int64(t.records.got)
+		}
+		return soonest(after(since, c.limits.body), after(c.began, rateLimit(c.limits.bodyRate, moved)))
 	case stateFlush:
 		if c.shared {
 			return c.alarmDeadline()
@@ -408,10 +428,20 @@ func (c *Conn) expired(f *frame) verdict {
 	case stateIdle:
 		// A last look: a request may have come that no turn has seen yet.
 		c.edges |= ownRead
-		if v := c.step(f); v != verdictIdle || c.since == f.clock.now {
+		v := c.step(f)
+		if v == verdictPartial && c.state == stateIdle && c.deadline() <= f.clock.now {
+			f.counts[countTimeoutHead]++ // in the middle of a record
+			c.err = ErrTimeout
+			return verdictClose
+		}
+		if v != verdictIdle || c.since == f.clock.now {
 			return v
 		}
 		f.counts[countTimeoutIdle]++
+		return verdictClose
+	case stateHandshake:
+		f.counts[countTimeoutHandshake]++
+		c.err = ErrTimeout
 		return verdictClose
 	case stateFlush:
 		if c.out.pace.look(c, f.clock.now); c.out.pace.due(c) > f.clock.now {
@@ -446,16 +476,29 @@ func (c *Conn) recv(p []byte) (int, syscall.Errno) {
 	return recvConn(c.fd, p)
 }
 
+// drained reports, after a recv that was short, that there is nothing left of
+// what came. A transport may keep bytes of its own.
+func (c *Conn) drained() bool {
+	if t := c.tls(); t != nil {
+		return t.drained()
+	}
+	return c.tr == nil
+}
+
 // recvWait receives at least a byte, waiting for the peer within the limits of
 // time and rate. Only code that runs inside a handler calls it.
 func (c *Conn) recvWait(p []byte) (int, error) {
 	f := c.frame
 	for {
 		n, errno := c.recv(p)
+		if t := c.tls(); t != nil {
+			f.reading.moved += int64(t.counted()) // parts of a record count as well
+		} else {
+			f.reading.moved += int64(n)
+		}
 		switch errno {
 		case 0:
 			f.counts[countBytesIn] += uint64(n)
-			f.reading.moved += int64(n)
 			if n == 0 {
 				c.eof = true
 			}
@@ -464,10 +507,10 @@ func (c *Conn) recvWait(p []byte) (int, error) {
 			continue
 		case syscall.EAGAIN:
 		default:
-			return 0, errno
+			return 0, c.failure(errno)
 		}
 		f.detach()
-		if err := f.reading.await(c, ownRead, c.limits.body, c.limits.bodyRate, f.readBy); err != nil {
+		if err := f.reading.await(c, ownRead, c.limits.body, c.limits.bodyRate, f.readBy.at()); err != nil {
 			return 0, err
 		}
 		c.edges |= ownRead // whether there is more than the next call takes is not known

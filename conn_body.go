@@ -34,6 +34,9 @@ type requestBody struct {
 	// It is for a handler that reads and writes from two goroutines.
 	closes atomic.Bool
 
+	// duplex: the handler has said that it will read on.
+	duplex atomic.Bool
+
 	// answered: the final head has been written, behind which no 100 may come
 	// (RFC 9110 §15.2).
 	answered atomic.Bool
@@ -58,7 +61,7 @@ func (b *requestBody) begin(c *Conn, h *httpConn, head *requestHead, in []byte) 
 
 // judge brings closes up to date.
 func (b *requestBody) judge() {
-	closes := b.failed() || !b.done && (b.expect || b.left > drainBytesMax)
+	closes := b.failed() || !b.done && (b.expect || b.left > drainBytesMax && !b.duplex.Load())
 	if b.closes.Load() != closes {
 		b.closes.Store(closes)
 	}
@@ -74,6 +77,7 @@ func (b *requestBody) reset() {
 	b.c, b.h, b.in, b.data, b.via, b.left, b.total = nil, nil, nil, nil, nil, 0, 0
 	b.kind, b.expect, b.done, b.err = bodyNone, false, false, nil
 	b.closes.Store(false)
+	b.duplex.Store(false)
 	b.answered.Store(false)
 }
 

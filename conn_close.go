@@ -79,9 +79,17 @@ func (c *Conn) abandon() {
 	if ob := c.outbox.Load(); ob != nil {
 		ob.kill(ErrClosed)
 	}
+	c.endTransport()
 	if c.abort {
 		setResetOnClose(c.fd)
 	}
 	closeFD(c.fd)
 	c.ended()
+}
+
+// endTransport lets a transport say its last word. Nothing is sent after it.
+func (c *Conn) endTransport() {
+	if t := c.tls(); t != nil {
+		t.end(c.abort)
+	}
 }

@@ -27,12 +27,15 @@ import (
 // unless it was closed before. Only Data may call NetConn.
 func (c *Conn) NetConn(in []byte, use func(net.Conn) error) (n int, err error) {
 	f := c.frame
-	f.reading, f.readBy, f.writeBy = pace{}, 0, 0
+	f.reading = pace{}
 	f.writing.reset()
+	f.readBy.reset()
+	f.writeBy.reset()
 	b := &blockingConn{c: c, in: in}
 	defer func() {
 		b.done.Store(true)
-		f.readBy, f.writeBy = 0, 0
+		f.readBy.reset()
+		f.writeBy.reset()
 		n = len(in) - len(b.in)
 	}()
 	return 0, use(b)
@@ -103,21 +106,22 @@ func (b *blockingConn) SetDeadline(t time.Time) error {
 	return b.SetWriteDeadline(t)
 }
 
-// SetReadDeadline implements net.Conn. It is for the goroutine that reads, and
-// holds from the next Read on.
-func (b *blockingConn) SetReadDeadline(t time.Time) error { return b.setDeadline(&b.c.frame.readBy, t) }
-
-// SetWriteDeadline implements net.Conn. It is for the goroutine that writes, and
-// holds from the next Write on.
-func (b *blockingConn) SetWriteDeadline(t time.Time) error {
-	return b.setDeadline(&b.c.frame.writeBy, t)
+// SetReadDeadline implements net.Conn: it holds for a Read that waits, too.
+func (b *blockingConn) SetReadDeadline(t time.Time) error {
+	return b.setDeadline(&b.c.frame.readBy, ownRead, t)
 }
 
-func (b *blockingConn) setDeadline(by *time.Duration, t time.Time) error {
+// SetWriteDeadline implements net.Conn: it holds for a Write that waits, too.
+func (b *blockingConn) SetWriteDeadline(t time.Time) error {
+	return b.setDeadline(&b.c.frame.writeBy, ownWrite, t)
+}
+
+func (b *blockingConn) setDeadline(by *deadline, bit uint32, t time.Time) error {
 	if b.done.Load() {
 		return b.failed("set", net.ErrClosed)
 	}
-	*by = sinceOrigin(t)
+	by.set(sinceOrigin(t))
+	b.c.rouse(bit)
 	return nil
 }
 

@@ -69,8 +69,14 @@ func (c *Conn) sendv(a, b []byte) (int, syscall.Errno) {
 	switch {
 	case len(a) == 0:
 		return c.send(b)
-	case len(b) == 0 || c.tr != nil:
+	case len(b) == 0:
 		return c.send(a)
+	}
+	if t := c.tls(); t != nil {
+		return t.sendv(a, b)
+	}
+	if c.tr != nil {
+		return c.tr.send(a)
 	}
 	return sendvConn(c.fd, a, b)
 }
@@ -121,7 +127,7 @@ func (c *Conn) flush(f *frame) bool {
 			c.out.b = append(c.out.b, f.out[sent:]...)
 			c.out.pace.begin(c, f.clock.now)
 		default:
-			c.err, c.abort = errno, true
+			c.err, c.abort = c.failure(errno), true
 		}
 		f.out = f.out[:0]
 		return false
@@ -151,7 +157,7 @@ func (c *Conn) sendQueued(f *frame) bool {
 				c.flush(f)
 			}
 		default:
-			c.err, c.abort = errno, true
+			c.err, c.abort = c.failure(errno), true
 		}
 		return false
 	}
@@ -187,7 +193,7 @@ func (c *Conn) blocked() verdict {
 // rate. Failing, it breaks the connection: part of a message may have left.
 func (c *Conn) roomWait() error {
 	f := c.frame
-	err := f.writing.awaitRoom(c, f.writeBy)
+	err := f.writing.awaitRoom(c, f.writeBy.at())
 	if err != nil {
 		c.err, c.abort = err, true
 		if err == ErrTimeout {
@@ -225,8 +231,8 @@ func (c *Conn) sendWait(p []byte) error {
 			continue
 		case syscall.EAGAIN:
 		default:
-			c.err, c.abort = errno, true
-			return errno
+			c.err, c.abort = c.failure(errno), true
+			return c.err
 		}
 		f.detach()
 		if err := c.roomWait(); err != nil {

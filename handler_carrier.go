@@ -103,7 +103,9 @@ func (s *Server) serveCarried(k carrier, in carried) (cut bool) {
 		if !c.abort {
 			c.sendWait(nil)
 		}
-		cut = c.abort || c.closing
+		if cut = c.abort || c.closing; cut && w.begun && !c.abort {
+			k.flush() // what there is of it, so that the client sees that it is short
+		}
 		r.end()
 		r.match, r.via = nil, nil
 		x.release(f)
@@ -119,7 +121,9 @@ func (s *Server) carriedLoop() *Loop {
 	s.carriedOnce.Do(func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.prepare()
+		if !s.started { // else that is done, and loops read what it has settled
+			s.prepare()
+		}
 		s.carried = newLoop(nil)
 	})
 	return s.carried

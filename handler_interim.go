@@ -48,7 +48,7 @@ func (w *ResponseWriter) SetReadDeadline(t time.Time) error {
 	if w.via != nil {
 		return w.via.setReadDeadline(t)
 	}
-	w.c.frame.readBy = sinceOrigin(t)
+	w.c.frame.readBy.set(sinceOrigin(t))
 	return nil
 }
 
@@ -60,7 +60,7 @@ func (w *ResponseWriter) SetWriteDeadline(t time.Time) error {
 	if w.via != nil {
 		return w.via.setWriteDeadline(t)
 	}
-	w.c.frame.writeBy = sinceOrigin(t)
+	w.c.frame.writeBy.set(sinceOrigin(t))
 	return nil
 }
 

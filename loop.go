@@ -259,6 +259,12 @@ func (l *Loop) drain(f *frame) bool {
 		if c == nil {
 			continue
 		}
+		if t := c.tls(); t != nil && t.shaking.Load() {
+			if l.leaving && c.take(ownStop) {
+				l.close(c)
+			}
+			continue
+		}
 		if ob := c.outbox.Load(); ob != nil {
 			if l.leaving {
 				ob.owner.goingAway()
@@ -323,6 +329,7 @@ func (l *Loop) close(c *Conn) {
 	if ob := c.outbox.Load(); ob != nil {
 		ob.kill(ErrClosed)
 	}
+	c.endTransport()
 	if c.abort {
 		setResetOnClose(c.fd)
 	}

@@ -15,6 +15,8 @@ const (
 	defaultHeaders     = 100      // Apache's
 	defaultBodyBytes   = 10 << 20 // an upload is a decision of its own
 
+	defaultTLSHandshakeTimeout = 10 * time.Second // some round trips on a bad line
+
 	defaultHeadTimeout = 10 * time.Second
 	defaultBodyTimeout = 30 * time.Second
 
@@ -41,6 +43,7 @@ func (s *Server) limits() serverLimits {
 		},
 		conn: connLimits{
 			idle:         max(limitOr(s.IdleTimeout, defaultIdleTimeout), 0),
+			handshake:    max(limitOr(s.HandshakeTimeout, defaultTLSHandshakeTimeout), 0),
 			head:         max(limitOr(s.HeadTimeout, defaultHeadTimeout), 0),
 			body:         max(limitOr(s.BodyTimeout, defaultBodyTimeout), 0),
 			write:        max(limitOr(s.WriteTimeout, defaultWriteTimeout), 0),

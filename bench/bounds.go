@@ -45,6 +45,10 @@ var boundWorkloads = map[string]func(*bencher, context.Context, []*target, io.Wr
 	"idle":     (*bencher).runIdle,
 	"slow":     (*bencher).runSlow,
 	"transfer": (*bencher).runTransfer,
+
+	"tls":        (*bencher).runTLS,
+	"handshakes": (*bencher).runHandshakes,
+	"idle-tls":   (*bencher).runTLSIdle,
 }
 
 // splitBounds takes the names of those workloads out of a list.
@@ -63,7 +67,7 @@ func splitBounds(names []string) (others, bounds []string) {
 // has run and been written down.
 func (b *bencher) runBounds(ctx context.Context, names []string, targets []*target, res *results, out, log io.Writer) error {
 	if len(names) > 0 && b.options.compare != "" {
-		return errors.New("-compare is not for idle, slow and transfer")
+		return errors.New("-compare is not for workloads with bounds")
 	}
 	for _, name := range names {
 		rows, err := boundWorkloads[name](b, ctx, targets, out, log)

@@ -81,7 +81,7 @@ func makeWorkloads(names []string, o *options) ([]*workload, error) {
 		case "stalls":
 			list = append(list, stalls(o, conns)...)
 		default:
-			return nil, fmt.Errorf("no workload %q: there are throughput, pipelined, paced, mixed, mixed-paced, sleeping, disturbed, stalls, idle, slow, transfer", name)
+			return nil, fmt.Errorf("no workload %q: there are throughput, pipelined, paced, mixed, mixed-paced, sleeping, disturbed, stalls, idle, slow, transfer, tls, handshakes, idle-tls", name)
 		}
 	}
 	return list, nil
