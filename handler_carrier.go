@@ -56,9 +56,9 @@ type carried struct {
 
 // serveCarried answers a request that came by k with s's handler. It reports
 // whether the response has to be cut off, because it failed after it had begun
-// or was not to be sent at all.
+// or was not to be sent at all. s.carries has been called.
 func (s *Server) serveCarried(k carrier, in carried) (cut bool) {
-	c := s.newHTTPConn(s.carriedLoop(), -1, in.peer)
+	c := s.newHTTPConn(s.carried, -1, in.peer)
 	h := c.proto.(*httpConn)
 	c.tr = k
 	c.own.Store(ownLent) // for good: no loop knows of it
@@ -115,16 +115,14 @@ func (s *Server) serveCarried(k carrier, in carried) (cut bool) {
 	return cut
 }
 
-// carriedLoop returns the loop that keeps the counts of carried requests. It
-// never runs.
-func (s *Server) carriedLoop() *Loop {
+// carries readies s for requests that another server has received, once.
+func (s *Server) carries() {
 	s.carriedOnce.Do(func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.prepare()
 		s.carried = newLoop(nil)
 	})
-	return s.carried
 }
 
 // beginCarried is begin for a body that the carrier has.

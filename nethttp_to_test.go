@@ -312,7 +312,7 @@ func TestToHTTP2(t *testing.T) {
 		if body != "" {
 			req.Body = io.NopCloser(strings.NewReader(body))
 		}
-		if length < 0 {
+		if length < 0 && len(body) < 100 { // or net/http's server may see it too late
 			req.Trailer = http.Header{"X-Sum": {"5"}}
 		}
 		return bridgeSeen(client.Do(req))

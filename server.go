@@ -83,7 +83,7 @@ type Server struct {
 	blocking websocketSet // WebSockets that handlers read themselves
 
 	carriedOnce sync.Once
-	carried     *Loop // has the counts of requests that another server received; set under mu
+	carried     *Loop // has the counts of requests that another server received, and never runs; set under mu
 
 	draining atomic.Bool
 	deaf     atomic.Bool // the loop that accepts has closed its listeners
