@@ -30,8 +30,9 @@ const (
 	ownWaitWrite                    // the same for notes[1]: a handler may read and write at once
 	ownCancel                       // the owner has a context to cancel on ownHup and ownRDHup
 	ownStop                         // the server is closing: end now
+	ownNudge                        // an edge too: another goroutine asked for a turn
 
-	ownEdges = ownRead | ownWrite | ownRDHup | ownHup
+	ownEdges = ownRead | ownWrite | ownRDHup | ownHup | ownNudge
 	ownWaits = ownWaitRead | ownWaitWrite
 )
 
@@ -197,6 +198,7 @@ func (c *Conn) await(bit uint32, limit time.Duration) error {
 		note, wait = &c.notes[1], ownWaitWrite
 	}
 	var timer *time.Timer
+	late := false
 	for {
 		own := c.own.Load()
 		switch {
@@ -205,12 +207,17 @@ func (c *Conn) await(bit uint32, limit time.Duration) error {
 		case own&(bit|ownHup) != 0: // a dead connection: the system call says how
 			c.own.And(^bit)
 			return nil
+		case late:
+			return ErrTimeout
 		}
 		if *note == nil {
 			*note = make(chan struct{}, 1)
 		}
 		if !c.own.CompareAndSwap(own, own|wait) {
 			continue
+		}
+		if c.loop.managed {
+			c.askMore(Interest(bit))
 		}
 		if limit <= 0 {
 			<-*note
@@ -226,17 +233,16 @@ func (c *Conn) await(bit uint32, limit time.Duration) error {
 		case <-*note:
 		case <-timer.C:
 			if c.own.And(^wait)&wait == 0 {
-				<-*note // the signal was under way
-				continue
+				<-*note // the signal was under way, perhaps of another edge
 			}
-			return ErrTimeout
+			late = true
 		}
 	}
 }
 
-// nudge makes an owner that waits for bit look again at what it waits for. Any
+// rouse makes an owner that waits for bit look again at what it waits for. Any
 // goroutine may call it while the handler runs.
-func (c *Conn) nudge(bit uint32) {
+func (c *Conn) rouse(bit uint32) {
 	note, wait := &c.notes[0], ownWaitRead
 	if bit == ownWrite {
 		note, wait = &c.notes[1], ownWaitWrite
@@ -270,6 +276,9 @@ func (c *Conn) finish(f *frame, v verdict) {
 			f.publish(l)
 			c.show(c.state)
 			c.since = f.clock.now
+			if c.rearm || l.managed {
+				break // the holder has something to do
+			}
 			if c.own.CompareAndSwap(ownLent, 0) {
 				// c is no longer this goroutine's.
 				l.lent.Add(-1)

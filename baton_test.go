@@ -494,3 +494,33 @@ func TestProtocolDataMayWait(t *testing.T) {
 		<-closed
 	}
 }
+
+// Waits end in time although signals of other edges come just when their time
+// is over.
+func TestAwaitEndsInTimeBesideOtherEdges(t *testing.T) {
+	const conns, limit = 2000, 50 * time.Millisecond
+	l := newLoop(nil)
+	var all [conns]Conn
+	ended := make(chan error, conns)
+	for i := range all {
+		c := &all[i]
+		c.loop = l
+		c.own.Store(ownLent)
+		go func() { ended <- c.await(ownRead, limit) }()
+	}
+	patient := time.After(patience)
+	for n := 0; n < conns; {
+		for i := range all {
+			all[i].take(ownWrite)
+		}
+		select {
+		case err := <-ended:
+			if n++; err != ErrTimeout {
+				t.Fatalf("got %v", err)
+			}
+		case <-patient:
+			t.Fatalf("%d waits do not end", conns-n)
+		default:
+		}
+	}
+}

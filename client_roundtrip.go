@@ -155,7 +155,7 @@ func (x *clientCall) awaitUpload(ctx context.Context) error {
 
 func (h *clientHop) exchange() (*ClientResponse, error) {
 	n, err := h.sendRequest()
-	if h.trace != nil && h.trace.WroteRequest != nil {
+	if h.upload == nil && h.trace != nil && h.trace.WroteRequest != nil {
 		h.trace.WroteRequest(httptrace.WroteRequestInfo{Err: err})
 	}
 	if err == nil {
@@ -220,7 +220,7 @@ func (h *clientHop) sendRequest() (n int, err error) {
 			return n, err
 		}
 	}
-	h.upload = &clientUpload{conn: conn, req: r, length: h.length, ended: make(chan struct{})}
+	h.upload = &clientUpload{conn: conn, req: r, trace: h.trace, length: h.length, ended: make(chan struct{})}
 	h.call.upload = h.upload
 	if r.inMem && h.length <= bodyBlockingBytes {
 		h.upload.run()

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -146,6 +147,7 @@ func (s *headSeen) appendField(b []byte, x *clientCall, f *headerField) []byte {
 type clientUpload struct {
 	conn     *clientConn
 	req      *ClientRequest
+	trace    *httptrace.ClientTrace
 	length   int64 // -1: chunked
 	progress int64
 	ended    chan struct{}
@@ -190,6 +192,9 @@ func (u *clientUpload) run() {
 	err := u.send()
 	if closer, ok := u.req.Body.(io.Closer); ok && u.req.closes {
 		closer.Close()
+	}
+	if u.trace != nil && u.trace.WroteRequest != nil {
+		u.trace.WroteRequest(httptrace.WroteRequestInfo{Err: err})
 	}
 	u.err = err
 	u.endedAt.Store(time.Now().UnixNano())

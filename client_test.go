@@ -63,6 +63,7 @@ func TestClientBodies(t *testing.T) {
 	defer ts.Close()
 	c := clientOf(t, &Client{BaseURL: ts.URL})
 	large := bytes.Repeat([]byte("0123456789abcdef"), 64<<10)
+	value := "text"
 	tests := []struct {
 		name        string
 		body        any
@@ -72,6 +73,10 @@ func TestClientBodies(t *testing.T) {
 		{"nil", nil, "", ""},
 		{"bytes", []byte("abc"), "abc", ""},
 		{"string", `{"a":1}`, `{"a":1}`, "application/json"},
+		{"string that is no JSON", "text", "text", "application/json"},
+		{"a string's value", &value, `"text"`, "application/json"},
+		{"map", map[string]any{"a": nil}, `{"a":null}`, "application/json"},
+		{"number", 1.5, "1.5", "application/json"},
 		{"struct", struct {
 			A int `json:"a"`
 		}{1}, `{"a":1}`, "application/json"},
@@ -93,6 +98,37 @@ func TestClientBodies(t *testing.T) {
 				t.Errorf("method %q", got)
 			}
 		})
+	}
+}
+
+// A content type that is set stays, before and after SetBody.
+func TestClientBodyType(t *testing.T) {
+	ts := httptest.NewServer(http.HandlerFunc(clientEcho))
+	defer ts.Close()
+	for _, body := range []any{"text", []byte("text"), strings.NewReader("text")} {
+		for _, before := range []bool{true, false} {
+			r := &ClientRequest{Method: "POST", URL: ts.URL}
+			if before {
+				r.Header.Set("content-type", "text/plain")
+			}
+			if err := r.SetBody(body); err != nil {
+				t.Fatal(err)
+			}
+			if !before {
+				r.Header.Set("Content-Type", "text/plain")
+			}
+			resp, err := clientOf(t, &Client{}).Do(clientContext(t), r)
+			clientWantText(t, resp, err, 200, "text")
+			if got := resp.Header.Get("X-Type"); got != "text/plain" {
+				t.Errorf("content type %q", got)
+			}
+			if s, ok := body.(*strings.Reader); ok {
+				s.Seek(0, io.SeekStart)
+			}
+		}
+	}
+	if err := new(ClientRequest).SetBody(func() {}); !errors.Is(err, ErrInvalidRequest) {
+		t.Errorf("a body that is no JSON: %v", err)
 	}
 }
 

@@ -56,6 +56,9 @@ func (c *Conn) ended() {
 		c.putBuffer(c.out.buffer)
 		c.out = nil
 	}
+	if c.limits.ended != nil {
+		c.limits.ended(c)
+	}
 	if c.route == nil {
 		c.proto.Closed(c, c.err)
 		return
@@ -69,13 +72,24 @@ func (c *Conn) abandon() {
 		close(c.removed) // its owner waits for it
 		return
 	}
+	if c.err == nil && (c.verdict == verdictAdopt || c.own.Load()&ownStop != 0) {
+		c.err = ErrClosed // it was cut, and not by its peer
+	}
 	c.setState(stateClosed)
 	if ob := c.outbox.Load(); ob != nil {
 		ob.kill(ErrClosed)
 	}
+	c.endTransport()
 	if c.abort {
 		setResetOnClose(c.fd)
 	}
 	closeFD(c.fd)
 	c.ended()
+}
+
+// endTransport lets a transport say its last word. Nothing is sent after it.
+func (c *Conn) endTransport() {
+	if t := c.tls(); t != nil {
+		t.end(c.abort)
+	}
 }

@@ -26,11 +26,21 @@ type unsent struct {
 
 // Write queues a copy of p and never waits. All of it is taken, or none with
 // ErrBackpressure when the connection's bound on queued output is reached;
-// Drained says when to go on.
+// Drained says when to go on. What is larger than the bound is never taken.
+// What is written in one turn leaves in one system call if it is short.
 func (c *Conn) Write(p []byte) error {
 	f := c.frame
 	if f == nil {
 		return ErrClosed // called from Closed
+	}
+	if c.out == nil && !c.shared && (len(f.out) >= flushBytes || len(f.out)+len(p) > c.limits.outputBytes) {
+		c.flush(f) // what the peer takes at once does not count
+	}
+	if c.abort {
+		if c.err == nil {
+			return ErrClosed
+		}
+		return c.err
 	}
 	queued := len(f.out)
 	if c.out != nil {
@@ -59,8 +69,14 @@ func (c *Conn) sendv(a, b []byte) (int, syscall.Errno) {
 	switch {
 	case len(a) == 0:
 		return c.send(b)
-	case len(b) == 0 || c.tr != nil:
+	case len(b) == 0:
 		return c.send(a)
+	}
+	if t := c.tls(); t != nil {
+		return t.sendv(a, b)
+	}
+	if c.tr != nil {
+		return c.tr.send(a)
 	}
 	return sendvConn(c.fd, a, b)
 }
@@ -83,9 +99,16 @@ func (c *Conn) flush(f *frame) bool {
 		return c.out == nil
 	}
 	if c.out != nil { // order: what is queued goes first
+		if c.out.sent > len(c.out.b)/2 { // or a queue that is never empty grows for ever
+			c.out.b = c.out.b[:copy(c.out.b, c.out.b[c.out.sent:])]
+			c.out.sent = 0
+		}
 		c.out.buffer = c.growBuffer(c.out.buffer, len(f.out))
 		c.out.b = append(c.out.b, f.out...)
 		f.out = f.out[:0]
+		if u := c.user(); u != nil && len(c.out.b)-c.out.sent > c.lowMark() {
+			u.told = false
+		}
 		return false
 	}
 	sent := 0
@@ -104,7 +127,7 @@ func (c *Conn) flush(f *frame) bool {
 			c.out.b = append(c.out.b, f.out[sent:]...)
 			c.out.pace.begin(c, f.clock.now)
 		default:
-			c.err, c.abort = errno, true
+			c.err, c.abort = c.failure(errno), true
 		}
 		f.out = f.out[:0]
 		return false
@@ -128,8 +151,13 @@ func (c *Conn) sendQueued(f *frame) bool {
 		case syscall.EAGAIN:
 			c.edges &^= ownWrite
 			c.out.pace.look(c, f.clock.now)
+			if u := c.user(); u != nil && !u.told && !c.closing && len(c.out.b)-c.out.sent <= c.lowMark() {
+				u.told = true
+				c.callDrained(f)
+				c.flush(f)
+			}
 		default:
-			c.err, c.abort = errno, true
+			c.err, c.abort = c.failure(errno), true
 		}
 		return false
 	}
@@ -138,11 +166,16 @@ func (c *Conn) sendQueued(f *frame) bool {
 	if c.state == stateFlush {
 		c.setState(c.resume)
 	}
-	if !c.closing {
-		c.proto.Drained(c)
+	if u := c.user(); u != nil && u.told {
+		u.told = false
+	} else if !c.closing {
+		c.callDrained(f)
 	}
 	return true
 }
+
+// lowMark is how much output may still wait when Drained is called.
+func (c *Conn) lowMark() int { return c.limits.outputBytes / 4 }
 
 // blocked is the verdict after a flush that did not send everything.
 func (c *Conn) blocked() verdict {
@@ -201,8 +234,8 @@ func (c *Conn) sendWait(p []byte) error {
 			c.err, c.abort = ErrTimeout, true
 			return ErrTimeout
 		default:
-			c.err, c.abort = errno, true
-			return errno
+			c.err, c.abort = c.failure(errno), true
+			return c.err
 		}
 		f.detach()
 		if err := c.roomWait(); err != nil {

@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -111,6 +112,35 @@ func TestDial(t *testing.T) {
 	cancel()
 	if _, err := Dial(ctx, "tcp", four); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
+	}
+}
+
+// The resolver's order says which family is tried first, or at all.
+func TestDialOrder(t *testing.T) {
+	hosts := dnsHosts{"ip6": {addrs: dnsAddrs("2001:db8::1", "2001:db8::2")}, "ip4": {addrs: dnsAddrs("192.0.2.1")}}
+	nobody := errors.New("nobody")
+	for _, tt := range []struct {
+		order AddrOrder
+		first string
+		tries int
+	}{
+		{IPv6First, "[2001:db8::1]:80", 3}, {IPv4First, "192.0.2.1:80", 3},
+		{IPv6Only, "[2001:db8::1]:80", 2}, {IPv4Only, "192.0.2.1:80", 1},
+	} {
+		var mu sync.Mutex
+		var tried []string
+		race := dialRace{port: 80, dial: func(_ context.Context, _, addr string) (net.Conn, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			tried = append(tried, addr)
+			return nil, nobody
+		}}
+		if _, err := race.run(clientContext(t), &Resolver{Source: hosts, Order: tt.order}, "a.test"); err != nobody {
+			t.Error(err)
+		}
+		if len(tried) != tt.tries || tried[0] != tt.first {
+			t.Errorf("order %d: tried %v", tt.order, tried)
+		}
 	}
 }
 

@@ -120,7 +120,9 @@ func (s *Server) carries() {
 	s.carriedOnce.Do(func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.prepare()
+		if !s.started { // else that is done, and loops read what it has settled
+			s.prepare()
+		}
 		s.carried = newLoop(nil)
 	})
 }

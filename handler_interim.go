@@ -64,14 +64,6 @@ func (w *ResponseWriter) SetWriteDeadline(t time.Time) error {
 	return nil
 }
 
-// sinceOrigin returns t on flare's clock, where 0 is no moment.
-func sinceOrigin(t time.Time) time.Duration {
-	if t.IsZero() {
-		return 0
-	}
-	return max(t.Sub(origin), 1)
-}
-
 // A ServerSentEvent is one event of an event stream (HTML, §9.2).
 type ServerSentEvent struct {
 	ID    string        // may be empty; one line

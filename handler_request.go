@@ -209,7 +209,7 @@ func (r *Request) TLS() *tls.ConnectionState {
 	if r.via != nil {
 		return r.via.tls()
 	}
-	return nil
+	return r.c.tlsState()
 }
 
 // URL returns the target parsed, in a new value.

@@ -48,6 +48,7 @@ type Loop struct {
 	// The runner's.
 	poller    Poller
 	parker    *parker // for waiting with one processor; nil: block
+	managed   bool    // the poller repeats itself; fixed; loop_level.go
 	events    []Event
 	next      int // cursor into events
 	count     int
@@ -83,6 +84,9 @@ func newLoop(poller Poller) *Loop {
 		events: make([]Event, loopEvents),
 		wheel:  NewTimerWheel(tick, time.Since(origin)),
 		ended:  make(chan struct{}),
+	}
+	if p, ok := poller.(interface{ EdgeTriggered() bool }); poller != nil {
+		l.managed = !ok || !p.EdgeTriggered()
 	}
 	if p, ok := poller.(interface{ descriptor() int }); ok && runtime.GOMAXPROCS(0) == 1 {
 		if fd := p.descriptor(); fd >= 0 {
@@ -120,7 +124,11 @@ func (l *Loop) run(f *frame) {
 				if !l.otherReady(ev, f) {
 					return
 				}
-			} else if c.take(uint32(ev.Ready)) && !l.turn(c, f, turnDrive) {
+			} else if !c.take(uint32(ev.Ready)) {
+				if l.managed {
+					l.hush(c, ev.Ready)
+				}
+			} else if !l.turn(c, f, turnDrive) {
 				return
 			}
 		}
@@ -183,7 +191,8 @@ func (l *Loop) turn(c *Conn, f *frame, kind turnKind) bool {
 func (l *Loop) apply(c *Conn, v verdict) {
 	switch v {
 	case verdictIdle, verdictPaused:
-		if c.armed == 0 {
+		if c.armed == 0 || c.rearm {
+			c.rearm = false
 			l.arm(c)
 		}
 	case verdictPartial, verdictFlush, verdictLinger:
@@ -201,8 +210,12 @@ func (l *Loop) apply(c *Conn, v verdict) {
 		l.close(c)
 		return
 	}
-	if v != verdictWork {
-		c.show(c.state)
+	if v == verdictWork {
+		return
+	}
+	c.show(c.state)
+	if l.managed {
+		l.ask(c, v)
 	}
 }
 
@@ -246,6 +259,12 @@ func (l *Loop) drain(f *frame) bool {
 		if c == nil {
 			continue
 		}
+		if t := c.tls(); t != nil && t.shaking.Load() {
+			if l.leaving && c.take(ownStop) {
+				l.close(c)
+			}
+			continue
+		}
 		if ob := c.outbox.Load(); ob != nil {
 			if l.leaving {
 				ob.owner.goingAway()
@@ -279,6 +298,7 @@ func (l *Loop) add(c *Conn) {
 		l.conns = grown
 	}
 	l.conns[c.fd] = c
+	c.asked = Readable | Writable
 	l.open++
 	c.shown = c.state
 	l.gauges[c.shown].Add(1)
@@ -309,6 +329,7 @@ func (l *Loop) close(c *Conn) {
 	if ob := c.outbox.Load(); ob != nil {
 		ob.kill(ErrClosed)
 	}
+	c.endTransport()
 	if c.abort {
 		setResetOnClose(c.fd)
 	}
@@ -347,6 +368,9 @@ func (l *Loop) expire(f *frame) bool {
 			}
 		case *loopListener:
 			v.paused = false
+			if l.managed {
+				l.poller.Modify(v.fd, Readable)
+			}
 			l.acceptFrom(v, acceptsPerTurn)
 		case *Conn:
 			v.armed = 0
@@ -463,6 +487,10 @@ func (l *Loop) poll(timeout time.Duration) int {
 // end closes everything that is the loop's and makes it dead. Connections that
 // are lent are told to stop; their owners close them.
 func (l *Loop) end(f *frame) {
+	reason := ErrClosed
+	if l.stage.Load() == loopOwned {
+		reason = ErrServerClosed
+	}
 	l.unlisten()
 	l.unwatchAll()
 	for _, c := range l.conns {
@@ -470,11 +498,11 @@ func (l *Loop) end(f *frame) {
 			continue
 		}
 		if c.take(ownStop) {
-			c.err = ErrServerClosed
+			c.err = reason
 			l.close(c)
 		} else {
 			if ob := c.outbox.Load(); ob != nil {
-				ob.kill(ErrServerClosed)
+				ob.kill(reason)
 			}
 			shutdownBoth(c.fd)
 		}

@@ -54,6 +54,19 @@ func (l *Loop) unlisten() {
 	l.listeners = nil
 }
 
+// unlistenOne is unlisten for one of several.
+func (l *Loop) unlistenOne(ln *loopListener) {
+	for i := range l.listeners {
+		if l.listeners[i] == ln {
+			others := append(append([]*loopListener(nil), l.listeners[:i]...), l.listeners[i+1:]...)
+			l.listeners = l.listeners[i : i+1]
+			l.unlisten()
+			l.listeners = others
+			return
+		}
+	}
+}
+
 func (l *Loop) listenerReady(fd int) {
 	for _, ln := range l.listeners {
 		if ln.fd == fd && !ln.paused {
@@ -101,6 +114,9 @@ func (l *Loop) acceptMore() {
 
 func (l *Loop) retryAccept(ln *loopListener, after time.Duration) {
 	ln.paused = true
+	if l.managed {
+		l.poller.Modify(ln.fd, 0)
+	}
 	ln.retry.Value = ln
 	l.wheel.Arm(&ln.retry, l.frame.clock.now+after)
 }

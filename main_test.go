@@ -23,6 +23,14 @@ func TestMain(m *testing.M) {
 	if flag.Lookup("test.fuzz").Value.String() != "" {
 		os.Exit(m.Run()) // fuzzing has processes and shared memory of its own
 	}
+	switch name := os.Getenv("FLARE_TEST_POLLER"); name {
+	case "", "system":
+	case "poll":
+		defaultPoller = NewPollPoller
+	default:
+		fmt.Printf("FLARE_TEST_POLLER: there is no poller %q\n", name)
+		os.Exit(2)
+	}
 	settleDescriptors()
 	before := openDescriptors()
 	code := m.Run()

@@ -81,7 +81,7 @@ func (x *httpExchange) setReadDeadline(t time.Time) error {
 			return via.setReadDeadline(t)
 		}
 		f.readBy.set(sinceOrigin(t))
-		c.nudge(ownRead)
+		c.rouse(ownRead)
 		return nil
 	})
 }
@@ -93,7 +93,7 @@ func (x *httpExchange) setWriteDeadline(t time.Time) error {
 			return via.setWriteDeadline(t)
 		}
 		f.writeBy.set(sinceOrigin(t))
-		c.nudge(ownWrite)
+		c.rouse(ownWrite)
 		return nil
 	})
 }

@@ -2,6 +2,7 @@ package flare
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -28,7 +29,18 @@ type Server struct {
 	// Handler answers the requests. nil answers 404.
 	Handler Handler
 
-	// NewProtocol makes the Protocol of a new connection. nil is HTTP/1.1.
+	// TLSConfig is for ServeTLS and ListenAndServeTLS, which take a copy.
+	TLSConfig *tls.Config
+
+	// DisableHTTP2 makes HTTP/1.1 the only protocol over TLS. Otherwise clients
+	// that offer HTTP/2 get it, from net/http's own server: on goroutines, with
+	// those of the limits below that it knows.
+	DisableHTTP2 bool
+
+	// NewProtocol makes the Protocol of a new connection, in the connection's
+	// first turn, so that it may write and block; for nil the connection is
+	// closed. IdleTimeout and MaxOutputBytes hold for it, limits on requests do
+	// not. A NewProtocol that is nil is HTTP/1.1.
 	NewProtocol func(*Conn) Protocol
 
 	// Loops is the number of event loops. 0 is GOMAXPROCS.
@@ -51,6 +63,8 @@ type Server struct {
 	MaxHeaders     int   // number of header fields; default 100, on breach 431
 	MaxBodyBytes   int64 // request body; default 10 MiB, on breach 413
 	MaxOutputBytes int   // queued for a connection by Conn.Write; default 1 MiB
+
+	HandshakeTimeout time.Duration // of TLS; default 10 s, on breach a close
 
 	HeadTimeout  time.Duration // first byte to end of head; default 10 s, on breach 408
 	BodyTimeout  time.Duration // without progress of a body; default 30 s, on breach 408
@@ -82,6 +96,9 @@ type Server struct {
 
 	blocking websocketSet // WebSockets that handlers read themselves
 
+	handshakes handshakeCounts
+	http2      http2Server
+
 	carriedOnce sync.Once
 	carried     *Loop // has the counts of requests that another server received, and never runs; set under mu
 
@@ -94,6 +111,7 @@ type Server struct {
 	perIP    addrCounts
 
 	mu        sync.Mutex
+	slots     cryptoSlots    // guarded by mu; nil before the first listener with TLS
 	loops     []*Loop        // guarded by mu until started, then fixed
 	listeners []net.Listener // guarded by mu
 	addrs     []net.Addr     // guarded by mu
@@ -126,7 +144,10 @@ func (s *Server) ListenAndServe() error {
 // Serve accepts connections from ln, which must have a file descriptor of its
 // own, until Shutdown or Close, and returns ErrServerClosed. It closes ln. It
 // may be called several times, for several listeners.
-func (s *Server) Serve(ln net.Listener) error {
+func (s *Server) Serve(ln net.Listener) error { return s.serve(ln, nil) }
+
+// serve is Serve, with TLS unless settings is nil.
+func (s *Server) serve(ln net.Listener, settings *tlsSettings) error {
 	if err := s.start(); err != nil {
 		ln.Close()
 		return err
@@ -152,7 +173,7 @@ func (s *Server) Serve(ln net.Listener) error {
 	failed := make(chan error, 1)
 	tcp := ln.Addr().Network() == "tcp"
 	listen := func() {
-		if err := s.loops[0].listen(&loopListener{fd: fd, adopt: s.adopt, full: s.full, tcp: tcp}); err != nil {
+		if err := s.loops[0].listen(&loopListener{fd: fd, adopt: s.adopter(settings), full: s.full, tcp: tcp}); err != nil {
 			closeFD(fd)
 			failed <- err
 		}
@@ -201,7 +222,7 @@ func (s *Server) start() error {
 	s.prepare()
 	newPoller := s.NewPoller
 	if newPoller == nil {
-		newPoller = NewPoller
+		newPoller = defaultPoller
 	}
 	n := s.Loops
 	if n <= 0 {
@@ -261,14 +282,22 @@ func (s *Server) Addrs() []net.Addr {
 
 // adopt makes an accepted descriptor a connection of the next loop in turn.
 func (s *Server) adopt(fd int, peer netip.AddrPort) {
+	if c := s.admit(fd, peer); c != nil {
+		c.loop.adopt(c)
+	}
+}
+
+// admit counts an accepted descriptor in. It returns nil, and closes the
+// descriptor, if its address has too many.
+func (s *Server) admit(fd int, peer netip.AddrPort) *Conn {
 	if s.MaxConnsPerIP > 0 && !s.perIP.add(peer.Addr(), s.MaxConnsPerIP) {
 		closeFD(fd)
-		return
+		return nil
 	}
 	l := s.loops[s.accepted.Add(1)%uint64(len(s.loops))]
 	s.conns.Add(1)
 	s.told(peer, StateNew)
-	l.adopt(s.newConn(l, fd, peer))
+	return s.newConn(l, fd, peer)
 }
 
 // newConn returns a connection that speaks s's protocol.
@@ -276,11 +305,7 @@ func (s *Server) newConn(l *Loop, fd int, peer netip.AddrPort) *Conn {
 	if s.NewProtocol == nil {
 		return s.newHTTPConn(l, fd, peer)
 	}
-	c := new(Conn)
-	c.init(l, &s.lim.conn, fd, peer)
-	c.state, c.route = stateSwitched, s.data
-	c.proto = &countedProtocol{s.NewProtocol(c), s}
-	return c
+	return newOpening(l, &s.lim.conn, s.data, &openingProtocol{accepted: s.NewProtocol}, fd, peer)
 }
 
 func (s *Server) newHTTPConn(l *Loop, fd int, peer netip.AddrPort) *Conn {
@@ -292,17 +317,6 @@ func (s *Server) newHTTPConn(l *Loop, fd int, peer netip.AddrPort) *Conn {
 	hc.proto = &hc.httpConn
 	hc.Conn.init(l, &s.lim.conn, fd, peer)
 	return &hc.Conn
-}
-
-// A countedProtocol tells the server when a user's protocol has ended.
-type countedProtocol struct {
-	Protocol
-	srv *Server
-}
-
-func (p *countedProtocol) Closed(c *Conn, err error) {
-	p.srv.connClosed(c.RemoteAddr(), StateClosed)
-	p.Protocol.Closed(c, err)
 }
 
 // connClosed counts a connection out.
@@ -342,8 +356,12 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	began := time.Now()
 	ticker := time.NewTicker(shutdownPoll)
 	defer ticker.Stop()
+	ending, ended := context.WithCancel(ctx)
+	defer ended()
+	http2 := sync.OnceFunc(func() { go s.http2.shutdown(ending) })
 	for {
 		if time.Since(began) >= s.DrainDelay {
+			http2()
 			s.drain(true)
 			s.blocking.each((*blockingSocket).goingAway)
 		}
@@ -400,6 +418,7 @@ func (s *Server) Close() error {
 		l.call(func() { l.quit = true })
 	}
 	s.blocking.end()
+	s.http2.close()
 	<-s.done
 	return nil
 }

@@ -144,7 +144,7 @@ func (b *blockingSocket) admit(n int, policy QueuePolicy) error {
 		go b.finish(ErrBackpressure, false)
 		return b.err
 	case QueueDropOldest:
-		b.dropOldest(n)
+		b.dropOldest(n, 0)
 		return nil
 	}
 	return ErrBackpressure
