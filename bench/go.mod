@@ -3,6 +3,9 @@ module flare/bench
 go 1.26
 
 require (
+	github.com/coder/websocket v1.8.15
+	github.com/go-chi/chi/v5 v5.5.0
+	github.com/gorilla/websocket v1.5.3
 	github.com/panjf2000/gnet/v2 v2.9.5
 	github.com/valyala/fasthttp v1.73.0
 )
