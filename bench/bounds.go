@@ -3,7 +3,7 @@
 package main
 
 // This file is about the workloads that hold a target to bounds of memory and time rather than
-// compare what requests cost: idle.go, slow.go and transfer.go have one each. It knows their names,
+// compare what requests cost: idle.go, slow.go and transfer.go have one each, wsbounds.go two. It knows their names,
 // how their rows look, and how memory is read; it does not know what they do.
 
 import (
@@ -42,9 +42,11 @@ func (r *boundRow) verdict() string {
 
 // boundWorkloads are run one after another, each with all targets.
 var boundWorkloads = map[string]func(*bencher, context.Context, []*target, io.Writer, io.Writer) ([]*boundRow, error){
-	"idle":     (*bencher).runIdle,
-	"slow":     (*bencher).runSlow,
-	"transfer": (*bencher).runTransfer,
+	"idle":         (*bencher).runIdle,
+	"slow":         (*bencher).runSlow,
+	"transfer":     (*bencher).runTransfer,
+	"ws-idle":      (*bencher).runWSIdle,
+	"ws-broadcast": (*bencher).runWSBroadcast,
 }
 
 // splitBounds takes the names of those workloads out of a list.
@@ -63,7 +65,7 @@ func splitBounds(names []string) (others, bounds []string) {
 // has run and been written down.
 func (b *bencher) runBounds(ctx context.Context, names []string, targets []*target, res *results, out, log io.Writer) error {
 	if len(names) > 0 && b.options.compare != "" {
-		return errors.New("-compare is not for idle, slow and transfer")
+		return errors.New("-compare is not for idle, slow, transfer, ws-idle and ws-broadcast")
 	}
 	for _, name := range names {
 		rows, err := boundWorkloads[name](b, ctx, targets, out, log)
