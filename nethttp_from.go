@@ -234,8 +234,8 @@ func (c *httpContext) localAddr() net.Addr {
 	defer x.mu.Unlock()
 	var addr net.Addr
 	if x.conn != nil && x.conn.fd >= 0 {
-		if ap, err := localAddrPort(x.conn.fd); err == nil && ap.IsValid() {
-			addr = net.TCPAddrFromAddrPort(ap)
+		if at := x.conn.LocalAddr(); at.IsValid() {
+			addr = net.TCPAddrFromAddrPort(at)
 		}
 	}
 	if addr == nil { // a Unix socket, or too late: one of those that the server listens on

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"net"
 	"net/http"
 
 	"net/http/httputil"
@@ -93,8 +92,7 @@ func bridgeConnections() []bridgeCase {
 						return
 					}
 					defer conn.Close()
-					_, tcp := conn.(*net.TCPConn)
-					b.say("%v, buffered %d", tcp, rw.Reader.Buffered())
+					b.say("%v, buffered %d", conn.RemoteAddr().String() == r.RemoteAddr, rw.Reader.Buffered())
 					_, _, err = w.(http.Hijacker).Hijack()
 					b.say("again: %v", err)
 					n, err := w.Write([]byte("x"))
@@ -120,7 +118,7 @@ func bridgeConnections() []bridgeCase {
 					got, _ := b.line()
 					b.took("%s", got)
 				}
-				b.conn.(*net.TCPConn).CloseWrite()
+				b.closeWrite()
 				b.over()
 			},
 		},
@@ -421,7 +419,7 @@ func bridgeProxyClient(b *bridgeTalk, next bridgeGate) {
 	b.send("through\n")
 	line, _ := b.line()
 	b.took("%s", line)
-	b.conn.(*net.TCPConn).CloseWrite()
+	b.closeWrite()
 	b.over()
 }
 
@@ -513,7 +511,7 @@ func bridgeDifferences() []bridgeCase {
 			},
 			client: func(b *bridgeTalk) {
 				b.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhe")
-				b.conn.(*net.TCPConn).CloseWrite()
+				b.closeWrite()
 				b.answer("POST")
 			},
 		},
