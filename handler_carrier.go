@@ -88,7 +88,8 @@ func (s *Server) serveCarried(k carrier, in carried) (cut bool) {
 		s.refused(c, err)
 		err = refusalOf(err)
 	} else {
-		r.head.chunked = r.head.chunked || in.length < 0 // HTTP/2 needs no coding for that
+		// What the other server says, which may come from frames instead of fields.
+		r.head.contentLength, r.head.chunked = in.length, in.length < 0
 		r.begin(c, h, in.head)
 		r.match, r.ctx = in.match, ctx
 		x.handler, x.route = s.routeOf(r)
@@ -107,7 +108,7 @@ func (s *Server) serveCarried(k carrier, in carried) (cut bool) {
 			k.flush() // what there is of it, so that the client sees that it is short
 		}
 		r.end()
-		r.match, r.via = nil, nil
+		r.match, r.via, w.via = nil, nil, nil
 		x.release(f)
 	}
 	f.publish(c.loop)
@@ -129,12 +130,12 @@ func (s *Server) carries() {
 
 // beginCarried is begin for a body that the carrier has.
 func (b *requestBody) beginCarried(c *Conn, h *httpConn, k carrier, length int64) {
-	b.c, b.h, b.via = c, h, k
+	b.c, b.h = c, h
 	if length == 0 {
 		b.done = true
 		return
 	}
-	b.kind = bodyCarried
+	b.kind, b.via = bodyCarried, k
 }
 
 // readCarried reads a body that the carrier has.

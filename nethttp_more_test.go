@@ -283,6 +283,24 @@ func TestToHTTPTimeouts(t *testing.T) {
 	quiet.Wait()
 }
 
+// A request that a test has made, with a body and no field that says so.
+func TestToHTTPRecorder(t *testing.T) {
+	rec := httptest.NewRecorder()
+	ToHTTP(HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		clone := r.Clone()
+		n := r.ContentLength()
+		p, err := r.Bytes()
+		if err != nil {
+			return err
+		}
+		rest, err := io.ReadAll(clone.Body())
+		return errors.Join(err, w.Text(200, fmt.Sprintf("%d %q %q %s", n, p, rest, clone.Proto())))
+	})).ServeHTTP(rec, httptest.NewRequest("POST", "/", strings.NewReader("hello")))
+	if got, want := rec.Body.String(), `5 "hello" "" HTTP/1.1`; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
 // A trailer that may be sent is, and whatever would change the framing is not.
 func TestResponseTrailer(t *testing.T) {
 	h := HandlerFunc(func(w *ResponseWriter, r *Request) error {

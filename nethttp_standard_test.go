@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -56,6 +57,19 @@ func bridgeConnections() []bridgeCase {
 					io.WriteString(w, "hello")
 					w.(http.Flusher).Flush()
 					panic("on purpose")
+				}
+			},
+			client: func(b *bridgeTalk) {
+				b.get("/")
+				b.over()
+			},
+		},
+		{
+			name: "runtime.Goexit",
+			handler: func(b *bridgeTalk) http.HandlerFunc {
+				return func(w http.ResponseWriter, r *http.Request) {
+					io.WriteString(w, "hello")
+					runtime.Goexit()
 				}
 			},
 			client: func(b *bridgeTalk) {

@@ -12,7 +12,6 @@ import (
 	"net/textproto"
 	"net/url"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -79,7 +78,7 @@ func appendHTTPHead(b []byte, r *http.Request) []byte {
 		b = append(b, " HTTP/1.1\r\n"...)
 	}
 	b = appendHTTPField(b, "Host", r.Host)
-	for _, name := range slices.Sorted(maps.Keys(r.Header)) {
+	for _, name := range sortedNames(nil, r.Header) {
 		for _, value := range r.Header[name] {
 			b = appendHTTPField(b, name, value)
 		}
@@ -88,7 +87,7 @@ func appendHTTPHead(b []byte, r *http.Request) []byte {
 		b = appendHTTPField(b, "Transfer-Encoding", coding)
 	}
 	if len(r.Trailer) > 0 {
-		b = appendHTTPField(b, "Trailer", strings.Join(slices.Sorted(maps.Keys(r.Trailer)), ", "))
+		b = appendHTTPField(b, "Trailer", strings.Join(sortedNames(nil, r.Trailer), ", "))
 	}
 	return append(b, '\r', '\n')
 }
@@ -161,7 +160,7 @@ func (k *httpCarrier) readBody(p []byte) (int, error) {
 }
 
 func (k *httpCarrier) readTrailer(h *Header) {
-	for _, name := range slices.Sorted(maps.Keys(k.r.Trailer)) {
+	for _, name := range sortedNames(nil, k.r.Trailer) {
 		for _, value := range k.r.Trailer[name] {
 			if allowedInTrailer(name) {
 				h.Add(name, value)
