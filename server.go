@@ -100,7 +100,7 @@ type Server struct {
 	http2      http2Server
 
 	carriedOnce sync.Once
-	carried     *Loop // has the counts of requests that another server received; set under mu
+	carried     *Loop // has the counts of requests that another server received, and never runs; set under mu
 
 	draining atomic.Bool
 	conns    atomic.Int64
