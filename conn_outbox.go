@@ -291,13 +291,6 @@ func (ob *outbox) noteSend(n int, errno syscall.Errno) bool {
 	return false
 }
 
-// wakeAt is alarm for those who do not hold ob.mu.
-func (ob *outbox) wakeAt(at time.Duration) {
-	ob.mu.Lock()
-	defer ob.mu.Unlock()
-	ob.alarm(at)
-}
-
 // alarm has the loop look at the connection at the given time, if it would not
 // do so earlier. ob.mu is held.
 func (ob *outbox) alarm(at time.Duration) {

@@ -49,8 +49,11 @@ func (w *ResponseWriter) commit(length int64) error {
 	if err != nil {
 		return err
 	}
-	w.begun = true
 	head := &w.r.head
+	if body := &w.r.body; head.expectContinue && body.kind != bodyNone {
+		body.setAnswered(w.c.frame)
+	}
+	w.begun = true
 	isHead := w.r.methodView() == http.MethodHead
 	unframed := !w.framed()
 	w.noBody = isHead || unframed
@@ -92,9 +95,6 @@ func (w *ResponseWriter) commit(length int64) error {
 		out = append(out, fieldKeepAlive...)
 	}
 	f.out = append(out, '\r', '\n')
-	if head.expectContinue && w.r.body.kind != bodyNone {
-		w.r.body.answered.Store(true)
-	}
 	if status < 600 {
 		f.counts[countClass1+status/100-1]++
 	}

@@ -107,6 +107,24 @@ func (r *Request) view(s span) string {
 	return viewString(s.of(r.raw))
 }
 
+// fieldViews appends the values of a field, which are valid as view says.
+func (r *Request) fieldViews(name string, values []string) []string {
+	if r.filled || r.via != nil { // what a handler has changed counts
+		for _, f := range r.Header().list {
+			if equalFoldASCII(f.name, name) {
+				values = append(values, f.value)
+			}
+		}
+		return values
+	}
+	for _, f := range r.head.fields {
+		if equalFoldASCII(r.view(span{f.name, f.nameEnd}), name) {
+			values = append(values, r.view(span{f.value, f.valueEnd}))
+		}
+	}
+	return values
+}
+
 func (r *Request) methodView() string { return r.view(r.head.method) }
 func (r *Request) hostView() string   { return r.view(r.head.host) }
 func (r *Request) pathView() string   { return r.view(r.head.path) }

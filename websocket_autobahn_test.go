@@ -318,7 +318,7 @@ func wsAnswer(t *testing.T, conn net.Conn, br *bufio.Reader) {
 			break
 		}
 	}
-	fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n", acceptOf(key))
+	fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n", string(appendAccept(nil, key)))
 }
 
 // wsUntilClose reads a client's frames up to the close frame.

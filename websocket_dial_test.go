@@ -140,7 +140,7 @@ func TestDialWebSocketThroughProxy(t *testing.T) {
 			return
 		}
 		defer conn.Close()
-		hs := handshake{accept: acceptOf(r.Header.Get(fieldWSKey))}
+		hs := handshake{key: r.Header.Get(fieldWSKey)}
 		conn.Write(hs.appendAnswer(nil, new(Header)))
 		reader := &messageReader{rules: frameRules{masked: true}, bytesMax: -1}
 		buf := make([]byte, 4096)

@@ -31,16 +31,17 @@ const (
 
 // A handshake is what the two sides agreed on.
 type handshake struct {
-	accept      string // value of Sec-WebSocket-Accept
+	key         string // value of Sec-WebSocket-Key, valid until the request's handler returns
 	subprotocol string // "": none
 	deflate     deflateParams
 	compressed  bool // deflate was agreed on
 }
 
-// acceptOf returns the answer to a key (RFC 6455 §4.2.2).
-func acceptOf(key string) string {
-	sum := sha1.Sum([]byte(key + websocketGUID))
-	return base64.StdEncoding.EncodeToString(sum[:])
+// appendAccept appends the answer to a key (RFC 6455 §4.2.2).
+func appendAccept(b []byte, key string) []byte {
+	var text [websocketKeyLen + len(websocketGUID)]byte
+	sum := sha1.Sum(append(append(text[:0], key...), websocketGUID...))
+	return base64.StdEncoding.AppendEncode(b, sum[:])
 }
 
 // newWebSocketKey returns a client's nonce (RFC 6455 §4.1).
@@ -50,10 +51,18 @@ func newWebSocketKey() string {
 	return base64.StdEncoding.EncodeToString(nonce[:])
 }
 
+var strictBase64 = base64.StdEncoding.Strict()
+
 // isWebSocketKey reports whether key is 16 octets in base64.
 func isWebSocketKey(key string) bool {
-	nonce, err := base64.StdEncoding.Strict().DecodeString(key)
-	return err == nil && len(key) == websocketKeyLen && len(nonce) == 16
+	if len(key) != websocketKeyLen {
+		return false
+	}
+	var text [websocketKeyLen]byte
+	var nonce [18]byte // what so much text may decode to
+	copy(text[:], key)
+	n, err := strictBase64.Decode(nonce[:], text[:])
+	return err == nil && n == 16
 }
 
 // badHandshake is the answer to a request that breaks the handshake's rules.
@@ -74,31 +83,31 @@ func checkHandshake(w *ResponseWriter, r *Request, o *WebSocketOptions) (hs hand
 	if r.Method() != http.MethodGet || r.head.minor == 0 {
 		return hs, badHandshake("a WebSocket handshake is a GET of HTTP/1.1")
 	}
-	h := r.Header()
 	if !r.head.upgradeWebSocket() {
 		w.Header().Set("Upgrade", "websocket") // RFC 9110 §15.5.22
 		w.Header().Set("Connection", "Upgrade")
 		return hs, &StatusError{Code: http.StatusUpgradeRequired, Message: "this resource is a WebSocket"}
 	}
-	if versions := h.Values(fieldWSVersion); len(versions) != 1 || versions[0] != websocketVersion {
+	var room [4]string
+	if versions := r.fieldViews(fieldWSVersion, room[:0]); len(versions) != 1 || versions[0] != websocketVersion {
 		w.Header().Set("Upgrade", "websocket")
 		w.Header().Set("Connection", "Upgrade")
 		w.Header().Set(fieldWSVersion, websocketVersion) // RFC 6455 §4.4
 		return hs, &StatusError{Code: http.StatusUpgradeRequired, Message: "WebSocket version 13 is spoken here"}
 	}
-	keys := h.Values(fieldWSKey)
+	keys := r.fieldViews(fieldWSKey, room[:0])
 	if len(keys) != 1 || !isWebSocketKey(keys[0]) {
 		return hs, badHandshake("Sec-WebSocket-Key is not 16 octets in base64")
 	}
+	hs.key = keys[0]
 	if !originAllowed(r, o.OriginPatterns) {
 		return hs, &StatusError{Code: http.StatusForbidden, Message: "origin not allowed"}
 	}
-	hs.accept = acceptOf(keys[0])
-	if hs.subprotocol, err = chooseSubprotocol(h.Values(fieldWSProtocol), o.Subprotocols); err != nil {
+	if hs.subprotocol, err = chooseSubprotocol(r.fieldViews(fieldWSProtocol, room[:0]), o.Subprotocols); err != nil {
 		return hs, err
 	}
 	var offers []extension
-	for _, value := range h.Values(fieldWSExtensions) {
+	for _, value := range r.fieldViews(fieldWSExtensions, room[:0]) {
 		if offers, err = parseExtensions(value, offers); err != nil {
 			return hs, badHandshake("malformed Sec-WebSocket-Extensions")
 		}
@@ -136,7 +145,8 @@ func chooseSubprotocol(fields, supported []string) (string, error) {
 // §10.2). Browsers always send Origin; a client that sends none is no browser,
 // and could claim any.
 func originAllowed(r *Request, patterns []string) bool {
-	origins := r.Header().Values("Origin")
+	var room [1]string
+	origins := r.fieldViews("Origin", room[:0])
 	if len(origins) == 0 {
 		return true
 	}
@@ -147,7 +157,7 @@ func originAllowed(r *Request, patterns []string) bool {
 	if err != nil || u.User != nil {
 		return false
 	}
-	if u.Host != "" && equalFoldASCII(u.Host, r.Host()) {
+	if u.Host != "" && equalFoldASCII(u.Host, r.hostView()) {
 		return true
 	}
 	origin, host := strings.ToLower(origins[0]), strings.ToLower(u.Host)
@@ -171,7 +181,7 @@ func originAllowed(r *Request, patterns []string) bool {
 func (hs *handshake) appendAnswer(b []byte, h *Header) []byte {
 	b = appendStatusLine(b, http.StatusSwitchingProtocols)
 	b = append(b, "Upgrade: websocket\r\nConnection: Upgrade\r\n"+fieldWSAccept+": "...)
-	b = append(b, hs.accept...)
+	b = appendAccept(b, hs.key)
 	b = append(b, '\r', '\n')
 	if hs.subprotocol != "" {
 		b = append(b, fieldWSProtocol+": "...)
@@ -218,7 +228,7 @@ func verifyHandshake(status int, upgraded bool, h *Header, key string, o *DialOp
 	if !upgraded {
 		return fail("Upgrade and Connection do not say websocket (RFC 6455 §4.1)")
 	}
-	if got := h.Values(fieldWSAccept); len(got) != 1 || got[0] != acceptOf(key) {
+	if got := h.Values(fieldWSAccept); len(got) != 1 || got[0] != string(appendAccept(nil, key)) {
 		return fail("Sec-WebSocket-Accept is not the key's (RFC 6455 §4.1)")
 	}
 	switch got := h.Values(fieldWSProtocol); {

@@ -164,7 +164,7 @@ func TestDialRefuses(t *testing.T) {
 			n, _ := server.Read(br)
 			_, key, _ := strings.Cut(string(br[:n]), "Sec-WebSocket-Key: ")
 			key, _, _ = strings.Cut(key, "\r\n")
-			server.Write([]byte(strings.ReplaceAll(c.answer, "$", acceptOf(key))))
+			server.Write([]byte(strings.ReplaceAll(c.answer, "$", string(appendAccept(nil, key)))))
 		}()
 		opts := &DialOptions{WebSocketOptions: WebSocketOptions{Subprotocols: []string{"a", "b"}, Compression: CompressionOn}}
 		opts.NetDial = func(context.Context, string, string) (net.Conn, error) { return client, nil }

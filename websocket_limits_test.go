@@ -161,7 +161,7 @@ func TestDialTLS(t *testing.T) {
 			return
 		}
 		defer conn.Close()
-		hs := handshake{accept: acceptOf(r.Header.Get(fieldWSKey))}
+		hs := handshake{key: r.Header.Get(fieldWSKey)}
 		conn.Write(append(hs.appendAnswer(nil, new(Header)), wsFrame(0x81, "over TLS to "+r.Header.Get("X-Name"), false)...))
 		io.Copy(io.Discard, rw)
 	}))

@@ -158,9 +158,7 @@ func (p *loopSocket) settle(c *Conn, ended bool) {
 
 func (p *loopSocket) switched(c *Conn, err error) *route {
 	p.silent, p.lastMessage = c.frame.clock.now, c.frame.clock.now
-	if at := p.alarm(c); at != 0 {
-		p.out.wakeAt(at) // earlier than what a request was armed with
-	}
+	c.rearm = true // for the heartbeat; a request has longer
 	if err != nil {
 		p.closeFor(err)
 	}

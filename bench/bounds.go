@@ -3,7 +3,7 @@
 package main
 
 // This file is about the workloads that hold a target to bounds of memory and time rather than
-// compare what requests cost: idle.go, slow.go and transfer.go have one each. It knows their names,
+// compare what requests cost: idle.go, slow.go and transfer.go have one each, wsbounds.go two. It knows their names,
 // how their rows look, and how memory is read; it does not know what they do.
 
 import (
@@ -42,13 +42,14 @@ func (r *boundRow) verdict() string {
 
 // boundWorkloads are run one after another, each with all targets.
 var boundWorkloads = map[string]func(*bencher, context.Context, []*target, io.Writer, io.Writer) ([]*boundRow, error){
-	"idle":     (*bencher).runIdle,
-	"slow":     (*bencher).runSlow,
-	"transfer": (*bencher).runTransfer,
-
-	"tls":        (*bencher).runTLS,
-	"handshakes": (*bencher).runHandshakes,
-	"idle-tls":   (*bencher).runTLSIdle,
+	"idle":         (*bencher).runIdle,
+	"slow":         (*bencher).runSlow,
+	"transfer":     (*bencher).runTransfer,
+	"ws-idle":      (*bencher).runWSIdle,
+	"ws-broadcast": (*bencher).runWSBroadcast,
+	"tls":          (*bencher).runTLS,
+	"handshakes":   (*bencher).runHandshakes,
+	"idle-tls":     (*bencher).runTLSIdle,
 }
 
 // splitBounds takes the names of those workloads out of a list.

@@ -13,6 +13,9 @@
  *         every request that fell due during it (no coordinated omission). A due request takes the
  *         connection that has been idle longest; with none idle it queues.
  *
+ * With --websocket N the connections are WebSockets (RFC 6455): a request is a masked text message
+ * of N bytes in one frame, its answer the same message from the server.
+ *
  * The server's CPU time is read here, at the very edges of the measured window, through the
  * process's CPU clocks: CPUCLOCK_SCHED is exact to the nanosecond and sums all threads, dead ones
  * too. The user/system split is not that good: the kernel attributes whole scheduler ticks, so
@@ -95,6 +98,7 @@ struct connection {
 static struct {
 	const char *host;
 	int port, connections, depth, pid, mix_percent;
+	int websocket; /* bytes of a message, 0: HTTP */
 	double warmup, seconds, rate, disturb_every;
 	uint64_t spin_ns, seed;
 	bool paced, poisson;
@@ -109,6 +113,10 @@ static char first_error[160];
 static enum { WARMING, MEASURING, DRAINING } phase = WARMING;
 static uint64_t window_start, window_end;
 static uint64_t sent, answered, lost; /* since the start, warm-up included */
+
+/* The echo that each message has to come back as, byte for byte. */
+static char echo[REQUEST_BYTES_MAX];
+static int echo_bytes;
 
 static struct connection *conns; /* [connections] plus one for the disturbance */
 static int epoll_fd, alive;
@@ -200,6 +208,25 @@ static void fail(struct connection *c, int kind, const char *text, int n)
 	c->fd = -1;
 }
 
+/* shake_hands opens the WebSocket; the connection has just been made, and its socket waits. The key
+ * is that of RFC 6455 §1.3. */
+static bool shake_hands(struct connection *c)
+{
+	char text[REQUEST_BYTES_MAX];
+	int n = snprintf(text, sizeof text, "GET %s HTTP/1.1\r\nHost: %s:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+		classes[MAIN].path, opt.host, opt.port), have = 0;
+	if (send(c->fd, text, n, MSG_NOSIGNAL) != n)
+		return false;
+	while (have < 4 || memcmp(text + have - 4, "\r\n\r\n", 4)) {
+		n = have < (int)sizeof text ? recv(c->fd, text + have, sizeof text - have, 0) : 0;
+		if (n <= 0)
+			return false;
+		have += n;
+	}
+	return !memcmp(text, "HTTP/1.1 101", 12) && memmem(text, have, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", 28);
+}
+
 static void open_connection(struct connection *c)
 {
 	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(opt.port) };
@@ -215,6 +242,10 @@ static void open_connection(struct connection *c)
 		return;
 	}
 	setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+	if (opt.websocket && !shake_hands(c)) {
+		fail(c, ERR_STATUS, "no WebSocket", 12);
+		return;
+	}
 	struct epoll_event ev = {
 		/* Level-triggered, each answer would cost a second look at its socket. */
 		.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.ptr = c,
@@ -348,9 +379,23 @@ static int learn(struct class *k, const char *p, int n)
 	return -1;
 }
 
+/* take_echo is take_answer for WebSockets. */
+static int take_echo(struct connection *c, struct class *k, const char *p, int n)
+{
+	if (n < echo_bytes)
+		return 0;
+	if (memcmp(p, echo, echo_bytes)) {
+		fail(c, ERR_FRAMING, "another frame than the echo", 27);
+		return -1;
+	}
+	return k->answer_bytes = echo_bytes;
+}
+
 /* take_answer: the size of the answer at p, 0 when it has not arrived whole, -1 when it failed. */
 static int take_answer(struct connection *c, struct class *k, const char *p, int n)
 {
+	if (opt.websocket)
+		return take_echo(c, k, p, n);
 	if (n < 12)
 		return 0;
 	if (memcmp(p, "HTTP/1.1 200", 12)) {
@@ -628,7 +673,7 @@ static void usage(const char *why)
 	fprintf(stderr, "load: %s\nusage: load --port P [--connections N] [--depth D] [--warmup S] [--seconds S]\n"
 		"  [--path /plaintext] [--pid SERVER] [--rate R: paced, per second] [--arrivals even|poisson]\n"
 		"  [--mix-path P --mix-percent N] [--disturb-path P --disturb-every S] [--spin-us N]\n"
-		"  [--seed N: another schedule]\n", why);
+		"  [--seed N: another schedule] [--websocket N: messages of N bytes]\n", why);
 	exit(2);
 }
 
@@ -640,7 +685,7 @@ static void parse_options(int argc, char **argv)
 		{ "pid", 1, 0, 'i' }, { "rate", 1, 0, 'r' }, { "arrivals", 1, 0, 'a' },
 		{ "mix-path", 1, 0, 'm' }, { "mix-percent", 1, 0, 'M' }, { "disturb-path", 1, 0, 'x' },
 		{ "disturb-every", 1, 0, 'X' }, { "spin-us", 1, 0, 'S' },
-		{ "seed", 1, 0, 'e' }, { 0 },
+		{ "seed", 1, 0, 'e' }, { "websocket", 1, 0, 'W' }, { 0 },
 	};
 	classes[MAIN].path = "/plaintext";
 	for (int o; (o = getopt_long(argc, argv, "", names, NULL)) != -1;) {
@@ -659,6 +704,7 @@ static void parse_options(int argc, char **argv)
 		case 'x': classes[DISTURB].path = optarg; break;
 		case 'X': opt.disturb_every = atof(optarg); break;
 		case 'e': opt.seed = strtoull(optarg, NULL, 10); break;
+		case 'W': opt.websocket = atoi(optarg); break;
 		case 'S': opt.spin_ns = atof(optarg) * 1000; break;
 		default: usage("unknown option");
 		}
@@ -673,12 +719,46 @@ static void parse_options(int argc, char **argv)
 		usage("--rate is over 0");
 	if (opt.mix_percent && !classes[MIX].path)
 		usage("--mix-percent needs --mix-path");
+	if (opt.websocket < 0 || opt.websocket > REQUEST_BYTES_MAX - 8)
+		usage("--websocket is 1 to 1016 bytes");
+	if (opt.websocket && (classes[MIX].path || classes[DISTURB].path))
+		usage("--websocket has one kind of request");
 	if (opt.disturb_every <= 0)
 		usage("--disturb-every is over 0");
 }
 
+/* make_message makes the masked message and its echo (RFC 6455 §5.2). */
+static void make_message(struct class *k)
+{
+	static const char key[4] = "\x37\xfa\x21\x3d";
+	char *request = k->request;
+	int n = opt.websocket;
+	request[0] = echo[0] = (char)0x81;
+	if (n < 126) {
+		request[1] = (char)(0x80 | n);
+		echo[1] = (char)n;
+		k->request_bytes = echo_bytes = 2;
+	} else {
+		request[1] = (char)(0x80 | 126);
+		echo[1] = 126;
+		request[2] = echo[2] = (char)(n >> 8);
+		request[3] = echo[3] = (char)n;
+		k->request_bytes = echo_bytes = 4;
+	}
+	memcpy(request + k->request_bytes, key, sizeof key);
+	k->request_bytes += sizeof key;
+	for (int i = 0; i < n; i++) {
+		echo[echo_bytes++] = (char)('a' + i % 26);
+		request[k->request_bytes++] = (char)('a' + i % 26) ^ key[i % 4];
+	}
+}
+
 static void make_requests(void)
 {
+	if (opt.websocket) {
+		make_message(&classes[MAIN]);
+		return;
+	}
 	for (int i = 0; i < CLASSES; i++) {
 		struct class *k = &classes[i];
 		if (!k->path)

@@ -155,8 +155,16 @@ func (b *bencher) wanted(all []*target) ([]*target, error) {
 			return nil, errors.New("-compare wants two targets, a,b")
 		}
 	}
-	if len(names) == 0 { // flare-waits is for the workloads about waiting, when they are asked for
-		return slices.DeleteFunc(all, func(t *target) bool { return t.name == nameWaits }), nil
+	if len(names) == 0 {
+		ws, http := false, false
+		for _, name := range splitList(b.options.workloads) {
+			ws = ws || strings.HasPrefix(name, "ws-")
+			http = http || !strings.HasPrefix(name, "ws-")
+		}
+		return slices.DeleteFunc(all, func(t *target) bool {
+			// flare-waits is for the workloads about waiting, when they are asked for
+			return t.name == nameWaits || t.ws == wsOnly && !ws || t.ws == wsNot && !http
+		}), nil
 	}
 	var list []*target
 	for _, name := range names {
@@ -186,12 +194,15 @@ func (b *bencher) checkTargets(ctx context.Context, targets []*target, workloads
 		if err != nil {
 			return nil, err
 		}
-		if err := checkAnswers(addr, b.options.contentType); err != nil {
+		if err := t.check(addr, b.options.contentType); err != nil {
 			p.stop()
 			return nil, fmt.Errorf("%s: %w", t.name, err)
 		}
 		able[t] = make(map[*workload]bool)
 		for _, w := range workloads {
+			if !t.isFor(w) {
+				continue
+			}
 			able[t][w] = w.needs == "" || servesPaths(t) && answersOK(addr, w.needs)
 			if !able[t][w] {
 				res.skip(log, t.name+", "+w.name, "does not serve "+w.needs)
@@ -200,6 +211,27 @@ func (b *bencher) checkTargets(ctx context.Context, targets []*target, workloads
 		p.stop()
 	}
 	return able, nil
+}
+
+// check holds the target at addr to what its kind has to answer.
+func (t *target) check(addr, contentType string) error {
+	if t.ws != wsOnly {
+		if err := checkAnswers(addr, contentType); err != nil {
+			return err
+		}
+	}
+	if t.ws != wsNot {
+		return checkEcho(addr)
+	}
+	return nil
+}
+
+// isFor says whether w is a kind of load that the target is there for.
+func (t *target) isFor(w *workload) bool {
+	if w.ws {
+		return t.ws != wsNot
+	}
+	return t.ws != wsOnly
 }
 
 // servesPaths: the floor and gnet's toy answer every path alike and at once, which is no answer to

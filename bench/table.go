@@ -23,7 +23,7 @@ type row struct {
 }
 
 // ratioTo are the targets everything is compared to.
-var ratioTo = []string{nameFloor, nameNginx, nameFast, nameNetHTTP}
+var ratioTo = []string{nameFloor, nameNginx, nameFast, nameNetHTTP, nameFloorWS, nameGWS}
 
 // medianSample takes the median of each figure apart; Max is the largest, since a median of maxima
 // would hide what it is there to show.

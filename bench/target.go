@@ -21,6 +21,9 @@ import (
 //go:embed floor.c
 var floorSource []byte
 
+//go:embed floor_ws.c
+var floorWSSource []byte
+
 //go:embed load.c
 var loadSource []byte
 
@@ -32,7 +35,17 @@ type target struct {
 	build func(b *builder) (program, version string, err error)
 	// command gives the command line for one start.
 	command func(s start) ([]string, error)
+	ws      wsSpeaking
 }
+
+// wsSpeaking says whether a target serves WebSockets.
+type wsSpeaking uint8
+
+const (
+	wsNot  wsSpeaking = iota
+	wsToo             // beside /plaintext
+	wsOnly            // and is asked for nothing else
+)
 
 // start is what a command line depends on.
 type start struct {
@@ -60,26 +73,37 @@ const (
 	nameNetHTTP = "net/http"
 	nameGnet    = "gnet"
 	nameWaits   = "flare-waits"
+	nameFloorWS = "floor-ws"
+	nameFlareWS = "flare-ws"
+	nameGWS     = "gws"
 )
 
 func allTargets() []*target {
 	return []*target{
 		{nameFloor, (*builder).buildFloor, func(s start) ([]string, error) {
 			return []string{s.program, s.port(), s.contentType}, nil
-		}},
+		}, wsNot},
 		{nameFlare, (*builder).buildFlare, func(s start) ([]string, error) {
 			return []string{s.program, "-addr", s.addr, "-loops", fmt.Sprint(s.procs)}, nil
-		}},
-		{nameWaits, goTarget("flare"), func(s start) ([]string, error) {
-			return []string{s.program, "-addr", s.addr, "-type", s.contentType, "-loops", fmt.Sprint(s.procs)}, nil
-		}},
-		{nameGnet, goTarget("gnet"), func(s start) ([]string, error) {
-			return []string{s.program, "-addr", s.addr, "-type", s.contentType, "-loops", fmt.Sprint(s.procs)}, nil
-		}},
-		{nameNginx, (*builder).findNginx, nginxCommand},
-		{nameFast, goTarget("fasthttp"), peerCommand},
-		{nameNetHTTP, goTarget("nethttp"), peerCommand},
+		}, wsToo},
+		{nameWaits, goTarget("flare"), loopsCommand, wsNot},
+		{nameGnet, goTarget("gnet"), loopsCommand, wsNot},
+		{nameNginx, (*builder).findNginx, nginxCommand, wsNot},
+		{nameFast, goTarget("fasthttp"), peerCommand, wsNot},
+		{nameNetHTTP, goTarget("nethttp"), peerCommand, wsNot},
+		{nameFloorWS, (*builder).buildFloorWS, func(s start) ([]string, error) {
+			return []string{s.program, s.port()}, nil
+		}, wsOnly},
+		{nameFlareWS, goTarget("flarews"), loopsCommand, wsOnly},
+		{nameGWS, goTarget("gws"), peerCommand, wsOnly},
+		{"gorilla", goTarget("gorilla"), peerCommand, wsOnly},
+		{"coder", goTarget("coder"), peerCommand, wsOnly},
+		{"gobwas", goTarget("gobwas"), peerCommand, wsOnly},
 	}
+}
+
+func loopsCommand(s start) ([]string, error) {
+	return []string{s.program, "-addr", s.addr, "-type", s.contentType, "-loops", fmt.Sprint(s.procs)}, nil
 }
 
 func peerCommand(s start) ([]string, error) {
@@ -160,6 +184,10 @@ func (b *builder) buildC(name string, source []byte) (program, version string, e
 
 func (b *builder) buildFloor() (program, version string, err error) {
 	return b.buildC("floor", floorSource)
+}
+
+func (b *builder) buildFloorWS() (program, version string, err error) {
+	return b.buildC("floor-ws", floorWSSource)
 }
 
 func (b *builder) findNginx() (program, version string, err error) {

@@ -20,6 +20,7 @@ type workload struct {
 	paced bool     // open loop: falling behind is a finding, not a fault
 	depth int      // requests in one write
 	needs string   // a path beside /plaintext that the target has to answer
+	ws    bool     // echoes of WebSockets in place of requests
 }
 
 const (
@@ -59,6 +60,10 @@ func makeWorkloads(names []string, o *options) ([]*workload, error) {
 					about: fmt.Sprintf("open loop, %d requests a second, %s arrivals, %s connections", rate, o.arrivals, conns),
 					args:  pacedArgs(o, conns, rate)})
 			}
+		case "ws-echo":
+			list = append(list, &workload{name: name, depth: 1, ws: true,
+				about: fmt.Sprintf("closed loop, %s WebSockets, masked text messages of %d bytes and their echoes", conns, wsMessageBytes),
+				args:  []string{"--connections", conns, "--websocket", strconv.Itoa(wsMessageBytes), "--path", "/ws", "--spin-us", fmt.Sprint(o.spinClosed)}})
 		case "mixed":
 			list = append(list, &workload{name: name, depth: 1, needs: probeSlowPath,
 				about: fmt.Sprintf("closed loop, %d connections, %d %% of requests %s", mixedConnections, mixedPercent, mixedPath),
@@ -81,7 +86,7 @@ func makeWorkloads(names []string, o *options) ([]*workload, error) {
 		case "stalls":
 			list = append(list, stalls(o, conns)...)
 		default:
-			return nil, fmt.Errorf("no workload %q: there are throughput, pipelined, paced, mixed, mixed-paced, sleeping, disturbed, stalls, idle, slow, transfer, tls, handshakes, idle-tls", name)
+			return nil, fmt.Errorf("no workload %q: there are throughput, pipelined, paced, mixed, mixed-paced, sleeping, disturbed, stalls, ws-echo, idle, slow, transfer, ws-idle, ws-broadcast, tls, handshakes, idle-tls", name)
 		}
 	}
 	return list, nil
