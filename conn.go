@@ -74,7 +74,7 @@ type Conn struct {
 	limits *connLimits
 	tr     transport // nil: the descriptor itself
 	peer   netip.Addr
-	fd     int
+	fd     int // negative: of the plain driver, see conn_plain.go
 
 	// Any goroutine; see baton.go.
 	own    atomic.Uint32

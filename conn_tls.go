@@ -439,6 +439,9 @@ func (t *tlsTransport) end(abort bool) {
 
 // tlsState returns what was agreed with the peer; nil where there is no TLS.
 func (c *Conn) tlsState() *tls.ConnectionState {
+	if t := c.plain(); t != nil {
+		return t.tlsState()
+	}
 	t := c.tls()
 	if t == nil || t.tls == nil {
 		return nil

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"sync"
 	"time"
 )
@@ -46,8 +45,7 @@ func (s *Server) offersHTTP2() bool {
 // serveHTTP2 serves a connection whose handshake is done. It counts as one of
 // the server's until it is closed.
 func (s *Server) serveHTTP2(c *Conn, tc *tls.Conn) {
-	t := c.tls()
-	t.onClose = func() { s.connClosed(c.RemoteAddr(), StateClosed) }
+	c.atClose(func() { s.connClosed(c.RemoteAddr(), StateClosed) })
 	if !s.http2.take(s) || !s.http2.ln.hand(tc) {
 		tc.Close()
 	}
@@ -82,9 +80,9 @@ func (h *http2Server) start(s *Server) {
 		ConnState: func(nc net.Conn, state http.ConnState) {
 			switch state {
 			case http.StateActive:
-				s.told(peerOf(nc), StateActive)
+				s.told(addrPortOfNet(nc.RemoteAddr()), StateActive)
 			case http.StateIdle:
-				s.told(peerOf(nc), StateIdle)
+				s.told(addrPortOfNet(nc.RemoteAddr()), StateIdle)
 			}
 		},
 	}
@@ -162,15 +160,6 @@ func (b *http2Body) Read(p []byte) (int, error) {
 
 // slogLogger is what net/http reports to.
 func slogLogger(to *slog.Logger) *log.Logger { return slog.NewLogLogger(to.Handler(), slog.LevelInfo) }
-
-// peerOf returns the address of nc's peer, the zero value for a Unix socket.
-func peerOf(nc net.Conn) netip.AddrPort {
-	if tcp, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
-		at := tcp.AddrPort()
-		return netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
-	}
-	return netip.AddrPort{}
-}
 
 // shutdown begins to end the connections: they are told, and answer what was
 // asked before.
