@@ -50,9 +50,6 @@ func (w *ResponseWriter) commit(length int64) error {
 		return err
 	}
 	head := &w.r.head
-	if body := &w.r.body; head.expectContinue && body.kind != bodyNone {
-		body.setAnswered(w.c.frame)
-	}
 	w.begun = true
 	isHead := w.r.methodView() == http.MethodHead
 	unframed := !w.framed()
@@ -65,6 +62,9 @@ func (w *ResponseWriter) commit(length int64) error {
 	}
 
 	f := w.c.frame
+	if body := &w.r.body; head.expectContinue && body.kind != bodyNone {
+		body.setAnswered(f)
+	}
 	if w.c.own.Load()&ownLent != 0 {
 		f.clock.read() // the handler may have waited, and Date is the time of the answer
 	}
