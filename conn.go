@@ -202,12 +202,12 @@ func (c *Conn) receive(f *frame) ([]byte, verdict) {
 		buf = c.unread.b[len(c.unread.b):cap(c.unread.b)]
 	}
 	n, errno := c.recv(buf)
+	if t := c.tls(); t != nil {
+		t.looked(errno, f.clock.now)
+	}
 	switch {
 	case errno == syscall.EAGAIN:
 		c.edges &^= ownRead
-		if t := c.tls(); t != nil {
-			t.rest(f.clock.now)
-		}
 		return nil, c.resting()
 	case errno == syscall.EINTR:
 		return nil, verdictMore

@@ -33,8 +33,8 @@ type Server struct {
 	TLSConfig *tls.Config
 
 	// DisableHTTP2 makes HTTP/1.1 the only protocol over TLS. Otherwise clients
-	// that offer HTTP/2 get it, from net/http's own server: on goroutines, with
-	// those of the limits below that it knows.
+	// that offer HTTP/2 get it, from net/http's own server: on goroutines, and
+	// without MinBodyRate, MinWriteRate, MaxRequestsPerConn and MaxBufferedBytes.
 	DisableHTTP2 bool
 
 	// NewProtocol makes the Protocol of a new connection, in the connection's
@@ -100,7 +100,7 @@ type Server struct {
 	http2      http2Server
 
 	carriedOnce sync.Once
-	carried     *Loop // has the counts of requests that another server received; set under mu
+	carried     *Loop // has the counts of requests that another server received, and never runs; set under mu
 
 	draining  atomic.Bool
 	acceptors atomic.Int32 // goroutines that accept for the plain driver

@@ -391,7 +391,7 @@ func TestRefusalLogIsRateLimited(t *testing.T) {
 		var log boundsLog
 		to := slog.New(&log)
 		for at := time.Duration(0); at < 4*time.Second; at += 100 * time.Millisecond {
-			refusals.log(to, "refused", at, ErrMalformed)
+			refusals.log(to, "flare: request refused", at, ErrMalformed)
 		}
 		if got, want := log.skipped(), []int64{0, 9, 9, 9}; !slices.Equal(got, want) {
 			t.Errorf("lines with %v skipped, want %v", got, want)
