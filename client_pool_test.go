@@ -117,7 +117,7 @@ func TestClientRetry(t *testing.T) {
 // Servers close idle connections and restart behind a listener that stays open.
 func TestClientRestarts(t *testing.T) {
 	idle := 20 * time.Millisecond
-	if raceEnabled {
+	if raceEnabled || onPlain() {
 		idle = 200 * time.Millisecond // everything takes so much longer that fresh connections look idle
 	}
 	t.Run("flare", func(t *testing.T) {
