@@ -50,9 +50,6 @@ func (w *ResponseWriter) commit(length int64) error {
 		return err
 	}
 	head := &w.r.head
-	if body := &w.r.body; head.expectContinue && body.kind != bodyNone {
-		body.setAnswered(w.c.frame)
-	}
 	w.begun = true
 	isHead := w.r.methodView() == http.MethodHead
 	unframed := !w.framed()
@@ -65,6 +62,9 @@ func (w *ResponseWriter) commit(length int64) error {
 	}
 
 	f := w.c.frame
+	if body := &w.r.body; head.expectContinue && body.kind != bodyNone {
+		body.setAnswered(f)
+	}
 	if w.c.own.Load()&ownLent != 0 {
 		f.clock.read() // the handler may have waited, and Date is the time of the answer
 	}
@@ -185,7 +185,7 @@ func (w *ResponseWriter) complete() error {
 	f := w.c.frame
 	if w.begun {
 		if (w.chunked || w.via != nil && w.declared < 0) && !w.noBody {
-			return w.sendTrailer()
+			w.sendTrailer()
 		} else if w.declared > w.written && !w.noBody {
 			w.c.closing = true // RFC 9112 §6.3: the client must see that it is short
 		}

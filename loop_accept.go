@@ -79,13 +79,8 @@ func (l *Loop) closeListener(ln *loopListener) {
 	l.wheel.Cancel(&ln.retry)
 	l.poller.Remove(ln.fd)
 	l.closing = append(l.closing, ln.fd)
-	var rest []*loopListener // not in place: a caller is walking over the list
-	for _, other := range l.listeners {
-		if other != ln {
-			rest = append(rest, other)
-		}
-	}
-	l.listeners = rest
+	// Not in place: a caller may be walking over the list.
+	l.listeners = slices.DeleteFunc(slices.Clone(l.listeners), func(other *loopListener) bool { return other == ln })
 	l.deafen()
 }
 
