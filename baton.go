@@ -78,6 +78,7 @@ type frame struct {
 	writing roomPace
 	readBy  deadline
 	writeBy deadline
+	timers  [2]*time.Timer // of waits to read and to write, kept for the next
 
 	runner bool // in has the size for a runner
 	timed  int  // turns left in which inline calls are timed
@@ -193,12 +194,11 @@ func (c *Conn) take(edges uint32) bool {
 // ErrTimeout when limit passes (0: no limit), and ErrClosed when the server
 // closes.
 func (c *Conn) await(bit uint32, limit time.Duration) error {
-	note, wait := &c.notes[0], ownWaitRead
+	note, wait, timer := &c.notes[0], ownWaitRead, &c.frame.timers[0]
 	if bit == ownWrite {
-		note, wait = &c.notes[1], ownWaitWrite
+		note, wait, timer = &c.notes[1], ownWaitWrite, &c.frame.timers[1]
 	}
-	var timer *time.Timer
-	late := false
+	set, late := false, false
 	for {
 		own := c.own.Load()
 		switch {
@@ -223,15 +223,20 @@ func (c *Conn) await(bit uint32, limit time.Duration) error {
 			<-*note
 			continue
 		}
-		if timer == nil {
+		if !set {
 			// Not below the loop's tick: a shorter timer makes every park of
 			// the process dearer.
-			timer = time.NewTimer(max(limit, tick))
-			defer timer.Stop()
+			d := max(limit, tick)
+			if set = true; *timer == nil {
+				*timer = time.NewTimer(d)
+			} else {
+				(*timer).Reset(d)
+			}
+			defer (*timer).Stop()
 		}
 		select {
 		case <-*note:
-		case <-timer.C:
+		case <-(*timer).C:
 			if c.own.And(^wait)&wait == 0 {
 				<-*note // the signal was under way, perhaps of another edge
 			}

@@ -504,7 +504,7 @@ func TestAwaitEndsInTimeBesideOtherEdges(t *testing.T) {
 	ended := make(chan error, conns)
 	for i := range all {
 		c := &all[i]
-		c.loop = l
+		c.loop, c.frame = l, new(frame)
 		c.own.Store(ownLent)
 		go func() { ended <- c.await(ownRead, limit) }()
 	}

@@ -166,6 +166,12 @@ func (h *clientHop) exchange() (*ClientResponse, error) {
 		if own := h.upload.failure(); own != nil {
 			return nil, invalidRequest(h.conn.host, own)
 		}
+		if h.upload.timedOut() {
+			err = ErrTimeout // the connection's end came of it
+		}
+		if h.upload.late() && errors.Is(err, ErrTimeout) {
+			h.phase = PhaseWrite
+		}
 		return nil, err
 	}
 	if h.trace != nil && h.trace.GotFirstResponseByte != nil {

@@ -186,6 +186,16 @@ func (u *clientUpload) failure() error {
 	return u.err
 }
 
+// timedOut says whether the peer took too long to take the body.
+func (u *clientUpload) timedOut() bool {
+	return u != nil && u.endedAt.Load() != 0 && errors.Is(u.err, ErrTimeout)
+}
+
+// late says whether the body is, or was when time was up, still being sent.
+func (u *clientUpload) late() bool {
+	return u != nil && u.endedAt.Load() == 0 || u.timedOut()
+}
+
 // run sends the body. A body that fails ends the connection, so that the server
 // does not take a part for the whole and the reader of the answer wakes.
 func (u *clientUpload) run() {

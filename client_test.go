@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -452,4 +453,49 @@ func TestClientTimeouts(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	})
+}
+
+type clientHanging struct{}
+
+func (clientHanging) LookupNetIP(ctx context.Context, _, _ string) ([]netip.Addr, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// A time that has passed is told with the phase it passed in, before there is
+// a connection as well.
+func TestClientTimeoutPhases(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // accepts in the kernel, says nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	at := "http://" + silent.Addr().String()
+	for _, tt := range []struct {
+		name   string
+		client func(limit time.Duration) *Client
+		url    string
+		phase  ClientPhase
+	}{
+		{"look-up", func(limit time.Duration) *Client { return &Client{Resolver: clientHanging{}, DialTimeout: limit} }, "http://a.test", PhaseResolve},
+		{"look-up, in all", func(limit time.Duration) *Client { return &Client{Resolver: clientHanging{}, Timeout: limit} }, "http://a.test", PhaseResolve},
+		{"tunnel", func(limit time.Duration) *Client { return &Client{Proxy: clientThrough(at), ResponseTimeout: limit} }, "https://a.test", PhaseProxy},
+		{"tunnel, in all", func(limit time.Duration) *Client { return &Client{Proxy: clientThrough(at), Timeout: limit} }, "https://a.test", PhaseProxy},
+		{"handshake", func(limit time.Duration) *Client { return &Client{HandshakeTimeout: limit} }, "https://" + silent.Addr().String(), PhaseTLS},
+		{"handshake, in all", func(limit time.Duration) *Client { return &Client{Timeout: limit} }, "https://" + silent.Addr().String(), PhaseTLS},
+		{"head", func(limit time.Duration) *Client { return &Client{ResponseTimeout: limit} }, at, PhaseHead},
+	} {
+		_, err := clientOf(t, tt.client(50*time.Millisecond)).Get(clientContext(t), tt.url)
+		var e *ClientError
+		if !errors.Is(err, ErrTimeout) || !errors.As(err, &e) || e.Phase != tt.phase {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		time.AfterFunc(10*time.Millisecond, cancel)
+		_, err = clientOf(t, tt.client(patience)).Get(ctx, tt.url)
+		if !errors.Is(err, context.Canceled) || errors.Is(err, ErrTimeout) {
+			t.Errorf("%s, cancelled: %v", tt.name, err)
+		}
+		cancel()
+	}
 }

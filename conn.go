@@ -44,10 +44,10 @@ type connLimits struct {
 	bodyRate, writeRate     int64         // bytes a second, 0: none
 	lingerSilent, lingerAll time.Duration
 	lingerBytes             int
-	outputBytes             int           // queued by Write
-	inputBytes              int           // kept for a protocol that asks for more
-	buffered                *atomic.Int64 // bytes in buffers of all connections
-	ended                   func(*Conn)   // told of each that has ended, by whoever had it; may be nil
+	outputBytes             int          // queued by Write
+	inputBytes              int          // kept for a protocol that asks for more
+	buffered                *bufferCount // bytes in buffers of all connections
+	ended                   func(*Conn)  // told of each that has ended, by whoever had it; may be nil
 }
 
 // A transport stands in for a socket: TLS, a plain driver, a test.

@@ -35,6 +35,10 @@ func (w *ResponseWriter) Informational(code int, h *Header) error {
 		return w.via.sendInterim(code, h)
 	}
 	f := w.c.frame
+	if w.r.head.expectContinue {
+		w.r.body.lockInterim(f)
+		defer w.r.body.interim.Unlock()
+	}
 	f.out = h.appendTo(appendStatusLine(f.out, code))
 	f.out = append(f.out, '\r', '\n')
 	return w.c.sendWait(nil)

@@ -32,6 +32,7 @@ type Loop struct {
 	passes atomic.Uint64
 	counts loopCounts
 	gauges [connStates]atomic.Int32 // connections by state, as last shown
+	deaf   atomic.Bool              // it has no listeners any more, and gets none
 
 	stealMu sync.Mutex // held by a thief between its swap and the lending
 
@@ -46,35 +47,36 @@ type Loop struct {
 	seen uint64
 
 	// The runner's.
-	poller    Poller
-	parker    *parker // for waiting with one processor; nil: block
-	managed   bool    // the poller repeats itself; fixed; loop_level.go
-	events    []Event
-	next      int // cursor into events
-	count     int
-	handled   int     // events since the clock was read
-	conns     []*Conn // by descriptor
-	open      int     // connections in conns
-	ready     connList
-	turning   connList // ready connections of this round
-	inbox     *Conn    // posted connections not yet applied
-	inboxFns  []postedFunc
-	inboxNext int   // cursor into inboxFns
-	closing   []int // descriptors to close after the batch
-	wheel     *TimerWheel
-	cur       *Conn  // whose turn it is
-	frame     *frame // of the runner
-	listeners []*loopListener
-	watches   []*watch // other descriptors; loop_watch.go
-	due       []*watch // that have more to do; in the next round
-	noting    []*watch // those of this round
-	accepting bool     // a listener has more
-	quit      bool
-	draining  bool          // idle connections are being closed
-	leaving   bool          // because the server ends
-	drainNext int           // cursor into conns
-	failure   error         // why the loop ended; readable once ended is closed
-	ended     chan struct{} // closed when the loop is dead
+	poller     Poller
+	parker     *parker // for waiting with one processor; nil: block
+	managed    bool    // the poller repeats itself; fixed; loop_level.go
+	events     []Event
+	next       int // cursor into events
+	count      int
+	handled    int     // events since the clock was read
+	conns      []*Conn // by descriptor
+	open       int     // connections in conns
+	ready      connList
+	turning    connList // ready connections of this round
+	inbox      *Conn    // posted connections not yet applied
+	inboxFns   []postedFunc
+	inboxNext  int   // cursor into inboxFns
+	closing    []int // descriptors to close after the batch
+	wheel      *TimerWheel
+	cur        *Conn  // whose turn it is
+	frame      *frame // of the runner
+	listeners  []*loopListener
+	unlistened bool     // there will be no listeners any more
+	watches    []*watch // other descriptors; loop_watch.go
+	due        []*watch // that have more to do; in the next round
+	noting     []*watch // those of this round
+	accepting  bool     // a listener has more
+	quit       bool
+	draining   bool          // idle connections are being closed
+	leaving    bool          // because the server ends
+	drainNext  int           // cursor into conns
+	failure    error         // why the loop ended; readable once ended is closed
+	ended      chan struct{} // closed when the loop is dead
 }
 
 // newLoop returns a loop over poller, which it owns from here on.
@@ -363,7 +365,7 @@ func (l *Loop) expire(f *frame) bool {
 	for t := l.wheel.Next(); t != nil; t = l.wheel.Next() {
 		switch v := t.Value.(type) {
 		case *Timer:
-			if v.stage.CompareAndSwap(timerWaits, timerCalled) && !l.guard(f, v.fn) {
+			if !l.quit && v.stage.CompareAndSwap(timerWaits, timerCalled) && !l.guard(f, v.fn) {
 				return false
 			}
 		case *loopListener:

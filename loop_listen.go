@@ -80,7 +80,7 @@ func (o *ConnOptions) limits() *connLimits {
 		lingerBytes:  lingerBytes,
 		outputBytes:  boundOr(o.MaxOutputBytes, defaultOutputBytes),
 		inputBytes:   boundOr(o.MaxInputBytes, inputBytesMax),
-		buffered:     new(atomic.Int64),
+		buffered:     new(bufferCount),
 	}
 }
 
@@ -183,8 +183,8 @@ func (l *Loop) listenOn(fd int, addr netip.AddrPort, opts *ConnOptions, newProto
 // socket.
 func (ln *Listener) Addr() netip.AddrPort { return ln.addr }
 
-// Close ends accepting. Connections that wait to be accepted are refused, those
-// that were accepted live on. It does not wait. ErrClosed means that the loop
+// Close ends accepting. Connections that the system has accepted already are
+// taken first, and all of them live on. It does not wait. ErrClosed means that the loop
 // has ended, and the listener with it.
 func (ln *Listener) Close() error {
 	if !ln.loop.call(func() { ln.loop.unlistenOne(ln.ln) }) {

@@ -103,10 +103,10 @@ type Server struct {
 	carried     *Loop // has the counts of requests that another server received, and never runs; set under mu
 
 	draining atomic.Bool
-	deaf     atomic.Bool // the loop that accepts has closed its listeners
 	conns    atomic.Int64
 	accepted atomic.Uint64
-	buffered atomic.Int64 // bytes in buffers of connections
+	buffered bufferCount  // bytes in buffers of connections
+	shedNext atomic.Int64 // idle connections are not shed again before
 	refusals refusalLog
 	perIP    addrCounts
 
@@ -266,6 +266,7 @@ func (s *Server) prepare() {
 	}
 	s.prepared = true
 	s.lim = s.limits()
+	s.buffered.max, s.buffered.over = max(s.lim.buffered, 0), s.shed
 	s.pin = pinOf(s.Handler)
 	s.router, _ = s.Handler.(predictedRouter)
 	if s.NewProtocol != nil {
@@ -344,9 +345,10 @@ func (e *ShutdownError) Unwrap() error { return e.Err }
 // shutdownPoll is how often Shutdown looks whether connections have ended.
 const shutdownPoll = 2 * tick
 
-// Shutdown stops accepting, closes idle connections after DrainDelay, lets
-// requests in progress be answered with "Connection: close", and returns nil when all connections
-// have ended. When ctx ends first it cuts the rest and returns a
+// Shutdown stops listening, accepts what has been waiting for that, as MaxConns
+// allows, closes idle connections after DrainDelay, lets requests in progress be
+// answered with "Connection: close", and returns nil when all connections have
+// ended. When ctx ends first it cuts the rest and returns a
 // *ShutdownError. It may be called from any goroutine, any number of times.
 func (s *Server) Shutdown(ctx context.Context) error {
 	if !s.stopAccepting() {
@@ -365,7 +367,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 			s.drain(true)
 			s.blocking.each((*blockingSocket).goingAway)
 		}
-		if s.deaf.Load() && s.conns.Load() == 0 { // before, there may be some to accept yet
+		if s.loops[0].deaf.Load() && s.conns.Load() == 0 { // before, there may be some to accept yet
 			return s.Close()
 		}
 		select {
@@ -400,10 +402,7 @@ func (s *Server) stopAccepting() bool {
 	for _, ln := range s.listeners {
 		ln.Close()
 	}
-	s.loops[0].call(func() {
-		s.loops[0].unlisten()
-		s.deaf.Store(true)
-	})
+	s.loops[0].call(s.loops[0].unlisten)
 	return true
 }
 

@@ -75,11 +75,23 @@ func (s *Server) full() bool {
 	if s.MaxConns > 0 && s.conns.Load() >= int64(s.MaxConns) {
 		return true
 	}
-	if s.lim.buffered > 0 && s.buffered.Load() > s.lim.buffered {
-		s.drain(false)
+	if s.buffered.isOver() {
+		s.shed()
 		return true
 	}
 	return false
+}
+
+// shedEvery is how often idle connections are closed for the sake of buffers: it
+// means a walk over all connections.
+const shedEvery = acceptRetry
+
+// shed has idle connections closed, soon. Any goroutine may call it.
+func (s *Server) shed() {
+	now, next := int64(time.Since(origin)), s.shedNext.Load()
+	if now >= next && s.shedNext.CompareAndSwap(next, now+int64(shedEvery)) {
+		s.drain(false)
+	}
 }
 
 // addrCounts counts connections by address.
