@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -59,15 +58,7 @@ func TestHandlersThatWaitDelayNobody(t *testing.T) {
 			case <-time.After(d):
 			}
 		},
-		"syscall": func(d time.Duration) { // blocks the thread
-			var pipe [2]int
-			if err := syscall.Pipe(pipe[:]); err != nil {
-				panic(err)
-			}
-			time.AfterFunc(d, func() { syscall.Close(pipe[1]) })
-			syscall.Read(pipe[0], make([]byte, 1))
-			syscall.Close(pipe[0])
-		},
+		"syscall": blockThread,
 		"spin": func(d time.Duration) {
 			for end := time.Now().Add(d); time.Now().Before(end); {
 			}

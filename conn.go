@@ -74,7 +74,7 @@ type Conn struct {
 	limits *connLimits
 	tr     transport // nil: the descriptor itself
 	peer   netip.Addr
-	fd     int
+	fd     int // negative: of the plain driver, see conn_plain.go
 
 	// Any goroutine; see baton.go.
 	own    atomic.Uint32
@@ -202,12 +202,12 @@ func (c *Conn) receive(f *frame) ([]byte, verdict) {
 		buf = c.unread.b[len(c.unread.b):cap(c.unread.b)]
 	}
 	n, errno := c.recv(buf)
+	if t := c.tls(); t != nil {
+		t.looked(errno, f.clock.now)
+	}
 	switch {
 	case errno == syscall.EAGAIN:
 		c.edges &^= ownRead
-		if t := c.tls(); t != nil {
-			t.rest(f.clock.now)
-		}
 		return nil, c.resting()
 	case errno == syscall.EINTR:
 		return nil, verdictMore

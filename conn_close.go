@@ -7,7 +7,21 @@ package flare
 
 // wind ends a connection whose output has been sent.
 func (c *Conn) wind(f *frame) verdict {
-	if c.abort || c.eof { // at the end of the stream no input is left unread
+	if c.abort {
+		return verdictClose
+	}
+	plain := c.plain()
+	if plain != nil && !c.shut && plain.unwritten() > 0 {
+		if c.shared {
+			c.outbox.Load().unwritten()
+		} else if c.out == nil {
+			c.written(f)
+		}
+		return c.blocked()
+	}
+	if c.eof || plain != nil && !plain.halfCloses() {
+		// No input is left unread, or nobody is to wait for an end of the write
+		// side that cannot come.
 		return verdictClose
 	}
 	if !c.shut { // a protocol may be in stateDrain already, discarding on its own account
@@ -80,10 +94,12 @@ func (c *Conn) abandon() {
 		ob.kill(ErrClosed)
 	}
 	c.endTransport()
-	if c.abort {
+	if c.abort && c.fd >= 0 {
 		setResetOnClose(c.fd)
 	}
-	closeFD(c.fd)
+	if c.fd >= 0 {
+		closeFD(c.fd)
+	}
 	c.ended()
 }
 
@@ -91,5 +107,17 @@ func (c *Conn) abandon() {
 func (c *Conn) endTransport() {
 	if t := c.tls(); t != nil {
 		t.end(c.abort)
+	} else if t := c.plain(); t != nil {
+		t.close(c.abort)
+	}
+}
+
+// cut ends both directions of a connection that is lent, or may be: its owner
+// finds out and comes to end it. The caller knows it to be open.
+func (c *Conn) cut() {
+	if t := c.plain(); t != nil {
+		t.close(false)
+	} else {
+		shutdownBoth(c.fd)
 	}
 }

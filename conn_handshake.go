@@ -50,6 +50,8 @@ func (c *Conn) secure(settings *tlsSettings) {
 func (c *Conn) stepTransport(f *frame) verdict {
 	t := c.tls()
 	switch {
+	case t == nil && c.state == stateHandshake:
+		return c.plainShaken(f)
 	case t == nil:
 		return verdictMore
 	case c.state != stateHandshake:
@@ -186,6 +188,15 @@ func (c *Conn) handOver(t *tlsTransport) {
 	t.settings.left(c, t.detach(nc))
 }
 
+// atClose has fn called once the net.Conn that leave has returned is closed.
+func (c *Conn) atClose(fn func()) {
+	if t := c.tls(); t != nil {
+		t.onClose = fn
+	} else {
+		c.plain().secured.onClose = fn
+	}
+}
+
 // detach makes t one that blocks on nc, which is its alone.
 func (t *tlsTransport) detach(nc net.Conn) *tls.Conn {
 	t.mode, t.nc = tlsBlocking, nc
@@ -202,6 +213,9 @@ func (c *Conn) leave() (net.Conn, error) {
 	// The loop has forgotten c: from here on it is this goroutine's alone.
 	c.gone = true
 	c.setState(stateClosed)
+	if t := c.plain(); t != nil {
+		return t.takeOver()
+	}
 	nc, err := fileConn(c.fd)
 	closeFD(c.fd)
 	return nc, err

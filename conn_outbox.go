@@ -102,7 +102,7 @@ func (c *Conn) setOutbox(ob *outbox) {
 }
 
 // anyoneSends reports whether other goroutines than c's owner may send.
-func (c *Conn) anyoneSends() bool { return c.tr == nil || c.tls() != nil }
+func (c *Conn) anyoneSends() bool { return c.tr == nil || c.tls() != nil || c.plain() != nil }
 
 // unlock ends what was done under ob.mu to the queue. Output that only waits
 // for the end of its turn is gone in a moment and not counted; what the peer
@@ -291,6 +291,14 @@ func (ob *outbox) noteSend(n int, errno syscall.Errno) bool {
 	return false
 }
 
+// unwritten has the peer take what the plain driver has not written yet, in the
+// time that it has to read.
+func (ob *outbox) unwritten() {
+	ob.lock()
+	defer ob.unlock()
+	ob.noteSend(0, syscall.EAGAIN)
+}
+
 // alarm has the loop look at the connection at the given time, if it would not
 // do so earlier. ob.mu is held.
 func (ob *outbox) alarm(at time.Duration) {
@@ -326,7 +334,7 @@ func (ob *outbox) fail(err error) {
 	}
 	ob.end(err)
 	if ob.c.anyoneSends() {
-		shutdownBoth(ob.c.fd)
+		ob.c.cut()
 	} else {
 		ob.nudge()
 	}

@@ -62,7 +62,12 @@ func (c *Conn) send(p []byte) (int, syscall.Errno) {
 }
 
 // unacked is how many bytes the socket holds that the peer has not taken.
-func (c *Conn) unacked() int64 { return int64(unackedConn(c.fd)) }
+func (c *Conn) unacked() int64 {
+	if t := c.plain(); t != nil {
+		return int64(t.unwritten())
+	}
+	return int64(unackedConn(c.fd))
+}
 
 // sendv is send of a and then b.
 func (c *Conn) sendv(a, b []byte) (int, syscall.Errno) {
@@ -73,6 +78,9 @@ func (c *Conn) sendv(a, b []byte) (int, syscall.Errno) {
 		return c.send(a)
 	}
 	if t := c.tls(); t != nil {
+		return t.sendv(a, b)
+	}
+	if t := c.plain(); t != nil {
 		return t.sendv(a, b)
 	}
 	if c.tr != nil {
@@ -96,7 +104,7 @@ func (c *Conn) flush(f *frame) bool {
 		return c.flushOutbox(c.outbox.Load(), f)
 	}
 	if len(f.out) == 0 {
-		return c.out == nil
+		return c.out == nil && c.written(f)
 	}
 	if c.out != nil { // order: what is queued goes first
 		if c.out.sent > len(c.out.b)/2 { // or a queue that is never empty grows for ever
@@ -133,7 +141,18 @@ func (c *Conn) flush(f *frame) bool {
 		return false
 	}
 	f.out = f.out[:0]
-	return true
+	return c.written(f)
+}
+
+// written reports whether everything that was sent has left. What the plain
+// driver still has to write is waited for as what a socket does not take is.
+func (c *Conn) written(f *frame) bool {
+	if t := c.plain(); t == nil || t.unwritten() == 0 {
+		return true
+	}
+	c.out = &unsent{buffer: c.getBuffer(0)}
+	c.out.pace.begin(c, f.clock.now)
+	return false
 }
 
 // sendQueued goes on with output that had to wait. False as in flush.
@@ -159,6 +178,10 @@ func (c *Conn) sendQueued(f *frame) bool {
 		default:
 			c.err, c.abort = c.failure(errno), true
 		}
+		return false
+	}
+	if t := c.plain(); t != nil && t.unwritten() > 0 {
+		c.out.pace.look(c, f.clock.now)
 		return false
 	}
 	c.putBuffer(c.out.buffer)

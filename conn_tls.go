@@ -57,7 +57,7 @@ type tlsTransport struct {
 	mode    tlsMode
 	until   time.Duration // when the handshake has to be done, 0: never
 	records tlsRecords
-	arrived int           // bytes from the socket that no rate has counted yet
+	arrived int           // bytes from the socket since a turn or a rate has last looked
 	began   time.Duration // when the record that is incomplete began, 0: none is
 	grew    time.Duration // when it last grew
 	seen    int           // its size then
@@ -330,10 +330,13 @@ func (t *tlsTransport) recv(p []byte) (int, syscall.Errno) {
 // record that recv returned.
 func (t *tlsTransport) drained() bool { return t.records.completed == 1 && t.records.got == 0 }
 
-// rest notes, when a turn has used up what came, since when a record has
-// been incomplete: a peer has as long for it as for the head of a request.
-func (t *tlsTransport) rest(now time.Duration) {
+// looked notes the result of a turn's recv. Once a turn has used up what came,
+// it matters since when a record has been incomplete: a peer has as long for it
+// as for the head of a request.
+func (t *tlsTransport) looked(errno syscall.Errno, now time.Duration) {
+	t.arrived = 0
 	switch {
+	case errno != syscall.EAGAIN:
 	case t.records.got == 0:
 		t.began = 0
 	case t.began == 0:
@@ -343,7 +346,8 @@ func (t *tlsTransport) rest(now time.Duration) {
 	}
 }
 
-// counted is how many bytes have come from the peer since the last call.
+// counted is how many bytes have come since a turn has last looked, or since the
+// last call.
 func (t *tlsTransport) counted() (n int) {
 	n, t.arrived = t.arrived, 0
 	return n
@@ -435,6 +439,9 @@ func (t *tlsTransport) end(abort bool) {
 
 // tlsState returns what was agreed with the peer; nil where there is no TLS.
 func (c *Conn) tlsState() *tls.ConnectionState {
+	if t := c.plain(); t != nil {
+		return t.tlsState()
+	}
 	t := c.tls()
 	if t == nil || t.tls == nil {
 		return nil

@@ -51,7 +51,7 @@ func (w *ResponseWriter) takeOver() (conn net.Conn, rest []byte, err error) {
 		return nil, nil, errHijacked
 	case w.via != nil:
 		return w.takeOverCarried()
-	case w.c.tr != nil && w.c.tls() == nil:
+	case w.c.tr != nil && w.c.tls() == nil && w.c.plain() == nil:
 		return nil, nil, errors.ErrUnsupported
 	}
 	c, b := w.c, &w.r.body
@@ -59,6 +59,12 @@ func (w *ResponseWriter) takeOver() (conn net.Conn, rest []byte, err error) {
 		return nil, nil, err
 	}
 	c.frame.detach()
+	plain := c.plain()
+	for plain != nil && plain.unwritten() > 0 {
+		if err := c.roomWait(); err != nil {
+			return nil, nil, err
+		}
+	}
 	conn, err = c.leave()
 	w.hijacked = true
 	if err != nil {
@@ -67,5 +73,9 @@ func (w *ResponseWriter) takeOver() (conn net.Conn, rest []byte, err error) {
 	if t := c.tls(); t != nil && err == nil {
 		conn = t.detach(conn)
 	}
-	return conn, append([]byte(nil), b.in...), err
+	rest = append([]byte(nil), b.in...)
+	if plain != nil {
+		rest = append(rest, plain.in...)
+	}
+	return conn, rest, err
 }

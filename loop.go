@@ -55,6 +55,8 @@ type Loop struct {
 	count      int
 	handled    int     // events since the clock was read
 	conns      []*Conn // by descriptor
+	plain      []*Conn // those of the plain driver, by ^fd
+	plainFree  []int   // numbers that none of them has any more
 	open       int     // connections in conns
 	ready      connList
 	turning    connList // ready connections of this round
@@ -74,7 +76,7 @@ type Loop struct {
 	quit       bool
 	draining   bool          // idle connections are being closed
 	leaving    bool          // because the server ends
-	drainNext  int           // cursor into conns
+	drainNext  int           // cursor, a number as for connAt
 	failure    error         // why the loop ended; readable once ended is closed
 	ended      chan struct{} // closed when the loop is dead
 }
@@ -236,6 +238,9 @@ func (l *Loop) connAt(fd int) *Conn {
 	if uint(fd) < uint(len(l.conns)) {
 		return l.conns[fd]
 	}
+	if uint(^fd) < uint(len(l.plain)) {
+		return l.plain[^fd]
+	}
 	return nil
 }
 
@@ -248,7 +253,7 @@ func (l *Loop) adopt(c *Conn) {
 // startDrain has idle connections closed, and the owners of outboxes told when
 // that is because the server ends. The runner calls it.
 func (l *Loop) startDrain(leaving bool) {
-	l.draining, l.drainNext = true, 0
+	l.draining, l.drainNext = true, -len(l.plain)
 	l.leaving = l.leaving || leaving
 }
 
@@ -256,9 +261,9 @@ func (l *Loop) startDrain(leaving bool) {
 // that has arrived meanwhile.
 func (l *Loop) drain(f *frame) bool {
 	for l.drainNext < len(l.conns) {
-		c := l.conns[l.drainNext]
+		c := l.connAt(l.drainNext)
 		l.drainNext++
-		if c == nil {
+		if c == nil || c.fd < 0 && !l.drainPlain(c, f) {
 			continue
 		}
 		if t := c.tls(); t != nil && t.shaking.Load() {
@@ -289,10 +294,24 @@ func (l *Loop) drain(f *frame) bool {
 
 // add makes c one of the loop's connections.
 func (l *Loop) add(c *Conn) {
-	if err := l.poller.Add(c.fd, Readable|Writable); err != nil {
+	if c.fd < 0 {
+		l.addPlain(c)
+	} else if err := l.addFD(c); err != nil {
 		c.err = err
 		l.close(c)
 		return
+	}
+	l.open++
+	c.shown = c.state
+	l.gauges[c.shown].Add(1)
+	c.since = l.frame.clock.now
+	l.arm(c)
+}
+
+// addFD has the poller watch c.
+func (l *Loop) addFD(c *Conn) error {
+	if err := l.poller.Add(c.fd, Readable|Writable); err != nil {
+		return err
 	}
 	if c.fd >= len(l.conns) {
 		grown := make([]*Conn, max(64, 2*c.fd)) // what is not used yet is not in memory either
@@ -301,11 +320,7 @@ func (l *Loop) add(c *Conn) {
 	}
 	l.conns[c.fd] = c
 	c.asked = Readable | Writable
-	l.open++
-	c.shown = c.state
-	l.gauges[c.shown].Add(1)
-	c.since = l.frame.clock.now
-	l.arm(c)
+	return nil
 }
 
 // remove takes c off the loop without closing its descriptor.
@@ -313,10 +328,14 @@ func (l *Loop) remove(c *Conn) {
 	l.wheel.Cancel(&c.timer) // a timer never outlives its connection
 	c.armed = 0
 	if l.connAt(c.fd) == c {
-		l.conns[c.fd] = nil
+		if c.fd < 0 {
+			l.removePlain(c)
+		} else {
+			l.conns[c.fd] = nil
+			l.poller.Remove(c.fd)
+		}
 		l.open--
 		l.gauges[c.shown].Add(-1)
-		l.poller.Remove(c.fd)
 	}
 }
 
@@ -332,10 +351,12 @@ func (l *Loop) close(c *Conn) {
 		ob.kill(ErrClosed)
 	}
 	c.endTransport()
-	if c.abort {
-		setResetOnClose(c.fd)
+	if c.fd >= 0 {
+		if c.abort {
+			setResetOnClose(c.fd)
+		}
+		l.closing = append(l.closing, c.fd)
 	}
-	l.closing = append(l.closing, c.fd)
 	c.ended()
 }
 
@@ -495,7 +516,8 @@ func (l *Loop) end(f *frame) {
 	}
 	l.unlisten()
 	l.unwatchAll()
-	for _, c := range l.conns {
+	for fd := -len(l.plain); fd < len(l.conns); fd++ {
+		c := l.connAt(fd)
 		if c == nil {
 			continue
 		}
@@ -506,7 +528,7 @@ func (l *Loop) end(f *frame) {
 			if ob := c.outbox.Load(); ob != nil {
 				ob.kill(reason)
 			}
-			shutdownBoth(c.fd)
+			c.cut()
 		}
 	}
 	l.postMu.Lock()

@@ -31,7 +31,7 @@ func (l *Loop) ask(c *Conn, v verdict) {
 
 // askFor has the poller report want for c from here on.
 func (l *Loop) askFor(c *Conn, want Interest) {
-	if c.asked != want && l.connAt(c.fd) == c {
+	if c.asked != want && c.fd >= 0 && l.connAt(c.fd) == c {
 		c.asked = want
 		l.poller.Modify(c.fd, want)
 	}

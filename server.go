@@ -33,8 +33,8 @@ type Server struct {
 	TLSConfig *tls.Config
 
 	// DisableHTTP2 makes HTTP/1.1 the only protocol over TLS. Otherwise clients
-	// that offer HTTP/2 get it, from net/http's own server: on goroutines, with
-	// those of the limits below that it knows.
+	// that offer HTTP/2 get it, from net/http's own server: on goroutines, and
+	// without MinBodyRate, MinWriteRate, MaxRequestsPerConn and MaxBufferedBytes.
 	DisableHTTP2 bool
 
 	// NewProtocol makes the Protocol of a new connection, in the connection's
@@ -102,23 +102,24 @@ type Server struct {
 	carriedOnce sync.Once
 	carried     *Loop // has the counts of requests that another server received, and never runs; set under mu
 
-	draining atomic.Bool
-	conns    atomic.Int64
-	accepted atomic.Uint64
-	buffered bufferCount  // bytes in buffers of connections
-	shedNext atomic.Int64 // idle connections are not shed again before
-	refusals refusalLog
-	perIP    addrCounts
+	draining  atomic.Bool
+	acceptors atomic.Int32 // goroutines that accept for the plain driver
+	conns     atomic.Int64
+	accepted  atomic.Uint64
+	buffered  bufferCount  // bytes in buffers of connections
+	shedNext  atomic.Int64 // idle connections are not shed again before
+	refusals  refusalLog
+	perIP     addrCounts
 
 	mu        sync.Mutex
-	slots     cryptoSlots    // guarded by mu; nil before the first listener with TLS
-	loops     []*Loop        // guarded by mu until started, then fixed
-	listeners []net.Listener // guarded by mu
-	addrs     []net.Addr     // guarded by mu
-	started   bool           // guarded by mu
-	prepared  bool           // guarded by mu
-	closed    bool           // guarded by mu: Shutdown or Close was called
-	done      chan struct{}  // closed when all loops have ended
+	slots     cryptoSlots       // guarded by mu; nil before the first listener with TLS
+	loops     []*Loop           // guarded by mu until started, then fixed
+	listeners []*servedListener // guarded by mu
+	addrs     []net.Addr        // guarded by mu
+	started   bool              // guarded by mu
+	prepared  bool              // guarded by mu
+	closed    bool              // guarded by mu: Shutdown or Close was called
+	done      chan struct{}     // closed when all loops have ended
 }
 
 // ListenAndServe serves HTTP/1.1 on a TCP address until it fails.
@@ -141,9 +142,13 @@ func (s *Server) ListenAndServe() error {
 	return s.Serve(ln)
 }
 
-// Serve accepts connections from ln, which must have a file descriptor of its
-// own, until Shutdown or Close, and returns ErrServerClosed. It closes ln. It
-// may be called several times, for several listeners.
+// Serve accepts connections from ln until Shutdown or Close, and returns
+// ErrServerClosed. It closes ln. It may be called several times, for several
+// listeners. A *net.TCPListener or *net.UnixListener is served by the loops
+// alone; any other net.Listener by the plain driver, which costs each connection
+// a goroutine and 4 KiB, and so is every listener on a system for which there
+// is no Poller. RemoteAddr is the zero value for what has no IP address, and
+// MaxConnsPerIP does not count it.
 func (s *Server) Serve(ln net.Listener) error { return s.serve(ln, nil) }
 
 // serve is Serve, with TLS unless settings is nil.
@@ -152,43 +157,53 @@ func (s *Server) serve(ln net.Listener, settings *tlsSettings) error {
 		ln.Close()
 		return err
 	}
-	fd, err := listenerFD(ln)
-	if err != nil {
-		ln.Close()
-		return err
-	}
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
 		ln.Close()
-		closeFD(fd)
 		return ErrServerClosed
 	}
-	s.listeners = append(s.listeners, ln)
+	served := &servedListener{Listener: ln}
+	s.listeners = append(s.listeners, served)
 	s.addrs = append(s.addrs, ln.Addr())
 	s.mu.Unlock()
 
+	err := errors.ErrUnsupported
+	switch ln.(type) { // what embeds one of these has an Accept of its own
+	case *net.TCPListener, *net.UnixListener:
+		err = s.serveLoop(ln, settings)
+	}
+	if errors.Is(err, errors.ErrUnsupported) {
+		err = s.servePlainListener(served, settings)
+	}
+	ln.Close()
+	return err
+}
+
+// serveLoop is serve for a listener with a descriptor. The error is
+// errors.ErrUnsupported where loops cannot watch one.
+func (s *Server) serveLoop(ln net.Listener, settings *tlsSettings) error {
+	fd, err := listenerFD(ln)
+	if err != nil {
+		return err
+	}
 	// One loop accepts and deals connections out in turn, so that all loops
 	// have as many.
-	failed := make(chan error, 1)
+	listening := make(chan error, 1)
 	tcp := ln.Addr().Network() == "tcp"
 	listen := func() {
-		if err := s.loops[0].listen(&loopListener{fd: fd, adopt: s.adopter(settings), full: s.full, tcp: tcp}); err != nil {
-			closeFD(fd)
-			failed <- err
-		}
+		listening <- s.loops[0].listen(&loopListener{fd: fd, adopt: s.adopter(settings), full: s.full, tcp: tcp})
 	}
-	if !s.loops[0].call(listen) {
+	err = ErrServerClosed
+	if s.loops[0].call(listen) {
+		err = <-listening
+	}
+	if err != nil {
 		closeFD(fd)
-		return ErrServerClosed
-	}
-	select {
-	case err := <-failed:
-		ln.Close()
 		return err
-	case <-s.done:
-		return ErrServerClosed
 	}
+	<-s.done
+	return ErrServerClosed
 }
 
 // listenerFD returns a duplicate of ln's descriptor.
@@ -222,7 +237,7 @@ func (s *Server) start() error {
 	s.prepare()
 	newPoller := s.NewPoller
 	if newPoller == nil {
-		newPoller = defaultPoller
+		newPoller = loopPoller
 	}
 	n := s.Loops
 	if n <= 0 {
@@ -250,7 +265,7 @@ func (s *Server) start() error {
 		}
 		s.mu.Lock()
 		for _, ln := range s.listeners {
-			ln.Close()
+			ln.Listener.Close()
 		}
 		s.mu.Unlock()
 		close(s.done)
@@ -288,11 +303,13 @@ func (s *Server) adopt(fd int, peer netip.AddrPort) {
 	}
 }
 
-// admit counts an accepted descriptor in. It returns nil, and closes the
-// descriptor, if its address has too many.
+// admit counts an accepted descriptor in, negative for none. It returns nil, and
+// closes the descriptor, if its address has too many.
 func (s *Server) admit(fd int, peer netip.AddrPort) *Conn {
-	if s.MaxConnsPerIP > 0 && !s.perIP.add(peer.Addr(), s.MaxConnsPerIP) {
-		closeFD(fd)
+	if s.counts(peer) && !s.perIP.add(peer.Addr(), s.MaxConnsPerIP) {
+		if fd >= 0 {
+			closeFD(fd)
+		}
 		return nil
 	}
 	l := s.loops[s.accepted.Add(1)%uint64(len(s.loops))]
@@ -300,6 +317,10 @@ func (s *Server) admit(fd int, peer netip.AddrPort) *Conn {
 	s.told(peer, StateNew)
 	return s.newConn(l, fd, peer)
 }
+
+// counts reports whether peer is one of those that MaxConnsPerIP is about: one
+// that has an address.
+func (s *Server) counts(peer netip.AddrPort) bool { return s.MaxConnsPerIP > 0 && peer.IsValid() }
 
 // newConn returns a connection that speaks s's protocol.
 func (s *Server) newConn(l *Loop, fd int, peer netip.AddrPort) *Conn {
@@ -322,7 +343,7 @@ func (s *Server) newHTTPConn(l *Loop, fd int, peer netip.AddrPort) *Conn {
 
 // connClosed counts a connection out.
 func (s *Server) connClosed(peer netip.AddrPort, state ConnState) {
-	if s.MaxConnsPerIP > 0 {
+	if s.counts(peer) {
 		s.perIP.remove(peer.Addr())
 	}
 	s.told(peer, state)
@@ -367,7 +388,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 			s.drain(true)
 			s.blocking.each((*blockingSocket).goingAway)
 		}
-		if s.loops[0].deaf.Load() && s.conns.Load() == 0 { // before, there may be some to accept yet
+		if s.loops[0].deaf.Load() && s.acceptors.Load() == 0 && s.conns.Load() == 0 { // before, there may be some to accept yet
 			return s.Close()
 		}
 		select {
@@ -400,7 +421,7 @@ func (s *Server) stopAccepting() bool {
 		return false
 	}
 	for _, ln := range s.listeners {
-		ln.Close()
+		ln.end()
 	}
 	s.loops[0].call(s.loops[0].unlisten)
 	return true

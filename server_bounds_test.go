@@ -51,6 +51,12 @@ func (b *boundsStates) of(peer netip.AddrPort) []ConnState {
 
 // boundsPaused reports whether the server's loop that accepts has paused.
 func boundsPaused(s *Server) bool {
+	s.mu.Lock()
+	plain := len(s.listeners) > 0 && s.listeners[0].paused.Load()
+	s.mu.Unlock()
+	if plain {
+		return true
+	}
 	paused := make(chan bool, 1)
 	l := loopsOf(s)[0]
 	if !l.call(func() { paused <- len(l.listeners) > 0 && l.listeners[0].paused }) {

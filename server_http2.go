@@ -3,12 +3,13 @@ package flare
 import (
 	"context"
 	"crypto/tls"
+	"io"
 	"log"
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"sync"
+	"time"
 )
 
 // This file is layer 4 (roles): HTTP/2, which is net/http's own: a connection
@@ -44,8 +45,7 @@ func (s *Server) offersHTTP2() bool {
 // serveHTTP2 serves a connection whose handshake is done. It counts as one of
 // the server's until it is closed.
 func (s *Server) serveHTTP2(c *Conn, tc *tls.Conn) {
-	t := c.tls()
-	t.onClose = func() { s.connClosed(c.RemoteAddr(), StateClosed) }
+	c.atClose(func() { s.connClosed(c.RemoteAddr(), StateClosed) })
 	if !s.http2.take(s) || !s.http2.ln.hand(tc) {
 		tc.Close()
 	}
@@ -70,7 +70,7 @@ func (h *http2Server) start(s *Server) {
 	lim := &s.lim
 	h.ln = &handoffListener{conns: make(chan net.Conn), closed: make(chan struct{})}
 	h.srv = http.Server{
-		Handler:           s.asHTTP(),
+		Handler:           http.HandlerFunc(s.answerHTTP2),
 		TLSConfig:         &tls.Config{NextProtos: []string{protoHTTP2}},
 		ReadHeaderTimeout: lim.conn.head,
 		IdleTimeout:       lim.conn.idle,
@@ -80,26 +80,86 @@ func (h *http2Server) start(s *Server) {
 		ConnState: func(nc net.Conn, state http.ConnState) {
 			switch state {
 			case http.StateActive:
-				s.told(peerOf(nc), StateActive)
+				s.told(addrPortOfNet(nc.RemoteAddr()), StateActive)
 			case http.StateIdle:
-				s.told(peerOf(nc), StateIdle)
+				s.told(addrPortOfNet(nc.RemoteAddr()), StateIdle)
 			}
 		},
 	}
 	h.serving.Go(func() { h.srv.Serve(h.ln) })
 }
 
+// answerHTTP2 answers with the limits of time that net/http does not have. A
+// stream that its client stalls by keeping its window shut costs a goroutine,
+// and net/http would wait for ever.
+func (s *Server) answerHTTP2(w http.ResponseWriter, r *http.Request) {
+	control := http.NewResponseController(w)
+	out := &http2Writer{ResponseWriter: w, control: control, limit: stallLimit{s.lim.conn.write, control.SetWriteDeadline}}
+	if r.Body != http.NoBody {
+		r.Body = &http2Body{r.Body, stallLimit{s.lim.conn.body, control.SetReadDeadline}}
+	}
+	s.asHTTP().ServeHTTP(out, r)
+	if limit := s.lim.conn.write; limit > 0 {
+		control.SetWriteDeadline(time.Now().Add(limit)) // for what net/http still has to send
+	}
+}
+
+// A stallLimit bounds calls that wait for the client: one that takes longer
+// fails as at a deadline. The handler's own deadline stays what it is.
+type stallLimit struct {
+	limit time.Duration // 0: none
+	end   func(time.Time) error
+}
+
+// during calls fn, which moves n bytes.
+func (s stallLimit) during(fn func() (n int, err error)) (int, error) {
+	if s.limit <= 0 {
+		return fn()
+	}
+	ended := make(chan struct{})
+	timer := time.AfterFunc(s.limit, func() {
+		s.end(longAgo)
+		close(ended)
+	})
+	n, err := fn()
+	if !timer.Stop() {
+		<-ended // it uses what is gone once the handler has returned
+	}
+	return n, err
+}
+
+// An http2Writer is a response that its client has to take.
+type http2Writer struct {
+	http.ResponseWriter
+	control *http.ResponseController
+	limit   stallLimit
+}
+
+// Unwrap is for http.ResponseController.
+func (w *http2Writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *http2Writer) Write(p []byte) (int, error) {
+	return w.limit.during(func() (int, error) { return w.ResponseWriter.Write(p) })
+}
+
+// FlushError is for http.ResponseController.
+func (w *http2Writer) FlushError() error {
+	_, err := w.limit.during(func() (int, error) { return 0, w.control.Flush() })
+	return err
+}
+
+// An http2Body is a request body that its client has to send.
+type http2Body struct {
+	io.ReadCloser
+	limit stallLimit
+}
+
+func (b *http2Body) Read(p []byte) (int, error) {
+	return b.limit.during(func() (int, error) { return b.ReadCloser.Read(p) })
+}
+
 // slogLogger is what net/http reports to.
 func slogLogger(to *slog.Logger) *log.Logger { return slog.NewLogLogger(to.Handler(), slog.LevelInfo) }
-
-// peerOf returns the address of nc's peer, the zero value for a Unix socket.
-func peerOf(nc net.Conn) netip.AddrPort {
-	if tcp, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
-		at := tcp.AddrPort()
-		return netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
-	}
-	return netip.AddrPort{}
-}
 
 // shutdown begins to end the connections: they are told, and answer what was
 // asked before.

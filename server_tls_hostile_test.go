@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -74,12 +75,8 @@ func TestTLSStalledHandshakes(t *testing.T) {
 			t.Fatalf("stalled peer %d: %d, %v", i, n, err)
 		}
 	}
-	if got := s.Stats().Timeouts.Handshake; got != uint64(stalled) {
-		t.Errorf("%d timeouts were counted, want %d", got, stalled)
-	}
-	if n := len(s.slots); n != 0 {
-		t.Errorf("%d slots are still held", n)
-	}
+	eventually(t, "a count of all timeouts", func() bool { return s.Stats().Timeouts.Handshake == uint64(stalled) })
+	eventually(t, "the return of all slots", func() bool { return len(s.slots) == 0 })
 }
 
 // descriptorLimit is how many descriptors the process may have.
@@ -558,5 +555,49 @@ func TestTLSCloseUnderLoad(t *testing.T) {
 			s.Close()
 		}
 		clients.Wait()
+	}
+}
+
+// A client of HTTP/2 that neither sends its body nor opens its window has no
+// longer than one of HTTP/1.1.
+func TestTLSHTTP2Stalls(t *testing.T) {
+	failed := make(chan error, 2)
+	s := &Server{BodyTimeout: 100 * time.Millisecond, WriteTimeout: 100 * time.Millisecond, Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		if r.Path() == "/body" {
+			_, err := r.Bytes()
+			failed <- err
+			return err
+		}
+		for {
+			if _, err := w.Write(make([]byte, 16<<10)); err != nil {
+				failed <- err
+				return err
+			}
+		}
+	})}
+	addr := startTLSServer(t, s)
+	client := tlsHTTPClient(t, true)
+	body, never := io.Pipe()
+	defer never.Close()
+	resp, err := client.Post("https://"+addr+"/body", "text/plain", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != 408 {
+		t.Errorf("a body that does not come: status %d", resp.StatusCode)
+	}
+	var status *StatusError
+	if err := <-failed; !errors.As(err, &status) || status.Code != 408 {
+		t.Errorf("the handler got %v", err)
+	}
+	if resp, err = client.Get("https://" + addr + "/endless"); err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	select {
+	case <-failed:
+	case <-time.After(patience):
+		t.Error("the handler still waits for a client that does not read")
 	}
 }
