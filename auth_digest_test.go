@@ -422,6 +422,15 @@ func TestDigestOfApache(t *testing.T) {
 	if resp, _, _ := digestAsk(t, http.DefaultClient, &DigestAuth{User: "user", Password: "wrong"}, "GET", "http://"+addr+"/page", ""); resp.StatusCode != 401 {
 		t.Errorf("wrong password: %d", resp.StatusCode)
 	}
+	c := clientOf(t, &Client{BaseURL: "http://" + addr, Auth: &DigestAuth{User: "user", Password: "secret"}})
+	for range 3 {
+		resp, err := c.Get(clientContext(t), "/page?x=y")
+		clientWantText(t, resp, err, 200, "hello")
+	}
+	c = clientOf(t, &Client{BaseURL: "http://" + addr, Auth: &DigestAuth{User: "user", Password: "wrong"}})
+	if resp, err := c.Get(clientContext(t), "/page"); err != nil || resp.StatusCode != 401 || resp.Err() == nil {
+		t.Errorf("wrong password: %v, %v", resp, err)
+	}
 }
 
 func findApache(t *testing.T) (binary, modules string) {

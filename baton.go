@@ -2,6 +2,7 @@ package flare
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -29,8 +30,9 @@ const (
 	ownWaitWrite                    // the same for notes[1]: a handler may read and write at once
 	ownCancel                       // the owner has a context to cancel on ownHup and ownRDHup
 	ownStop                         // the server is closing: end now
+	ownNudge                        // an edge too: another goroutine asked for a turn
 
-	ownEdges = ownRead | ownWrite | ownRDHup | ownHup
+	ownEdges = ownRead | ownWrite | ownRDHup | ownHup | ownNudge
 	ownWaits = ownWaitRead | ownWaitWrite
 )
 
@@ -74,11 +76,26 @@ type frame struct {
 	// The running handler's.
 	reading pace // how its waits go
 	writing roomPace
-	readBy  time.Duration // deadlines, 0: none
-	writeBy time.Duration
+	readBy  deadline
+	writeBy deadline
+	timers  [2]*time.Timer // of waits to read and to write, kept for the next
 
 	runner bool // in has the size for a runner
 	timed  int  // turns left in which inline calls are timed
+}
+
+// A deadline is a moment on the clock's scale, 0 for none. Any goroutine may
+// set one while the handler runs.
+type deadline struct{ atomic.Int64 }
+
+func (d *deadline) set(t time.Duration) { d.Store(int64(t)) }
+func (d *deadline) at() time.Duration   { return time.Duration(d.Load()) }
+
+// reset takes it away. Most often there is none, and looking is cheaper.
+func (d *deadline) reset() {
+	if d.Load() != 0 {
+		d.Store(0)
+	}
 }
 
 // detach gives the baton away, if this turn still holds it, because the
@@ -177,11 +194,11 @@ func (c *Conn) take(edges uint32) bool {
 // ErrTimeout when limit passes (0: no limit), and ErrClosed when the server
 // closes.
 func (c *Conn) await(bit uint32, limit time.Duration) error {
-	note, wait := &c.notes[0], ownWaitRead
+	note, wait, timer := &c.notes[0], ownWaitRead, &c.frame.timers[0]
 	if bit == ownWrite {
-		note, wait = &c.notes[1], ownWaitWrite
+		note, wait, timer = &c.notes[1], ownWaitWrite, &c.frame.timers[1]
 	}
-	var timer *time.Timer
+	set, late := false, false
 	for {
 		own := c.own.Load()
 		switch {
@@ -190,6 +207,8 @@ func (c *Conn) await(bit uint32, limit time.Duration) error {
 		case own&(bit|ownHup) != 0: // a dead connection: the system call says how
 			c.own.And(^bit)
 			return nil
+		case late:
+			return ErrTimeout
 		}
 		if *note == nil {
 			*note = make(chan struct{}, 1)
@@ -197,24 +216,52 @@ func (c *Conn) await(bit uint32, limit time.Duration) error {
 		if !c.own.CompareAndSwap(own, own|wait) {
 			continue
 		}
+		if c.loop.managed {
+			c.askMore(Interest(bit))
+		}
 		if limit <= 0 {
 			<-*note
 			continue
 		}
-		if timer == nil {
+		if !set {
 			// Not below the loop's tick: a shorter timer makes every park of
 			// the process dearer.
-			timer = time.NewTimer(max(limit, tick))
-			defer timer.Stop()
+			d := max(limit, tick)
+			if set = true; *timer == nil {
+				*timer = time.NewTimer(d)
+			} else {
+				(*timer).Reset(d)
+			}
+			defer (*timer).Stop()
 		}
 		select {
 		case <-*note:
-		case <-timer.C:
+		case <-(*timer).C:
 			if c.own.And(^wait)&wait == 0 {
-				<-*note // the signal was under way
-				continue
+				<-*note // the signal was under way, perhaps of another edge
 			}
-			return ErrTimeout
+			late = true
+		}
+	}
+}
+
+// rouse makes an owner that waits for bit look again at what it waits for. Any
+// goroutine may call it while the handler runs.
+func (c *Conn) rouse(bit uint32) {
+	note, wait := &c.notes[0], ownWaitRead
+	if bit == ownWrite {
+		note, wait = &c.notes[1], ownWaitWrite
+	}
+	for {
+		own := c.own.Load()
+		if own&ownLent == 0 {
+			return // nobody waits, and who is about to will look
+		}
+		if c.own.CompareAndSwap(own, (own|bit)&^wait) {
+			if own&wait != 0 {
+				*note <- struct{}{}
+			}
+			return
 		}
 	}
 }
@@ -234,6 +281,9 @@ func (c *Conn) finish(f *frame, v verdict) {
 			f.publish(l)
 			c.show(c.state)
 			c.since = f.clock.now
+			if c.rearm || l.managed {
+				break // the holder has something to do
+			}
 			if c.own.CompareAndSwap(ownLent, 0) {
 				// c is no longer this goroutine's.
 				l.lent.Add(-1)

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -59,15 +58,7 @@ func TestHandlersThatWaitDelayNobody(t *testing.T) {
 			case <-time.After(d):
 			}
 		},
-		"syscall": func(d time.Duration) { // blocks the thread
-			var pipe [2]int
-			if err := syscall.Pipe(pipe[:]); err != nil {
-				panic(err)
-			}
-			time.AfterFunc(d, func() { syscall.Close(pipe[1]) })
-			syscall.Read(pipe[0], make([]byte, 1))
-			syscall.Close(pipe[0])
-		},
+		"syscall": blockThread,
 		"spin": func(d time.Duration) {
 			for end := time.Now().Add(d); time.Now().Before(end); {
 			}
@@ -492,5 +483,35 @@ func TestProtocolDataMayWait(t *testing.T) {
 	}
 	for range 2 {
 		<-closed
+	}
+}
+
+// Waits end in time although signals of other edges come just when their time
+// is over.
+func TestAwaitEndsInTimeBesideOtherEdges(t *testing.T) {
+	const conns, limit = 2000, 50 * time.Millisecond
+	l := newLoop(nil)
+	var all [conns]Conn
+	ended := make(chan error, conns)
+	for i := range all {
+		c := &all[i]
+		c.loop, c.frame = l, new(frame)
+		c.own.Store(ownLent)
+		go func() { ended <- c.await(ownRead, limit) }()
+	}
+	patient := time.After(patience)
+	for n := 0; n < conns; {
+		for i := range all {
+			all[i].take(ownWrite)
+		}
+		select {
+		case err := <-ended:
+			if n++; err != ErrTimeout {
+				t.Fatalf("got %v", err)
+			}
+		case <-patient:
+			t.Fatalf("%d waits do not end", conns-n)
+		default:
+		}
 	}
 }

@@ -43,10 +43,11 @@ type Client struct {
 	// HTTP_PROXY, HTTPS_PROXY and NO_PROXY say at the first request.
 	Proxy func(*url.URL) (*url.URL, error)
 
-	// Dial connects in place of TCP by RFC 8305 over Resolver.
+	// Dial connects in place of TCP by RFC 8305 to what Resolver finds.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 
-	// Resolver looks names up. nil is net.DefaultResolver.
+	// Resolver looks names up; nil is a *Resolver, which also says which
+	// addresses of a host come first.
 	Resolver HostResolver
 
 	TLSConfig  *tls.Config // cloned; nil is the default one

@@ -169,7 +169,11 @@ func (b *clientBody) fault(err error) error {
 	if ctxErr := b.ctx.Err(); ctxErr != nil {
 		err = ctxErr
 	}
-	return clientError(PhaseBody, b.resp.origin.hostPort(), err)
+	phase := PhaseBody
+	if b.upload.timedOut() {
+		phase, err = PhaseWrite, ErrTimeout
+	}
+	return clientError(phase, b.resp.origin.hostPort(), err)
 }
 
 // end is where the body ends, for whatever reason. b.mu is held.

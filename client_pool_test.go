@@ -116,18 +116,40 @@ func TestClientRetry(t *testing.T) {
 
 // Servers close idle connections and restart behind a listener that stays open.
 func TestClientRestarts(t *testing.T) {
+	idle := 20 * time.Millisecond
+	if raceEnabled {
+		idle = 200 * time.Millisecond // everything takes so much longer that fresh connections look idle
+	}
+	t.Run("flare", func(t *testing.T) {
+		clientRestarts(t, func() clientRestarter {
+			return &Server{
+				Handler: textHandler("ok"), IdleTimeout: idle, MaxRequestsPerConn: 50,
+				DrainDelay: 50 * time.Millisecond, // what a restart without a failed request takes
+			}
+		})
+	})
+	t.Run("net/http", func(t *testing.T) {
+		clientRestarts(t, func() clientRestarter {
+			return &http.Server{Handler: http.HandlerFunc(clientEcho), IdleTimeout: idle}
+		})
+	})
+}
+
+type clientRestarter interface {
+	Serve(net.Listener) error
+	Shutdown(context.Context) error
+	Close() error
+}
+
+// clientRestarts has 64 callers ask a server while it is replaced ten times.
+func clientRestarts(t *testing.T, build func() clientRestarter) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ln.Close()
 	url := "http://" + ln.Addr().String()
-	h := HandlerFunc(func(w *ResponseWriter, r *Request) error { return w.Text(200, "ok") })
-	idle := 20 * time.Millisecond
-	if raceEnabled {
-		idle = 200 * time.Millisecond // everything takes so much longer that fresh connections look idle
-	}
-	newServer := func() *Server {
+	newServer := func() clientRestarter {
 		dup, err := ln.(*net.TCPListener).File()
 		if err != nil {
 			t.Fatal(err)
@@ -137,8 +159,7 @@ func TestClientRestarts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := &Server{Handler: h, IdleTimeout: idle, MaxRequestsPerConn: 50,
-			DrainDelay: 50 * time.Millisecond} // what a restart without a failed request takes
+		s := build()
 		go s.Serve(own)
 		return s
 	}

@@ -58,7 +58,8 @@ type ClientRequest struct {
 // SetBody makes v the body. A []byte is sent as it is, without a content type.
 // A string is taken for JSON text and sent as it is, as application/json.
 // url.Values are sent as a form. An io.Reader is streamed. nil is no body.
-// Anything else is encoded as JSON. A Content-Type that is set already stays.
+// Anything else, a *string too, is encoded as JSON. A Content-Type that is set
+// already stays.
 func (r *ClientRequest) SetBody(v any) error {
 	r.Body, r.payload, r.inMem, r.seeks, r.sent = nil, nil, false, false, false
 	r.ContentLength = 0

@@ -155,7 +155,7 @@ func (x *clientCall) awaitUpload(ctx context.Context) error {
 
 func (h *clientHop) exchange() (*ClientResponse, error) {
 	n, err := h.sendRequest()
-	if h.trace != nil && h.trace.WroteRequest != nil {
+	if h.upload == nil && h.trace != nil && h.trace.WroteRequest != nil {
 		h.trace.WroteRequest(httptrace.WroteRequestInfo{Err: err})
 	}
 	if err == nil {
@@ -165,6 +165,12 @@ func (h *clientHop) exchange() (*ClientResponse, error) {
 	if err != nil {
 		if own := h.upload.failure(); own != nil {
 			return nil, invalidRequest(h.conn.host, own)
+		}
+		if h.upload.timedOut() {
+			err = ErrTimeout // the connection's end came of it
+		}
+		if h.upload.late() && errors.Is(err, ErrTimeout) {
+			h.phase = PhaseWrite
 		}
 		return nil, err
 	}
@@ -220,7 +226,7 @@ func (h *clientHop) sendRequest() (n int, err error) {
 			return n, err
 		}
 	}
-	h.upload = &clientUpload{conn: conn, req: r, length: h.length, ended: make(chan struct{})}
+	h.upload = &clientUpload{conn: conn, req: r, trace: h.trace, length: h.length, ended: make(chan struct{})}
 	h.call.upload = h.upload
 	if r.inMem && h.length <= bodyBlockingBytes {
 		h.upload.run()

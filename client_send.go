@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -146,6 +147,7 @@ func (s *headSeen) appendField(b []byte, x *clientCall, f *headerField) []byte {
 type clientUpload struct {
 	conn     *clientConn
 	req      *ClientRequest
+	trace    *httptrace.ClientTrace
 	length   int64 // -1: chunked
 	progress int64
 	ended    chan struct{}
@@ -184,12 +186,25 @@ func (u *clientUpload) failure() error {
 	return u.err
 }
 
+// timedOut says whether the peer took too long to take the body.
+func (u *clientUpload) timedOut() bool {
+	return u != nil && u.endedAt.Load() != 0 && errors.Is(u.err, ErrTimeout)
+}
+
+// late says whether the body is, or was when time was up, still being sent.
+func (u *clientUpload) late() bool {
+	return u != nil && u.endedAt.Load() == 0 || u.timedOut()
+}
+
 // run sends the body. A body that fails ends the connection, so that the server
 // does not take a part for the whole and the reader of the answer wakes.
 func (u *clientUpload) run() {
 	err := u.send()
 	if closer, ok := u.req.Body.(io.Closer); ok && u.req.closes {
 		closer.Close()
+	}
+	if u.trace != nil && u.trace.WroteRequest != nil {
+		u.trace.WroteRequest(httptrace.WroteRequestInfo{Err: err})
 	}
 	u.err = err
 	u.endedAt.Store(time.Now().UnixNano())

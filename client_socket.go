@@ -62,7 +62,7 @@ const (
 // answer happened before what the client's caller does with it.
 func newClientSocket(c net.Conn) *clientSocket {
 	s := &clientSocket{Conn: c}
-	if tcp, ok := c.(*net.TCPConn); ok {
+	if tcp, ok := c.(*net.TCPConn); ok && socketCalls {
 		if raw, err := tcp.SyscallConn(); err == nil {
 			s.raw, s.ready, s.direct = raw, s.onReady, !raceEnabled
 		}
@@ -229,9 +229,6 @@ func (s *clientSocket) SetDeadline(t time.Time) error {
 	s.readBy, s.writeBy = t, t
 	return nil
 }
-
-// longAgo is a deadline that has passed.
-var longAgo = time.Unix(1, 0)
 
 func isDeadline(err error) bool {
 	if err == nil {

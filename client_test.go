@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -63,6 +64,7 @@ func TestClientBodies(t *testing.T) {
 	defer ts.Close()
 	c := clientOf(t, &Client{BaseURL: ts.URL})
 	large := bytes.Repeat([]byte("0123456789abcdef"), 64<<10)
+	value := "text"
 	tests := []struct {
 		name        string
 		body        any
@@ -72,6 +74,10 @@ func TestClientBodies(t *testing.T) {
 		{"nil", nil, "", ""},
 		{"bytes", []byte("abc"), "abc", ""},
 		{"string", `{"a":1}`, `{"a":1}`, "application/json"},
+		{"string that is no JSON", "text", "text", "application/json"},
+		{"a string's value", &value, `"text"`, "application/json"},
+		{"map", map[string]any{"a": nil}, `{"a":null}`, "application/json"},
+		{"number", 1.5, "1.5", "application/json"},
 		{"struct", struct {
 			A int `json:"a"`
 		}{1}, `{"a":1}`, "application/json"},
@@ -93,6 +99,37 @@ func TestClientBodies(t *testing.T) {
 				t.Errorf("method %q", got)
 			}
 		})
+	}
+}
+
+// A content type that is set stays, before and after SetBody.
+func TestClientBodyType(t *testing.T) {
+	ts := httptest.NewServer(http.HandlerFunc(clientEcho))
+	defer ts.Close()
+	for _, body := range []any{"text", []byte("text"), strings.NewReader("text")} {
+		for _, before := range []bool{true, false} {
+			r := &ClientRequest{Method: "POST", URL: ts.URL}
+			if before {
+				r.Header.Set("content-type", "text/plain")
+			}
+			if err := r.SetBody(body); err != nil {
+				t.Fatal(err)
+			}
+			if !before {
+				r.Header.Set("Content-Type", "text/plain")
+			}
+			resp, err := clientOf(t, &Client{}).Do(clientContext(t), r)
+			clientWantText(t, resp, err, 200, "text")
+			if got := resp.Header.Get("X-Type"); got != "text/plain" {
+				t.Errorf("content type %q", got)
+			}
+			if s, ok := body.(*strings.Reader); ok {
+				s.Seek(0, io.SeekStart)
+			}
+		}
+	}
+	if err := new(ClientRequest).SetBody(func() {}); !errors.Is(err, ErrInvalidRequest) {
+		t.Errorf("a body that is no JSON: %v", err)
 	}
 }
 
@@ -416,4 +453,49 @@ func TestClientTimeouts(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	})
+}
+
+type clientHanging struct{}
+
+func (clientHanging) LookupNetIP(ctx context.Context, _, _ string) ([]netip.Addr, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// A time that has passed is told with the phase it passed in, before there is
+// a connection as well.
+func TestClientTimeoutPhases(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // accepts in the kernel, says nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	at := "http://" + silent.Addr().String()
+	for _, tt := range []struct {
+		name   string
+		client func(limit time.Duration) *Client
+		url    string
+		phase  ClientPhase
+	}{
+		{"look-up", func(limit time.Duration) *Client { return &Client{Resolver: clientHanging{}, DialTimeout: limit} }, "http://a.test", PhaseResolve},
+		{"look-up, in all", func(limit time.Duration) *Client { return &Client{Resolver: clientHanging{}, Timeout: limit} }, "http://a.test", PhaseResolve},
+		{"tunnel", func(limit time.Duration) *Client { return &Client{Proxy: clientThrough(at), ResponseTimeout: limit} }, "https://a.test", PhaseProxy},
+		{"tunnel, in all", func(limit time.Duration) *Client { return &Client{Proxy: clientThrough(at), Timeout: limit} }, "https://a.test", PhaseProxy},
+		{"handshake", func(limit time.Duration) *Client { return &Client{HandshakeTimeout: limit} }, "https://" + silent.Addr().String(), PhaseTLS},
+		{"handshake, in all", func(limit time.Duration) *Client { return &Client{Timeout: limit} }, "https://" + silent.Addr().String(), PhaseTLS},
+		{"head", func(limit time.Duration) *Client { return &Client{ResponseTimeout: limit} }, at, PhaseHead},
+	} {
+		_, err := clientOf(t, tt.client(50*time.Millisecond)).Get(clientContext(t), tt.url)
+		var e *ClientError
+		if !errors.Is(err, ErrTimeout) || !errors.As(err, &e) || e.Phase != tt.phase {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		time.AfterFunc(10*time.Millisecond, cancel)
+		_, err = clientOf(t, tt.client(patience)).Get(ctx, tt.url)
+		if !errors.Is(err, context.Canceled) || errors.Is(err, ErrTimeout) {
+			t.Errorf("%s, cancelled: %v", tt.name, err)
+		}
+		cancel()
+	}
 }

@@ -2,6 +2,7 @@ package flare
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"net/textproto"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -126,6 +128,7 @@ func TestTransportTrace(t *testing.T) {
 			ConnectStart: func(_, _ string) { note("connect") },
 			ConnectDone:  func(_, _ string, _ error) { note("connected") },
 			GotConn:      func(i httptrace.GotConnInfo) { note(map[bool]string{false: "new", true: "reused"}[i.Reused]) },
+			WroteHeaders: func() { note("headers") },
 			WroteRequest: func(i httptrace.WroteRequestInfo) { note("wrote") },
 			Got1xxResponse: func(_ int, h textproto.MIMEHeader) error {
 				note(h.Get("Link"))
@@ -140,12 +143,65 @@ func TestTransportTrace(t *testing.T) {
 			t.Fatal(err)
 		}
 		resp.Body.Close()
-		want := []string{"get", "connect", "connected", "new", "wrote", "</x>", "first", "put"}
+		want := []string{"get", "connect", "connected", "new", "headers", "wrote", "</x>", "first", "put"}
 		if reused {
-			want = []string{"get", "reused", "wrote", "</x>", "first", "put"}
+			want = []string{"get", "reused", "headers", "wrote", "</x>", "first", "put"}
 		}
 		if !slices.Equal(events, want) {
 			t.Errorf("events %v, want %v", events, want)
 		}
+	}
+}
+
+// What a trace hears of a name, a handshake and an Expect.
+func TestTransportTraceTLS(t *testing.T) {
+	ours := newTLSAuthority(t, "ours")
+	url := tlsServer(t, &tls.Config{Certificates: []tls.Certificate{ours.leaf("localhost", time.Now().Add(-time.Minute))}})
+	c := &http.Client{Transport: (&Client{CAFile: ours.file, ContinueTimeout: patience, Resolver: net.DefaultResolver}).Transport()}
+	defer c.CloseIdleConnections()
+	var mu sync.Mutex // both look-ups are told of at the same time
+	heard := make(map[string]int)
+	note := func(s string) { mu.Lock(); heard[s]++; mu.Unlock() }
+	trace := &httptrace.ClientTrace{
+		DNSStart:          func(i httptrace.DNSStartInfo) { note("look up " + i.Host) },
+		DNSDone:           func(i httptrace.DNSDoneInfo) { note("looked up") },
+		TLSHandshakeStart: func() { note("handshake") },
+		TLSHandshakeDone: func(s tls.ConnectionState, err error) {
+			if err == nil && s.ServerName == "localhost" {
+				note("shaken")
+			}
+		},
+		Wait100Continue: func() { note("wait") },
+		Got100Continue:  func() { note("continue") },
+		WroteRequest:    func(i httptrace.WroteRequestInfo) { note("wrote") },
+	}
+	_, port, _ := net.SplitHostPort(strings.TrimPrefix(url, "https://"))
+	for reused := range 2 {
+		req, err := http.NewRequestWithContext(httptrace.WithClientTrace(clientContext(t), trace), "POST", "https://localhost:"+port, strings.NewReader("abc"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Expect", "100-continue")
+		if reused == 1 {
+			req.Body = io.NopCloser(io.MultiReader(strings.NewReader("abc"))) // sent beside
+		}
+		resp, err := c.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		if resp.Body.Close(); err != nil || string(body) != "abc" {
+			t.Errorf("%q, %v", body, err)
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	for event, n := range map[string]int{"handshake": 1, "shaken": 1, "wait": 2, "continue": 2, "wrote": 2} {
+		if heard[event] != n {
+			t.Errorf("%s: %d times, want %d", event, heard[event], n)
+		}
+	}
+	if heard["look up localhost"] == 0 || heard["looked up"] != heard["look up localhost"] {
+		t.Errorf("look-ups: %v", heard)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 )
 
 // A server that refuses a body answers before it has read it, and closes. The
@@ -190,5 +191,42 @@ func TestClientStale(t *testing.T) {
 			}
 		}
 		c.pool.mu.Unlock()
+	}
+}
+
+// A server that takes nothing of a body is given up, and the error says that
+// it was the sending that took too long.
+func TestClientWriteTimeout(t *testing.T) {
+	stop := make(chan struct{})
+	defer close(stop)
+	url := clientRawServer(t, func(c net.Conn) { <-stop })
+	early := clientRawServer(t, func(c net.Conn) {
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")
+		<-stop
+	})
+	body := make([]byte, 32<<20) // more than the kernel takes
+	for name, tt := range map[string]struct {
+		client *Client
+		body   any
+	}{
+		"bytes":           {&Client{WriteTimeout: 100 * time.Millisecond}, body},
+		"stream":          {&Client{WriteTimeout: 100 * time.Millisecond}, io.MultiReader(bytes.NewReader(body))},
+		"in all":          {&Client{Timeout: 100 * time.Millisecond}, body},
+		"in all, stream":  {&Client{Timeout: 100 * time.Millisecond}, io.MultiReader(bytes.NewReader(body))},
+		"answer is later": {&Client{WriteTimeout: 100 * time.Millisecond, ResponseTimeout: 10 * time.Millisecond}, body},
+	} {
+		_, err := clientOf(t, tt.client).Put(clientContext(t), url, tt.body)
+		var e *ClientError
+		if !errors.Is(err, ErrTimeout) || !errors.As(err, &e) || e.Phase != PhaseWrite || !e.Timeout() {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	resp, err := clientOf(t, &Client{WriteTimeout: 100 * time.Millisecond}).Put(clientContext(t), early, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var e *ClientError
+	if _, err := resp.Bytes(); !errors.Is(err, ErrTimeout) || !errors.As(err, &e) || e.Phase != PhaseWrite {
+		t.Errorf("with half an answer: %v", err)
 	}
 }

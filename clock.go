@@ -25,3 +25,11 @@ func (c *clock) read() {
 		c.nextUnix = c.now + time.Second - time.Duration(wall.Nanosecond())
 	}
 }
+
+// sinceOrigin returns t on flare's clock, where 0 is no moment.
+func sinceOrigin(t time.Time) time.Duration {
+	if t.IsZero() {
+		return 0
+	}
+	return max(t.Sub(origin), 1)
+}

@@ -21,11 +21,14 @@ type Protocol interface {
 	// written has been sent.
 	Data(c *Conn, in []byte, eof bool) (n int, err error)
 
-	// Drained is called when the output that had to wait has been sent.
+	// Drained is called when output that had to wait for the peer has fallen to
+	// the low mark, a quarter of what may wait: it is time to write again. While
+	// output waits Data is not called.
 	Drained(c *Conn)
 
-	// Closed is called once, last. err is nil when the connection ended in
-	// order.
+	// Closed is called once, last, on a goroutine of its own. err is nil when
+	// the connection ended in order. The connection can only be asked for its
+	// addresses and its loop.
 	Closed(c *Conn, err error)
 }
 
@@ -37,12 +40,14 @@ type expirer interface {
 // connLimits are the bounds of a connection, shared by all of a server's.
 type connLimits struct {
 	idle, head, body, write time.Duration // 0: none
+	handshake               time.Duration // 0: none
 	bodyRate, writeRate     int64         // bytes a second, 0: none
 	lingerSilent, lingerAll time.Duration
 	lingerBytes             int
-	outputBytes             int           // queued by Write
-	inputBytes              int           // kept for a protocol that asks for more
-	buffered                *atomic.Int64 // bytes in buffers of all connections
+	outputBytes             int          // queued by Write
+	inputBytes              int          // kept for a protocol that asks for more
+	buffered                *bufferCount // bytes in buffers of all connections
+	ended                   func(*Conn)  // told of each that has ended, by whoever had it; may be nil
 }
 
 // A transport stands in for a socket: TLS, a plain driver, a test.
@@ -61,14 +66,15 @@ const (
 )
 
 // A Conn is a connection on a loop. Its methods may be called from the
-// methods of its Protocol and from nowhere else, unless they say otherwise.
+// methods of its Protocol and from functions that were posted to it, and from
+// nowhere else, unless they say otherwise.
 type Conn struct {
 	// Fixed when the connection is made.
 	loop   *Loop
 	limits *connLimits
 	tr     transport // nil: the descriptor itself
 	peer   netip.Addr
-	fd     int
+	fd     int // negative: of the plain driver, see conn_plain.go
 
 	// Any goroutine; see baton.go.
 	own    atomic.Uint32
@@ -100,11 +106,12 @@ type Conn struct {
 	abort   bool    // end at once, with a reset
 	gone    bool    // handed over: neither the loop nor its owner has it any more
 	shared  bool    // there is an outbox; setOutbox
-	rearm   bool    // the deadline is earlier than what the timer was set to
+	rearm   bool    // the deadline may be earlier than the timer
 
 	// The holder's.
-	listed     bool   // in a connList
-	peerPort   uint16 // fixed; here, and apart from peer, to fill a gap
+	listed     bool     // in a connList
+	asked      Interest // what the poller was asked for, on a managed loop
+	peerPort   uint16   // fixed; here, and apart from peer, to fill a gap
 	timer      WheelTimer
 	armed      time.Duration // what timer is set to, 0: not
 	nextReady  *Conn
@@ -146,12 +153,24 @@ func (c *Conn) drive(f *frame) verdict { return c.takeTurn(f, turnDrive) }
 // step sends what is queued, receives, and feeds the protocol. On a loop it
 // receives once, so that others get their turn.
 func (c *Conn) step(f *frame) verdict {
+	if c.tr != nil {
+		if v := c.stepTransport(f); v != verdictMore {
+			return v
+		}
+	}
 	if c.shared {
 		if !c.stepOutbox(c.outbox.Load(), f) {
 			return c.blocked()
 		}
-	} else if c.out != nil && !c.sendQueued(f) {
-		return c.blocked()
+	} else {
+		waits := c.out != nil && !c.sendQueued(f)
+		if c.user() != nil {
+			if v, ok := c.stepUser(f); !ok {
+				return v
+			}
+		} else if waits {
+			return c.blocked()
+		}
 	}
 	if c.closing {
 		return c.wind(f)
@@ -183,6 +202,9 @@ func (c *Conn) receive(f *frame) ([]byte, verdict) {
 		buf = c.unread.b[len(c.unread.b):cap(c.unread.b)]
 	}
 	n, errno := c.recv(buf)
+	if t := c.tls(); t != nil {
+		t.looked(errno, f.clock.now)
+	}
 	switch {
 	case errno == syscall.EAGAIN:
 		c.edges &^= ownRead
@@ -190,15 +212,14 @@ func (c *Conn) receive(f *frame) ([]byte, verdict) {
 	case errno == syscall.EINTR:
 		return nil, verdictMore
 	case errno != 0:
-		c.err = errno
+		c.err = c.failure(errno)
 		return nil, verdictClose
 	case n == 0:
 		c.eof = true
 		c.edges &^= ownRead
-	case n < len(buf) && c.tr == nil && c.edges&(ownRDHup|ownHup) == 0:
+	case n < len(buf) && c.drained() && c.edges&(ownRDHup|ownHup) == 0:
 		// A short read has emptied the socket, and what comes later is an edge
-		// of its own. A transport keeps bytes of its own, and the end of the
-		// stream is only seen by reading it.
+		// of its own. The end of the stream is only seen by reading it.
 		c.edges &^= ownRead
 	}
 	f.counts[countBytesIn] += uint64(n)
@@ -219,6 +240,9 @@ func (c *Conn) feed(f *frame, in []byte) verdict {
 			break
 		}
 		n, err := c.data(f, in)
+		if uint(n) > uint(len(in)) {
+			n, err, c.abort = 0, errDataCount, true
+		}
 		in = in[n:]
 		if f.pushed != nil { // everything of in was used, and then some
 			if c.unread != nil {
@@ -241,7 +265,11 @@ func (c *Conn) feed(f *frame, in []byte) verdict {
 		if c.closing || c.want != wantNothing {
 			break
 		}
-		if c.overfull(f) && !c.flush(f) {
+		if c.pausing() {
+			c.held = len(in) > 0 || c.eof
+			break
+		}
+		if (c.out != nil || c.overfull(f)) && !c.flush(f) {
 			c.held = len(in) > 0 || c.eof
 			break
 		}
@@ -267,6 +295,8 @@ func (c *Conn) feed(f *frame, in []byte) verdict {
 		return c.wind(f)
 	case c.want == wantWork:
 		return verdictWork
+	case c.pausing():
+		return verdictPaused
 	case c.edges&ownRead != 0:
 		return verdictMore
 	}
@@ -274,10 +304,12 @@ func (c *Conn) feed(f *frame, in []byte) verdict {
 }
 
 // data calls the protocol, timed where the predictor asks for it.
-func (c *Conn) data(f *frame, in []byte) (int, error) {
+func (c *Conn) data(f *frame, in []byte) (n int, err error) {
 	if c.route == nil {
 		return c.proto.Data(c, in, c.eof)
 	}
+	defer c.recovered()
+	c.since = f.clock.now
 	f.setRoute(c.route)
 	if f.loop != nil {
 		f.counts[countInline]++
@@ -285,7 +317,7 @@ func (c *Conn) data(f *frame, in []byte) (int, error) {
 	}
 	f.counts[countWorker]++
 	before := time.Now()
-	n, err := c.proto.Data(c, in, c.eof)
+	n, err = c.proto.Data(c, in, c.eof)
 	if c.route.record(time.Since(before)) {
 		f.counts[countPromotions]++
 	}
@@ -340,11 +372,10 @@ func (c *Conn) putBuffer(b *buffer) {
 
 // resting is the verdict of a connection with nothing left to do in a turn.
 func (c *Conn) resting() verdict {
-	if c.rearm {
-		c.rearm = false
+	if c.unread != nil || c.state == stateHead || c.state == stateBody || c.state == stateDrain {
 		return verdictPartial
 	}
-	if c.unread != nil || c.state == stateHead || c.state == stateBody || c.state == stateDrain {
+	if t := c.tls(); t != nil && t.began != 0 { // a part of a record has come
 		return verdictPartial
 	}
 	return verdictIdle
@@ -354,18 +385,30 @@ func (c *Conn) resting() verdict {
 func (c *Conn) deadline() time.Duration {
 	var limit time.Duration
 	switch c.state {
+	case stateHandshake:
+		limit = c.limits.handshake
 	case stateIdle:
 		limit = c.limits.idle
+		if t := c.tls(); t != nil && t.began != 0 {
+			return soonest(after(c.since, limit), after(t.began, c.limits.head))
+		}
 	case stateHead:
 		limit = c.limits.head
 	case stateBody:
-		return soonest(after(c.since, c.limits.body), after(c.began, rateLimit(c.limits.bodyRate, int64(c.moved))))
+		since, moved := c.since, int64(c.moved)
+		if t := c.tls(); t != nil && t.began != 0 {
+			since, moved = max(since, t.grew), moved+int64(t.records.got)
+		}
+		return soonest(after(since, c.limits.body), after(c.began, rateLimit(c.limits.bodyRate, moved)))
 	case stateFlush:
 		if c.shared {
 			return c.alarmDeadline()
 		}
 		return c.out.pace.alarm(c)
 	case stateSwitched:
+		if c.user() != nil {
+			return c.userDeadline()
+		}
 		return c.alarmDeadline()
 	case stateDrain:
 		return min(c.since+c.limits.lingerSilent, c.began+c.limits.lingerAll)
@@ -375,6 +418,9 @@ func (c *Conn) deadline() time.Duration {
 
 // expired is the turn of a connection whose deadline has passed.
 func (c *Conn) expired(f *frame) verdict {
+	if c.state == stateSwitched && c.user() != nil {
+		return c.userExpired(f)
+	}
 	if (c.state == stateSwitched || c.state == stateFlush) && c.shared {
 		return c.alarmed(f)
 	}
@@ -382,10 +428,20 @@ func (c *Conn) expired(f *frame) verdict {
 	case stateIdle:
 		// A last look: a request may have come that no turn has seen yet.
 		c.edges |= ownRead
-		if v := c.step(f); v != verdictIdle || c.since == f.clock.now {
+		v := c.step(f)
+		if v == verdictPartial && c.state == stateIdle && c.deadline() <= f.clock.now {
+			f.counts[countTimeoutHead]++ // in the middle of a record
+			c.err = ErrTimeout
+			return verdictClose
+		}
+		if v != verdictIdle || c.since == f.clock.now {
 			return v
 		}
 		f.counts[countTimeoutIdle]++
+		return verdictClose
+	case stateHandshake:
+		f.counts[countTimeoutHandshake]++
+		c.err = ErrTimeout
 		return verdictClose
 	case stateFlush:
 		if c.out.pace.look(c, f.clock.now); c.out.pace.due(c) > f.clock.now {
@@ -420,16 +476,29 @@ func (c *Conn) recv(p []byte) (int, syscall.Errno) {
 	return recvConn(c.fd, p)
 }
 
+// drained reports, after a recv that was short, that there is nothing left of
+// what came. A transport may keep bytes of its own.
+func (c *Conn) drained() bool {
+	if t := c.tls(); t != nil {
+		return t.drained()
+	}
+	return c.tr == nil
+}
+
 // recvWait receives at least a byte, waiting for the peer within the limits of
 // time and rate. Only code that runs inside a handler calls it.
 func (c *Conn) recvWait(p []byte) (int, error) {
 	f := c.frame
 	for {
 		n, errno := c.recv(p)
+		if t := c.tls(); t != nil {
+			f.reading.moved += int64(t.counted()) // parts of a record count as well
+		} else {
+			f.reading.moved += int64(n)
+		}
 		switch errno {
 		case 0:
 			f.counts[countBytesIn] += uint64(n)
-			f.reading.moved += int64(n)
 			if n == 0 {
 				c.eof = true
 			}
@@ -438,23 +507,24 @@ func (c *Conn) recvWait(p []byte) (int, error) {
 			continue
 		case syscall.EAGAIN:
 		default:
-			return 0, errno
+			return 0, c.failure(errno)
 		}
 		f.detach()
-		if err := f.reading.await(c, ownRead, c.limits.body, c.limits.bodyRate, f.readBy); err != nil {
+		if err := f.reading.await(c, ownRead, c.limits.body, c.limits.bodyRate, f.readBy.at()); err != nil {
 			return 0, err
 		}
 		c.edges |= ownRead // whether there is more than the next call takes is not known
 	}
 }
 
-// RemoteAddr returns the peer's address; the zero value for a Unix socket.
-func (c *Conn) RemoteAddr() netip.AddrPort { return netip.AddrPortFrom(c.peer, c.peerPort) }
-
 // Switch hands the connection to another protocol: the bytes after those that
 // the running Data uses go to p.
 func (c *Conn) Switch(p Protocol) {
-	c.proto = p
+	if u := c.user(); u != nil {
+		u.Protocol = p
+	} else {
+		c.proto = p
+	}
 	if c.state != stateSwitched {
 		c.setState(stateSwitched)
 	}
@@ -462,3 +532,6 @@ func (c *Conn) Switch(p Protocol) {
 
 // Close ends the connection once everything written has been sent.
 func (c *Conn) Close() { c.closing = true }
+
+// Abort ends the connection at once, with a reset.
+func (c *Conn) Abort() { c.closing, c.abort = true, true }

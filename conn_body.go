@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"sync"
 	"sync/atomic"
 )
 
@@ -34,9 +35,14 @@ type requestBody struct {
 	// It is for a handler that reads and writes from two goroutines.
 	closes atomic.Bool
 
-	// answered: the final head has been written, behind which no 100 may come
-	// (RFC 9110 §15.2).
-	answered atomic.Bool
+	// duplex: the handler has said that it will read on.
+	duplex atomic.Bool
+
+	// interim is held while an interim response is sent, and to begin the final
+	// one, behind which no 100 may come (RFC 9110 §15.2): a 100 is for whoever
+	// reads to send. Only requests with an expectation use it.
+	interim  sync.Mutex
+	answered bool // guarded by interim: the final head has been written
 }
 
 // begin readies b. in is the turn's input behind the head.
@@ -58,7 +64,7 @@ func (b *requestBody) begin(c *Conn, h *httpConn, head *requestHead, in []byte) 
 
 // judge brings closes up to date.
 func (b *requestBody) judge() {
-	closes := b.failed() || !b.done && (b.expect || b.left > drainBytesMax)
+	closes := b.failed() || !b.done && (b.expect || b.left > drainBytesMax && !b.duplex.Load())
 	if b.closes.Load() != closes {
 		b.closes.Store(closes)
 	}
@@ -74,7 +80,8 @@ func (b *requestBody) reset() {
 	b.c, b.h, b.in, b.data, b.via, b.left, b.total = nil, nil, nil, nil, nil, 0, 0
 	b.kind, b.expect, b.done, b.err = bodyNone, false, false, nil
 	b.closes.Store(false)
-	b.answered.Store(false)
+	b.duplex.Store(false)
+	b.answered = false
 }
 
 // free gives the buffer back.
@@ -179,12 +186,9 @@ func (b *requestBody) refill() error {
 
 // receive waits for bytes of the client.
 func (b *requestBody) receive(p []byte) (int, error) {
-	expect := b.expect && !b.answered.Load()
-	b.expect = false
-	if expect {
-		f := b.c.frame
-		f.out = append(f.out, "HTTP/1.1 100 Continue\r\n\r\n"...) // RFC 9110 §10.1.1
-		if err := b.c.sendWait(nil); err != nil {
+	if b.expect {
+		b.expect = false
+		if err := b.sendContinue(); err != nil {
 			return 0, err
 		}
 	}
@@ -199,6 +203,35 @@ func (b *requestBody) receive(p []byte) (int, error) {
 		return 0, io.ErrUnexpectedEOF
 	}
 	return n, nil
+}
+
+// sendContinue asks for the body (RFC 9110 §10.1.1), unless the final answer
+// has begun.
+func (b *requestBody) sendContinue() error {
+	f := b.c.frame
+	b.lockInterim(f)
+	defer b.interim.Unlock()
+	if b.answered {
+		return nil
+	}
+	f.out = append(f.out, "HTTP/1.1 100 Continue\r\n\r\n"...)
+	return b.c.sendWait(nil)
+}
+
+// lockInterim locks interim, which its holder may have while it waits for the
+// client.
+func (b *requestBody) lockInterim(f *frame) {
+	if !b.interim.TryLock() {
+		f.detach()
+		b.interim.Lock()
+	}
+}
+
+// setAnswered keeps the body from asking for itself with a 100 from here on.
+func (b *requestBody) setAnswered(f *frame) {
+	b.lockInterim(f)
+	b.answered = true
+	b.interim.Unlock()
 }
 
 // arrived reports whether a body that was begun can be read without waiting.

@@ -7,7 +7,21 @@ package flare
 
 // wind ends a connection whose output has been sent.
 func (c *Conn) wind(f *frame) verdict {
-	if c.abort || c.eof { // at the end of the stream no input is left unread
+	if c.abort {
+		return verdictClose
+	}
+	plain := c.plain()
+	if plain != nil && !c.shut && plain.unwritten() > 0 {
+		if c.shared {
+			c.outbox.Load().unwritten()
+		} else if c.out == nil {
+			c.written(f)
+		}
+		return c.blocked()
+	}
+	if c.eof || plain != nil && !plain.halfCloses() {
+		// No input is left unread, or nobody is to wait for an end of the write
+		// side that cannot come.
 		return verdictClose
 	}
 	if !c.shut { // a protocol may be in stateDrain already, discarding on its own account
@@ -56,6 +70,9 @@ func (c *Conn) ended() {
 		c.putBuffer(c.out.buffer)
 		c.out = nil
 	}
+	if c.limits.ended != nil {
+		c.limits.ended(c)
+	}
 	if c.route == nil {
 		c.proto.Closed(c, c.err)
 		return
@@ -69,13 +86,38 @@ func (c *Conn) abandon() {
 		close(c.removed) // its owner waits for it
 		return
 	}
+	if c.err == nil && (c.verdict == verdictAdopt || c.own.Load()&ownStop != 0) {
+		c.err = ErrClosed // it was cut, and not by its peer
+	}
 	c.setState(stateClosed)
 	if ob := c.outbox.Load(); ob != nil {
 		ob.kill(ErrClosed)
 	}
-	if c.abort {
+	c.endTransport()
+	if c.abort && c.fd >= 0 {
 		setResetOnClose(c.fd)
 	}
-	closeFD(c.fd)
+	if c.fd >= 0 {
+		closeFD(c.fd)
+	}
 	c.ended()
+}
+
+// endTransport lets a transport say its last word. Nothing is sent after it.
+func (c *Conn) endTransport() {
+	if t := c.tls(); t != nil {
+		t.end(c.abort)
+	} else if t := c.plain(); t != nil {
+		t.close(c.abort)
+	}
+}
+
+// cut ends both directions of a connection that is lent, or may be: its owner
+// finds out and comes to end it. The caller knows it to be open.
+func (c *Conn) cut() {
+	if t := c.plain(); t != nil {
+		t.close(false)
+	} else {
+		shutdownBoth(c.fd)
+	}
 }

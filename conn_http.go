@@ -139,8 +139,10 @@ func (h *httpConn) handle(c *Conn, in []byte) (next connState, used int) {
 		return stateHandler, 0
 	}
 	r.body.begin(c, h, &r.head, in[x.headLen:])
-	f.reading, f.readBy, f.writeBy = pace{}, 0, 0
+	f.reading = pace{}
 	f.writing.reset()
+	f.readBy.reset()
+	f.writeBy.reset()
 	if len(f.out) > 0 && (!r.body.arrived() || f.loop == nil && !x.route.onLoop()) && c.sendWait(nil) != nil {
 		c.closing = true // earlier answers do not wait for a call that may
 		return stateHandler, 0

@@ -101,6 +101,9 @@ func (c *Conn) setOutbox(ob *outbox) {
 	c.outbox.Store(ob)
 }
 
+// anyoneSends reports whether other goroutines than c's owner may send.
+func (c *Conn) anyoneSends() bool { return c.tr == nil || c.tls() != nil || c.plain() != nil }
+
 // unlock ends what was done under ob.mu to the queue. Output that only waits
 // for the end of its turn is gone in a moment and not counted; what the peer
 // does not take is.
@@ -151,7 +154,7 @@ func (ob *outbox) put(head, p []byte, kind putKind) error {
 	}
 	ob.sealed = kind == putLast
 	rest := append(ob.head[:0], head...)
-	if !ob.corked && !ob.stuck && ob.queue == nil && ob.c.tr == nil {
+	if !ob.corked && !ob.stuck && ob.queue == nil && ob.c.anyoneSends() {
 		all := len(rest) + len(p)
 		rest, p = ob.sendDirect(rest, p)
 		if ob.err != nil {
@@ -183,7 +186,7 @@ func (ob *outbox) admit(n int, policy QueuePolicy) error {
 		return nil
 	}
 	if !ob.stuck {
-		ob.sendQueue(ob.c.tr == nil)
+		ob.sendQueue(ob.c.anyoneSends())
 		if ob.err != nil || ob.fits(n) {
 			return ob.err
 		}
@@ -193,7 +196,11 @@ func (ob *outbox) admit(n int, policy QueuePolicy) error {
 		ob.fail(ErrBackpressure)
 		return ob.err
 	case QueueDropOldest:
-		ob.dropOldest(n)
+		promised := 0
+		if t := ob.c.tls(); t != nil {
+			promised = t.promised
+		}
+		ob.dropOldest(n, promised)
 		return nil
 	}
 	return ErrBackpressure
@@ -205,9 +212,9 @@ func (ob *outbox) pushOut() {
 	case ob.queue == nil || ob.stuck:
 	case ob.corked:
 		if ob.waiting() >= flushBytes {
-			ob.sendQueue(ob.c.tr == nil)
+			ob.sendQueue(ob.c.anyoneSends())
 		}
-	case ob.c.tr != nil:
+	case !ob.c.anyoneSends():
 		ob.nudge()
 	default:
 		ob.sendQueue(true)
@@ -274,11 +281,22 @@ func (ob *outbox) noteSend(n int, errno syscall.Errno) bool {
 			if ob.rules.limit > 0 {
 				ob.alarm(ob.due())
 			}
+			if ob.c.loop.managed {
+				ob.c.askMore(Writable)
+			}
 		}
 	default:
-		ob.fail(errno)
+		ob.fail(ob.c.failure(errno))
 	}
 	return false
+}
+
+// unwritten has the peer take what the plain driver has not written yet, in the
+// time that it has to read.
+func (ob *outbox) unwritten() {
+	ob.lock()
+	defer ob.unlock()
+	ob.noteSend(0, syscall.EAGAIN)
 }
 
 // alarm has the loop look at the connection at the given time, if it would not
@@ -315,8 +333,8 @@ func (ob *outbox) fail(err error) {
 		return
 	}
 	ob.end(err)
-	if ob.c.tr == nil {
-		shutdownBoth(ob.c.fd)
+	if ob.c.anyoneSends() {
+		ob.c.cut()
 	} else {
 		ob.nudge()
 	}
@@ -349,7 +367,7 @@ func (ob *outbox) uncork(mine bool) {
 	defer ob.unlock()
 	ob.corked = false
 	if ob.outStored != nil && !ob.stuck {
-		ob.sendQueue(mine || ob.c.tr == nil)
+		ob.sendQueue(mine || ob.c.anyoneSends())
 		if ob.queue != nil && !ob.stuck && ob.err == nil {
 			ob.nudge()
 		}
@@ -361,7 +379,7 @@ func (ob *outbox) uncork(mine bool) {
 func (ob *outbox) writable(mine bool) {
 	ob.mu.Lock()
 	defer ob.unlock()
-	if ob.outStored == nil || !mine && ob.c.tr != nil {
+	if ob.outStored == nil || !mine && !ob.c.anyoneSends() {
 		return
 	}
 	ob.stuck, ob.nudged = false, false
@@ -379,7 +397,7 @@ func (ob *outbox) awaitRoom(ctx context.Context, n int) error {
 	if ob.corked { // nothing is collected while a writer waits
 		ob.corked = false
 		if !ob.stuck {
-			ob.sendQueue(ob.c.tr == nil)
+			ob.sendQueue(ob.c.anyoneSends())
 		}
 		// The writer may be the handler that holds the loop up. Whether it is
 		// cannot be told; taking the loop away from one that is not does no
@@ -467,6 +485,13 @@ func (ob *outbox) ended() bool {
 	ob.mu.Lock()
 	defer ob.mu.Unlock()
 	return ob.outStored != nil && (ob.sealed || ob.err != nil)
+}
+
+// waits reports whether the peer takes no more.
+func (ob *outbox) waits() bool {
+	ob.mu.Lock()
+	defer ob.mu.Unlock()
+	return ob.outStored != nil && ob.stuck
 }
 
 // over reports whether so much waits that nothing more should be read.

@@ -80,11 +80,11 @@ func (q *outQueue) refused() error {
 }
 
 // dropOldest drops messages that nothing of was sent, oldest first, until n
-// more bytes fit.
-func (q *outQueue) dropOldest(n int) {
+// more bytes fit. promised bytes of what waits cannot be taken back.
+func (q *outQueue) dropOldest(n, promised int) {
 	for i := 0; i < len(q.messages) && q.waiting()+n > q.bound; {
 		m := q.messages[i]
-		if m.start < q.sent { // part of it is out
+		if m.start < q.sent+promised { // part of it is out
 			i++
 			continue
 		}

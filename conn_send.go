@@ -26,11 +26,21 @@ type unsent struct {
 
 // Write queues a copy of p and never waits. All of it is taken, or none with
 // ErrBackpressure when the connection's bound on queued output is reached;
-// Drained says when to go on.
+// Drained says when to go on. What is larger than the bound is never taken.
+// What is written in one turn leaves in one system call if it is short.
 func (c *Conn) Write(p []byte) error {
 	f := c.frame
 	if f == nil {
 		return ErrClosed // called from Closed
+	}
+	if c.out == nil && !c.shared && (len(f.out) >= flushBytes || len(f.out)+len(p) > c.limits.outputBytes) {
+		c.flush(f) // what the peer takes at once does not count
+	}
+	if c.abort {
+		if c.err == nil {
+			return ErrClosed
+		}
+		return c.err
 	}
 	queued := len(f.out)
 	if c.out != nil {
@@ -52,15 +62,29 @@ func (c *Conn) send(p []byte) (int, syscall.Errno) {
 }
 
 // unacked is how many bytes the socket holds that the peer has not taken.
-func (c *Conn) unacked() int64 { return int64(unackedConn(c.fd)) }
+func (c *Conn) unacked() int64 {
+	if t := c.plain(); t != nil {
+		return int64(t.unwritten())
+	}
+	return int64(unackedConn(c.fd))
+}
 
 // sendv is send of a and then b.
 func (c *Conn) sendv(a, b []byte) (int, syscall.Errno) {
 	switch {
 	case len(a) == 0:
 		return c.send(b)
-	case len(b) == 0 || c.tr != nil:
+	case len(b) == 0:
 		return c.send(a)
+	}
+	if t := c.tls(); t != nil {
+		return t.sendv(a, b)
+	}
+	if t := c.plain(); t != nil {
+		return t.sendv(a, b)
+	}
+	if c.tr != nil {
+		return c.tr.send(a)
 	}
 	return sendvConn(c.fd, a, b)
 }
@@ -80,12 +104,19 @@ func (c *Conn) flush(f *frame) bool {
 		return c.flushOutbox(c.outbox.Load(), f)
 	}
 	if len(f.out) == 0 {
-		return c.out == nil
+		return c.out == nil && c.written(f)
 	}
 	if c.out != nil { // order: what is queued goes first
+		if c.out.sent > len(c.out.b)/2 { // or a queue that is never empty grows for ever
+			c.out.b = c.out.b[:copy(c.out.b, c.out.b[c.out.sent:])]
+			c.out.sent = 0
+		}
 		c.out.buffer = c.growBuffer(c.out.buffer, len(f.out))
 		c.out.b = append(c.out.b, f.out...)
 		f.out = f.out[:0]
+		if u := c.user(); u != nil && len(c.out.b)-c.out.sent > c.lowMark() {
+			u.told = false
+		}
 		return false
 	}
 	sent := 0
@@ -104,13 +135,24 @@ func (c *Conn) flush(f *frame) bool {
 			c.out.b = append(c.out.b, f.out[sent:]...)
 			c.out.pace.begin(c, f.clock.now)
 		default:
-			c.err, c.abort = errno, true
+			c.err, c.abort = c.failure(errno), true
 		}
 		f.out = f.out[:0]
 		return false
 	}
 	f.out = f.out[:0]
-	return true
+	return c.written(f)
+}
+
+// written reports whether everything that was sent has left. What the plain
+// driver still has to write is waited for as what a socket does not take is.
+func (c *Conn) written(f *frame) bool {
+	if t := c.plain(); t == nil || t.unwritten() == 0 {
+		return true
+	}
+	c.out = &unsent{buffer: c.getBuffer(0)}
+	c.out.pace.begin(c, f.clock.now)
+	return false
 }
 
 // sendQueued goes on with output that had to wait. False as in flush.
@@ -128,9 +170,18 @@ func (c *Conn) sendQueued(f *frame) bool {
 		case syscall.EAGAIN:
 			c.edges &^= ownWrite
 			c.out.pace.look(c, f.clock.now)
+			if u := c.user(); u != nil && !u.told && !c.closing && len(c.out.b)-c.out.sent <= c.lowMark() {
+				u.told = true
+				c.callDrained(f)
+				c.flush(f)
+			}
 		default:
-			c.err, c.abort = errno, true
+			c.err, c.abort = c.failure(errno), true
 		}
+		return false
+	}
+	if t := c.plain(); t != nil && t.unwritten() > 0 {
+		c.out.pace.look(c, f.clock.now)
 		return false
 	}
 	c.putBuffer(c.out.buffer)
@@ -138,11 +189,16 @@ func (c *Conn) sendQueued(f *frame) bool {
 	if c.state == stateFlush {
 		c.setState(c.resume)
 	}
-	if !c.closing {
-		c.proto.Drained(c)
+	if u := c.user(); u != nil && u.told {
+		u.told = false
+	} else if !c.closing {
+		c.callDrained(f)
 	}
 	return true
 }
+
+// lowMark is how much output may still wait when Drained is called.
+func (c *Conn) lowMark() int { return c.limits.outputBytes / 4 }
 
 // blocked is the verdict after a flush that did not send everything.
 func (c *Conn) blocked() verdict {
@@ -160,7 +216,7 @@ func (c *Conn) blocked() verdict {
 // rate. Failing, it breaks the connection: part of a message may have left.
 func (c *Conn) roomWait() error {
 	f := c.frame
-	err := f.writing.awaitRoom(c, f.writeBy)
+	err := f.writing.awaitRoom(c, f.writeBy.at())
 	if err != nil {
 		c.err, c.abort = err, true
 		if err == ErrTimeout {
@@ -197,9 +253,12 @@ func (c *Conn) sendWait(p []byte) error {
 		case syscall.EINTR:
 			continue
 		case syscall.EAGAIN:
+		case syscall.ETIMEDOUT: // the kernel has given up, or another server's deadline has passed
+			c.err, c.abort = ErrTimeout, true
+			return ErrTimeout
 		default:
-			c.err, c.abort = errno, true
-			return errno
+			c.err, c.abort = c.failure(errno), true
+			return c.err
 		}
 		f.detach()
 		if err := c.roomWait(); err != nil {

@@ -7,31 +7,33 @@ package flare
 type connState uint8
 
 const (
-	stateIdle     connState = iota // the first byte of a request
-	stateHead                      // the rest of a head
-	stateBody                      // the rest of a short body, before the handler runs
-	stateHandler                   // a handler to return
-	stateFlush                     // the peer to read what is queued
-	stateDrain                     // the rest of input that nobody wants
-	stateSwitched                  // whatever another protocol than HTTP waits for
-	stateClosed                    // nothing
+	stateIdle      connState = iota // the first byte of a request
+	stateHead                       // the rest of a head
+	stateBody                       // the rest of a short body, before the handler runs
+	stateHandler                    // a handler to return
+	stateFlush                      // the peer to read what is queued
+	stateDrain                      // the rest of input that nobody wants
+	stateSwitched                   // whatever another protocol than HTTP waits for
+	stateHandshake                  // the peer's part of a TLS handshake
+	stateClosed                     // nothing
 	connStates
 )
 
-var connStateNames = [connStates]string{"idle", "head", "body", "handler", "flush", "drain", "switched", "closed"}
+var connStateNames = [connStates]string{"idle", "head", "body", "handler", "flush", "drain", "switched", "handshake", "closed"}
 
 func (s connState) String() string { return connStateNames[s] }
 
 // connMoves lists the states that each state may move to.
 var connMoves = [connStates][]connState{
-	stateIdle:     {stateHead, stateFlush, stateDrain, stateClosed},
-	stateHead:     {stateBody, stateFlush, stateDrain, stateClosed},
-	stateBody:     {stateHandler, stateFlush, stateDrain, stateClosed},
-	stateHandler:  {stateIdle, stateFlush, stateDrain, stateSwitched, stateClosed},
-	stateFlush:    {stateIdle, stateHead, stateBody, stateHandler, stateDrain, stateSwitched, stateClosed},
-	stateDrain:    {stateIdle, stateFlush, stateClosed},
-	stateSwitched: {stateFlush, stateDrain, stateClosed},
-	stateClosed:   {},
+	stateIdle:      {stateHead, stateFlush, stateDrain, stateClosed},
+	stateHead:      {stateBody, stateFlush, stateDrain, stateClosed},
+	stateBody:      {stateHandler, stateFlush, stateDrain, stateClosed},
+	stateHandler:   {stateIdle, stateFlush, stateDrain, stateSwitched, stateClosed},
+	stateFlush:     {stateIdle, stateHead, stateBody, stateHandler, stateDrain, stateSwitched, stateClosed},
+	stateDrain:     {stateIdle, stateFlush, stateClosed},
+	stateSwitched:  {stateFlush, stateDrain, stateClosed},
+	stateHandshake: {stateIdle, stateDrain, stateSwitched, stateClosed},
+	stateClosed:    {},
 }
 
 // connMoveSet is connMoves as one bit set a state.

@@ -12,8 +12,8 @@ import (
 // TestConnMovesAreSane holds the table of moves to what a state machine with
 // one end has to be.
 func TestConnMovesAreSane(t *testing.T) {
-	reached := map[connState]bool{stateIdle: true}
-	for queue := []connState{stateIdle}; len(queue) > 0; queue = queue[1:] {
+	reached := map[connState]bool{stateIdle: true, stateHandshake: true} // with TLS it begins there
+	for queue := []connState{stateIdle, stateHandshake}; len(queue) > 0; queue = queue[1:] {
 		for _, to := range connMoves[queue[0]] {
 			if !reached[to] {
 				reached[to] = true

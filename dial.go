@@ -90,6 +90,9 @@ func (d *Dialer) net() *net.Dialer {
 func dialHost(ctx context.Context, dialer *net.Dialer, resolver *Resolver, host string, port uint16) (net.Conn, error) {
 	race := dialRace{dial: dialer.DialContext, port: port}
 	conn, err := race.run(ctx, resolver, host)
+	if err != nil && !race.dialled() {
+		return nil, clientError(PhaseResolve, joinHostPort(host, port), err)
+	}
 	return conn, dialError(joinHostPort(host, port), err)
 }
 

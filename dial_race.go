@@ -43,6 +43,7 @@ type dialResult struct {
 // run dials host until one address is connected, all have failed, or ctx ends.
 func (d *dialRace) run(ctx context.Context, resolver *Resolver, host string) (net.Conn, error) {
 	if addr, ok := literalAddr(host); ok && slices.Contains(resolver.Order.families(), familyOf(addr)) {
+		d.tried = true
 		return d.attempt(ctx, addr) // nothing to look up, nobody to race with
 	}
 	outer := ctx
@@ -85,6 +86,9 @@ func (d *dialRace) run(ctx context.Context, resolver *Resolver, host string) (ne
 		}
 	}
 }
+
+// dialled says whether the race has got beyond looking the host up.
+func (d *dialRace) dialled() bool { return d.tried || d.running > 0 }
 
 // looked takes the answer of a look-up, and says whether its addresses are to
 // wait a little.

@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -111,6 +112,35 @@ func TestDial(t *testing.T) {
 	cancel()
 	if _, err := Dial(ctx, "tcp", four); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
+	}
+}
+
+// The resolver's order says which family is tried first, or at all.
+func TestDialOrder(t *testing.T) {
+	hosts := dnsHosts{"ip6": {addrs: dnsAddrs("2001:db8::1", "2001:db8::2")}, "ip4": {addrs: dnsAddrs("192.0.2.1")}}
+	nobody := errors.New("nobody")
+	for _, tt := range []struct {
+		order AddrOrder
+		first string
+		tries int
+	}{
+		{IPv6First, "[2001:db8::1]:80", 3}, {IPv4First, "192.0.2.1:80", 3},
+		{IPv6Only, "[2001:db8::1]:80", 2}, {IPv4Only, "192.0.2.1:80", 1},
+	} {
+		var mu sync.Mutex
+		var tried []string
+		race := dialRace{port: 80, dial: func(_ context.Context, _, addr string) (net.Conn, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			tried = append(tried, addr)
+			return nil, nobody
+		}}
+		if _, err := race.run(clientContext(t), &Resolver{Source: hosts, Order: tt.order}, "a.test"); err != nobody {
+			t.Error(err)
+		}
+		if len(tried) != tt.tries || tried[0] != tt.first {
+			t.Errorf("order %d: tried %v", tt.order, tried)
+		}
 	}
 }
 
@@ -259,4 +289,28 @@ func TestDialEncrypted(t *testing.T) {
 	if _, err := DialTLS(clientContext(t), ln.Addr().String(), &TLSOptions{Timeout: 20 * time.Millisecond}); !errors.Is(err, ErrTimeout) {
 		t.Errorf("a handshake without an answer: %v", err)
 	}
+}
+
+// FuzzSplitHostPort: what is taken is one host and one port, in octets that can
+// go into a log or a header, and means the same when put together again.
+func FuzzSplitHostPort(f *testing.F) {
+	for _, s := range []string{"a.test:80", "127.0.0.1:0", "[::1]:443", "[fe80::1%eth0]:1", "010.0.0.1:80", "a:80\r\n", "[::1", "::1:80"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		host, port, err := splitHostPort(s)
+		if err != nil {
+			if !errors.Is(err, ErrInvalidAddr) {
+				t.Fatal(err)
+			}
+			return
+		}
+		if strings.ContainsAny(host, "\x00\r\n @/\\[]") || host == "" {
+			t.Fatalf("host %q", host)
+		}
+		again, samePort, err := splitHostPort(joinHostPort(host, port))
+		if err != nil || again != host || samePort != port {
+			t.Fatalf("%q, %d: put together %q, %d, %v", host, port, again, samePort, err)
+		}
+	})
 }

@@ -26,11 +26,11 @@
 //
 //	5 surface   mux  nethttp  testing  compress  auth_server auth_digest_server  doc
 //	4 roles     server stats  conn_http conn_body  handler exchange context
-//	            websocket  jar  dial dns
-//	3 engine    loop  baton monitor predictor  conn pace  frame clock
+//	            websocket  jar  dial dns  cert_reloader
+//	3 engine    loop  baton monitor predictor  conn pace  frame clock  udp
 //	1 wire (bytes to values)    2 system (values to system calls)
 //	   parser target header        poller socket sysnum memory
-//	   body response
+//	   body response               datagram
 //	   websocket_frame _message
 //	   _utf8 _extension _deflate
 //	   cookie auth encoding
@@ -54,13 +54,15 @@
 //	flush → idle, head, body, handler, drain, switched, closed
 //	drain → idle, flush, closed
 //	switched → flush, drain, closed
+//	handshake → idle, drain, switched, closed
 //	closed →
 //
 // A request's way is idle, head, body (only a short one is awaited here),
 // handler, idle. flush waits for a client that does not read, drain discards
 // input that nobody wants: the rest of a body, or what arrives after the last
 // answer. switched is a connection that has left HTTP: a WebSocket on the loop,
-// which other goroutines may write to while it waits.
+// which other goroutines may write to while it waits. handshake comes before all
+// of them where there is TLS.
 package flare
 
 // This file is layer 5 (surface): the package documentation and nothing else.

@@ -26,6 +26,14 @@ var (
 	// ErrReset means that the peer broke the connection off.
 	ErrReset = errors.New("flare: connection reset by the peer")
 
+	// ErrDatagramTooLarge means that a datagram is above the 65,507 bytes that
+	// UDP over IPv4 carries. Nothing was sent.
+	ErrDatagramTooLarge = errors.New("flare: datagram too large")
+
+	// ErrTruncated means that a datagram was longer than the room for it: what
+	// did not fit is lost.
+	ErrTruncated = errors.New("flare: datagram truncated")
+
 	// ErrUnexpectedEOF means that the connection, or compressed content, ended
 	// inside a message. errors.Is finds io.ErrUnexpectedEOF in it too.
 	ErrUnexpectedEOF = fmt.Errorf("flare: ended inside a message: %w", io.ErrUnexpectedEOF)
@@ -95,3 +103,33 @@ func certificateKind(err error) error {
 	}
 	return nil
 }
+
+// A socketError is a failure of a system call, with the sentinel it stands for.
+type socketError struct {
+	op        string
+	kind, err error // kind is nil if there is no name for err
+}
+
+// socketFailure wraps err, nil for nil.
+func socketFailure(op string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, net.ErrClosed):
+		return ErrClosed
+	}
+	return &socketError{op, errorKind(err), err}
+}
+
+func (e *socketError) Error() string { return "flare: " + e.op + ": " + e.err.Error() }
+
+func (e *socketError) Unwrap() []error {
+	if e.kind == nil {
+		return []error{e.err}
+	}
+	return []error{e.kind, e.err}
+}
+
+// Timeout and Temporary are for net.Error.
+func (e *socketError) Timeout() bool   { return e.kind == ErrTimeout }
+func (e *socketError) Temporary() bool { return e.Timeout() }

@@ -73,6 +73,7 @@ const (
 	countClass3
 	countClass4
 	countClass5
+	countTimeoutHandshake
 	countTimeoutIdle
 	countTimeoutHead
 	countTimeoutBody

@@ -49,8 +49,8 @@ func (w *ResponseWriter) commit(length int64) error {
 	if err != nil {
 		return err
 	}
-	w.begun = true
 	head := &w.r.head
+	w.begun = true
 	isHead := w.r.methodView() == http.MethodHead
 	unframed := !w.framed()
 	w.noBody = isHead || unframed
@@ -62,6 +62,9 @@ func (w *ResponseWriter) commit(length int64) error {
 	}
 
 	f := w.c.frame
+	if body := &w.r.body; head.expectContinue && body.kind != bodyNone {
+		body.setAnswered(f)
+	}
 	if w.c.own.Load()&ownLent != 0 {
 		f.clock.read() // the handler may have waited, and Date is the time of the answer
 	}
@@ -92,9 +95,6 @@ func (w *ResponseWriter) commit(length int64) error {
 		out = append(out, fieldKeepAlive...)
 	}
 	f.out = append(out, '\r', '\n')
-	if head.expectContinue && w.r.body.kind != bodyNone {
-		w.r.body.answered.Store(true)
-	}
 	if status < 600 {
 		f.counts[countClass1+status/100-1]++
 	}
@@ -185,7 +185,7 @@ func (w *ResponseWriter) complete() error {
 	f := w.c.frame
 	if w.begun {
 		if (w.chunked || w.via != nil && w.declared < 0) && !w.noBody {
-			return w.sendTrailer()
+			w.sendTrailer()
 		} else if w.declared > w.written && !w.noBody {
 			w.c.closing = true // RFC 9112 §6.3: the client must see that it is short
 		}

@@ -26,6 +26,9 @@ var _ io.ReaderFrom = (*ResponseWriter)(nil)
 func (w *ResponseWriter) ReadFrom(r io.Reader) (int64, error) {
 	w.check()
 	file, n := regularFile(r)
+	if file != nil {
+		w.c.frame.detach() // a disk can block
+	}
 	if file == nil || len(w.hooks) > 0 || w.c.tr != nil {
 		return w.copyFrom(r)
 	}

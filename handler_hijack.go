@@ -21,7 +21,7 @@ var (
 // have been sent. The reader begins with what the client has sent behind the
 // request's head; a body that was not read is part of that. The caller closes
 // the connection. After it w may no longer be used, and the server neither
-// counts the connection nor ends it.
+// counts the connection nor ends it. Over TLS it is a *tls.Conn.
 func (w *ResponseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if w.begun && !w.hijacked {
 		return nil, nil, errHijackLate
@@ -51,7 +51,7 @@ func (w *ResponseWriter) takeOver() (conn net.Conn, rest []byte, err error) {
 		return nil, nil, errHijacked
 	case w.via != nil:
 		return w.takeOverCarried()
-	case w.c.tr != nil:
+	case w.c.tr != nil && w.c.tls() == nil && w.c.plain() == nil:
 		return nil, nil, errors.ErrUnsupported
 	}
 	c, b := w.c, &w.r.body
@@ -59,18 +59,23 @@ func (w *ResponseWriter) takeOver() (conn net.Conn, rest []byte, err error) {
 		return nil, nil, err
 	}
 	c.frame.detach()
-	c.removed = make(chan struct{})
-	c.verdict = verdictRemove
-	c.loop.post(c)
-	<-c.removed
-	// The loop has forgotten c: from here on it is this goroutine's alone.
-	w.hijacked, c.gone = true, true
-	c.setState(stateClosed)
-
-	conn, err = fileConn(c.fd)
-	closeFD(c.fd)
+	plain := c.plain()
+	for plain != nil && plain.unwritten() > 0 {
+		if err := c.roomWait(); err != nil {
+			return nil, nil, err
+		}
+	}
+	conn, err = c.leave()
+	w.hijacked = true
 	if err != nil {
 		w.h.srv.connClosed(c.RemoteAddr(), StateHijacked)
 	}
-	return conn, append([]byte(nil), b.in...), err
+	if t := c.tls(); t != nil && err == nil {
+		conn = t.detach(conn)
+	}
+	rest = append([]byte(nil), b.in...)
+	if plain != nil {
+		rest = append(rest, plain.in...)
+	}
+	return conn, rest, err
 }

@@ -35,6 +35,10 @@ func (w *ResponseWriter) Informational(code int, h *Header) error {
 		return w.via.sendInterim(code, h)
 	}
 	f := w.c.frame
+	if w.r.head.expectContinue {
+		w.r.body.lockInterim(f)
+		defer w.r.body.interim.Unlock()
+	}
 	f.out = h.appendTo(appendStatusLine(f.out, code))
 	f.out = append(f.out, '\r', '\n')
 	return w.c.sendWait(nil)
@@ -48,7 +52,7 @@ func (w *ResponseWriter) SetReadDeadline(t time.Time) error {
 	if w.via != nil {
 		return w.via.setReadDeadline(t)
 	}
-	w.c.frame.readBy = sinceOrigin(t)
+	w.c.frame.readBy.set(sinceOrigin(t))
 	return nil
 }
 
@@ -60,16 +64,8 @@ func (w *ResponseWriter) SetWriteDeadline(t time.Time) error {
 	if w.via != nil {
 		return w.via.setWriteDeadline(t)
 	}
-	w.c.frame.writeBy = sinceOrigin(t)
+	w.c.frame.writeBy.set(sinceOrigin(t))
 	return nil
-}
-
-// sinceOrigin returns t on flare's clock, where 0 is no moment.
-func sinceOrigin(t time.Time) time.Duration {
-	if t.IsZero() {
-		return 0
-	}
-	return max(t.Sub(origin), 1)
 }
 
 // A ServerSentEvent is one event of an event stream (HTML, §9.2).

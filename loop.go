@@ -32,6 +32,7 @@ type Loop struct {
 	passes atomic.Uint64
 	counts loopCounts
 	gauges [connStates]atomic.Int32 // connections by state, as last shown
+	deaf   atomic.Bool              // it has no listeners any more, and gets none
 
 	stealMu sync.Mutex // held by a thief between its swap and the lending
 
@@ -46,34 +47,38 @@ type Loop struct {
 	seen uint64
 
 	// The runner's.
-	poller    Poller
-	parker    *parker // for waiting with one processor; nil: block
-	events    []Event
-	next      int // cursor into events
-	count     int
-	handled   int     // events since the clock was read
-	conns     []*Conn // by descriptor
-	open      int     // connections in conns
-	ready     connList
-	turning   connList // ready connections of this round
-	inbox     *Conn    // posted connections not yet applied
-	inboxFns  []postedFunc
-	inboxNext int   // cursor into inboxFns
-	closing   []int // descriptors to close after the batch
-	wheel     *TimerWheel
-	cur       *Conn  // whose turn it is
-	frame     *frame // of the runner
-	listeners []*loopListener
-	watches   []*watch // other descriptors; loop_watch.go
-	due       []*watch // that have more to do; in the next round
-	noting    []*watch // those of this round
-	accepting bool     // a listener has more
-	quit      bool
-	draining  bool          // idle connections are being closed
-	leaving   bool          // because the server ends
-	drainNext int           // cursor into conns
-	failure   error         // why the loop ended; readable once ended is closed
-	ended     chan struct{} // closed when the loop is dead
+	poller     Poller
+	parker     *parker // for waiting with one processor; nil: block
+	managed    bool    // the poller repeats itself; fixed; loop_level.go
+	events     []Event
+	next       int // cursor into events
+	count      int
+	handled    int     // events since the clock was read
+	conns      []*Conn // by descriptor
+	plain      []*Conn // those of the plain driver, by ^fd
+	plainFree  []int   // numbers that none of them has any more
+	open       int     // connections in conns
+	ready      connList
+	turning    connList // ready connections of this round
+	inbox      *Conn    // posted connections not yet applied
+	inboxFns   []postedFunc
+	inboxNext  int   // cursor into inboxFns
+	closing    []int // descriptors to close after the batch
+	wheel      *TimerWheel
+	cur        *Conn  // whose turn it is
+	frame      *frame // of the runner
+	listeners  []*loopListener
+	unlistened bool     // there will be no listeners any more
+	watches    []*watch // other descriptors; loop_watch.go
+	due        []*watch // that have more to do; in the next round
+	noting     []*watch // those of this round
+	accepting  bool     // a listener has more
+	quit       bool
+	draining   bool          // idle connections are being closed
+	leaving    bool          // because the server ends
+	drainNext  int           // cursor, a number as for connAt
+	failure    error         // why the loop ended; readable once ended is closed
+	ended      chan struct{} // closed when the loop is dead
 }
 
 // newLoop returns a loop over poller, which it owns from here on.
@@ -83,6 +88,9 @@ func newLoop(poller Poller) *Loop {
 		events: make([]Event, loopEvents),
 		wheel:  NewTimerWheel(tick, time.Since(origin)),
 		ended:  make(chan struct{}),
+	}
+	if p, ok := poller.(interface{ EdgeTriggered() bool }); poller != nil {
+		l.managed = !ok || !p.EdgeTriggered()
 	}
 	if p, ok := poller.(interface{ descriptor() int }); ok && runtime.GOMAXPROCS(0) == 1 {
 		if fd := p.descriptor(); fd >= 0 {
@@ -120,7 +128,11 @@ func (l *Loop) run(f *frame) {
 				if !l.otherReady(ev, f) {
 					return
 				}
-			} else if c.take(uint32(ev.Ready)) && !l.turn(c, f, turnDrive) {
+			} else if !c.take(uint32(ev.Ready)) {
+				if l.managed {
+					l.hush(c, ev.Ready)
+				}
+			} else if !l.turn(c, f, turnDrive) {
 				return
 			}
 		}
@@ -183,7 +195,8 @@ func (l *Loop) turn(c *Conn, f *frame, kind turnKind) bool {
 func (l *Loop) apply(c *Conn, v verdict) {
 	switch v {
 	case verdictIdle, verdictPaused:
-		if c.armed == 0 {
+		if c.armed == 0 || c.rearm {
+			c.rearm = false
 			l.arm(c)
 		}
 	case verdictPartial, verdictFlush, verdictLinger:
@@ -201,8 +214,12 @@ func (l *Loop) apply(c *Conn, v verdict) {
 		l.close(c)
 		return
 	}
-	if v != verdictWork {
-		c.show(c.state)
+	if v == verdictWork {
+		return
+	}
+	c.show(c.state)
+	if l.managed {
+		l.ask(c, v)
 	}
 }
 
@@ -221,6 +238,9 @@ func (l *Loop) connAt(fd int) *Conn {
 	if uint(fd) < uint(len(l.conns)) {
 		return l.conns[fd]
 	}
+	if uint(^fd) < uint(len(l.plain)) {
+		return l.plain[^fd]
+	}
 	return nil
 }
 
@@ -233,7 +253,7 @@ func (l *Loop) adopt(c *Conn) {
 // startDrain has idle connections closed, and the owners of outboxes told when
 // that is because the server ends. The runner calls it.
 func (l *Loop) startDrain(leaving bool) {
-	l.draining, l.drainNext = true, 0
+	l.draining, l.drainNext = true, -len(l.plain)
 	l.leaving = l.leaving || leaving
 }
 
@@ -241,9 +261,15 @@ func (l *Loop) startDrain(leaving bool) {
 // that has arrived meanwhile.
 func (l *Loop) drain(f *frame) bool {
 	for l.drainNext < len(l.conns) {
-		c := l.conns[l.drainNext]
+		c := l.connAt(l.drainNext)
 		l.drainNext++
-		if c == nil {
+		if c == nil || c.fd < 0 && !l.drainPlain(c, f) {
+			continue
+		}
+		if t := c.tls(); t != nil && t.shaking.Load() {
+			if l.leaving && c.take(ownStop) {
+				l.close(c)
+			}
 			continue
 		}
 		if ob := c.outbox.Load(); ob != nil {
@@ -268,17 +294,13 @@ func (l *Loop) drain(f *frame) bool {
 
 // add makes c one of the loop's connections.
 func (l *Loop) add(c *Conn) {
-	if err := l.poller.Add(c.fd, Readable|Writable); err != nil {
+	if c.fd < 0 {
+		l.addPlain(c)
+	} else if err := l.addFD(c); err != nil {
 		c.err = err
 		l.close(c)
 		return
 	}
-	if c.fd >= len(l.conns) {
-		grown := make([]*Conn, max(64, 2*c.fd)) // what is not used yet is not in memory either
-		copy(grown, l.conns)
-		l.conns = grown
-	}
-	l.conns[c.fd] = c
 	l.open++
 	c.shown = c.state
 	l.gauges[c.shown].Add(1)
@@ -286,15 +308,34 @@ func (l *Loop) add(c *Conn) {
 	l.arm(c)
 }
 
+// addFD has the poller watch c.
+func (l *Loop) addFD(c *Conn) error {
+	if err := l.poller.Add(c.fd, Readable|Writable); err != nil {
+		return err
+	}
+	if c.fd >= len(l.conns) {
+		grown := make([]*Conn, max(64, 2*c.fd)) // what is not used yet is not in memory either
+		copy(grown, l.conns)
+		l.conns = grown
+	}
+	l.conns[c.fd] = c
+	c.asked = Readable | Writable
+	return nil
+}
+
 // remove takes c off the loop without closing its descriptor.
 func (l *Loop) remove(c *Conn) {
 	l.wheel.Cancel(&c.timer) // a timer never outlives its connection
 	c.armed = 0
 	if l.connAt(c.fd) == c {
-		l.conns[c.fd] = nil
+		if c.fd < 0 {
+			l.removePlain(c)
+		} else {
+			l.conns[c.fd] = nil
+			l.poller.Remove(c.fd)
+		}
 		l.open--
 		l.gauges[c.shown].Add(-1)
-		l.poller.Remove(c.fd)
 	}
 }
 
@@ -309,10 +350,13 @@ func (l *Loop) close(c *Conn) {
 	if ob := c.outbox.Load(); ob != nil {
 		ob.kill(ErrClosed)
 	}
-	if c.abort {
-		setResetOnClose(c.fd)
+	c.endTransport()
+	if c.fd >= 0 {
+		if c.abort {
+			setResetOnClose(c.fd)
+		}
+		l.closing = append(l.closing, c.fd)
 	}
-	l.closing = append(l.closing, c.fd)
 	c.ended()
 }
 
@@ -342,11 +386,14 @@ func (l *Loop) expire(f *frame) bool {
 	for t := l.wheel.Next(); t != nil; t = l.wheel.Next() {
 		switch v := t.Value.(type) {
 		case *Timer:
-			if v.stage.CompareAndSwap(timerWaits, timerCalled) && !l.guard(f, v.fn) {
+			if !l.quit && v.stage.CompareAndSwap(timerWaits, timerCalled) && !l.guard(f, v.fn) {
 				return false
 			}
 		case *loopListener:
 			v.paused = false
+			if l.managed {
+				l.poller.Modify(v.fd, Readable)
+			}
 			l.acceptFrom(v, acceptsPerTurn)
 		case *Conn:
 			v.armed = 0
@@ -463,20 +510,25 @@ func (l *Loop) poll(timeout time.Duration) int {
 // end closes everything that is the loop's and makes it dead. Connections that
 // are lent are told to stop; their owners close them.
 func (l *Loop) end(f *frame) {
+	reason := ErrClosed
+	if l.stage.Load() == loopOwned {
+		reason = ErrServerClosed
+	}
 	l.unlisten()
 	l.unwatchAll()
-	for _, c := range l.conns {
+	for fd := -len(l.plain); fd < len(l.conns); fd++ {
+		c := l.connAt(fd)
 		if c == nil {
 			continue
 		}
 		if c.take(ownStop) {
-			c.err = ErrServerClosed
+			c.err = reason
 			l.close(c)
 		} else {
 			if ob := c.outbox.Load(); ob != nil {
-				ob.kill(ErrServerClosed)
+				ob.kill(reason)
 			}
-			shutdownBoth(c.fd)
+			c.cut()
 		}
 	}
 	l.postMu.Lock()

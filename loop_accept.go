@@ -2,6 +2,7 @@ package flare
 
 import (
 	"net/netip"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -11,10 +12,11 @@ import (
 // for the adopt function of the listener to say.
 
 const (
-	acceptsPerTurn = 64                    // connections accepted before others get their turn
-	acceptsAtEnd   = 4096                  // the longest queue that Linux keeps by default
-	unsentBytesMax = 256 << 10             // of an accepted connection; or who does not read has megabytes of the kernel's memory
-	acceptRetry    = 50 * time.Millisecond // after the process ran out of descriptors, or the server was full
+	acceptsPerTurn   = 64                    // connections accepted before others get their turn
+	acceptsAtEnd     = 4096                  // the longest queue that Linux keeps by default
+	unsentBytesMax   = 128 << 10             // of an accepted connection; or who does not read has megabytes of the kernel's memory
+	acceptRetry      = 50 * time.Millisecond // after the process ran out of descriptors, or the server was full
+	acceptRetryAtEnd = 2 * tick              // the same while the server ends, and places are given up fast
 )
 
 // A loopListener is a listening descriptor that a loop accepts from.
@@ -22,6 +24,8 @@ type loopListener struct {
 	fd     int
 	paused bool // out of descriptors, or told to wait
 	more   bool // there may be more to accept, in the next round
+	last   bool // it closes when all that wait have been accepted
+	left   int  // or so many of them
 	tcp    bool
 	retry  WheelTimer
 	adopt  func(fd int, peer netip.AddrPort)
@@ -30,28 +34,61 @@ type loopListener struct {
 
 // listen starts accepting from ln.
 func (l *Loop) listen(ln *loopListener) error {
+	if l.unlistened {
+		return ErrServerClosed
+	}
 	if err := l.poller.Add(ln.fd, Readable); err != nil {
 		return err
-	}
-	if ln.tcp {
-		setUnsentMax(ln.fd, unsentBytesMax)
 	}
 	l.listeners = append(l.listeners, ln)
 	return nil
 }
 
-// unlisten stops accepting from all listeners and closes them. Connections that
-// the kernel has accepted already are taken, since closing would reset them.
+// unlisten stops accepting from all listeners, for good; see unlistenOne.
 func (l *Loop) unlisten() {
+	l.unlistened = true
 	for _, ln := range l.listeners {
-		if !l.quit {
-			l.acceptFrom(ln, acceptsAtEnd)
-		}
-		l.wheel.Cancel(&ln.retry)
-		l.poller.Remove(ln.fd)
-		l.closing = append(l.closing, ln.fd)
+		l.unlistenOne(ln)
 	}
-	l.listeners = nil
+	l.deafen()
+}
+
+// unlistenOne stops accepting from ln and closes it. Connections that the kernel
+// has accepted already are taken first, since closing would reset them; while the
+// server is full, or out of descriptors, the listener stays open for as many as
+// wait now. Its queue cannot be shut: another server may have the same socket,
+// and go on with it.
+func (l *Loop) unlistenOne(ln *loopListener) {
+	switch {
+	case l.quit:
+		l.closeListener(ln)
+	case !ln.last:
+		ln.last, ln.left = true, acceptsAtEnd
+		if l.acceptFrom(ln, acceptsAtEnd); ln.paused {
+			if ln.left = min(ln.left, acceptQueue(ln.fd)); ln.left == 0 {
+				l.closeListener(ln)
+			}
+		}
+	}
+}
+
+func (l *Loop) closeListener(ln *loopListener) {
+	if !slices.Contains(l.listeners, ln) {
+		return // closed before
+	}
+	l.wheel.Cancel(&ln.retry)
+	l.poller.Remove(ln.fd)
+	l.closing = append(l.closing, ln.fd)
+	// Not in place: a caller may be walking over the list.
+	l.listeners = slices.DeleteFunc(slices.Clone(l.listeners), func(other *loopListener) bool { return other == ln })
+	l.deafen()
+}
+
+// deafen tells when the last of the listeners is gone.
+func (l *Loop) deafen() {
+	if l.unlistened && len(l.listeners) == 0 {
+		l.deaf.Store(true)
+	}
 }
 
 func (l *Loop) listenerReady(fd int) {
@@ -76,9 +113,17 @@ func (l *Loop) acceptFrom(ln *loopListener, most int) {
 		case errno == 0:
 			if ln.tcp {
 				setNoDelay(fd) // an answer leaves in one write; nothing is gained by waiting
+				setUnsentMax(fd, unsentBytesMax)
 			}
 			ln.adopt(fd, peer)
+			if ln.left--; ln.last && ln.left <= 0 {
+				l.closeListener(ln)
+				return
+			}
 		case errno == syscall.EAGAIN:
+			if ln.last {
+				l.closeListener(ln)
+			}
 			return
 		case isFDExhausted(errno):
 			l.retryAccept(ln, acceptRetry)
@@ -101,6 +146,12 @@ func (l *Loop) acceptMore() {
 
 func (l *Loop) retryAccept(ln *loopListener, after time.Duration) {
 	ln.paused = true
+	if ln.last {
+		after = acceptRetryAtEnd
+	}
+	if l.managed {
+		l.poller.Modify(ln.fd, 0)
+	}
 	ln.retry.Value = ln
 	l.wheel.Arm(&ln.retry, l.frame.clock.now+after)
 }

@@ -23,7 +23,7 @@ var (
 func NewLoop(p Poller) (*Loop, error) {
 	if p == nil {
 		var err error
-		if p, err = NewPoller(); err != nil {
+		if p, err = defaultPoller(); err != nil {
 			return nil, err
 		}
 	}

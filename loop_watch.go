@@ -12,9 +12,12 @@ package flare
 type watch struct {
 	fd    int
 	ready func(noted Interest) (more Interest)
+	ended func()   // called by the runner before it closes fd
+	want  Interest // what is asked for between calls; ready may change it
 	asked Interest
 	noted Interest
 	busy  bool // ready runs, here or, after a steal, elsewhere
+	muted bool // not asked for while busy, on a managed loop
 	gone  bool
 }
 
@@ -24,7 +27,7 @@ func (l *Loop) watch(w *watch, want Interest) error {
 	if err := l.poller.Add(w.fd, want); err != nil {
 		return err
 	}
-	w.asked = want
+	w.want, w.asked = want, want
 	l.watches = append(l.watches, w)
 	return nil
 }
@@ -44,6 +47,7 @@ func (l *Loop) unwatch(w *watch) {
 		return
 	}
 	w.gone = true
+	w.ended()
 	l.poller.Remove(w.fd)
 	l.closing = append(l.closing, w.fd)
 	for i := range l.watches {
@@ -66,6 +70,10 @@ func (l *Loop) otherReady(ev *Event, f *frame) bool {
 	for _, w := range l.watches {
 		if w.fd == ev.FD {
 			w.noted |= ev.Ready
+			if w.busy && l.managed && !w.muted {
+				w.muted = true
+				l.poller.Modify(w.fd, 0)
+			}
 			return l.notify(w, f)
 		}
 	}
@@ -93,6 +101,10 @@ func (l *Loop) notify(w *watch, f *frame) bool {
 // notified ends a call of w's function.
 func (l *Loop) notified(w *watch, more Interest) {
 	w.busy = false
+	if w.muted || w.want != w.asked {
+		w.muted = false
+		l.rewatch(w, w.want)
+	}
 	if w.noted |= more; w.noted != 0 {
 		l.due = append(l.due, w)
 	}

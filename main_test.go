@@ -23,6 +23,17 @@ func TestMain(m *testing.M) {
 	if flag.Lookup("test.fuzz").Value.String() != "" {
 		os.Exit(m.Run()) // fuzzing has processes and shared memory of its own
 	}
+	switch name := os.Getenv("FLARE_TEST_POLLER"); name {
+	case "", "system":
+	case "poll":
+		defaultPoller = NewPollPoller
+	default:
+		fmt.Printf("FLARE_TEST_POLLER: there is no poller %q\n", name)
+		os.Exit(2)
+	}
+	if onPlain() { // as on a system without a poller
+		loopPoller = func() (Poller, error) { return newWakePoller(), nil }
+	}
 	settleDescriptors()
 	before := openDescriptors()
 	code := m.Run()

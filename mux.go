@@ -238,7 +238,7 @@ func (m *Mux) find(t *routeTable, r *Request) {
 		host = r.hostView()
 	}
 	match := r.routeMatch()
-	match.by = m
+	match.by, match.ahead.by = m, nil // the values of what was found ahead are overwritten
 	t.find(match, r.methodView(), host, r.pathView())
 }
 
@@ -253,7 +253,11 @@ func (t *routeTable) handler(r *Request) Handler {
 // Serve routes r and calls the handler.
 func (m *Mux) Serve(w *ResponseWriter, r *Request) error {
 	t := m.routes()
-	m.find(t, r)
+	if match := r.routeMatch(); match.ahead.by == m && match.ahead.depth == match.level {
+		match.routeFound, match.ahead.by = match.ahead, nil // a request's method, host and path do not change
+	} else {
+		m.find(t, r)
+	}
 	return t.handler(r).Serve(w, r)
 }
 
@@ -297,6 +301,7 @@ func (m *Mux) resolveInner(t *routeTable, r *Request, named bool) (h Handler, rt
 	if e.mounted {
 		f := match.enter()
 		_, rt, pattern = e.inner.resolve(r, named)
+		match.ahead = match.routeFound
 		match.leave(f)
 		match.routeFound = outer
 	} else {

@@ -53,7 +53,7 @@ func (g *Group) Delete(path string, h HandlerFunc, mw ...Middleware) { g.add("DE
 func (g *Group) Mount(prefix string, h Handler, mw ...Middleware) {
 	host, rest := g.below(prefix)
 	g.mustServe(prefix, h)
-	e := g.entry(host+rest+"/", &mountHandler{h}, mw)
+	e := g.entry(host+rest+"/", &mountHandler{h, g.mux}, mw)
 	e.mounted = true
 	e.inner, _ = h.(*Mux)
 	g.mux.register(e)
@@ -149,10 +149,19 @@ func panicPattern(pattern string, err error) {
 
 // mountHandler calls what is mounted so that a mux in there starts behind the
 // prefix.
-type mountHandler struct{ h Handler }
+type mountHandler struct {
+	h   Handler
+	mux *Mux // where it is mounted
+}
 
 func (m *mountHandler) Serve(w *ResponseWriter, r *Request) error {
 	match := r.routeMatch()
+	if match.by != m.mux {
+		m.mux.find(m.mux.routes(), r) // middleware passed another request, or asked another mux
+		if !match.matched() {
+			return m.mux.refuse(w, r)
+		}
+	}
 	f := match.enter()
 	err := m.h.Serve(w, r)
 	match.leave(f)

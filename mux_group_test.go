@@ -2,6 +2,8 @@ package flare
 
 import (
 	"fmt"
+	"strings"
+	"sync"
 	"testing"
 )
 
@@ -194,4 +196,52 @@ func TestMuxAsHandler(t *testing.T) {
 			t.Errorf("%s, want %s", got, want)
 		}
 	}
+}
+
+// What is mounted is searched once for a request: a route that appears between
+// the search and the call is for later ones. Whoever asks other muxes in
+// between does not disturb it.
+func TestMountedSearchedOnce(t *testing.T) {
+	value := func(name string) HandlerFunc {
+		return func(w *ResponseWriter, r *Request) error {
+			return w.Text(200, name+" "+r.PathValue("x")+" "+r.PathValue("tenant")+" "+r.Pattern())
+		}
+	}
+	other := NewMux()
+	other.Get("/api/{y}/{z}", value("other"))
+	for name, between := range map[string]func(mux, inner *Mux, r *Request){
+		"nothing":       func(_, _ *Mux, _ *Request) {},
+		"another mux":   func(_, _ *Mux, r *Request) { other.Route(r) },
+		"the outer mux": func(mux, _ *Mux, r *Request) { mux.Route(r) },
+		"the inner mux": func(_, inner *Mux, r *Request) { inner.Route(r) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			mux, inner := NewMux(), NewMux()
+			inner.Get("/{x}", value("old"))
+			step := func(h Handler) Handler {
+				return HandlerFunc(func(w *ResponseWriter, r *Request) error {
+					between(mux, inner, r)
+					return h.Serve(w, r)
+				})
+			}
+			mux.Mount("/api/{tenant}", inner, step)
+			url := TestServer(t, &Server{Handler: mux})
+			c := dialRaw(t, strings.TrimPrefix(url, "http://"))
+			for range 2 {
+				c.get("/api/a/b").want(t, 200, "old b a GET /api/{tenant}/{x}")
+			}
+		})
+	}
+	mux, inner := NewMux(), NewMux()
+	inner.Get("/{x}", value("old"))
+	appears := sync.OnceFunc(func() { inner.Get("/b", value("new")) })
+	mux.Mount("/api/{tenant}", inner, func(h Handler) Handler {
+		return HandlerFunc(func(w *ResponseWriter, r *Request) error {
+			appears()
+			return h.Serve(w, r)
+		})
+	})
+	c := dialRaw(t, strings.TrimPrefix(TestServer(t, &Server{Handler: mux}), "http://"))
+	c.get("/api/a/b").want(t, 200, "old b a GET /api/{tenant}/{x}")
+	c.get("/api/a/b").want(t, 200, "new  a GET /api/{tenant}/b")
 }

@@ -34,8 +34,9 @@ type pathSpan struct{ start, end uint32 }
 // in one another: the values of the outer ones come first.
 type routeMatch struct {
 	routeFound
-	few  [fewValues]pathSpan
-	more []pathSpan // those after the first fewValues
+	ahead routeFound // what a mux found that is mounted at entry, until it is called; by nil: nothing
+	few   [fewValues]pathSpan
+	more  []pathSpan // those after the first fewValues
 
 	// Where the next mux asked starts; set by enter and leave.
 	mounts []*routeEntry
@@ -69,7 +70,7 @@ func (m *routeMatch) matched() bool { return m.kind == matchFound }
 
 // reset makes m "not routed" for the next request and keeps its memory.
 func (m *routeMatch) reset() {
-	m.routeFound = routeFound{}
+	m.routeFound, m.ahead = routeFound{}, routeFound{}
 	m.level, m.base, m.held = 0, 0, 0
 }
 

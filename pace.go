@@ -87,7 +87,7 @@ type roomPace struct {
 
 // roomLooks is how often within the limit of silence is looked what the peer
 // has taken.
-const roomLooks = 4
+const roomLooks = 16
 
 // reset readies p for another response.
 func (p *roomPace) reset() { p.pace, p.base = pace{}, 0 }

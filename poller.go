@@ -13,14 +13,19 @@ import (
 // kernel's readiness queue. It knows what a Poller promises and how it fails;
 // it makes no system call. poller_linux.go (epoll) and poller_darwin.go
 // (kqueue) keep the promise: two mirrors, the same functions in the same order.
+// poller_poll.go is the portable one.
 // Loops call it; so may anyone who builds a loop of his own.
 
 // A Poller tells which of many file descriptors are ready.
 //
-// The pollers of this package are edge triggered: a condition is reported when
-// it comes about and not again while it lasts. So callers read until EAGAIN
-// and write until EAGAIN. An implementation may be level triggered; callers
-// that read and write to EAGAIN cannot tell.
+// The pollers that NewPoller returns are edge triggered: a condition is reported
+// when it comes about and not again while it lasts. So callers read until EAGAIN
+// and write until EAGAIN. An implementation may be level triggered, and repeat
+// Readable and Writable while they last and are asked for; callers that read and
+// write to EAGAIN, and ask for Writable only while they need it, cannot tell.
+// Hangup it reports once, and again after Modify; so it does with Failed while
+// paused. Loops take a Poller for edge triggered if it has a method EdgeTriggered
+// that returns true, and change what they ask for all the time otherwise.
 //
 // All methods but Wake are for the goroutine that owns the poller. Remove a
 // descriptor before closing it, and close it only after the events of the last
@@ -62,6 +67,10 @@ type Poller interface {
 	// after the first, is ErrPollerClosed.
 	Close() error
 }
+
+// defaultPoller makes the pollers of loops whose owner does not say otherwise.
+// Tests put others in its place.
+var defaultPoller = NewPoller
 
 // Interest is a set of conditions of a file descriptor.
 type Interest uint8

@@ -140,6 +140,9 @@ func (p *systemPoller) Wake() error { return p.bell.ring(p.strike) }
 // Close implements Poller.
 func (p *systemPoller) Close() error { return p.bell.close(p.release) }
 
+// EdgeTriggered says that conditions are reported once.
+func (p *systemPoller) EdgeTriggered() bool { return true }
+
 // descriptor returns -1: waiting for a kqueue in the runtime's poller, which is
 // a kqueue too, was not measured.
 func (p *systemPoller) descriptor() int { return -1 }

@@ -111,6 +111,9 @@ func (p *systemPoller) Wake() error { return p.bell.ring(p.strike) }
 // Close implements Poller.
 func (p *systemPoller) Close() error { return p.bell.close(p.release) }
 
+// EdgeTriggered says that conditions are reported once.
+func (p *systemPoller) EdgeTriggered() bool { return true }
+
 // descriptor returns the epoll instance, for a parker.
 func (p *systemPoller) descriptor() int { return p.fd }
 

@@ -13,7 +13,7 @@ import (
 func TestPollerInterrupted(t *testing.T) {
 	for _, maker := range pollerMakers {
 		t.Run(maker.name, func(t *testing.T) {
-			p, err := maker.make()
+			p, err := maker.make() // all that there are on Linux
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -49,4 +49,12 @@ func TestPollerInterrupted(t *testing.T) {
 			}
 		})
 	}
+}
+
+// pollBellTest returns the bell of a poller on poll(2), nil for another.
+func pollBellTest(p Poller) *pollerBell {
+	if p, ok := p.(*pollPoller); ok {
+		return &p.bell
+	}
+	return nil
 }

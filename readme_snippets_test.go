@@ -18,14 +18,14 @@ import (
 	"testing"
 )
 
-// A block of Go in README.md is a whole file, declarations of a file, or
-// statements of a function. Imports are left out of the latter two: they would
+// A block of Go in README.md or TOUR.md is a whole file, declarations of a file,
+// or statements of a function. Imports are left out of the latter two: they would
 // hide what there is to see.
 
 // snippetImports are the packages that blocks without imports may use.
 var snippetImports = []string{
-	"bytes", "context", "encoding/json", "errors", "fmt", "io", "log", "maps", "net/http", "net/url", "os",
-	"strconv", "strings", "sync", "testing", "time",
+	"bytes", "context", "crypto/tls", "crypto/x509", "database/sql", "encoding/json", "errors", "fmt", "io", "log", "log/slog", "maps", "net/http", "net/netip", "net/url", "os",
+	"os/signal", "strconv", "strings", "sync", "syscall", "testing", "time",
 }
 
 // snippetFile makes a file of a block.
@@ -58,8 +58,8 @@ func snippetFile(block, flarePath string) (string, error) {
 	return "package snippet\n" + strings.Join(slices.Sorted(maps.Keys(imports)), "") + body, nil
 }
 
-// Every block of Go in README.md is formatted, compiles and passes go vet, in
-// a module that has nothing but flare.
+// Every block of Go in README.md and TOUR.md is formatted, compiles and passes
+// go vet, in a module that has nothing but flare.
 func TestReadmeSnippets(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds programs; not with -short")
@@ -67,32 +67,38 @@ func TestReadmeSnippets(t *testing.T) {
 	if _, err := exec.LookPath("go"); err != nil {
 		t.Skip("go is not installed")
 	}
-	readme, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
+	var blocks []string
+	for _, name := range []string{"README.md", "TOUR.md"} {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := regexp.MustCompile("(?ms)^```go\n(.*?)^```$").FindAllStringSubmatch(string(text), -1)
+		if fences := strings.Count(string(text), "\n```go"); fences != len(found) || fences < 10 {
+			t.Errorf("%s has %d blocks of Go, found %d", name, fences, len(found))
+		}
+		for _, block := range found {
+			blocks = append(blocks, block[1])
+		}
 	}
 	root, err := filepath.Abs(".")
 	if err != nil {
 		t.Fatal(err)
 	}
 	flarePath := strings.TrimSuffix(packagePrefix, ".")
-	blocks := regexp.MustCompile("(?ms)^```go\n(.*?)^```$").FindAllStringSubmatch(string(readme), -1)
-	if fences := strings.Count(string(readme), "\n```go"); fences != len(blocks) || fences < 10 {
-		t.Errorf("README.md has %d blocks of Go, found %d", fences, len(blocks))
-	}
 	dir := t.TempDir()
 	mod := fmt.Sprintf("module readme\n\ngo 1.26\n\nrequire %s v0.0.0\n\nreplace %[1]s => %q\n", flarePath, root)
 	if err := os.WriteFile(filepath.Join(dir, "go.mod"), []byte(mod), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for i, block := range blocks {
-		if text, err := format.Source([]byte(block[1])); err != nil || string(text) != block[1] {
-			t.Errorf("gofmt (%v) makes of\n%s\n%s", err, block[1], text)
+		if text, err := format.Source([]byte(block)); err != nil || string(text) != block {
+			t.Errorf("gofmt (%v) makes of\n%s\n%s", err, block, text)
 			continue
 		}
-		text, err := snippetFile(block[1], flarePath)
+		text, err := snippetFile(block, flarePath)
 		if err != nil {
-			t.Errorf("%v in\n%s", err, block[1])
+			t.Errorf("%v in\n%s", err, block)
 			continue
 		}
 		folder := filepath.Join(dir, fmt.Sprintf("block%02d", i+1))

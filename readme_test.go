@@ -24,6 +24,7 @@ func TestReadmeLimits(t *testing.T) {
 		"MaxHeaders":         lim.head.headers,
 		"MaxBodyBytes":       lim.bodyBytes,
 		"MaxOutputBytes":     lim.conn.outputBytes,
+		"HandshakeTimeout":   lim.conn.handshake,
 		"HeadTimeout":        lim.conn.head,
 		"BodyTimeout":        lim.conn.body,
 		"IdleTimeout":        lim.conn.idle,

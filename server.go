@@ -2,6 +2,7 @@ package flare
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -28,7 +29,18 @@ type Server struct {
 	// Handler answers the requests. nil answers 404.
 	Handler Handler
 
-	// NewProtocol makes the Protocol of a new connection. nil is HTTP/1.1.
+	// TLSConfig is for ServeTLS and ListenAndServeTLS, which take a copy.
+	TLSConfig *tls.Config
+
+	// DisableHTTP2 makes HTTP/1.1 the only protocol over TLS. Otherwise clients
+	// that offer HTTP/2 get it, from net/http's own server: on goroutines, and
+	// without MinBodyRate, MinWriteRate, MaxRequestsPerConn and MaxBufferedBytes.
+	DisableHTTP2 bool
+
+	// NewProtocol makes the Protocol of a new connection, in the connection's
+	// first turn, so that it may write and block; for nil the connection is
+	// closed. IdleTimeout and MaxOutputBytes hold for it, limits on requests do
+	// not. A NewProtocol that is nil is HTTP/1.1.
 	NewProtocol func(*Conn) Protocol
 
 	// Loops is the number of event loops. 0 is GOMAXPROCS.
@@ -51,6 +63,8 @@ type Server struct {
 	MaxHeaders     int   // number of header fields; default 100, on breach 431
 	MaxBodyBytes   int64 // request body; default 10 MiB, on breach 413
 	MaxOutputBytes int   // queued for a connection by Conn.Write; default 1 MiB
+
+	HandshakeTimeout time.Duration // of TLS; default 10 s, on breach a close
 
 	HeadTimeout  time.Duration // first byte to end of head; default 10 s, on breach 408
 	BodyTimeout  time.Duration // without progress of a body; default 30 s, on breach 408
@@ -82,25 +96,30 @@ type Server struct {
 
 	blocking websocketSet // WebSockets that handlers read themselves
 
-	carriedOnce sync.Once
-	carried     *Loop // has the counts of requests that another server received; set under mu
+	handshakes handshakeCounts
+	http2      http2Server
 
-	draining atomic.Bool
-	deaf     atomic.Bool // the loop that accepts has closed its listeners
-	conns    atomic.Int64
-	accepted atomic.Uint64
-	buffered atomic.Int64 // bytes in buffers of connections
-	refusals refusalLog
-	perIP    addrCounts
+	carriedOnce sync.Once
+	carried     *Loop // has the counts of requests that another server received, and never runs; set under mu
+
+	draining  atomic.Bool
+	acceptors atomic.Int32 // goroutines that accept for the plain driver
+	conns     atomic.Int64
+	accepted  atomic.Uint64
+	buffered  bufferCount  // bytes in buffers of connections
+	shedNext  atomic.Int64 // idle connections are not shed again before
+	refusals  refusalLog
+	perIP     addrCounts
 
 	mu        sync.Mutex
-	loops     []*Loop        // guarded by mu until started, then fixed
-	listeners []net.Listener // guarded by mu
-	addrs     []net.Addr     // guarded by mu
-	started   bool           // guarded by mu
-	prepared  bool           // guarded by mu
-	closed    bool           // guarded by mu: Shutdown or Close was called
-	done      chan struct{}  // closed when all loops have ended
+	slots     cryptoSlots       // guarded by mu; nil before the first listener with TLS
+	loops     []*Loop           // guarded by mu until started, then fixed
+	listeners []*servedListener // guarded by mu
+	addrs     []net.Addr        // guarded by mu
+	started   bool              // guarded by mu
+	prepared  bool              // guarded by mu
+	closed    bool              // guarded by mu: Shutdown or Close was called
+	done      chan struct{}     // closed when all loops have ended
 }
 
 // ListenAndServe serves HTTP/1.1 on a TCP address until it fails.
@@ -123,16 +142,18 @@ func (s *Server) ListenAndServe() error {
 	return s.Serve(ln)
 }
 
-// Serve accepts connections from ln, which must have a file descriptor of its
-// own, until Shutdown or Close, and returns ErrServerClosed. It closes ln. It
-// may be called several times, for several listeners.
-func (s *Server) Serve(ln net.Listener) error {
+// Serve accepts connections from ln until Shutdown or Close, and returns
+// ErrServerClosed. It closes ln. It may be called several times, for several
+// listeners. A *net.TCPListener or *net.UnixListener is served by the loops
+// alone; any other net.Listener by the plain driver, which costs each connection
+// a goroutine and 4 KiB, and so is every listener on a system for which there
+// is no Poller. RemoteAddr is the zero value for what has no IP address, and
+// MaxConnsPerIP does not count it.
+func (s *Server) Serve(ln net.Listener) error { return s.serve(ln, nil) }
+
+// serve is Serve, with TLS unless settings is nil.
+func (s *Server) serve(ln net.Listener, settings *tlsSettings) error {
 	if err := s.start(); err != nil {
-		ln.Close()
-		return err
-	}
-	fd, err := listenerFD(ln)
-	if err != nil {
 		ln.Close()
 		return err
 	}
@@ -140,34 +161,49 @@ func (s *Server) Serve(ln net.Listener) error {
 	if s.closed {
 		s.mu.Unlock()
 		ln.Close()
-		closeFD(fd)
 		return ErrServerClosed
 	}
-	s.listeners = append(s.listeners, ln)
+	served := &servedListener{Listener: ln}
+	s.listeners = append(s.listeners, served)
 	s.addrs = append(s.addrs, ln.Addr())
 	s.mu.Unlock()
 
+	err := errors.ErrUnsupported
+	switch ln.(type) { // what embeds one of these has an Accept of its own
+	case *net.TCPListener, *net.UnixListener:
+		err = s.serveLoop(ln, settings)
+	}
+	if errors.Is(err, errors.ErrUnsupported) {
+		err = s.servePlainListener(served, settings)
+	}
+	ln.Close()
+	return err
+}
+
+// serveLoop is serve for a listener with a descriptor. The error is
+// errors.ErrUnsupported where loops cannot watch one.
+func (s *Server) serveLoop(ln net.Listener, settings *tlsSettings) error {
+	fd, err := listenerFD(ln)
+	if err != nil {
+		return err
+	}
 	// One loop accepts and deals connections out in turn, so that all loops
 	// have as many.
-	failed := make(chan error, 1)
+	listening := make(chan error, 1)
 	tcp := ln.Addr().Network() == "tcp"
 	listen := func() {
-		if err := s.loops[0].listen(&loopListener{fd: fd, adopt: s.adopt, full: s.full, tcp: tcp}); err != nil {
-			closeFD(fd)
-			failed <- err
-		}
+		listening <- s.loops[0].listen(&loopListener{fd: fd, adopt: s.adopter(settings), full: s.full, tcp: tcp})
 	}
-	if !s.loops[0].call(listen) {
+	err = ErrServerClosed
+	if s.loops[0].call(listen) {
+		err = <-listening
+	}
+	if err != nil {
 		closeFD(fd)
-		return ErrServerClosed
-	}
-	select {
-	case err := <-failed:
-		ln.Close()
 		return err
-	case <-s.done:
-		return ErrServerClosed
 	}
+	<-s.done
+	return ErrServerClosed
 }
 
 // listenerFD returns a duplicate of ln's descriptor.
@@ -201,7 +237,7 @@ func (s *Server) start() error {
 	s.prepare()
 	newPoller := s.NewPoller
 	if newPoller == nil {
-		newPoller = NewPoller
+		newPoller = loopPoller
 	}
 	n := s.Loops
 	if n <= 0 {
@@ -229,7 +265,7 @@ func (s *Server) start() error {
 		}
 		s.mu.Lock()
 		for _, ln := range s.listeners {
-			ln.Close()
+			ln.Listener.Close()
 		}
 		s.mu.Unlock()
 		close(s.done)
@@ -245,6 +281,7 @@ func (s *Server) prepare() {
 	}
 	s.prepared = true
 	s.lim = s.limits()
+	s.buffered.max, s.buffered.over = max(s.lim.buffered, 0), s.shed
 	s.pin = pinOf(s.Handler)
 	s.router, _ = s.Handler.(predictedRouter)
 	if s.NewProtocol != nil {
@@ -261,26 +298,36 @@ func (s *Server) Addrs() []net.Addr {
 
 // adopt makes an accepted descriptor a connection of the next loop in turn.
 func (s *Server) adopt(fd int, peer netip.AddrPort) {
-	if s.MaxConnsPerIP > 0 && !s.perIP.add(peer.Addr(), s.MaxConnsPerIP) {
-		closeFD(fd)
-		return
+	if c := s.admit(fd, peer); c != nil {
+		c.loop.adopt(c)
+	}
+}
+
+// admit counts an accepted descriptor in, negative for none. It returns nil, and
+// closes the descriptor, if its address has too many.
+func (s *Server) admit(fd int, peer netip.AddrPort) *Conn {
+	if s.counts(peer) && !s.perIP.add(peer.Addr(), s.MaxConnsPerIP) {
+		if fd >= 0 {
+			closeFD(fd)
+		}
+		return nil
 	}
 	l := s.loops[s.accepted.Add(1)%uint64(len(s.loops))]
 	s.conns.Add(1)
 	s.told(peer, StateNew)
-	l.adopt(s.newConn(l, fd, peer))
+	return s.newConn(l, fd, peer)
 }
+
+// counts reports whether peer is one of those that MaxConnsPerIP is about: one
+// that has an address.
+func (s *Server) counts(peer netip.AddrPort) bool { return s.MaxConnsPerIP > 0 && peer.IsValid() }
 
 // newConn returns a connection that speaks s's protocol.
 func (s *Server) newConn(l *Loop, fd int, peer netip.AddrPort) *Conn {
 	if s.NewProtocol == nil {
 		return s.newHTTPConn(l, fd, peer)
 	}
-	c := new(Conn)
-	c.init(l, &s.lim.conn, fd, peer)
-	c.state, c.route = stateSwitched, s.data
-	c.proto = &countedProtocol{s.NewProtocol(c), s}
-	return c
+	return newOpening(l, &s.lim.conn, s.data, &openingProtocol{accepted: s.NewProtocol}, fd, peer)
 }
 
 func (s *Server) newHTTPConn(l *Loop, fd int, peer netip.AddrPort) *Conn {
@@ -294,20 +341,9 @@ func (s *Server) newHTTPConn(l *Loop, fd int, peer netip.AddrPort) *Conn {
 	return &hc.Conn
 }
 
-// A countedProtocol tells the server when a user's protocol has ended.
-type countedProtocol struct {
-	Protocol
-	srv *Server
-}
-
-func (p *countedProtocol) Closed(c *Conn, err error) {
-	p.srv.connClosed(c.RemoteAddr(), StateClosed)
-	p.Protocol.Closed(c, err)
-}
-
 // connClosed counts a connection out.
 func (s *Server) connClosed(peer netip.AddrPort, state ConnState) {
-	if s.MaxConnsPerIP > 0 {
+	if s.counts(peer) {
 		s.perIP.remove(peer.Addr())
 	}
 	s.told(peer, state)
@@ -330,9 +366,10 @@ func (e *ShutdownError) Unwrap() error { return e.Err }
 // shutdownPoll is how often Shutdown looks whether connections have ended.
 const shutdownPoll = 2 * tick
 
-// Shutdown stops accepting, closes idle connections after DrainDelay, lets
-// requests in progress be answered with "Connection: close", and returns nil when all connections
-// have ended. When ctx ends first it cuts the rest and returns a
+// Shutdown stops listening, accepts what has been waiting for that, as MaxConns
+// allows, closes idle connections after DrainDelay, lets requests in progress be
+// answered with "Connection: close", and returns nil when all connections have
+// ended. When ctx ends first it cuts the rest and returns a
 // *ShutdownError. It may be called from any goroutine, any number of times.
 func (s *Server) Shutdown(ctx context.Context) error {
 	if !s.stopAccepting() {
@@ -342,12 +379,16 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	began := time.Now()
 	ticker := time.NewTicker(shutdownPoll)
 	defer ticker.Stop()
+	ending, ended := context.WithCancel(ctx)
+	defer ended()
+	http2 := sync.OnceFunc(func() { go s.http2.shutdown(ending) })
 	for {
 		if time.Since(began) >= s.DrainDelay {
+			http2()
 			s.drain(true)
 			s.blocking.each((*blockingSocket).goingAway)
 		}
-		if s.deaf.Load() && s.conns.Load() == 0 { // before, there may be some to accept yet
+		if s.loops[0].deaf.Load() && s.acceptors.Load() == 0 && s.conns.Load() == 0 { // before, there may be some to accept yet
 			return s.Close()
 		}
 		select {
@@ -380,12 +421,9 @@ func (s *Server) stopAccepting() bool {
 		return false
 	}
 	for _, ln := range s.listeners {
-		ln.Close()
+		ln.end()
 	}
-	s.loops[0].call(func() {
-		s.loops[0].unlisten()
-		s.deaf.Store(true)
-	})
+	s.loops[0].call(s.loops[0].unlisten)
 	return true
 }
 
@@ -400,6 +438,7 @@ func (s *Server) Close() error {
 		l.call(func() { l.quit = true })
 	}
 	s.blocking.end()
+	s.http2.close()
 	<-s.done
 	return nil
 }

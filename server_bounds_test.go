@@ -51,6 +51,12 @@ func (b *boundsStates) of(peer netip.AddrPort) []ConnState {
 
 // boundsPaused reports whether the server's loop that accepts has paused.
 func boundsPaused(s *Server) bool {
+	s.mu.Lock()
+	plain := len(s.listeners) > 0 && s.listeners[0].paused.Load()
+	s.mu.Unlock()
+	if plain {
+		return true
+	}
 	paused := make(chan bool, 1)
 	l := loopsOf(s)[0]
 	if !l.call(func() { paused <- len(l.listeners) > 0 && l.listeners[0].paused }) {
@@ -167,7 +173,7 @@ func TestMaxConnsPerIPCloses(t *testing.T) {
 // TestMaxBufferedBytesShedsIdle has half a request fill the buffers: idle
 // connections are closed for it, new ones wait, and the request itself goes on.
 func TestMaxBufferedBytesShedsIdle(t *testing.T) {
-	s := &Server{Loops: 2, MaxBufferedBytes: 100, Handler: textHandler("fine")}
+	s := &Server{Loops: 2, MaxBufferedBytes: 100, Handler: Inline(textHandler("fine"))}
 	addr := startServer(t, s)
 	var idle []*rawClient
 	for range 4 {
@@ -199,6 +205,81 @@ func TestMaxBufferedBytesShedsIdle(t *testing.T) {
 	gone(t, s)
 	if n := s.buffered.Load(); n != 0 {
 		t.Errorf("%d bytes of buffers are still counted", n)
+	}
+}
+
+// TestMaxBufferedBytesShedsAtGrowth has buffers grow on connections that are
+// there already, in each way that they can: nobody has to connect for idle
+// connections to be closed.
+func TestMaxBufferedBytesShedsAtGrowth(t *testing.T) {
+	const bound = 1 // no call on the loop needs a buffer
+	for name, grow := range map[string]func(s *Server, c *rawClient){
+		"half a head": func(s *Server, c *rawClient) {
+			c.send("GET / HTTP/1.1\r\nX: ")
+			for range 20 { // the buffer grows with each
+				c.send(strings.Repeat("x", 10<<10))
+			}
+		},
+		"half a body": func(s *Server, c *rawClient) {
+			c.send(head("POST / HTTP/1.1", "Content-Length: 60000"), strings.Repeat("x", 50_000))
+		},
+		"an answer that is not read": func(s *Server, c *rawClient) { c.fill(s, request("/queued")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := &Server{Loops: 2, MaxBufferedBytes: bound, MaxHeaderBytes: 1 << 20, Handler: routes{
+				"/":       Inline(textHandler("fine")),
+				"/queued": Inline(textHandler(strings.Repeat("x", 48<<10))),
+			}}
+			addr := startServer(t, s)
+			var idle []*rawClient
+			for range 4 {
+				c := dialRaw(t, addr)
+				c.get("/").want(t, 200, "fine")
+				idle = append(idle, c)
+			}
+			c := dialRaw(t, addr)
+			c.get("/").want(t, 200, "fine")
+			if n := s.conns.Load(); n != 5 {
+				t.Fatalf("%d connections", n)
+			}
+			grow(s, c)
+			for _, c := range idle {
+				c.ended()
+			}
+			if n := s.buffered.Load(); n <= bound {
+				t.Errorf("%d bytes are buffered, not more than may be", n)
+			}
+		})
+	}
+}
+
+// TestShedSparesTheLoops has buffers stay too large: connections are not walked
+// over for each byte more.
+func TestShedSparesTheLoops(t *testing.T) {
+	shed := 0
+	count := bufferCount{max: 10, over: func() { shed++ }}
+	count.Add(10)
+	count.Add(-5)
+	if count.isOver() || shed != 0 {
+		t.Errorf("over the bound at %d of 10", count.Load())
+	}
+	for range 3 {
+		count.Add(6)
+	}
+	count.Add(-1)
+	if !count.isOver() || shed != 3 {
+		t.Errorf("told %d times", shed)
+	}
+	s := &Server{}
+	s.shed()
+	next := s.shedNext.Load()
+	s.shed()
+	if next == 0 || s.shedNext.Load() != next {
+		t.Errorf("twice within %v", shedEvery)
+	}
+	if free := (bufferCount{}); free.isOver() {
+		t.Error("over no bound")
 	}
 }
 
@@ -310,7 +391,7 @@ func TestRefusalLogIsRateLimited(t *testing.T) {
 		var log boundsLog
 		to := slog.New(&log)
 		for at := time.Duration(0); at < 4*time.Second; at += 100 * time.Millisecond {
-			refusals.log(to, at, ErrMalformed)
+			refusals.log(to, "flare: request refused", at, ErrMalformed)
 		}
 		if got, want := log.skipped(), []int64{0, 9, 9, 9}; !slices.Equal(got, want) {
 			t.Errorf("lines with %v skipped, want %v", got, want)

@@ -35,20 +35,20 @@ func (s *Server) told(peer netip.AddrPort, state ConnState) {
 // refuse must not be able to fill its disk.
 const refusalLogEvery = time.Second
 
-// A refusalLog logs refused requests, one line a second at most.
+// A refusalLog logs what was refused, one line a second at most.
 type refusalLog struct {
 	mu      sync.Mutex
 	next    time.Duration // no line before
 	skipped int
 }
 
-func (l *refusalLog) log(to *slog.Logger, now time.Duration, err error) {
+func (l *refusalLog) log(to *slog.Logger, message string, now time.Duration, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if now < l.next {
 		l.skipped++
 		return
 	}
-	to.Info("flare: request refused", slog.Any("error", err), slog.Int("skipped", l.skipped))
+	to.Info(message, slog.Any("error", err), slog.Int("skipped", l.skipped))
 	l.next, l.skipped = now+refusalLogEvery, 0
 }

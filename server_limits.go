@@ -14,29 +14,14 @@ const (
 	defaultHeaderBytes = 16 << 10 // nginx takes 32, Apache 8; cookies rarely pass 8
 	defaultHeaders     = 100      // Apache's
 	defaultBodyBytes   = 10 << 20 // an upload is a decision of its own
-	defaultOutputBytes = 1 << 20
 
-	defaultHeadTimeout  = 10 * time.Second
-	defaultBodyTimeout  = 30 * time.Second
-	defaultIdleTimeout  = 75 * time.Second // above the 60 s of most proxies, so that they close first
-	defaultWriteTimeout = 30 * time.Second
+	defaultTLSHandshakeTimeout = 10 * time.Second // some round trips on a bad line
 
-	// defaultRate is the pace of a very bad line: slower is an attack, or not
-	// worth the memory.
-	defaultRate = 240
+	defaultHeadTimeout = 10 * time.Second
+	defaultBodyTimeout = 30 * time.Second
 
 	// memoryShare of the machine's memory may be in buffers of connections.
 	memoryShare = 4
-
-	// After a refusal: what the client still sends is discarded while it
-	// sends, for so long and so much.
-	lingerSilent = 2 * time.Second
-	lingerAll    = 10 * time.Second
-	lingerBytes  = 256 << 10
-
-	// inputBytesMax is how much unread input is kept for a Protocol that asks
-	// for more.
-	inputBytesMax = 1 << 20
 )
 
 // serverLimits are a server's limits with the defaults filled in; negative
@@ -58,6 +43,7 @@ func (s *Server) limits() serverLimits {
 		},
 		conn: connLimits{
 			idle:         max(limitOr(s.IdleTimeout, defaultIdleTimeout), 0),
+			handshake:    max(limitOr(s.HandshakeTimeout, defaultTLSHandshakeTimeout), 0),
 			head:         max(limitOr(s.HeadTimeout, defaultHeadTimeout), 0),
 			body:         max(limitOr(s.BodyTimeout, defaultBodyTimeout), 0),
 			write:        max(limitOr(s.WriteTimeout, defaultWriteTimeout), 0),
@@ -67,29 +53,21 @@ func (s *Server) limits() serverLimits {
 			lingerSilent: lingerSilent,
 			lingerAll:    lingerAll,
 			lingerBytes:  lingerBytes,
-			outputBytes:  limitOr(s.MaxOutputBytes, defaultOutputBytes),
+			outputBytes:  boundOr(s.MaxOutputBytes, defaultOutputBytes),
 			inputBytes:   inputBytesMax,
 		},
 		bodyBytes: limitOr(s.MaxBodyBytes, defaultBodyBytes),
 		requests:  limitOr(s.MaxRequestsPerConn, -1),
 		buffered:  limitOr(s.MaxBufferedBytes, int64(systemMemory()/memoryShare)),
 	}
-	const unlimited = int(^uint(0) >> 1)
-	if lim.conn.outputBytes < 0 {
-		lim.conn.outputBytes = unlimited
-	}
 	if s.NewProtocol == nil {
 		lim.conn.inputBytes = unlimited // heads and awaited bodies have bounds of their own
+	} else {
+		// Not HTTP: nothing says when a peer has to send.
+		lim.conn.body, lim.conn.bodyRate = lim.conn.idle, 0
+		lim.conn.ended = func(c *Conn) { s.connClosed(c.RemoteAddr(), StateClosed) }
 	}
 	return lim
-}
-
-// limitOr returns what a limit's field means: 0 is the default.
-func limitOr[T int | int64 | time.Duration](field, byDefault T) T {
-	if field == 0 {
-		return byDefault
-	}
-	return field
 }
 
 // full reports whether the server takes no more connections at the moment.
@@ -97,11 +75,23 @@ func (s *Server) full() bool {
 	if s.MaxConns > 0 && s.conns.Load() >= int64(s.MaxConns) {
 		return true
 	}
-	if s.lim.buffered > 0 && s.buffered.Load() > s.lim.buffered {
-		s.drain(false)
+	if s.buffered.isOver() {
+		s.shed()
 		return true
 	}
 	return false
+}
+
+// shedEvery is how often idle connections are closed for the sake of buffers: it
+// means a walk over all connections.
+const shedEvery = acceptRetry
+
+// shed has idle connections closed, soon. Any goroutine may call it.
+func (s *Server) shed() {
+	now, next := int64(time.Since(origin)), s.shedNext.Load()
+	if now >= next && s.shedNext.CompareAndSwap(next, now+int64(shedEvery)) {
+		s.drain(false)
+	}
 }
 
 // addrCounts counts connections by address.

@@ -100,5 +100,5 @@ func (s *Server) logHandlerError(r *Request, err error) {
 
 // refused notes that a request was refused before any handler saw it.
 func (s *Server) refused(c *Conn, err error) {
-	s.refusals.log(s.logger(), c.frame.clock.now, err)
+	s.refusals.log(s.logger(), "flare: request refused", c.frame.clock.now, err)
 }

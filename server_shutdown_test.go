@@ -223,6 +223,75 @@ func TestShutdownTakesTheBacklog(t *testing.T) {
 	}
 }
 
+// TestShutdownOfAFullServer has clients that wait for a place, and have sent,
+// when Shutdown begins: they get their place one after the other, the bound
+// holds, and nobody is reset.
+func TestShutdownOfAFullServer(t *testing.T) {
+	var states boundsStates
+	s, running, leave := shutdownServer()
+	s.Loops, s.MaxConns, s.ConnState = 2, 2, states.hook
+	addr := startServer(t, s)
+	var inside, waiting []*rawClient
+	for range s.MaxConns {
+		c := dialRaw(t, addr)
+		c.send(request("/wait"))
+		<-running
+		inside = append(inside, c)
+	}
+	for range 20 {
+		c := dialRaw(t, addr)
+		c.send(request("/"))
+		waiting = append(waiting, c)
+	}
+	eventually(t, "the pause", func() bool { return boundsPaused(s) })
+	ended := make(chan error, 1)
+	go func() { ended <- s.Shutdown(context.Background()) }()
+	eventually(t, "the beginning of the end", s.draining.Load)
+	for _, c := range inside {
+		leave <- true
+		shutdownAnswer(t, c, "waited")
+	}
+	for _, c := range waiting {
+		shutdownAnswer(t, c, "fine")
+	}
+	if err := <-ended; err != nil {
+		t.Errorf("Shutdown: %v", err)
+	}
+	if states.most != s.MaxConns {
+		t.Errorf("%d connections at the same time, the bound is %d", states.most, s.MaxConns)
+	}
+	if conn, err := net.Dial("tcp", addr); err == nil {
+		conn.Close()
+		t.Error("still listens")
+	}
+}
+
+// TestShutdownOfAFullServerHasADeadline has one that keeps its place: those who
+// wait are cut with it.
+func TestShutdownOfAFullServerHasADeadline(t *testing.T) {
+	s, running, _ := shutdownServer()
+	s.MaxConns = 1
+	addr := startServer(t, s)
+	c := dialRaw(t, addr)
+	c.send(request("/wait"))
+	<-running
+	late := dialRaw(t, addr)
+	late.send(request("/"))
+	eventually(t, "the pause", func() bool { return boundsPaused(s) })
+	ctx, cancel := context.WithTimeout(context.Background(), 20*tick)
+	defer cancel()
+	var cut *ShutdownError
+	if err := s.Shutdown(ctx); !errors.As(err, &cut) || cut.Cut != 1 {
+		t.Errorf("Shutdown: %v, want one connection cut", err)
+	}
+	for _, c := range []*rawClient{c, late} {
+		if _, err := io.Copy(io.Discard, c.br); isTimeout(err) {
+			t.Error("a connection is still open")
+		}
+	}
+	gone(t, s)
+}
+
 // A shutdownClient asks on one connection until it is told that an answer is
 // the last. It tries nothing twice.
 type shutdownClient struct {
@@ -336,4 +405,33 @@ func TestShutdownUnderLoad(t *testing.T) {
 		t.Error("still accepts")
 	}
 	t.Logf("%d answers, Shutdown took %v", answers, took)
+}
+
+// TestAcceptQueue has clients connect to a socket that nobody accepts from, also
+// to one as package net opens it.
+func TestAcceptQueue(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("other systems do not say")
+	}
+	for _, mptcp := range []bool{false, true} {
+		var lc net.ListenConfig
+		lc.SetMultipathTCP(mptcp)
+		ln, err := lc.Listen(context.Background(), "tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ln.Close()
+		fd, err := listenerFD(ln)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer closeFD(fd)
+		for n := range 4 {
+			if got := acceptQueue(fd); got != n {
+				t.Errorf("multipath %v: %d wait, want %d", mptcp, got, n)
+			}
+			dialRaw(t, ln.Addr().String())
+			eventually(t, "the connection", func() bool { return acceptQueue(fd) != n })
+		}
+	}
 }

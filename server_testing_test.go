@@ -26,9 +26,6 @@ import (
 // how long something should take.
 const patience = 10 * time.Second
 
-// testPoller makes the pollers of tests of servers and loops.
-func testPoller() (Poller, error) { return NewPoller() }
-
 // A rawClient is one TCP connection to a server. Everything that it received
 // stays in got.
 type rawClient struct {

@@ -19,6 +19,9 @@ import (
 // syscall.Errno, 0 for success, since an error value would be made for each
 // EAGAIN.
 
+// socketCalls says whether a descriptor may be used beside its net.Conn.
+const socketCalls = true
+
 // listenBacklogDefault is how many connections may wait to be accepted if the
 // caller does not say: what Linux allows by default since 5.4. Systems with a
 // lower bound clip it.

@@ -7,14 +7,16 @@ import (
 	"syscall"
 )
 
-// This file is layer 2 (system): the options of socket_control.go on the other
-// systems, where none of them can be set.
+// This file is layer 2 (system): socket_control.go for the other systems, where
+// sockets stay as package net makes them.
 
-func controlSocket(_ syscall.RawConn, do func(set func(option socketOption, value int) error) error) error {
-	return do(func(option socketOption, value int) error {
-		if option == optionBroadcast && value == 1 {
-			return nil // what package net does by itself
-		}
-		return errors.ErrUnsupported
-	})
+const msgTruncated = 0x10 // of the BSDs; Windows has an error for it
+
+func controlSocket(_ syscall.RawConn, option socketOption, value int) error {
+	if option == optionBroadcast && value == 1 {
+		return nil // package net sets it
+	}
+	return errors.ErrUnsupported
 }
+
+func dupSocket(syscall.Conn) (fd int, err error) { return -1, errors.ErrUnsupported }

@@ -1,6 +1,7 @@
 package flare
 
 import (
+	"math"
 	"net/netip"
 	"os"
 	"syscall"
@@ -148,6 +149,10 @@ func unackedConn(fd int) int {
 // setUnsentMax bounds what fd takes beyond what may be under way to the peer.
 // Darwin's option of that name says only when room is announced.
 func setUnsentMax(fd, n int) error { return nil }
+
+// acceptQueue is how many connections wait to be accepted from lfd, a very large
+// number if that is not known; Darwin does not say.
+func acceptQueue(lfd int) int { return math.MaxInt }
 
 // dupCloexec duplicates fd, not inherited. The two share one file description:
 // its flags, its socket.

@@ -1,6 +1,7 @@
 package flare
 
 import (
+	"math"
 	"net/netip"
 	"os"
 	"runtime"
@@ -155,14 +156,24 @@ func unackedConn(fd int) int {
 	return int(n)
 }
 
-// setUnsentMax bounds what fd takes beyond what may be under way to the peer,
-// unless somebody has bounded it already. The kernel gives the bound of a
-// listening socket to those accepted from it.
+// setUnsentMax bounds what fd takes beyond what may be under way to the peer.
+// It is not inherited from every listening socket (MPTCP, which package net
+// opens, keeps it to itself).
 func setUnsentMax(fd, n int) error {
-	if had, err := syscall.GetsockoptInt(fd, syscall.IPPROTO_TCP, tcpNotSentLowat); err == nil && had != 0 {
-		return nil
-	}
 	return setInt(fd, syscall.IPPROTO_TCP, tcpNotSentLowat, n)
+}
+
+// acceptQueue is how many connections wait to be accepted from lfd, a very large
+// number if that is not known.
+func acceptQueue(lfd int) int {
+	// TCP_INFO begins with 8 octets and then words, of which a listening socket
+	// has the length of its queue in the fifth (tcpi_unacked). Of the types that
+	// syscall takes, this one has its size.
+	info, err := syscall.GetsockoptICMPv6Filter(lfd, syscall.IPPROTO_TCP, syscall.TCP_INFO)
+	if err != nil {
+		return math.MaxInt
+	}
+	return int(info.Data[6])
 }
 
 // dupCloexec duplicates fd, not inherited. The two share one file description:

@@ -21,31 +21,35 @@ type SocketOptions struct {
 	ReusePort   bool          // share the address with other sockets (SO_REUSEPORT)
 }
 
-// control sets what comes before connect and bind, as net.Dialer and
-// net.ListenConfig want it.
+// control sets what comes before connect and bind, as net.Dialer wants it.
 func (o *SocketOptions) control(_, _ string, c syscall.RawConn) error {
-	return controlSocket(c, func(set func(option socketOption, value int) error) error {
-		for _, each := range []struct {
-			option socketOption
-			value  int
-		}{
-			{optionReadBuffer, o.ReadBuffer},
-			{optionWriteBuffer, o.WriteBuffer},
-			{optionReuseAddr, bit(o.ReuseAddr)},
-			{optionReusePort, bit(o.ReusePort)},
-		} {
-			if each.value == 0 {
-				continue
-			}
-			if err := set(each.option, each.value); err != nil {
-				return err
-			}
-		}
-		return nil
+	return controlOptions(c, []optionValue{
+		{optionReadBuffer, o.ReadBuffer},
+		{optionWriteBuffer, o.WriteBuffer},
+		{optionReuseAddr, bit(o.ReuseAddr)},
+		{optionReusePort, bit(o.ReusePort)},
 	})
 }
 
-// A socketOption is one whose number is the system's.
+// controlOptions sets those options that have a value.
+func controlOptions(c syscall.RawConn, options []optionValue) error {
+	for _, o := range options {
+		if o.value == 0 {
+			continue
+		}
+		if err := controlSocket(c, o.option, o.value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type optionValue struct {
+	option socketOption
+	value  int
+}
+
+// A socketOption is one of SOL_SOCKET; its number is the system's.
 type socketOption uint8
 
 const (
@@ -54,6 +58,7 @@ const (
 	optionReuseAddr
 	optionReusePort
 	optionBroadcast
+	socketOptions
 )
 
 func bit(on bool) int {

@@ -12,23 +12,25 @@ type Stats struct {
 	Accepted    uint64           `json:"accepted"` // connections since the start
 	Requests    uint64           `json:"requests"` // heads read, refused ones included
 	Responses   StatsResponses   `json:"responses"`
-	BytesIn     uint64           `json:"bytesIn"`  // received from sockets
-	BytesOut    uint64           `json:"bytesOut"` // accepted by sockets
+	BytesIn     uint64           `json:"bytesIn"`  // received from sockets; of TLS what was in it, of HTTP/2 nothing
+	BytesOut    uint64           `json:"bytesOut"` // accepted by sockets, likewise
 	Timeouts    StatsTimeouts    `json:"timeouts"`
+	Handshakes  StatsHandshakes  `json:"handshakes"`
 	Handlers    StatsHandlers    `json:"handlers"`
 	LoopLagMax  time.Duration    `json:"loopLagMaxNs"` // longest batch of a loop since the start, if over 1 ms
 }
 
 // StatsConnections counts the open connections by what they wait for.
 type StatsConnections struct {
-	Open     int64 `json:"open"`
-	Idle     int64 `json:"idle"`     // the next request
-	Head     int64 `json:"head"`     // the rest of a head
-	Body     int64 `json:"body"`     // the rest of a short body
-	Handler  int64 `json:"handler"`  // a handler that runs
-	Flush    int64 `json:"flush"`    // the client to read
-	Drain    int64 `json:"drain"`    // the end, or the rest of an unread body
-	Switched int64 `json:"switched"` // another protocol than HTTP
+	Open      int64 `json:"open"`
+	Handshake int64 `json:"handshake"` // the first byte of a TLS handshake; one that runs is in Handler
+	Idle      int64 `json:"idle"`      // the next request
+	Head      int64 `json:"head"`      // the rest of a head
+	Body      int64 `json:"body"`      // the rest of a short body
+	Handler   int64 `json:"handler"`   // a handler that runs
+	Flush     int64 `json:"flush"`     // the client to read
+	Drain     int64 `json:"drain"`     // the end, or the rest of an unread body
+	Switched  int64 `json:"switched"`  // another protocol than HTTP
 }
 
 // StatsResponses counts final responses by class.
@@ -41,11 +43,19 @@ type StatsResponses struct {
 
 // StatsTimeouts counts connections that ran into a limit of time.
 type StatsTimeouts struct {
-	Idle   uint64 `json:"idle"`
-	Head   uint64 `json:"head"`
-	Body   uint64 `json:"body"`
-	Write  uint64 `json:"write"`
-	Linger uint64 `json:"linger"`
+	Handshake uint64 `json:"handshake"`
+	Idle      uint64 `json:"idle"`
+	Head      uint64 `json:"head"`
+	Body      uint64 `json:"body"`
+	Write     uint64 `json:"write"`
+	Linger    uint64 `json:"linger"`
+}
+
+// StatsHandshakes counts handshakes of TLS.
+type StatsHandshakes struct {
+	Done    uint64 `json:"done"`
+	Resumed uint64 `json:"resumed"` // of those that were done
+	Failed  uint64 `json:"failed"`
 }
 
 // StatsHandlers counts where handlers ran and what the predictor learned.
@@ -83,13 +93,14 @@ func (s *Server) Stats() Stats {
 		st.LoopLagMax = max(st.LoopLagMax, time.Duration(l.counts.lagMax.Load()))
 	}
 	st.Connections = StatsConnections{
-		Open: s.conns.Load(), Idle: gauges[stateIdle], Head: gauges[stateHead], Body: gauges[stateBody],
+		Open: s.conns.Load(), Handshake: gauges[stateHandshake], Idle: gauges[stateIdle], Head: gauges[stateHead], Body: gauges[stateBody],
 		Handler: gauges[stateHandler], Flush: gauges[stateFlush], Drain: gauges[stateDrain], Switched: gauges[stateSwitched],
 	}
 	st.Accepted = s.accepted.Load()
+	st.Handshakes = StatsHandshakes{s.handshakes.done.Load(), s.handshakes.resumed.Load(), s.handshakes.failed.Load()}
 	st.Requests, st.BytesIn, st.BytesOut = sums[countRequests], sums[countBytesIn], sums[countBytesOut]
 	st.Responses = StatsResponses{sums[countClass2], sums[countClass3], sums[countClass4], sums[countClass5]}
-	st.Timeouts = StatsTimeouts{sums[countTimeoutIdle], sums[countTimeoutHead], sums[countTimeoutBody], sums[countTimeoutWrite], sums[countTimeoutLinger]}
+	st.Timeouts = StatsTimeouts{sums[countTimeoutHandshake], sums[countTimeoutIdle], sums[countTimeoutHead], sums[countTimeoutBody], sums[countTimeoutWrite], sums[countTimeoutLinger]}
 	st.Handlers.Inline, st.Handlers.Worker = sums[countInline], sums[countWorker]
 	st.Handlers.Promotions, st.Handlers.Demotions = sums[countPromotions], demotions.Load()
 	st.Handlers.Panics = sums[countPanics]

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -31,7 +30,7 @@ type blockingSocket struct {
 	onEnd func() // called once
 	done  chan struct{}
 
-	buffered *atomic.Int64 // a server's count of what waits, or nil
+	buffered *bufferCount // a server's count of what waits, or nil
 
 	mu sync.Mutex
 	outQueue
@@ -82,7 +81,7 @@ func newBlockingSocket(ws *WebSocket, nc net.Conn, shape *websocketShape, in []b
 }
 
 // count has the memory of b counted in a server's bound. Nobody else has b yet.
-func (b *blockingSocket) count(buffered *atomic.Int64) {
+func (b *blockingSocket) count(buffered *bufferCount) {
 	b.buffered = buffered
 	b.countInput()
 }
@@ -144,7 +143,7 @@ func (b *blockingSocket) admit(n int, policy QueuePolicy) error {
 		go b.finish(ErrBackpressure, false)
 		return b.err
 	case QueueDropOldest:
-		b.dropOldest(n)
+		b.dropOldest(n, 0)
 		return nil
 	}
 	return ErrBackpressure

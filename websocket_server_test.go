@@ -1,7 +1,6 @@
 package flare
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -215,6 +214,7 @@ func TestLoopSocketSize(t *testing.T) {
 
 // Connections that wait have no goroutine and no buffer.
 func TestWebSocketIdleCost(t *testing.T) {
+	notPlain(t, "its connections have a goroutine each")
 	s := &Server{Handler: wsEcho(WebSocketOptions{})}
 	url := TestServer(t, s)
 	wsRaw(t, url, "")
@@ -241,26 +241,6 @@ func TestWebSocketIdleCost(t *testing.T) {
 			close(done)
 		})
 		<-done
-	}
-}
-
-// An echo on the loop allocates nothing.
-func TestWebSocketEchoAllocs(t *testing.T) {
-	if raceEnabled {
-		t.Skip("under the race detector nothing is reused")
-	}
-	h := wsEcho(WebSocketOptions{})
-	p := newPairServer(t, &Server{Handler: Inline(h)})
-	if got := p.roundTrip(t, []byte(wsTestHandshake+"\r\n")); !bytes.HasPrefix(got, []byte("HTTP/1.1 101 ")) {
-		t.Fatalf("%q", got)
-	}
-	frame := wsFrame(0x81, "hello, world", true)
-	if allocs := testing.AllocsPerRun(200, func() {
-		if got := p.roundTrip(t, frame); string(got) != "\x81\x0chello, world" {
-			t.Fatalf("%q", got)
-		}
-	}); allocs != 0 {
-		t.Errorf("%v allocations an echo", allocs)
 	}
 }
 

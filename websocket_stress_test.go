@@ -117,19 +117,3 @@ func stressWebSockets(t *testing.T, pin Middleware) {
 	}
 	t.Logf("%+v", s.Stats().Handlers)
 }
-
-func BenchmarkWebSocketEcho(b *testing.B) {
-	for _, size := range []int{16, 1 << 10, 16 << 10} {
-		b.Run(fmt.Sprint(size), func(b *testing.B) {
-			h := wsEcho(WebSocketOptions{})
-			p := newPairServer(b, &Server{Handler: Inline(h)})
-			p.roundTrip(b, []byte(wsTestHandshake+"\r\n"))
-			frame := wsFrame(0x82, string(wsRandom(size)), true)
-			b.SetBytes(int64(size))
-			b.ReportAllocs()
-			for b.Loop() {
-				p.roundTrip(b, frame)
-			}
-		})
-	}
-}

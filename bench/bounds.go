@@ -47,6 +47,9 @@ var boundWorkloads = map[string]func(*bencher, context.Context, []*target, io.Wr
 	"transfer":     (*bencher).runTransfer,
 	"ws-idle":      (*bencher).runWSIdle,
 	"ws-broadcast": (*bencher).runWSBroadcast,
+	"tls":          (*bencher).runTLS,
+	"handshakes":   (*bencher).runHandshakes,
+	"idle-tls":     (*bencher).runTLSIdle,
 }
 
 // splitBounds takes the names of those workloads out of a list.
@@ -65,7 +68,7 @@ func splitBounds(names []string) (others, bounds []string) {
 // has run and been written down.
 func (b *bencher) runBounds(ctx context.Context, names []string, targets []*target, res *results, out, log io.Writer) error {
 	if len(names) > 0 && b.options.compare != "" {
-		return errors.New("-compare is not for idle, slow, transfer, ws-idle and ws-broadcast")
+		return errors.New("-compare is not for workloads with bounds")
 	}
 	for _, name := range names {
 		rows, err := boundWorkloads[name](b, ctx, targets, out, log)

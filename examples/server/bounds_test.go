@@ -258,9 +258,12 @@ func (r *pacedReader) Read(p []byte) (int, error) {
 
 // Bodies far longer than what may be kept of them.
 func TestLongTransfers(t *testing.T) {
-	soak(t)
 	needsProc(t)
 	const growthMax = 4 << 20
+	long := int64(64 << 20)
+	if os.Getenv("FLARE_SOAK") != "" {
+		long = 1 << 30
+	}
 	for _, test := range []struct {
 		name    string
 		upload  bool
@@ -268,13 +271,16 @@ func TestLongTransfers(t *testing.T) {
 		size    int64
 		rate    int64
 	}{
-		{"upload", true, false, 1 << 30, 0},
-		{"upload in chunks", true, true, 1 << 30, 0},
-		{"download", false, false, 1 << 30, 0},
+		{"upload", true, false, long, 0},
+		{"upload in chunks", true, true, long, 0},
+		{"download", false, false, long, 0},
 		{"upload at 8 MB/s", true, false, 64 << 20, 8_000_000},
 		{"download at 8 MB/s", false, false, 64 << 20, 8_000_000},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			if test.rate > 0 {
+				soak(t)
+			}
 			p := start(t, "-max-body", "-1")
 			p.ask("GET", "/plaintext", nil)
 			before := p.peakBytes()
@@ -329,22 +335,27 @@ type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-// The ways to be slow of slowhttptest, beside a client that wants an answer.
+// The attacks of slowhttptest, beside a client that wants an answer.
 func TestSlowHTTPTest(t *testing.T) {
-	soak(t)
 	path := have(t, "slowhttptest")
+	limit, length := "1s", "6"
+	if os.Getenv("FLARE_SOAK") != "" {
+		limit, length = "3s", "20"
+	}
 	for _, test := range []struct {
-		name    string
-		args    []string
-		refused func(flare.Stats) uint64
+		name  string
+		args  []string
+		ended func(flare.Stats) uint64 // connections that came to the end they should
 	}{
-		{"slow headers", []string{"-H", "-i", "1", "-u", "/plaintext"}, func(s flare.Stats) uint64 { return s.Timeouts.Head }},
-		{"slow body", []string{"-B", "-i", "1", "-s", "8192", "-u", "/upload"}, func(s flare.Stats) uint64 { return s.Timeouts.Body }},
+		{"slow headers", []string{"-H", "-i", "4", "-u", "/plaintext"}, func(s flare.Stats) uint64 { return s.Timeouts.Head }},
+		{"slow body", []string{"-B", "-i", "4", "-s", "8192", "-u", "/upload"}, func(s flare.Stats) uint64 { return s.Timeouts.Body }},
 		{"slow read", []string{"-X", "-w", "512", "-y", "1024", "-n", "1", "-z", "1", "-u", "/bytes?n=67108864"}, func(s flare.Stats) uint64 { return s.Timeouts.Write }},
+		{"ranges", []string{"-R", "-t", "GET", "-a", "5", "-b", "2000", "-u", "/bytes?n=2000"}, func(s flare.Stats) uint64 { return s.Responses.Class2xx }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			p := start(t, "-head-timeout", "3s", "-body-timeout", "3s", "-write-timeout", "3s")
-			args := append([]string{"-c", "500", "-r", "500", "-l", "20", "-p", "3"}, test.args...)
+			t.Parallel()
+			p := start(t, "-head-timeout", limit, "-body-timeout", limit, "-write-timeout", limit)
+			args := append([]string{"-c", "500", "-r", "500", "-l", length, "-p", "3"}, test.args...)
 			for i, arg := range args {
 				if strings.HasPrefix(arg, "/") {
 					args[i] = p.url + arg
@@ -373,11 +384,14 @@ func TestSlowHTTPTest(t *testing.T) {
 						t.Errorf("slowhttptest found the server unavailable:\n%s", text)
 					}
 					s := p.stats()
-					if n := test.refused(s); n < 450 {
-						t.Errorf("%d of 500 ran into the limit: %+v\n%s", n, s.Timeouts, text)
+					if n := test.ended(s); n < 450 {
+						t.Errorf("%d of 500 ended as they should: %+v\n%s", n, s.Timeouts, text)
 					}
 					if s.Connections.Open > 2 {
 						t.Errorf("%d connections left", s.Connections.Open)
+					}
+					if slowest > 2*time.Second {
+						t.Errorf("a request beside it took %v", slowest)
 					}
 					t.Logf("%d requests beside it, the slowest %v; %+v", asked, slowest, s.Timeouts)
 					return

@@ -13,7 +13,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -40,14 +39,14 @@ func runClient(t *testing.T, stdin io.Reader, path string, args ...string) strin
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, args...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	killGroup := ownGroup(cmd)
+	cmd.Cancel = killGroup
 	cmd.WaitDelay = 5 * time.Second
 	var out, log output
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, &out, &log
 	err := cmd.Run()
 	if cmd.Process != nil {
-		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // what it left in its group, if anything
+		killGroup() // what it left in its group, if anything
 	}
 	if err != nil && !errors.Is(err, exec.ErrWaitDelay) {
 		t.Fatalf("%s %q: %v\n%s\n%s", filepath.Base(path), args, err, out.String(), log.String())

@@ -39,9 +39,18 @@ func run() error {
 	flag.DurationVar(&s.IdleTimeout, "idle-timeout", 0, "between requests, 0 is 75s, negative none")
 	flag.DurationVar(&s.WriteTimeout, "write-timeout", 0, "without progress of a response, 0 is 30s, negative none")
 	flag.Int64Var(&s.MaxBodyBytes, "max-body", 0, "bytes of a request's body, 0 is 10 MiB, -1 none")
+	var cert certificate
+	flag.StringVar(&cert.certFile, "cert", "", "PEM `file` with a certificate: HTTPS; looked at again while serving")
+	flag.StringVar(&cert.keyFile, "key", "", "PEM `file` with its key")
+	flag.BoolVar(&cert.selfSigned, "self-signed", false, "HTTPS with a certificate made up for localhost")
+	flag.DurationVar(&s.HandshakeTimeout, "handshake-timeout", 0, "of a TLS handshake, 0 is 10s, negative none")
+	flag.BoolVar(&s.DisableHTTP2, "no-http2", false, "HTTP/1.1 only, also over TLS")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		return fmt.Errorf("unexpected argument; see -help")
+	}
+	if err := cert.check(); err != nil {
+		return err
 	}
 	if *poller != "system" {
 		return fmt.Errorf("unknown -poller; there is: system")
@@ -55,8 +64,8 @@ func run() error {
 	stop, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
 	served := make(chan error, 1)
-	go func() { served <- s.Serve(ln) }()
-	fmt.Printf("flare: serving on http://%s\n", ln.Addr()) // the kernel queues what comes before the loop accepts
+	go func() { served <- cert.serve(s, ln) }()
+	fmt.Printf("flare: serving on %s://%s\n", cert.scheme(), ln.Addr()) // the kernel queues what comes before the loop accepts
 
 	select {
 	case err := <-served:

@@ -115,13 +115,15 @@ func launch(t *testing.T, args ...string) *program {
 		p.err = p.cmd.Wait()
 		close(p.ended)
 	}()
-	addr, ok := strings.CutPrefix(strings.TrimSpace(line), "flare: serving on http://")
+	where, ok := strings.CutPrefix(strings.TrimSpace(line), "flare: serving on ")
+	_, addr, scheme := strings.Cut(where, "://")
+	ok = ok && scheme
 	if err != nil || !ok {
 		cancel()
 		<-p.ended
 		t.Fatalf("the server said %q: %v\n%s", line, err, p.log.String())
 	}
-	p.addr, p.url = addr, "http://"+addr
+	p.addr, p.url = addr, where
 	return p
 }
 

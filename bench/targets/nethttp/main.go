@@ -16,6 +16,8 @@ import (
 func main() {
 	addr := flag.String("addr", "127.0.0.1:8080", "address to listen on")
 	contentType := flag.String("type", "text/plain", "Content-Type of the answers")
+	cert := flag.String("cert", "", "certificate, PEM: serve HTTPS")
+	key := flag.String("key", "", "its key")
 	flag.Parse()
 
 	mux := http.NewServeMux()
@@ -39,5 +41,8 @@ func main() {
 		log.Fatal(err)
 	}
 	fmt.Printf("nethttp: serving on http://%s\n", l.Addr())
+	if *cert != "" {
+		log.Fatal(http.ServeTLS(l, mux, *cert, *key))
+	}
 	log.Fatal(http.Serve(l, mux))
 }

@@ -1,0 +1,222 @@
+package flare
+
+import (
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"runtime/debug"
+	"syscall"
+	"time"
+)
+
+// This file is layer 3 (engine): the handshake of TLS. It runs on a goroutine
+// of its own, which holds one of a few slots while it computes and none while it
+// waits for its peer: handshakes cannot keep more than the slots' processors from
+// the loops, and peers that stall keep nothing from anybody. Before its first
+// byte a connection has no goroutine either.
+
+// A cryptoSlots bounds how many handshakes compute at once.
+type cryptoSlots chan struct{}
+
+func (s cryptoSlots) acquire() { s <- struct{}{} }
+func (s cryptoSlots) release() { <-s }
+
+// A tlsSettings is what the TLS connections of a listener share.
+type tlsSettings struct {
+	config *tls.Config
+	slots  cryptoSlots
+
+	// leaves says whether connections that agree on a protocol leave the loop,
+	// and left has one that did, closed by its new owner. An error of leaves
+	// ends the connection.
+	leaves func(protocol string) (bool, error)
+	left   func(c *Conn, tc *tls.Conn)
+
+	// done is told of the end of each handshake.
+	done func(resumed bool, err error)
+}
+
+// secure puts TLS under a connection that no loop knows yet.
+func (c *Conn) secure(settings *tlsSettings) {
+	t := &tlsTransport{c: c, settings: settings, next: c.state}
+	t.shaking.Store(true)
+	c.tr, c.state = t, stateHandshake
+}
+
+// stepTransport begins a turn of a connection with a transport. verdictMore:
+// the turn goes on.
+func (c *Conn) stepTransport(f *frame) verdict {
+	t := c.tls()
+	switch {
+	case t == nil && c.state == stateHandshake:
+		return c.plainShaken(f)
+	case t == nil:
+		return verdictMore
+	case c.state != stateHandshake:
+		if errno := t.flush(); errno != 0 && errno != syscall.EAGAIN {
+			c.err, c.abort = c.failure(errno), true
+			return verdictClose
+		}
+		return verdictMore
+	case c.edges&ownRead == 0:
+		return verdictPartial
+	case f.loop != nil:
+		return verdictWork
+	}
+	return c.handshake(f, t)
+}
+
+// handshake runs on the connection's own goroutine.
+func (c *Conn) handshake(f *frame, t *tlsTransport) verdict {
+	t.until = after(c.since, c.limits.handshake)
+	t.tls = tls.Server(t, t.settings.config)
+	err := t.settings.run(t.tls)
+	leaves := false
+	if err == nil {
+		state := t.tls.ConnectionState()
+		t.settings.done(state.DidResume, nil)
+		leaves, err = t.settings.leaves(state.NegotiatedProtocol)
+	} else {
+		t.settings.done(false, err)
+	}
+	f.clock.read()
+	t.shaking.Store(false)
+	switch {
+	case err != nil:
+		return c.refuseHandshake(f, t, err)
+	case leaves:
+		c.handOver(t)
+		return verdictGone
+	}
+	t.mode = tlsLooping
+	t.flush() // session tickets; what does not fit now leaves with the next turn
+	c.setState(t.next)
+	return verdictMore
+}
+
+// run is the handshake of tc, over whatever connection. A panic of a function
+// of the configuration becomes an error.
+func (s *tlsSettings) run(tc *tls.Conn) (err error) {
+	s.slots.acquire()
+	defer s.slots.release()
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("flare: panic in a handshake: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return tc.Handshake()
+}
+
+// outside runs a function of the configuration without a slot: it may wait.
+func (s cryptoSlots) outside(fn func()) {
+	s.release()
+	defer s.acquire()
+	fn()
+}
+
+// awaitPeer sends what is queued and waits until the peer has sent something,
+// without a slot.
+func (t *tlsTransport) awaitPeer() (err error) {
+	bit := ownRead
+	if t.flush() == syscall.EAGAIN {
+		bit = ownWrite
+	}
+	limit := time.Duration(0)
+	if t.until != 0 {
+		if limit = t.until - time.Since(origin); limit <= 0 {
+			return ErrTimeout
+		}
+	}
+	t.settings.slots.outside(func() { err = t.c.await(bit, limit) })
+	return err
+}
+
+// refuseHandshake ends a connection whose handshake failed. A peer that waits
+// for the reason gets it: an alert, or words if it does not speak TLS at all.
+func (c *Conn) refuseHandshake(f *frame, t *tlsTransport, err error) verdict {
+	c.err = err
+	if errors.Is(err, ErrTimeout) {
+		f.counts[countTimeoutHandshake]++
+		return verdictClose
+	}
+	t.mode = tlsOff
+	if t.fin || c.own.Load()&ownStop != 0 {
+		return verdictClose
+	}
+	if isPlainHTTP(err) {
+		f.out = append(f.out, answerPlainHTTP...)
+	}
+	c.setState(stateDrain)
+	c.closing = true
+	if !c.flush(f) {
+		return c.blocked()
+	}
+	return c.wind(f)
+}
+
+// answerPlainHTTP is for a client that mistook the port.
+const answerPlainHTTP = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n" +
+	"Content-Length: 48\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
+
+// isPlainHTTP reports whether a handshake failed since it began like a request.
+func isPlainHTTP(err error) bool {
+	var record tls.RecordHeaderError
+	if !errors.As(err, &record) || record.Conn == nil {
+		return false
+	}
+	for _, method := range []string{"GET /", "HEAD ", "POST ", "PUT /", "OPTIO", "DELET", "PATCH", "CONNE", "PRI *"} {
+		if bytes.HasPrefix(record.RecordHeader[:], []byte(method)) {
+			return true
+		}
+	}
+	return false
+}
+
+// handOver takes the connection off its loop for good. Only its owner may do
+// so, off the loop.
+func (c *Conn) handOver(t *tlsTransport) {
+	nc, err := c.leave()
+	if err != nil {
+		t.mu.Lock()
+		t.drop()
+		t.mu.Unlock()
+		c.ended()
+		return
+	}
+	t.settings.left(c, t.detach(nc))
+}
+
+// atClose has fn called once the net.Conn that leave has returned is closed.
+func (c *Conn) atClose(fn func()) {
+	if t := c.tls(); t != nil {
+		t.onClose = fn
+	} else {
+		c.plain().secured.onClose = fn
+	}
+}
+
+// detach makes t one that blocks on nc, which is its alone.
+func (t *tlsTransport) detach(nc net.Conn) *tls.Conn {
+	t.mode, t.nc = tlsBlocking, nc
+	return t.tls
+}
+
+// leave has the loop let go of c, and returns a connection that blocks on its
+// socket; c's own descriptor is closed.
+func (c *Conn) leave() (net.Conn, error) {
+	c.removed = make(chan struct{})
+	c.verdict = verdictRemove
+	c.loop.post(c)
+	<-c.removed
+	// The loop has forgotten c: from here on it is this goroutine's alone.
+	c.gone = true
+	c.setState(stateClosed)
+	if t := c.plain(); t != nil {
+		return t.takeOver()
+	}
+	nc, err := fileConn(c.fd)
+	closeFD(c.fd)
+	return nc, err
+}

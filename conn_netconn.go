@@ -1,0 +1,139 @@
+package flare
+
+import (
+	"io"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"time"
+)
+
+// This file is layer 3 (engine): a connection on a loop as a net.Conn, for code
+// that reads and writes in a straight line. It knows how to wait: the loop is
+// handed on first, so that nobody else has to.
+
+// NetConn calls use with the connection as a net.Conn that blocks, and returns
+// what Data is to return: how much of in was used, and the error of use. in is
+// what Data was given, or the rest of it, which is read first.
+//
+//	func (p *proto) Data(c *flare.Conn, in []byte, eof bool) (int, error) {
+//		return c.NetConn(in, p.serve)
+//	}
+//
+// Reads fail with ErrTimeout after the IdleTimeout of the connection, writes
+// after its WriteTimeout, both before if a deadline is set; a failed write ends
+// the connection. One goroutine may read while another writes. After use has
+// returned the net.Conn is closed to it, and the connection goes on with Data,
+// unless it was closed before. Only Data may call NetConn.
+func (c *Conn) NetConn(in []byte, use func(net.Conn) error) (n int, err error) {
+	f := c.frame
+	f.reading = pace{}
+	f.writing.reset()
+	f.readBy.reset()
+	f.writeBy.reset()
+	b := &blockingConn{c: c, in: in}
+	defer func() {
+		b.done.Store(true)
+		f.readBy.reset()
+		f.writeBy.reset()
+		n = len(in) - len(b.in)
+	}()
+	return 0, use(b)
+}
+
+// A blockingConn is such a net.Conn.
+type blockingConn struct {
+	c    *Conn
+	done atomic.Bool // use has returned, or it was closed
+
+	in []byte // the reader's: what is read first
+}
+
+// Read implements net.Conn.
+func (b *blockingConn) Read(p []byte) (int, error) {
+	switch {
+	case b.done.Load():
+		return 0, b.failed("read", net.ErrClosed)
+	case len(p) == 0:
+		return 0, nil
+	case len(b.in) > 0:
+		n := copy(p, b.in)
+		b.in = b.in[n:]
+		return n, nil
+	case b.c.eof:
+		return 0, io.EOF
+	}
+	n, err := b.c.recvWait(p)
+	if err != nil {
+		return 0, b.failed("read", err)
+	}
+	if n == 0 {
+		return 0, io.EOF
+	}
+	b.c.since = time.Since(origin)
+	return n, nil
+}
+
+// Write implements net.Conn. It takes all of p or fails.
+func (b *blockingConn) Write(p []byte) (int, error) {
+	if b.done.Load() {
+		return 0, b.failed("write", net.ErrClosed)
+	}
+	if err := b.c.sendWait(p); err != nil {
+		return 0, b.failed("write", err)
+	}
+	return len(p), nil
+}
+
+// Close ends the connection once use has returned.
+func (b *blockingConn) Close() error {
+	if b.done.Swap(true) {
+		return b.failed("close", net.ErrClosed)
+	}
+	b.c.closing = true
+	return nil
+}
+
+// LocalAddr implements net.Conn.
+func (b *blockingConn) LocalAddr() net.Addr { return netAddr(b.c.LocalAddr()) }
+
+// RemoteAddr implements net.Conn.
+func (b *blockingConn) RemoteAddr() net.Addr { return netAddr(b.c.RemoteAddr()) }
+
+// SetDeadline implements net.Conn.
+func (b *blockingConn) SetDeadline(t time.Time) error {
+	b.SetReadDeadline(t)
+	return b.SetWriteDeadline(t)
+}
+
+// SetReadDeadline implements net.Conn: it holds for a Read that waits, too.
+func (b *blockingConn) SetReadDeadline(t time.Time) error {
+	return b.setDeadline(&b.c.frame.readBy, ownRead, t)
+}
+
+// SetWriteDeadline implements net.Conn: it holds for a Write that waits, too.
+func (b *blockingConn) SetWriteDeadline(t time.Time) error {
+	return b.setDeadline(&b.c.frame.writeBy, ownWrite, t)
+}
+
+func (b *blockingConn) setDeadline(by *deadline, bit uint32, t time.Time) error {
+	if b.done.Load() {
+		return b.failed("set", net.ErrClosed)
+	}
+	by.set(sinceOrigin(t))
+	b.c.rouse(bit)
+	return nil
+}
+
+// netAddr is addr as package net has it.
+func netAddr(addr netip.AddrPort) net.Addr {
+	if !addr.IsValid() {
+		return &net.UnixAddr{Net: "unix"}
+	}
+	return net.TCPAddrFromAddrPort(addr)
+}
+
+// failed makes an error of the kind that users of a net.Conn expect.
+func (b *blockingConn) failed(op string, err error) error {
+	return &net.OpError{Op: op, Net: "tcp", Source: b.LocalAddr(), Addr: b.RemoteAddr(), Err: err}
+}

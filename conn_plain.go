@@ -1,0 +1,443 @@
+package flare
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// This file is layer 3 (engine): the plain driver: connections that no poller
+// can watch, because they have no descriptor or the system has no poller. It
+// knows net.Conn and nothing of what the bytes mean.
+//
+// Such a connection is one of a loop like any other: its turns, deadlines and
+// end are the same code. What differs is its transport. A goroutine reads the
+// net.Conn into a buffer and announces that to the loop as a poller would; what
+// is sent goes into a queue, and a goroutine that lives as long as there is
+// something in it writes it. In place of a descriptor such a connection has a
+// negative number, see Loop.addPlain.
+
+const (
+	plainReadBytes  = 4 << 10  // received ahead of the connection's turn
+	plainQueueBytes = 64 << 10 // taken ahead of what the net.Conn takes
+
+	// plainPieceBytes are written at once. Only a whole piece shows as progress,
+	// so it is one that a peer at the default MinWriteRate takes within the
+	// default WriteTimeout.
+	plainPieceBytes = 4 << 10
+
+	// plainEmptyReads is how many reads in a row may give neither bytes nor an
+	// error.
+	plainEmptyReads = 100
+
+	// plainLastWrite is how long a write may have taken before it is cut off when
+	// the connection is closed: what was sent before should leave, as it would
+	// from a kernel's queue, but a peer that does not read is not waited for.
+	plainLastWrite = 4 * tick
+
+	// plainSettle is how long a reader may need to see what has arrived.
+	plainSettle = 2 * tick
+)
+
+// A plainTransport is the transport of a connection of the plain driver. Any
+// goroutine may use it.
+type plainTransport struct {
+	// Fixed.
+	c       *Conn
+	conn    net.Conn
+	secured *plainTLS // below conn, a *tls.Conn; nil without TLS
+	ring    func()    // onRing, made once
+
+	rung atomic.Uint32 // edges announced that the loop has not seen yet
+
+	mu      sync.Mutex
+	changed sync.Cond     // on mu: in was taken, or reading, leaving or closed changed
+	in      []byte        // received and not taken; the reader's memory
+	out     *buffer       // taken and not yet the writer's
+	left    int           // bytes taken and not written
+	began   time.Duration // when the writer's present write began
+	errno   syscall.Errno // how the connection failed, 0: it has not
+	eof     bool          // the peer sends no more
+	reading bool          // the reader lives
+	writing bool          // the writer lives
+	shut    bool          // the writer is to shut the write side behind the queue
+	full    bool          // send had no room
+	asked   bool          // unwritten found something left
+	leaving bool          // the connection is being taken over
+	shaken  bool          // the handshake has ended; TLS alone
+	leaves  bool          // and the connection is another server's now
+	refused error         // or why it failed
+	closed  bool
+	reset   bool // by close
+}
+
+// onPlain makes c, which no loop knows yet, a connection of the plain driver over
+// conn, which belongs to it from here on. settings is nil without TLS.
+func (c *Conn) onPlain(conn net.Conn, settings *tlsSettings) {
+	t := &plainTransport{c: c, conn: conn}
+	t.ring = t.onRing
+	t.changed.L = &t.mu
+	if settings != nil {
+		t.secured = &plainTLS{Conn: conn, settings: settings, next: c.state}
+		t.conn = tls.Server(t.secured, settings.config)
+		c.state = stateHandshake
+	}
+	c.fd, c.tr = -1, t
+}
+
+// plain returns c's transport if it is the plain driver's, else nil.
+func (c *Conn) plain() *plainTransport {
+	t, _ := c.tr.(*plainTransport)
+	return t
+}
+
+// addPlain gives c a number and starts its reader. The runner calls it. The
+// numbers of plain connections are negative: -1 is the first of l.plain.
+func (l *Loop) addPlain(c *Conn) {
+	if n := len(l.plainFree); n > 0 {
+		c.fd = l.plainFree[n-1]
+		l.plainFree = l.plainFree[:n-1]
+		l.plain[^c.fd] = c
+	} else {
+		c.fd = ^len(l.plain)
+		l.plain = append(l.plain, c)
+	}
+	t := c.tr.(*plainTransport)
+	t.mu.Lock()
+	t.reading = true
+	t.mu.Unlock()
+	go t.read()
+}
+
+// removePlain forgets c, whose number is free from here on.
+func (l *Loop) removePlain(c *Conn) {
+	l.plain[^c.fd] = nil
+	l.plainFree = append(l.plainFree, c.fd)
+}
+
+// announce tells the loop of edges, as a poller would.
+func (t *plainTransport) announce(edges uint32) {
+	if t.rung.Or(edges) == 0 {
+		t.c.loop.call(t.ring)
+	}
+}
+
+// onRing is announce's part on the loop.
+func (t *plainTransport) onRing() {
+	c, edges := t.c, t.rung.Swap(0)
+	if l := c.loop; l.connAt(c.fd) == c && c.take(edges) {
+		l.ready.push(c)
+	}
+}
+
+// drainPlain reports whether c, which may be idle, may be asked to end: what has
+// come may not have been read yet. A handshake ends when the server does.
+func (l *Loop) drainPlain(c *Conn, f *frame) bool {
+	if c.own.Load()&ownLent != 0 || c.outbox.Load() != nil {
+		return true // that is seen to otherwise
+	}
+	if c.state != stateHandshake {
+		return f.clock.now >= c.since+plainSettle
+	}
+	if l.leaving {
+		l.close(c)
+	}
+	return false
+}
+
+// read is the reader: it receives until the end.
+func (t *plainTransport) read() {
+	if t.secured != nil && !t.handshake() {
+		return
+	}
+	b := getBuffer(plainReadBytes)
+	empty := 0
+	for {
+		n, err := t.conn.Read(b.b[:cap(b.b)])
+		if n > 0 || err != nil {
+			empty = 0
+		} else if empty++; empty == plainEmptyReads {
+			err = io.ErrNoProgress
+		}
+		if !t.received(b.b[:n], err) {
+			break
+		}
+	}
+	b.release()
+}
+
+// received announces what a read gave and waits until it was taken. False: it
+// was the last one.
+func (t *plainTransport) received(p []byte, err error) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(p) > 0 && !t.closed {
+		t.in = p
+		t.c.limits.buffered.Add(int64(len(p)))
+		t.announce(ownRead)
+		for len(t.in) > 0 && !t.closed && !t.leaving {
+			t.changed.Wait()
+		}
+	}
+	switch {
+	case t.closed:
+		t.announce(ownEdges)
+	case t.leaving: // err is the deadline that ended the read, or comes again
+	case err == nil:
+		return true
+	case err == io.EOF:
+		t.eof = true
+		t.announce(ownRead | ownRDHup)
+	default:
+		t.fail(err)
+	}
+	t.c.limits.buffered.Add(-int64(len(t.in)))
+	t.in = append([]byte(nil), t.in...) // the memory is the reader's, and it ends
+	t.stopReading()
+	return false
+}
+
+// stopReading notes that the reader ends. t.mu is held.
+func (t *plainTransport) stopReading() {
+	t.reading = false
+	t.changed.Broadcast()
+}
+
+// fail notes that the connection is broken. t.mu is held.
+func (t *plainTransport) fail(err error) {
+	if t.errno == 0 && !errors.As(err, &t.errno) {
+		t.errno = syscall.ECONNRESET
+	}
+	t.drop()
+	t.announce(ownEdges)
+}
+
+// drop forgets what was not written. t.mu is held.
+func (t *plainTransport) drop() {
+	if t.out != nil {
+		t.c.putBuffer(t.out)
+		t.out = nil
+	}
+	t.left = 0
+}
+
+func (t *plainTransport) recv(p []byte) (int, syscall.Errno) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case t.closed:
+		return 0, syscall.ECONNRESET
+	case len(t.in) > 0:
+		n := copy(p, t.in)
+		t.in = t.in[n:]
+		t.c.limits.buffered.Add(-int64(n))
+		if len(t.in) == 0 {
+			t.changed.Broadcast()
+		}
+		return n, 0
+	case t.errno != 0:
+		return 0, t.errno
+	case t.eof:
+		return 0, 0
+	}
+	return 0, syscall.EAGAIN
+}
+
+func (t *plainTransport) send(p []byte) (int, syscall.Errno) { return t.sendv(p, nil) }
+
+// sendv is send of a and then b.
+func (t *plainTransport) sendv(a, b []byte) (int, syscall.Errno) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case t.closed:
+		return 0, syscall.EPIPE
+	case t.errno != 0:
+		return 0, t.errno
+	case t.left >= plainQueueBytes:
+		t.full = true
+		return 0, syscall.EAGAIN
+	}
+	room := plainQueueBytes - t.left
+	a = a[:min(len(a), room)]
+	b = b[:min(len(b), room-len(a))]
+	n := len(a) + len(b)
+	if t.out == nil {
+		t.out = t.c.getBuffer(n)
+	} else {
+		t.out = t.c.growBuffer(t.out, n)
+	}
+	t.out.b = append(append(t.out.b, a...), b...)
+	t.left += n
+	t.startWriter()
+	return n, 0
+}
+
+// unwritten is how much of what was sent has not been written. Where that is not
+// 0, ownWrite announces that it is.
+func (t *plainTransport) unwritten() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.asked = t.left > 0
+	return t.left
+}
+
+// startWriter sees to it that there is a writer. t.mu is held.
+func (t *plainTransport) startWriter() {
+	if !t.writing {
+		t.writing = true
+		t.began = time.Since(origin)
+		go t.write()
+	}
+}
+
+// write is the writer: it writes until the queue is empty.
+func (t *plainTransport) write() {
+	for b := t.nextOut(); b != nil; b = t.nextOut() {
+		for p := b.b; len(p) > 0; {
+			n, err := t.conn.Write(p[:min(len(p), plainPieceBytes)])
+			if n == 0 && err == nil {
+				err = io.ErrShortWrite
+			}
+			if !t.wrote(n, err) {
+				break
+			}
+			p = p[n:]
+		}
+		t.c.putBuffer(b)
+	}
+	t.mu.Lock()
+	closed := t.closed && !t.writing
+	t.mu.Unlock()
+	if closed {
+		t.closeConn()
+	}
+}
+
+// nextOut returns what the writer writes next; nil ends it.
+func (t *plainTransport) nextOut() *buffer {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	b := t.out
+	t.out = nil
+	if b == nil && t.shut && !t.closed {
+		t.shut = false
+		half := t.conn.(halfCloser)
+		t.mu.Unlock()
+		half.CloseWrite() // may wait, as a write does
+		t.mu.Lock()
+		b, t.out = t.out, nil
+	}
+	t.writing = b != nil
+	return b
+}
+
+// wrote notes the result of a write. False: there is nothing more to write.
+func (t *plainTransport) wrote(n int, err error) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.errno != 0 {
+		return false
+	}
+	t.left -= n
+	if err != nil {
+		t.fail(err)
+		return false
+	}
+	t.began = time.Since(origin) // of the next one
+	if t.full && t.left <= plainQueueBytes/2 || t.asked && t.left == 0 {
+		t.full = false
+		t.announce(ownWrite)
+	}
+	return true
+}
+
+// A halfCloser is a net.Conn that can end its write side alone.
+type halfCloser interface{ CloseWrite() error }
+
+// halfCloses reports whether shutdownWrite can do anything.
+func (t *plainTransport) halfCloses() bool {
+	_, ok := t.conn.(halfCloser)
+	return ok
+}
+
+// shutdownWrite ends the write side behind what was sent.
+func (t *plainTransport) shutdownWrite() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.closed {
+		t.shut = true
+		t.startWriter()
+	}
+}
+
+// close ends the connection, with a reset if asked to. It never waits, and a
+// second one does nothing.
+func (t *plainTransport) close(reset bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return
+	}
+	t.closed, t.reset = true, reset
+	t.changed.Broadcast()
+	if t.writing {
+		wait := t.began + plainLastWrite - time.Since(origin)
+		time.AfterFunc(wait, t.closeConn) // or by the writer, before
+	} else {
+		go t.closeConn() // a user's: it may wait
+	}
+}
+
+// closeConn closes the net.Conn; a second time does no harm.
+func (t *plainTransport) closeConn() {
+	conn := t.conn
+	if over, ok := conn.(interface{ NetConn() net.Conn }); ok { // TLS
+		conn = over.NetConn()
+	}
+	if tcp, ok := conn.(interface{ SetLinger(int) error }); ok && t.reset {
+		tcp.SetLinger(0)
+	}
+	t.conn.Close()
+}
+
+// takeOver ends the driver's part in a connection that its loop has let go of.
+// Everything sent has been written before; what was received and not taken is
+// left in t.in.
+func (t *plainTransport) takeOver() (net.Conn, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.leaving = true
+	t.changed.Broadcast()
+	if err := t.conn.SetReadDeadline(longAgo); err != nil {
+		t.conn.Close()
+		return nil, err
+	}
+	for t.reading {
+		t.changed.Wait()
+	}
+	if t.closed {
+		return nil, net.ErrClosed
+	}
+	return t.conn, t.conn.SetReadDeadline(time.Time{})
+}
+
+// longAgo is a deadline that has passed.
+var longAgo = time.Unix(1, 0)
+
+// addrPortOfNet returns addr as RemoteAddr has it: the zero value where it is
+// not one of IP.
+func addrPortOfNet(addr net.Addr) netip.AddrPort {
+	ip, ok := addr.(interface{ AddrPort() netip.AddrPort })
+	if !ok {
+		return netip.AddrPort{}
+	}
+	at := ip.AddrPort()
+	return netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+}

@@ -1,0 +1,118 @@
+package flare
+
+import (
+	"crypto/tls"
+	"io"
+	"net"
+	"sync"
+)
+
+// This file is layer 3 (engine): TLS on the plain driver. There crypto/tls reads
+// and writes a net.Conn that waits, as it likes it best; the reader's first work
+// is the handshake, and the loop has the deadline. conn_handshake.go has the
+// slots and what becomes of a handshake.
+
+// A plainTLS is the net.Conn below the *tls.Conn of a plain connection.
+type plainTLS struct {
+	net.Conn
+	settings *tlsSettings
+	next     connState            // after the handshake
+	shaking  bool                 // a slot is held; the reader's
+	state    *tls.ConnectionState // made on first use, by the connection's owner
+	onClose  func()               // once it has left its loop
+	once     sync.Once
+}
+
+// Read gives the slot back while the peer is waited for.
+func (s *plainTLS) Read(p []byte) (n int, err error) {
+	if !s.shaking {
+		return s.Conn.Read(p)
+	}
+	s.settings.slots.outside(func() { n, err = s.Conn.Read(p) })
+	return n, err
+}
+
+// Write does the same.
+func (s *plainTLS) Write(p []byte) (n int, err error) {
+	if !s.shaking {
+		return s.Conn.Write(p)
+	}
+	s.settings.slots.outside(func() { n, err = s.Conn.Write(p) })
+	return n, err
+}
+
+func (s *plainTLS) Close() error {
+	err := s.Conn.Close()
+	if s.onClose != nil {
+		s.once.Do(s.onClose)
+	}
+	return err
+}
+
+// handshake is the reader's part of it. False: it has failed, or the connection
+// leaves the loop, and there is nothing to read.
+func (t *plainTransport) handshake() bool {
+	s, tc := t.secured, t.conn.(*tls.Conn)
+	s.shaking = true
+	err := s.settings.run(tc)
+	s.shaking = false
+	leaves := false
+	if err == nil {
+		state := tc.ConnectionState()
+		s.settings.done(state.DidResume, nil)
+		leaves, err = s.settings.leaves(state.NegotiatedProtocol)
+	} else {
+		s.settings.done(false, err)
+	}
+	if isPlainHTTP(err) {
+		io.WriteString(s.Conn, answerPlainHTTP)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.shaken, t.refused = true, err
+	if err != nil || leaves || t.closed {
+		t.leaves = leaves && err == nil
+		t.stopReading()
+	}
+	t.announce(ownRead)
+	return t.reading
+}
+
+// plainShaken is a turn of a connection in its handshake.
+func (c *Conn) plainShaken(f *frame) verdict {
+	t := c.plain()
+	t.mu.Lock()
+	shaken, leaves, err := t.shaken, t.leaves, t.refused
+	t.mu.Unlock()
+	switch {
+	case err != nil:
+		c.err = err
+		return verdictClose
+	case !shaken:
+		return verdictPartial
+	case !leaves:
+		c.setState(t.secured.next)
+		return verdictMore
+	case f.loop != nil:
+		return verdictWork
+	}
+	if nc, err := c.leave(); err != nil {
+		c.ended()
+	} else {
+		t.secured.settings.left(c, nc.(*tls.Conn))
+	}
+	return verdictGone
+}
+
+// tlsState returns what was agreed with the peer; nil without TLS. Only the
+// connection's owner calls it.
+func (t *plainTransport) tlsState() *tls.ConnectionState {
+	if t.secured == nil {
+		return nil
+	}
+	if t.secured.state == nil {
+		state := t.conn.(*tls.Conn).ConnectionState()
+		t.secured.state = &state
+	}
+	return t.secured.state
+}

@@ -1,0 +1,255 @@
+package flare
+
+import (
+	"errors"
+	"net/netip"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+)
+
+// This file is layer 3 (engine): what a Conn does for a Protocol of a user
+// beside reading and writing: pausing, functions from other goroutines,
+// timeouts, and the end of one whose code panics. conn.go has the turns in
+// which all of it happens, conn_netconn.go the blocking view.
+
+// A Protocol with an Expired method is asked what to do when the time of
+// Conn.SetTimeout has passed; without one the connection ends with ErrTimeout.
+type expiredProtocol interface {
+	Expired(c *Conn)
+}
+
+// A PanicError says that a Protocol's method panicked. Its connection ends with
+// it.
+type PanicError struct {
+	Value any    // of the panic
+	Stack []byte // where it was
+}
+
+// Error does not repeat the value, which may be of the peer's making.
+func (e *PanicError) Error() string { return "flare: a protocol panicked" }
+
+// Unwrap returns the value if it is an error.
+func (e *PanicError) Unwrap() error {
+	err, _ := e.Value.(error)
+	return err
+}
+
+// errDataCount is the end of a connection whose Data reports more than it was
+// given.
+var errDataCount = errors.New("flare: Data used more than it was given")
+
+// recovered is deferred around a user's code: a panic ends the connection.
+func (c *Conn) recovered() {
+	if v := recover(); v != nil {
+		c.err = &PanicError{Value: v, Stack: debug.Stack()}
+		c.closing, c.abort = true, true
+	}
+}
+
+// A userConn is what a connection with a user's protocol has beside a Conn.
+type userConn struct {
+	Protocol // the user's
+
+	paused atomic.Bool // any goroutine's
+
+	fns []func() // guarded by the loop's postMu: what others want called
+
+	// The owner's.
+	wakeAt  time.Duration // when SetTimeout's time is over, 0: never
+	opening bool          // the first turn is to come; loop_dial.go
+	told    bool          // Drained was called for what waits
+}
+
+// user returns what c has for a user's protocol; nil for HTTP, and for what it
+// switches to.
+func (c *Conn) user() *userConn {
+	u, _ := c.proto.(*userConn)
+	return u
+}
+
+// Loop returns the loop that the connection is on. Any goroutine may call it.
+func (c *Conn) Loop() *Loop { return c.loop }
+
+// RemoteAddr returns the peer's address; the zero value for a Unix socket. Any
+// goroutine may call it.
+func (c *Conn) RemoteAddr() netip.AddrPort { return netip.AddrPortFrom(c.peer, c.peerPort) }
+
+// LocalAddr returns the connection's own address; the zero value for a Unix
+// socket and for one that is broken.
+func (c *Conn) LocalAddr() netip.AddrPort {
+	if t := c.plain(); t != nil {
+		return addrPortOfNet(t.conn.LocalAddr())
+	}
+	if c.fd < 0 { // a test's
+		return netip.AddrPort{}
+	}
+	addr, _ := localAddrPort(c.fd)
+	return addr
+}
+
+// Post has fn called as the methods of the connection's Protocol are: when none
+// of them runs, and with the right to use the connection. It is how others
+// write to it. Any goroutine may call it; from a method of the Protocol fn runs
+// after that has returned. ErrClosed means that the loop has ended; a connection
+// that ends, or has ended, does so without calling what is still posted.
+func (c *Conn) Post(fn func()) error {
+	l := c.loop
+	u := c.user()
+	l.postMu.Lock()
+	if l.dead {
+		l.postMu.Unlock()
+		return ErrClosed
+	}
+	u.fns = append(u.fns, fn)
+	first := len(u.fns) == 1
+	l.postMu.Unlock()
+	if first {
+		c.nudge()
+	}
+	return nil
+}
+
+// nudge asks the loop for a turn. Any goroutine may call it.
+func (c *Conn) nudge() {
+	l := c.loop
+	l.call(func() {
+		if l.connAt(c.fd) == c && c.take(ownNudge) {
+			l.ready.push(c)
+		}
+	})
+}
+
+// callPosted calls what was posted to c.
+func (c *Conn) callPosted(f *frame) {
+	u := c.user()
+	c.loop.postMu.Lock()
+	fns := u.fns
+	u.fns = nil
+	c.loop.postMu.Unlock()
+	defer c.recovered()
+	f.setRoute(c.route)
+	for _, fn := range fns {
+		fn()
+	}
+}
+
+// Pause stops reading: Data is not called, and the peer is held up once the
+// kernel's buffers are full, until Resume. IdleTimeout goes on.
+func (c *Conn) Pause() { c.user().paused.Store(true) }
+
+// pausing reports whether a user's protocol has paused.
+func (c *Conn) pausing() bool {
+	u := c.user()
+	return u != nil && u.paused.Load()
+}
+
+// Resume ends a Pause. Any goroutine may call it: whoever has room again.
+func (c *Conn) Resume() {
+	if c.user().paused.Swap(false) {
+		c.nudge()
+	}
+}
+
+// SetTimeout ends the connection with ErrTimeout when d has passed, unless
+// SetTimeout is called again before; 0 and less take the limit away. A Protocol
+// with a method Expired(*Conn) has that called instead, once. It is late by at
+// most the loop's tick of 5 ms and what the loop has to do just then, and costs
+// next to nothing, so it may be called for each message.
+func (c *Conn) SetTimeout(d time.Duration) {
+	u := c.user()
+	if d <= 0 {
+		u.wakeAt = 0
+		return
+	}
+	now := time.Since(origin)
+	if f := c.frame; f != nil && f.loop != nil {
+		now = f.clock.now // a turn on the loop is short
+	}
+	at := now + d
+	if u.wakeAt == 0 || at < u.wakeAt {
+		c.rearm = true
+	}
+	u.wakeAt = at
+}
+
+// stepUser begins a turn of a connection with a user's protocol, after what was
+// queued has been offered to the peer. False: v stands.
+func (c *Conn) stepUser(f *frame) (v verdict, ok bool) {
+	u := c.user()
+	if u.opening {
+		if v, ok := c.open(f); !ok {
+			return v, false
+		}
+	}
+	if c.edges&ownNudge != 0 {
+		c.edges &^= ownNudge
+		c.callPosted(f)
+	}
+	switch {
+	case !c.flush(f): // what Drained and posted functions wrote
+		return c.blocked(), false
+	case c.abort:
+		return verdictClose, false
+	case c.closing:
+		return verdictMore, true
+	case u.paused.Load():
+		return verdictPaused, false
+	}
+	return verdictMore, true
+}
+
+// userDeadline is when a connection with a user's protocol wants to be looked
+// at, 0 for never.
+func (c *Conn) userDeadline() time.Duration {
+	u := c.user()
+	if u.opening {
+		return u.wakeAt
+	}
+	return soonest(u.wakeAt, after(c.since, c.limits.idle))
+}
+
+// userExpired is the turn of such a connection whose time has come.
+func (c *Conn) userExpired(f *frame) verdict {
+	u, now := c.user(), f.clock.now
+	switch {
+	case u.opening:
+		f.counts[countTimeoutHead]++
+		c.err, c.abort = ErrTimeout, true
+		return verdictClose
+	case u.wakeAt != 0 && u.wakeAt <= now:
+		u.wakeAt = 0
+		if e, ok := u.Protocol.(expiredProtocol); ok {
+			c.callExpired(f, e)
+			return c.step(f)
+		}
+	default:
+		c.edges |= ownRead // a last look: something may have come that no turn has seen yet
+		if v := c.step(f); v != verdictIdle && v != verdictPartial && v != verdictPaused || c.since == now {
+			return v
+		}
+		f.counts[countTimeoutIdle]++
+		c.err = ErrTimeout
+		return verdictClose
+	}
+	f.counts[countTimeoutIdle]++
+	c.err, c.closing = ErrTimeout, true
+	return c.wind(f)
+}
+
+func (c *Conn) callExpired(f *frame, e expiredProtocol) {
+	defer c.recovered()
+	f.setRoute(c.route)
+	e.Expired(c)
+}
+
+// callDrained tells the protocol that there is room again.
+func (c *Conn) callDrained(f *frame) {
+	if c.user() == nil {
+		c.proto.Drained(c)
+		return
+	}
+	defer c.recovered()
+	f.setRoute(c.route)
+	c.proto.Drained(c)
+}

@@ -1,0 +1,136 @@
+package flare
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// This file is layer 5 (surface): the body of an http.Request on flare's
+// server, and the deadlines, both of which other goroutines than the handler's
+// may use, and use too late.
+
+// An httpBody is an io.ReadCloser for any goroutine.
+type httpBody struct {
+	x      *httpExchange
+	closed atomic.Bool
+	ended  atomic.Bool // read to its end
+
+	mu sync.Mutex   // held while reading
+	b  *requestBody // nil: closed
+}
+
+// Read reads the body, until Close or the handler's end.
+func (b *httpBody) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.b == nil {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	n, err := b.b.Read(p)
+	switch {
+	case err == io.EOF:
+		if !b.ended.Swap(true) {
+			b.setTrailer()
+		}
+	case err != nil && b.closed.Load():
+		b.b.err = nil // Close has broken the read off, and the body is intact
+		b.b.Close()
+		return n, http.ErrBodyReadAfterClose
+	case err != nil:
+		err = httpErrorOf(err, b.x.ctx.srv)
+	}
+	return n, err
+}
+
+// setTrailer gives the request the fields that came behind the body. The map,
+// if there is one, is that of copies of the request too.
+func (b *httpBody) setTrailer() {
+	for name, value := range b.b.chunks.trailer.All() {
+		if b.x.req.Trailer == nil {
+			b.x.req.Trailer = make(http.Header)
+		}
+		b.x.req.Trailer.Add(name, value)
+	}
+}
+
+// Close ends reading, a read that waits included.
+func (b *httpBody) Close() error {
+	b.closed.Store(true)
+	if !b.mu.TryLock() {
+		b.x.setReadDeadline(time.Unix(1, 0))
+		b.mu.Lock()
+	}
+	defer b.mu.Unlock()
+	if b.b != nil {
+		b.b.Close()
+		b.b = nil
+	}
+	return nil
+}
+
+// setReadDeadline bounds how long reads of the body wait, those that wait
+// already included.
+func (x *httpExchange) setReadDeadline(t time.Time) error {
+	return x.withConn(func(c *Conn, f *frame, via carrier) error {
+		if via != nil {
+			return via.setReadDeadline(t)
+		}
+		f.readBy.set(sinceOrigin(t))
+		c.rouse(ownRead)
+		return nil
+	})
+}
+
+// setWriteDeadline is setReadDeadline for writes of the response.
+func (x *httpExchange) setWriteDeadline(t time.Time) error {
+	return x.withConn(func(c *Conn, f *frame, via carrier) error {
+		if via != nil {
+			return via.setWriteDeadline(t)
+		}
+		f.writeBy.set(sinceOrigin(t))
+		c.rouse(ownWrite)
+		return nil
+	})
+}
+
+// withConn calls fn unless the handler has returned.
+func (x *httpExchange) withConn(fn func(*Conn, *frame, carrier) error) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.conn == nil {
+		return errWriterDone
+	}
+	via, _ := x.conn.tr.(carrier)
+	return fn(x.conn, x.frame, via)
+}
+
+// An httpError is an error of net/http's with flare's that caused it.
+type httpError struct {
+	error
+	cause error
+}
+
+func (e *httpError) Unwrap() []error { return []error{e.error, e.cause} }
+
+// Timeout makes a net.Error of it.
+func (e *httpError) Timeout() bool { return e.error == os.ErrDeadlineExceeded }
+
+// Temporary is what a net.Error has to have.
+func (e *httpError) Temporary() bool { return e.Timeout() }
+
+// httpErrorOf returns what a handler of net/http's expects for an error of
+// flare's.
+func httpErrorOf(err error, s *Server) error {
+	switch {
+	case errors.Is(err, ErrTooLarge) && s.lim.bodyBytes >= 0:
+		return &httpError{&http.MaxBytesError{Limit: s.lim.bodyBytes}, err}
+	case errors.Is(err, ErrTimeout):
+		return &httpError{os.ErrDeadlineExceeded, err}
+	}
+	return err
+}

@@ -1,0 +1,250 @@
+package flare
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"sync/atomic"
+)
+
+// This file is layer 5 (surface): net/http's handlers on flare's server: the
+// http.Request that they are given, and its context. nethttp_response.go has
+// the http.ResponseWriter, nethttp_body.go the body.
+
+// FromHTTP returns h as a Handler: a router, a file server, a proxy, anything
+// made for net/http, with all that its ResponseWriter can do there: Flusher,
+// Hijacker, io.ReaderFrom, http.ResponseController, trailers, 1xx. Where h
+// runs is learned as for any handler, and it may block.
+//
+// It behaves as on net/http's server, and differs where flare is stricter or
+// has a bound: flare's parser refuses more; a body over MaxBodyBytes ends with
+// an *http.MaxBytesError; a panic is answered with 500 as long as nothing was
+// sent (http.ErrAbortHandler ends the connection as there); a field with a
+// line break in its value makes the response a 500 instead of being mended; and
+// reading the body stays possible once the response has begun, as with
+// EnableFullDuplex.
+//
+// The request's Pattern and path values are those of a Mux that h is mounted
+// in; its URL is whole, so use http.StripPrefix where h wants the rest. Values
+// of Request.SetValue are those of its context. The *http.Request may be kept
+// after h has returned; its body and the ResponseWriter then fail.
+func FromHTTP(h http.Handler) Handler {
+	return &httpAdapter{handler: h, server: &http.Server{Handler: h}}
+}
+
+// An httpAdapter is what FromHTTP returns.
+type httpAdapter struct {
+	handler http.Handler
+	server  *http.Server // for those who look under http.ServerContextKey
+}
+
+// Serve calls the handler. Panics go on to where those of all handlers are
+// dealt with.
+func (a *httpAdapter) Serve(w *ResponseWriter, r *Request) error {
+	if r.head.form == asteriskForm {
+		return nil // about the server, no resource (RFC 9110 §9.3.7): 200 and empty, as there
+	}
+	x := newHTTPExchange(a, w, r)
+	defer x.end()
+	a.handler.ServeHTTP(&x.response, x.req)
+	return x.response.finish()
+}
+
+// An httpExchange is what a handler of net/http's is given. It is made for each
+// request and never reused, so that it may be kept; what it shows of flare's,
+// which is reused, is let go of in end.
+type httpExchange struct {
+	adapter  *httpAdapter
+	req      *http.Request
+	response httpWriter
+	body     httpBody
+	ctx      httpContext
+
+	// mu guards what other goroutines than the handler's may do while it waits.
+	mu    sync.Mutex
+	conn  *Conn  // nil: the handler has returned
+	frame *frame // conn's
+}
+
+func newHTTPExchange(a *httpAdapter, w *ResponseWriter, r *Request) *httpExchange {
+	x := &httpExchange{adapter: a, conn: w.c, frame: w.c.frame}
+	x.ctx = httpContext{Context: r.Context(), x: x, srv: w.h.srv, values: append([]requestValue(nil), r.values...)}
+	x.req = newHTTPRequest(r, &x.ctx)
+	x.body = httpBody{x: x, b: &r.body}
+	if r.ContentLength() == 0 {
+		x.req.Body = http.NoBody
+	} else {
+		x.req.Body = &x.body
+	}
+	x.response.begin(x, w)
+	return x
+}
+
+// end lets go of flare's objects. Whoever uses them in another goroutine is
+// waited for, and a read of the body is broken off.
+func (x *httpExchange) end() {
+	x.response.end()
+	x.body.Close()
+	x.mu.Lock()
+	x.conn, x.frame = nil, nil
+	x.mu.Unlock()
+	if form := x.req.MultipartForm; form != nil {
+		form.RemoveAll() // as net/http's server does
+	}
+}
+
+// newHTTPRequest returns r as net/http has it, all but the body.
+func newHTTPRequest(r *Request, ctx context.Context) *http.Request {
+	proto, major := r.version()
+	req := http.Request{
+		Method: r.Method(), Proto: proto, ProtoMajor: major, ProtoMinor: int(r.head.minor),
+		Host: r.Host(), RequestURI: r.Target(), RemoteAddr: "@", TLS: r.TLS(),
+		ContentLength: r.ContentLength(), Close: !r.head.keepAlive(),
+		Pattern: r.Pattern(),
+	}
+	if major > 1 {
+		req.ProtoMinor = 0
+	}
+	if addr := r.RemoteAddr(); addr.IsValid() {
+		req.RemoteAddr = addr.String()
+	}
+	if r.head.chunked && major == 1 {
+		req.TransferEncoding = []string{"chunked"}
+	}
+	req.URL = httpURL(r)
+	setHTTPHeader(&req, r.Header())
+	setPathValues(&req, r)
+	return req.WithContext(ctx) // a copy; req itself stays on the stack
+}
+
+// httpURL parses the target as net/http's server does.
+func httpURL(r *Request) *url.URL {
+	target := r.Target()
+	if r.head.form == authorityForm {
+		return &url.URL{Host: target}
+	}
+	u, err := url.ParseRequestURI(target)
+	if err != nil {
+		return r.URL() // flare's parser has found nothing wrong with it
+	}
+	return u
+}
+
+// setHTTPHeader sets the fields of req, without those that are fields of
+// http.Request.
+func setHTTPHeader(req *http.Request, h *Header) {
+	fields := make(http.Header, h.Len())
+	values := make([]string, h.Len()) // of all fields, in one piece
+	for name, value := range h.All() {
+		switch name = http.CanonicalHeaderKey(name); name {
+		case "Host", "Transfer-Encoding":
+			continue
+		case "Trailer":
+			announceHTTPTrailer(req, value)
+			continue
+		}
+		if vv := fields[name]; vv != nil {
+			fields[name] = append(vv, value)
+			continue
+		}
+		values[0] = value
+		fields[name], values = values[:1:1], values[1:]
+	}
+	if pragma := fields["Pragma"]; len(pragma) > 0 && pragma[0] == "no-cache" && fields["Cache-Control"] == nil {
+		fields["Cache-Control"] = []string{"no-cache"} // RFC 9111 §5.4
+	}
+	req.Header = fields
+}
+
+// announceHTTPTrailer makes the keys of req.Trailer.
+func announceHTTPTrailer(req *http.Request, value string) {
+	if req.TransferEncoding == nil && req.ProtoMajor == 1 {
+		return
+	}
+	for more := true; more; {
+		var name string
+		name, value, more = nextListMember(value)
+		if !isToken(name) || !allowedInTrailer(name) {
+			continue
+		}
+		if req.Trailer == nil {
+			req.Trailer = make(http.Header)
+		}
+		req.Trailer[http.CanonicalHeaderKey(name)] = nil
+	}
+}
+
+// setPathValues gives req the values of the wildcards that a Mux has matched.
+func setPathValues(req *http.Request, r *Request) {
+	m, ok := r.match.(*routeMatch)
+	if !ok || !m.matched() {
+		return
+	}
+	set := func(names []string) {
+		for _, name := range names {
+			req.SetPathValue(name, r.PathValue(name))
+		}
+	}
+	for _, e := range m.mounts[:m.depth] {
+		set(e.pattern.names)
+	}
+	set(m.entry.pattern.names)
+}
+
+// An httpContext is a request's context, with what net/http's has in it.
+type httpContext struct {
+	context.Context
+	x      *httpExchange
+	srv    *Server
+	values []requestValue
+	local  atomic.Pointer[net.Addr]
+}
+
+// Value finds what was set with the request, then what the context has, then
+// what net/http promises.
+func (c *httpContext) Value(key any) any {
+	for _, v := range c.values {
+		if v.key == key {
+			return v.value
+		}
+	}
+	if v := c.Context.Value(key); v != nil {
+		return v
+	}
+	switch key {
+	case http.ServerContextKey:
+		return c.x.adapter.server
+	case http.LocalAddrContextKey:
+		if addr := c.localAddr(); addr != nil {
+			return addr
+		}
+	}
+	return nil
+}
+
+// localAddr returns the address that the client has connected to.
+func (c *httpContext) localAddr() net.Addr {
+	if known := c.local.Load(); known != nil {
+		return *known
+	}
+	x := c.x
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	var addr net.Addr
+	if x.conn != nil && x.conn.fd >= 0 {
+		if at := x.conn.LocalAddr(); at.IsValid() {
+			addr = net.TCPAddrFromAddrPort(at)
+		}
+	}
+	if addr == nil { // a Unix socket, or too late: one of those that the server listens on
+		addrs := c.srv.Addrs()
+		if len(addrs) == 0 {
+			return nil
+		}
+		addr = addrs[0]
+	}
+	c.local.Store(&addr)
+	return addr
+}

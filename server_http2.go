@@ -1,0 +1,220 @@
+package flare
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// This file is layer 4 (roles): HTTP/2, which is net/http's own: a connection
+// that has agreed on it leaves the loop after its handshake and is served by an
+// http.Server with the same handler. Its limits are flare's as far as net/http
+// has them.
+
+// An http2Server is a server's part that speaks HTTP/2. The zero value has not
+// started.
+type http2Server struct {
+	once    sync.Once
+	srv     http.Server
+	ln      *handoffListener
+	serving sync.WaitGroup
+
+	mu     sync.Mutex
+	begun  bool // guarded by mu: the once has run
+	ending bool // guarded by mu: nothing is taken any more
+}
+
+// asHTTP returns s as what net/http's server calls. The method is the surface's,
+// so it is looked up and not named.
+func (s *Server) asHTTP() http.Handler {
+	h, _ := any(s).(http.Handler)
+	return h
+}
+
+// offersHTTP2 reports whether the server speaks HTTP/2.
+func (s *Server) offersHTTP2() bool {
+	return s.asHTTP() != nil && !s.DisableHTTP2 && s.NewProtocol == nil
+}
+
+// serveHTTP2 serves a connection whose handshake is done. It counts as one of
+// the server's until it is closed.
+func (s *Server) serveHTTP2(c *Conn, tc *tls.Conn) {
+	c.atClose(func() { s.connClosed(c.RemoteAddr(), StateClosed) })
+	if !s.http2.take(s) || !s.http2.ln.hand(tc) {
+		tc.Close()
+	}
+}
+
+// take starts the part if it has to. False: the server ends.
+func (h *http2Server) take(s *Server) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ending {
+		return false
+	}
+	if !h.begun {
+		h.begun = true
+		h.start(s)
+	}
+	return true
+}
+
+// start serves what is handed over.
+func (h *http2Server) start(s *Server) {
+	lim := &s.lim
+	h.ln = &handoffListener{conns: make(chan net.Conn), closed: make(chan struct{})}
+	h.srv = http.Server{
+		Handler:           http.HandlerFunc(s.answerHTTP2),
+		TLSConfig:         &tls.Config{NextProtos: []string{protoHTTP2}},
+		ReadHeaderTimeout: lim.conn.head,
+		IdleTimeout:       lim.conn.idle,
+		MaxHeaderBytes:    lim.head.headerBytes,
+		HTTP2:             &http.HTTP2Config{WriteByteTimeout: lim.conn.write},
+		ErrorLog:          slogLogger(s.logger()),
+		ConnState: func(nc net.Conn, state http.ConnState) {
+			switch state {
+			case http.StateActive:
+				s.told(addrPortOfNet(nc.RemoteAddr()), StateActive)
+			case http.StateIdle:
+				s.told(addrPortOfNet(nc.RemoteAddr()), StateIdle)
+			}
+		},
+	}
+	h.serving.Go(func() { h.srv.Serve(h.ln) })
+}
+
+// answerHTTP2 answers with the limits of time that net/http does not have. A
+// stream that its client stalls by keeping its window shut costs a goroutine,
+// and net/http would wait for ever.
+func (s *Server) answerHTTP2(w http.ResponseWriter, r *http.Request) {
+	control := http.NewResponseController(w)
+	out := &http2Writer{ResponseWriter: w, control: control, limit: stallLimit{s.lim.conn.write, control.SetWriteDeadline}}
+	if r.Body != http.NoBody {
+		r.Body = &http2Body{r.Body, stallLimit{s.lim.conn.body, control.SetReadDeadline}}
+	}
+	s.asHTTP().ServeHTTP(out, r)
+	if limit := s.lim.conn.write; limit > 0 {
+		control.SetWriteDeadline(time.Now().Add(limit)) // for what net/http still has to send
+	}
+}
+
+// A stallLimit bounds calls that wait for the client: one that takes longer
+// fails as at a deadline. The handler's own deadline stays what it is.
+type stallLimit struct {
+	limit time.Duration // 0: none
+	end   func(time.Time) error
+}
+
+// during calls fn, which moves n bytes.
+func (s stallLimit) during(fn func() (n int, err error)) (int, error) {
+	if s.limit <= 0 {
+		return fn()
+	}
+	ended := make(chan struct{})
+	timer := time.AfterFunc(s.limit, func() {
+		s.end(longAgo)
+		close(ended)
+	})
+	n, err := fn()
+	if !timer.Stop() {
+		<-ended // it uses what is gone once the handler has returned
+	}
+	return n, err
+}
+
+// An http2Writer is a response that its client has to take.
+type http2Writer struct {
+	http.ResponseWriter
+	control *http.ResponseController
+	limit   stallLimit
+}
+
+// Unwrap is for http.ResponseController.
+func (w *http2Writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *http2Writer) Write(p []byte) (int, error) {
+	return w.limit.during(func() (int, error) { return w.ResponseWriter.Write(p) })
+}
+
+// FlushError is for http.ResponseController.
+func (w *http2Writer) FlushError() error {
+	_, err := w.limit.during(func() (int, error) { return 0, w.control.Flush() })
+	return err
+}
+
+// An http2Body is a request body that its client has to send.
+type http2Body struct {
+	io.ReadCloser
+	limit stallLimit
+}
+
+func (b *http2Body) Read(p []byte) (int, error) {
+	return b.limit.during(func() (int, error) { return b.ReadCloser.Read(p) })
+}
+
+// slogLogger is what net/http reports to.
+func slogLogger(to *slog.Logger) *log.Logger { return slog.NewLogLogger(to.Handler(), slog.LevelInfo) }
+
+// shutdown begins to end the connections: they are told, and answer what was
+// asked before.
+func (h *http2Server) shutdown(ctx context.Context) {
+	if h.stop() {
+		h.srv.Shutdown(ctx)
+	}
+}
+
+// close cuts the connections.
+func (h *http2Server) close() {
+	if h.stop() {
+		h.srv.Close()
+		h.serving.Wait()
+	}
+}
+
+// stop takes nothing any more. It reports whether there is anything to end.
+func (h *http2Server) stop() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.ending = true
+	return h.begun
+}
+
+// A handoffListener accepts connections that are handed to it.
+type handoffListener struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+// hand waits until nc is accepted. False: the listener is closed.
+func (l *handoffListener) hand(nc net.Conn) bool {
+	select {
+	case l.conns <- nc:
+		return true
+	case <-l.closed:
+		return false
+	}
+}
+
+func (l *handoffListener) Accept() (net.Conn, error) {
+	select {
+	case nc := <-l.conns:
+		return nc, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *handoffListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}
+
+// Addr is asked for messages alone.
+func (l *handoffListener) Addr() net.Addr { return &net.TCPAddr{} }

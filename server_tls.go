@@ -1,0 +1,183 @@
+package flare
+
+import (
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/netip"
+	"runtime"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// This file is layer 4 (roles): HTTPS: what a server offers and how its TLS is
+// configured. The engine has the handshake and the records; server_http2.go has
+// the connections that agree on HTTP/2.
+
+// slotsPerProcessor handshakes compute at once, for each processor: some wait
+// for a lock or the garbage collector, and more would only keep the loops
+// waiting.
+const slotsPerProcessor = 4
+
+const (
+	protoHTTP1 = "http/1.1"
+	protoHTTP2 = "h2"
+)
+
+var (
+	errNoServerCertificate = errors.New("flare: no certificate: neither files nor Certificates, GetCertificate or GetConfigForClient of TLSConfig")
+	errNotOffered          = errors.New("flare: the client and TLSConfig agreed on HTTP/2, which is switched off")
+)
+
+// ListenAndServeTLS serves HTTPS on a TCP address until it fails. The files are
+// in PEM; the first may hold intermediate certificates behind the server's own.
+func ListenAndServeTLS(addr, certFile, keyFile string, h Handler) error {
+	s := &Server{Addr: addr, Handler: h}
+	return s.ListenAndServeTLS(certFile, keyFile)
+}
+
+// ListenAndServeTLS listens on s.Addr, ":443" if that is empty, and serves as
+// ServeTLS does.
+func (s *Server) ListenAndServeTLS(certFile, keyFile string) error {
+	addr := s.Addr
+	if addr == "" {
+		addr = ":443"
+	}
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	return s.ServeTLS(ln, certFile, keyFile)
+}
+
+// ServeTLS is Serve for connections that speak TLS. The files are looked at
+// again while it serves, as a CertReloader does; both may be "" when s.TLSConfig
+// has certificates. Beside TLSConfig's functions, which are asked first, files
+// are for every name. Without MinVersion in TLSConfig 1.2 is the oldest version;
+// without NextProtos HTTP/2 is offered unless s.DisableHTTP2 is set. A Server
+// with NewProtocol offers no names of protocols of its own accord.
+func (s *Server) ServeTLS(ln net.Listener, certFile, keyFile string) error {
+	settings, err := s.tlsSettings(certFile, keyFile)
+	if err != nil {
+		ln.Close()
+		return err
+	}
+	return s.serve(ln, settings)
+}
+
+// tlsSettings is what connections of a listener need.
+func (s *Server) tlsSettings(certFile, keyFile string) (*tlsSettings, error) {
+	config := new(tls.Config)
+	if s.TLSConfig != nil {
+		config = s.TLSConfig.Clone()
+	}
+	if config.MinVersion == 0 {
+		config.MinVersion = tls.VersionTLS12
+	}
+	http2 := s.offersHTTP2()
+	switch {
+	case config.NextProtos == nil && s.NewProtocol == nil:
+		config.NextProtos = []string{protoHTTP1}
+		if http2 {
+			config.NextProtos = []string{protoHTTP2, protoHTTP1}
+		}
+	case !http2 && s.NewProtocol == nil:
+		config.NextProtos = slices.DeleteFunc(slices.Clone(config.NextProtos), func(name string) bool { return name == protoHTTP2 })
+	}
+	slots := s.handshakeSlots()
+	if certFile != "" || keyFile != "" {
+		files, err := NewCertReloader(certFile, keyFile)
+		if err != nil {
+			return nil, err
+		}
+		files.Logger = s.Logger
+		first := config.GetCertificate
+		config.Certificates = nil
+		config.GetCertificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+			if first != nil {
+				if cert, err := first(hello); cert != nil || err != nil {
+					return cert, err
+				}
+			}
+			return files.GetCertificate(hello)
+		}
+	}
+	if len(config.Certificates) == 0 && config.GetCertificate == nil && config.GetConfigForClient == nil {
+		return nil, errNoServerCertificate
+	}
+	// These may look at files or ask somebody else.
+	if ask := config.GetCertificate; ask != nil {
+		config.GetCertificate = func(hello *tls.ClientHelloInfo) (cert *tls.Certificate, err error) {
+			slots.outside(func() { cert, err = ask(hello) })
+			return cert, err
+		}
+	}
+	if ask := config.GetConfigForClient; ask != nil {
+		config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (c *tls.Config, err error) {
+			slots.outside(func() { c, err = ask(hello) })
+			return c, err
+		}
+	}
+	return &tlsSettings{
+		config: config,
+		slots:  slots,
+		done:   s.handshakeDone,
+		left:   s.serveHTTP2,
+		leaves: func(protocol string) (bool, error) {
+			if protocol != protoHTTP2 || s.NewProtocol != nil {
+				return false, nil
+			}
+			if !http2 {
+				return false, errNotOffered
+			}
+			return true, nil
+		},
+	}, nil
+}
+
+// handshakeSlots returns the slots of all of the server's listeners.
+func (s *Server) handshakeSlots() cryptoSlots {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.slots == nil {
+		s.slots = make(cryptoSlots, slotsPerProcessor*runtime.GOMAXPROCS(0))
+	}
+	return s.slots
+}
+
+// handshakeCounts are what Stats tells of handshakes.
+type handshakeCounts struct {
+	done, resumed, failed atomic.Uint64
+	log                   refusalLog
+}
+
+// handshakeDone counts a handshake, and logs one that failed.
+func (s *Server) handshakeDone(resumed bool, err error) {
+	switch {
+	case err == nil:
+		s.handshakes.done.Add(1)
+		if resumed {
+			s.handshakes.resumed.Add(1)
+		}
+	default:
+		s.handshakes.failed.Add(1)
+		if !isGone(err) {
+			s.handshakes.log.log(s.logger(), "flare: TLS handshake failed", time.Since(origin), err)
+		}
+	}
+}
+
+// adopter returns what makes accepted descriptors connections of the server.
+// settings is nil without TLS.
+func (s *Server) adopter(settings *tlsSettings) func(fd int, peer netip.AddrPort) {
+	if settings == nil {
+		return s.adopt
+	}
+	return func(fd int, peer netip.AddrPort) {
+		if c := s.admit(fd, peer); c != nil {
+			c.secure(settings)
+			c.loop.adopt(c)
+		}
+	}
+}

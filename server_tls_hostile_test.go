@@ -1,0 +1,603 @@
+package flare
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// Peers that stall, flood or trickle under TLS, and what else than plain
+// requests has to go through it.
+
+// tlsRecordOf is a record of n bytes, of which only the header is sent at first.
+func tlsRecordOf(n int) string { return string([]byte{23, 3, 3, byte(n >> 8), byte(n)}) }
+
+// 1,000 peers stall in the middle of their handshake. Others are served
+// meanwhile, and the stalled ones are ended by HandshakeTimeout and not before.
+func TestTLSStalledHandshakes(t *testing.T) {
+	stalled := 1000
+	if openFDs(t)+2*stalled+200 > descriptorLimit(t) {
+		stalled = (descriptorLimit(t) - openFDs(t) - 200) / 2
+	}
+	s := &Server{Handler: HandlerFunc(tlsRoutes), HandshakeTimeout: 5 * time.Second}
+	addr := startTLSServer(t, s)
+	hello := tlsClientHello(t)
+	began := time.Now()
+	peers := make([]net.Conn, stalled)
+	for i := range peers {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(4 * patience))
+		// After nothing, a byte, a part of the ClientHello, and all of it.
+		cut := []int{0, 1, len(hello) / 2, len(hello)}[i%4]
+		if _, err := conn.Write(hello[:cut]); err != nil {
+			t.Fatal(err)
+		}
+		peers[i] = conn
+	}
+	client := tlsHTTPClient(t, false)
+	served := 0
+	for s.Stats().Timeouts.Handshake == 0 && time.Since(began) < 2*patience {
+		if code, body := tlsGet(t, client, "https://"+addr+"/"); code != 200 || body != "hello" {
+			t.Fatalf("beside stalled peers: %d %q", code, body)
+		}
+		served++
+		client.CloseIdleConnections() // a handshake each
+	}
+	if early := time.Since(began); early < s.HandshakeTimeout {
+		t.Errorf("ended after %v", early)
+	}
+	if served < 10 {
+		t.Errorf("%d others were served beside the stalled", served)
+	}
+	for i, conn := range peers {
+		if i%4 == 3 {
+			io.Copy(io.Discard, conn) // the server's part of the handshake
+		}
+		if n, err := conn.Read(make([]byte, 1)); n > 0 || err == nil || os.IsTimeout(err) {
+			t.Fatalf("stalled peer %d: %d, %v", i, n, err)
+		}
+	}
+	eventually(t, "a count of all timeouts", func() bool { return s.Stats().Timeouts.Handshake == uint64(stalled) })
+	eventually(t, "the return of all slots", func() bool { return len(s.slots) == 0 })
+}
+
+// descriptorLimit is how many descriptors the process may have.
+func descriptorLimit(t testing.TB) int {
+	t.Helper()
+	limit, err := os.ReadFile("/proc/self/limits")
+	if err != nil {
+		t.Skip("no /proc/self/limits")
+	}
+	for line := range strings.Lines(string(limit)) {
+		if rest, ok := strings.CutPrefix(line, "Max open files"); ok {
+			n, err := strconv.Atoi(strings.Fields(rest)[0])
+			if err != nil {
+				return 1 << 20 // unlimited
+			}
+			return n
+		}
+	}
+	return 1024
+}
+
+// tlsClientHello returns the first message of a client.
+func tlsClientHello(t testing.TB) []byte {
+	t.Helper()
+	below := new(pinConn)
+	if err := tls.Client(below, tlsClientConfig()).Handshake(); err == nil {
+		t.Fatal("a handshake without a server")
+	}
+	return below.out
+}
+
+// A peer that stalls in the middle of a record is ended as one that stalls in
+// the middle of a head: the first byte of a record begins a request. One that
+// trickles gains nothing by it.
+func TestTLSStallInARecord(t *testing.T) {
+	s := &Server{Handler: HandlerFunc(tlsRoutes), HeadTimeout: 200 * time.Millisecond, IdleTimeout: time.Hour}
+	addr := startTLSServer(t, s)
+	began := time.Now()
+	silent := dialTLSRaw(t, addr, nil)
+	io.WriteString(silent.tcp, tlsRecordOf(200)+"half")
+	trickler := dialTLSRaw(t, addr, nil)
+	trickler.get("/").want(t, 200, "hello")
+	stop := make(chan struct{})
+	var trickling sync.WaitGroup
+	trickling.Go(func() {
+		io.WriteString(trickler.tcp, tlsRecordOf(10_000))
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-stop:
+				return
+			case <-tick.C:
+				if _, err := trickler.tcp.Write([]byte("x")); err != nil {
+					return
+				}
+			}
+		}
+	})
+	if _, err := io.ReadAll(silent); os.IsTimeout(err) {
+		t.Error("the silent one is still open")
+	}
+	if _, err := io.ReadAll(trickler); os.IsTimeout(err) {
+		t.Error("the trickler is still open")
+	}
+	close(stop)
+	trickling.Wait()
+	if took := time.Since(began); took < s.HeadTimeout {
+		t.Errorf("ended after %v", took)
+	}
+	if got := s.Stats().Timeouts; got.Head != 2 || got.Idle != 0 {
+		t.Errorf("%+v", got)
+	}
+	// With a part of the head before it, there is somebody to answer.
+	half := dialTLSRaw(t, addr, nil)
+	half.send("GET / HTTP/1.1\r\nHo")
+	io.WriteString(half.tcp, tlsRecordOf(200)+"half")
+	if a := half.answer("GET"); a.StatusCode != 408 {
+		t.Errorf("status %d", a.StatusCode)
+	}
+}
+
+// A record that comes slowly, but not too slowly, is progress of a body though
+// nothing of it can be read yet.
+func TestTLSSlowRecordsAreProgress(t *testing.T) {
+	for name, size := range map[string]int{"awaited": 16 << 10, "read by the handler": 80 << 10} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := &Server{Handler: HandlerFunc(tlsRoutes), BodyTimeout: time.Second, MinBodyRate: 1 << 30}
+			if name == "awaited" {
+				s.MinBodyRate = -1
+			} else {
+				s.MinBodyRate = 1000
+			}
+			addr := startTLSServer(t, s)
+			config := tlsClientConfig()
+			config.DynamicRecordSizingDisabled = true
+			nc, err := net.Dial("tcp", addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer nc.Close()
+			nc.SetDeadline(time.Now().Add(4 * patience))
+			slow := &tlsSlowly{Conn: nc}
+			tc := tls.Client(slow, config)
+			c := &tlsRawClient{Conn: tc, t: t, br: bufio.NewReader(tc)}
+			c.send("POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: " + strconv.Itoa(size) + "\r\n\r\n")
+			body := strings.Repeat("y", size)
+			c.send(body[:size-8000])
+			slow.pieces = 8
+			c.send(body[size-8000:]) // takes twice the BodyTimeout for a single record
+			c.answer("POST").want(t, 200, body)
+		})
+	}
+}
+
+// A tlsSlowly takes 2 seconds for a write once pieces are set.
+type tlsSlowly struct {
+	net.Conn
+	pieces int
+}
+
+func (s *tlsSlowly) Write(p []byte) (int, error) {
+	if s.pieces == 0 {
+		return s.Conn.Write(p)
+	}
+	tick := time.NewTicker(2 * time.Second / time.Duration(s.pieces))
+	defer tick.Stop()
+	for piece := range slices.Chunk(p, (len(p)+s.pieces-1)/s.pieces) {
+		<-tick.C
+		if _, err := s.Conn.Write(piece); err != nil {
+			return 0, err
+		}
+	}
+	return len(p), nil
+}
+
+// A peer that asks for new keys again and again, and reads none of the answers,
+// is cut off before they fill the memory. One that reads them goes on.
+func TestTLSKeyUpdateFlood(t *testing.T) {
+	s := &Server{Handler: HandlerFunc(tlsRoutes), Loops: 1}
+	addr := startTLSServer(t, s)
+	open := func() (*tlsRawClient, *tlsForger) {
+		var secrets tlsSecrets
+		config := tlsClientConfig()
+		config.KeyLogWriter = &secrets
+		c := dialTLSRaw(t, addr, config)
+		return c, secrets.forger(t, c.ConnectionState())
+	}
+	flooder, f := open()
+	flooder.tcp.(*net.TCPConn).SetReadBuffer(4 << 10)
+	reader, rf := open()
+	var most int64
+	for sent := 0; ; sent++ {
+		var batch []byte
+		for range 64 {
+			// The byte of a request keeps crypto/tls from counting the updates.
+			batch = f.data(f.keyUpdate(t, batch), "GET / HTTP/1.1\r\nHost: h\r\n\r\n"[sent%27:sent%27+1])
+			sent++
+		}
+		if _, err := flooder.tcp.Write(batch); err != nil {
+			break
+		}
+		most = max(most, s.buffered.Load())
+		if sent > 4<<20 {
+			t.Fatal("the flood is taken for ever")
+		}
+	}
+	if most > 2*tlsQueueMax {
+		t.Errorf("%d bytes in buffers", most)
+	}
+	var batch []byte
+	for range 12 {
+		batch = rf.keyUpdate(t, batch)
+	}
+	if _, err := reader.tcp.Write(rf.data(batch, "GET / HTTP/1.1\r\nHost: h\r\n\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	reader.answer("GET").want(t, 200, "hello")
+	reader.Close()
+	gone(t, s)
+	eventually(t, "the return of all buffers", func() bool { return s.buffered.Load() == 0 })
+}
+
+// A connection that waits has neither a goroutine nor a buffer of flare's.
+func TestTLSIdleMemory(t *testing.T) {
+	s := &Server{Handler: HandlerFunc(tlsRoutes)}
+	addr := startTLSServer(t, s)
+	dialTLSRaw(t, addr, nil).get("/").want(t, 200, "hello")
+	before := runtime.NumGoroutine()
+	const conns = 50
+	for range conns {
+		dialTLSRaw(t, addr, nil).get("/").want(t, 200, "hello")
+	}
+	eventually(t, "the end of all goroutines", func() bool { return runtime.NumGoroutine() <= before+2 }) // of loops that have been passed on
+	eventually(t, "the return of all buffers", func() bool { return s.buffered.Load() == 0 })
+	if c := s.Stats().Connections; c.Idle != conns+1 {
+		t.Errorf("%+v", c)
+	}
+}
+
+// WebSockets over TLS, on the loop and read by a handler: echo, a burst, other
+// writers, and a close in order.
+func TestTLSWebSocket(t *testing.T) {
+	for _, style := range wsBothStyles {
+		t.Run(style, func(t *testing.T) {
+			opened := make(chan *WebSocket, 1)
+			var h Handler = &WebSocketHandler{
+				OnOpen: func(ws *WebSocket, r *Request) error { opened <- ws; return nil },
+				OnMessage: func(ws *WebSocket, kind MessageKind, p []byte) error {
+					return ws.Write(context.Background(), kind, p)
+				},
+			}
+			if style == "blocking" {
+				h = HandlerFunc(func(w *ResponseWriter, r *Request) error {
+					ws, err := AcceptWebSocket(w, r, nil)
+					if err != nil {
+						return err
+					}
+					opened <- ws
+					for {
+						kind, p, err := ws.Read(context.Background())
+						if err != nil {
+							return nil
+						}
+						if err := ws.Write(context.Background(), kind, p); err != nil {
+							return nil
+						}
+					}
+				})
+			}
+			s := &Server{Handler: h}
+			addr := startTLSServer(t, s)
+			ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+			defer cancel()
+			ws, _, err := DialWebSocket(ctx, "wss://"+addr+"/", &DialOptions{TLSConfig: tlsClientConfig()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, n := range []int{0, 1, 125, 126, 70_000, 300_000} {
+				want := bytes.Repeat([]byte("w"), n)
+				if err := ws.Write(ctx, BinaryMessage, want); err != nil {
+					t.Fatal(err)
+				}
+				if _, got, err := ws.Read(ctx); err != nil || !bytes.Equal(got, want) {
+					t.Fatalf("%d bytes: got %d, %v", n, len(got), err)
+				}
+			}
+			const messages, writers = 200, 4
+			server := <-opened
+			var writing sync.WaitGroup
+			for range writers {
+				writing.Go(func() {
+					for range messages {
+						if err := server.Write(ctx, BinaryMessage, bytes.Repeat([]byte("m"), 5000)); err != nil {
+							t.Error(err)
+							return
+						}
+					}
+				})
+			}
+			for range messages * writers {
+				if _, got, err := ws.Read(ctx); err != nil || len(got) != 5000 {
+					t.Fatalf("got %d, %v", len(got), err)
+				}
+			}
+			writing.Wait()
+			if err := ws.Close(CloseNormal, ""); err != nil {
+				t.Error(err)
+			}
+			gone(t, s)
+		})
+	}
+}
+
+// What OnMessage writes leaves while it runs, also when it fills the queue.
+func TestTLSWebSocketWritesInsideOnMessage(t *testing.T) {
+	proceed := make(chan struct{})
+	s := &Server{Loops: 1, Handler: &WebSocketHandler{
+		WebSocketOptions: WebSocketOptions{MaxQueueBytes: 64 << 10},
+		OnMessage: func(ws *WebSocket, kind MessageKind, p []byte) error {
+			if err := ws.WriteText(context.Background(), "first"); err != nil {
+				return err
+			}
+			<-proceed
+			for range 200 {
+				if err := ws.Write(context.Background(), BinaryMessage, make([]byte, 32<<10)); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}}
+	addr := startTLSServer(t, s)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+	defer cancel()
+	ws, _, err := DialWebSocket(ctx, "wss://"+addr+"/", &DialOptions{TLSConfig: tlsClientConfig()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ws.Close(CloseNormal, "")
+	if err := ws.WriteText(ctx, "go"); err != nil {
+		t.Fatal(err)
+	}
+	if _, got, err := ws.Read(ctx); err != nil || string(got) != "first" {
+		t.Fatalf("%q, %v", got, err)
+	}
+	close(proceed)
+	for i := range 200 {
+		if _, got, err := ws.Read(ctx); err != nil || len(got) != 32<<10 {
+			t.Fatalf("message %d: %d bytes, %v", i, len(got), err)
+		}
+	}
+}
+
+// A peer that does not read loses whole messages where the policy says so, never
+// a part of one: what is encrypted cannot be taken back.
+func TestTLSWebSocketDropOldest(t *testing.T) {
+	opened := make(chan *WebSocket, 1)
+	s := &Server{Handler: &WebSocketHandler{
+		WebSocketOptions: WebSocketOptions{MaxQueueBytes: 64 << 10, QueuePolicy: QueueDropOldest},
+		OnOpen:           func(ws *WebSocket, r *Request) error { opened <- ws; return nil },
+	}}
+	addr := startTLSServer(t, s)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+	defer cancel()
+	ws, _, err := DialWebSocket(ctx, "wss://"+addr+"/", &DialOptions{TLSConfig: tlsClientConfig()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ws.Close(CloseNormal, "")
+	server := <-opened
+	const messages = 3000
+	for i := range messages {
+		text := strconv.Itoa(i) + strings.Repeat(".", 10_000)
+		if err := server.WriteText(ctx, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	last, got := -1, 0
+	for last < messages-1 {
+		_, p, err := ws.Read(ctx)
+		if err != nil {
+			t.Fatalf("after message %d: %v", last, err)
+		}
+		digits, _, _ := strings.Cut(string(p), ".")
+		n, err := strconv.Atoi(digits)
+		if err != nil || n <= last || len(p) != len(digits)+10_000 {
+			t.Fatalf("after %d came %q", last, digits)
+		}
+		last = n
+		got++
+	}
+	if got == messages {
+		t.Skip("the sockets took everything: nothing was dropped")
+	}
+}
+
+// Hijack gives a connection that goes on with the keys of before, and with what
+// came behind the request.
+func TestTLSHijack(t *testing.T) {
+	s := &Server{Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		conn, rw, err := w.Hijack()
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		if _, ok := conn.(*tls.Conn); !ok {
+			t.Errorf("Hijack returned a %T", conn)
+		}
+		conn.SetDeadline(time.Now().Add(patience))
+		line, err := rw.ReadString('\n')
+		if err != nil {
+			return err
+		}
+		rw.WriteString("1 " + line)
+		rw.Flush()
+		if line, err = rw.ReadString('\n'); err != nil {
+			return err
+		}
+		rw.WriteString("2 " + line)
+		return rw.Flush()
+	})}
+	addr := startTLSServer(t, s)
+	c := dialTLSRaw(t, addr, nil)
+	c.send("GET / HTTP/1.1\r\nHost: h\r\n\r\nbehind\n")
+	if line, err := c.br.ReadString('\n'); line != "1 behind\n" || err != nil {
+		t.Fatalf("%q, %v", line, err)
+	}
+	c.send("later\n")
+	if rest, err := io.ReadAll(c.br); string(rest) != "2 later\n" || err != nil {
+		t.Errorf("%q, %v", rest, err)
+	}
+	gone(t, s)
+}
+
+// Files go through memory under TLS.
+func TestTLSSendFile(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "file.txt")
+	text := strings.Repeat("0123456789", 100_000)
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := &Server{Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error { return w.SendFile(name) })}
+	addr := startTLSServer(t, s)
+	if _, body := tlsGet(t, tlsHTTPClient(t, false), "https://"+addr+"/"); body != text {
+		t.Errorf("%d bytes", len(body))
+	}
+}
+
+// A handler that reads and writes at once, from two goroutines.
+func TestTLSFullDuplex(t *testing.T) {
+	s := &Server{MaxBodyBytes: -1, Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		read := make(chan error, 1)
+		go func() {
+			_, err := io.Copy(io.Discard, r.Body())
+			read <- err
+		}()
+		piece := bytes.Repeat([]byte("d"), 10_000)
+		for range 300 {
+			if _, err := w.Write(piece); err != nil {
+				return err
+			}
+		}
+		return <-read
+	})}
+	addr := startTLSServer(t, s)
+	c := dialTLSRaw(t, addr, nil)
+	var failed atomic.Value
+	go func() {
+		const size = 3 << 20
+		if _, err := io.WriteString(c, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: "+strconv.Itoa(size)+"\r\n\r\n"+strings.Repeat("u", size)); err != nil {
+			failed.Store(err)
+		}
+	}()
+	if a := c.answer("POST"); len(a.body) != 3_000_000 || failed.Load() != nil {
+		t.Errorf("%d bytes, %v", len(a.body), failed.Load())
+	}
+}
+
+// Close and Shutdown in the middle of everything leave nothing behind.
+func TestTLSCloseUnderLoad(t *testing.T) {
+	for _, orderly := range []bool{false, true} {
+		s := &Server{Handler: HandlerFunc(tlsRoutes)}
+		addr := startTLSServer(t, s)
+		var clients sync.WaitGroup
+		var done atomic.Int64
+		for i := range 16 {
+			client := tlsHTTPClient(t, i%2 == 0)
+			clients.Go(func() {
+				for {
+					resp, err := client.Get("https://" + addr + "/bytes?100000")
+					if err != nil {
+						return
+					}
+					_, err = io.Copy(io.Discard, resp.Body)
+					resp.Body.Close()
+					if err != nil {
+						if orderly {
+							t.Errorf("a response was cut: %v", err)
+						}
+						return
+					}
+					done.Add(1)
+				}
+			})
+		}
+		eventually(t, "load", func() bool { return done.Load() > 100 })
+		if orderly {
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			if err := s.Shutdown(ctx); err != nil {
+				t.Error(err)
+			}
+			cancel()
+		} else {
+			s.Close()
+		}
+		clients.Wait()
+	}
+}
+
+// A client of HTTP/2 that neither sends its body nor opens its window has no
+// longer than one of HTTP/1.1.
+func TestTLSHTTP2Stalls(t *testing.T) {
+	failed := make(chan error, 2)
+	s := &Server{BodyTimeout: 100 * time.Millisecond, WriteTimeout: 100 * time.Millisecond, Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		if r.Path() == "/body" {
+			_, err := r.Bytes()
+			failed <- err
+			return err
+		}
+		for {
+			if _, err := w.Write(make([]byte, 16<<10)); err != nil {
+				failed <- err
+				return err
+			}
+		}
+	})}
+	addr := startTLSServer(t, s)
+	client := tlsHTTPClient(t, true)
+	body, never := io.Pipe()
+	defer never.Close()
+	resp, err := client.Post("https://"+addr+"/body", "text/plain", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != 408 {
+		t.Errorf("a body that does not come: status %d", resp.StatusCode)
+	}
+	var status *StatusError
+	if err := <-failed; !errors.As(err, &status) || status.Code != 408 {
+		t.Errorf("the handler got %v", err)
+	}
+	if resp, err = client.Get("https://" + addr + "/endless"); err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	select {
+	case <-failed:
+	case <-time.After(patience):
+		t.Error("the handler still waits for a client that does not read")
+	}
+}

@@ -1,0 +1,51 @@
+//go:build !linux && !darwin
+
+package flare
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"syscall"
+)
+
+// This file is layer 2 (system): sockets on systems without a poller here. None
+// of their descriptors reaches a loop or is used by a client: the net.Conn over
+// it is. So each of these calls refuses, with an error that answers errors.Is
+// for errors.ErrUnsupported.
+
+// socketCalls says whether a descriptor may be used beside its net.Conn.
+const socketCalls = false
+
+func acceptConn(lfd int) (fd int, peer netip.AddrPort, errno syscall.Errno) {
+	return -1, netip.AddrPort{}, syscall.ENOSYS
+}
+
+func recvConn(fd int, p []byte) (n int, errno syscall.Errno) { return 0, syscall.ENOSYS }
+
+func sendConn(fd int, p []byte) (n int, errno syscall.Errno) { return 0, syscall.ENOSYS }
+
+func sendvConn(fd int, a, b []byte) (n int, errno syscall.Errno) { return 0, syscall.ENOSYS }
+
+func sendFile(out, in int, off *int64, n int) (int, syscall.Errno) { return 0, syscall.ENOSYS }
+
+func shutdownWrite(fd int) error { return errors.ErrUnsupported }
+
+func shutdownBoth(fd int) error { return errors.ErrUnsupported }
+
+func closeFD(fd int) error { return errors.ErrUnsupported }
+
+func setResetOnClose(fd int) error { return errors.ErrUnsupported }
+
+func setNoDelay(fd int) error { return errors.ErrUnsupported }
+
+func fileConn(fd int) (net.Conn, error) { return nil, errors.ErrUnsupported }
+
+func dupCloexec(fd int) (int, error) { return -1, errors.ErrUnsupported }
+
+func isFDExhausted(errno syscall.Errno) bool { return false }
+
+// wouldBlock reports whether errno means to come again later.
+func wouldBlock(errno syscall.Errno) bool {
+	return errno == syscall.EAGAIN || errno == syscall.EINTR
+}
