@@ -101,9 +101,6 @@ func (c *Conn) setOutbox(ob *outbox) {
 	c.outbox.Store(ob)
 }
 
-// anyoneSends reports whether other goroutines than c's owner may send.
-func (c *Conn) anyoneSends() bool { return c.tr == nil || c.tls() != nil || c.plain() != nil }
-
 // unlock ends what was done under ob.mu to the queue. Output that only waits
 // for the end of its turn is gone in a moment and not counted; what the peer
 // does not take is.
