@@ -59,9 +59,6 @@ func (c *Conn) setOutbox(ob *outbox) {
 	c.outbox.Store(ob)
 }
 
-// anyoneSends reports whether other goroutines than c's owner may send.
-func (c *Conn) anyoneSends() bool { return c.tr == nil || c.tls() != nil || c.plain() != nil }
-
 // put writes head, of at most 32 bytes, and then p, both copied where they have
 // to wait. It never waits itself: a message that QueueBlock has no room for is
 // ErrBackpressure, and nothing of it was taken.
