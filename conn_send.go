@@ -253,6 +253,9 @@ func (c *Conn) sendWait(p []byte) error {
 		case syscall.EINTR:
 			continue
 		case syscall.EAGAIN:
+		case syscall.ETIMEDOUT: // the kernel has given up, or another server's deadline has passed
+			c.err, c.abort = ErrTimeout, true
+			return ErrTimeout
 		default:
 			c.err, c.abort = c.failure(errno), true
 			return c.err

@@ -290,3 +290,27 @@ func TestDialEncrypted(t *testing.T) {
 		t.Errorf("a handshake without an answer: %v", err)
 	}
 }
+
+// FuzzSplitHostPort: what is taken is one host and one port, in octets that can
+// go into a log or a header, and means the same when put together again.
+func FuzzSplitHostPort(f *testing.F) {
+	for _, s := range []string{"a.test:80", "127.0.0.1:0", "[::1]:443", "[fe80::1%eth0]:1", "010.0.0.1:80", "a:80\r\n", "[::1", "::1:80"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		host, port, err := splitHostPort(s)
+		if err != nil {
+			if !errors.Is(err, ErrInvalidAddr) {
+				t.Fatal(err)
+			}
+			return
+		}
+		if strings.ContainsAny(host, "\x00\r\n @/\\[]") || host == "" {
+			t.Fatalf("host %q", host)
+		}
+		again, samePort, err := splitHostPort(joinHostPort(host, port))
+		if err != nil || again != host || samePort != port {
+			t.Fatalf("%q, %d: put together %q, %d, %v", host, port, again, samePort, err)
+		}
+	})
+}

@@ -56,9 +56,9 @@ type carried struct {
 
 // serveCarried answers a request that came by k with s's handler. It reports
 // whether the response has to be cut off, because it failed after it had begun
-// or was not to be sent at all.
+// or was not to be sent at all. s.carries has been called.
 func (s *Server) serveCarried(k carrier, in carried) (cut bool) {
-	c := s.newHTTPConn(s.carriedLoop(), -1, in.peer)
+	c := s.newHTTPConn(s.carried, -1, in.peer)
 	h := c.proto.(*httpConn)
 	c.tr = k
 	c.own.Store(ownLent) // for good: no loop knows of it
@@ -88,7 +88,8 @@ func (s *Server) serveCarried(k carrier, in carried) (cut bool) {
 		s.refused(c, err)
 		err = refusalOf(err)
 	} else {
-		r.head.chunked = r.head.chunked || in.length < 0 // HTTP/2 needs no coding for that
+		// What the other server says, which may come from frames instead of fields.
+		r.head.contentLength, r.head.chunked = in.length, in.length < 0
 		r.begin(c, h, in.head)
 		r.match, r.ctx = in.match, ctx
 		x.handler, x.route = s.routeOf(r)
@@ -107,7 +108,7 @@ func (s *Server) serveCarried(k carrier, in carried) (cut bool) {
 			k.flush() // what there is of it, so that the client sees that it is short
 		}
 		r.end()
-		r.match, r.via = nil, nil
+		r.match, r.via, w.via = nil, nil, nil
 		x.release(f)
 	}
 	f.publish(c.loop)
@@ -115,9 +116,8 @@ func (s *Server) serveCarried(k carrier, in carried) (cut bool) {
 	return cut
 }
 
-// carriedLoop returns the loop that keeps the counts of carried requests. It
-// never runs.
-func (s *Server) carriedLoop() *Loop {
+// carries readies s for requests that another server has received, once.
+func (s *Server) carries() {
 	s.carriedOnce.Do(func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -126,17 +126,16 @@ func (s *Server) carriedLoop() *Loop {
 		}
 		s.carried = newLoop(nil)
 	})
-	return s.carried
 }
 
 // beginCarried is begin for a body that the carrier has.
 func (b *requestBody) beginCarried(c *Conn, h *httpConn, k carrier, length int64) {
-	b.c, b.h, b.via = c, h, k
+	b.c, b.h = c, h
 	if length == 0 {
 		b.done = true
 		return
 	}
-	b.kind = bodyCarried
+	b.kind, b.via = bodyCarried, k
 }
 
 // readCarried reads a body that the carrier has.

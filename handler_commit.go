@@ -185,7 +185,7 @@ func (w *ResponseWriter) complete() error {
 	f := w.c.frame
 	if w.begun {
 		if (w.chunked || w.via != nil && w.declared < 0) && !w.noBody {
-			return w.sendTrailer()
+			w.sendTrailer()
 		} else if w.declared > w.written && !w.noBody {
 			w.c.closing = true // RFC 9112 §6.3: the client must see that it is short
 		}

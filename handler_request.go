@@ -362,6 +362,7 @@ func (r *Request) Clone() *Request {
 	r.check()
 	r.string(span{0, 1})
 	k := &Request{c: r.c, h: r.h, via: r.via, live: true, refused: r.refused, text: r.text, raw: []byte(r.text)}
+	k.body.done = true
 	k.head = r.head
 	k.head.fields = append([]field(nil), r.head.fields...)
 	if r.match != nil {

@@ -1,6 +1,9 @@
 package flare
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // This file is layer 4 (roles): fields behind the body of a response (RFC 9110
 // §6.5), such as a checksum of what has been streamed.
@@ -23,8 +26,13 @@ func (w *ResponseWriter) Trailer() *Header {
 func (w *ResponseWriter) hasTrailer() bool { return w.trailer != nil && w.trailer.Len() > 0 }
 
 // startTrailer commits a response that ends with a trailer, so that its body is
-// sent in chunks.
+// sent in chunks. It fails when a field of the trailer was refused.
 func (w *ResponseWriter) startTrailer() error {
+	if w.trailer != nil {
+		if err := w.trailer.fault(); err != nil {
+			return err
+		}
+	}
 	if w.begun || !w.hasTrailer() || w.r.head.minor == 0 || !bodyAllowed(w.Status()) {
 		return nil
 	}
@@ -38,7 +46,7 @@ func (w *ResponseWriter) announceTrailer() {
 	}
 	var names []string
 	for name := range w.trailer.All() {
-		if allowedInTrailer(name) {
+		if allowedInTrailer(name) && !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}
@@ -48,12 +56,9 @@ func (w *ResponseWriter) announceTrailer() {
 }
 
 // sendTrailer ends a body in chunks.
-func (w *ResponseWriter) sendTrailer() error {
+func (w *ResponseWriter) sendTrailer() {
 	f := w.c.frame
 	if w.hasTrailer() {
-		if err := w.trailer.fault(); err != nil {
-			return err
-		}
 		kept := w.trailer.list[:0]
 		for _, field := range w.trailer.list {
 			if allowedInTrailer(field.name) {
@@ -72,5 +77,4 @@ func (w *ResponseWriter) sendTrailer() error {
 	case w.hasTrailer():
 		w.via.sendTrailer(w.trailer)
 	}
-	return nil
 }

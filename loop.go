@@ -386,7 +386,7 @@ func (l *Loop) expire(f *frame) bool {
 	for t := l.wheel.Next(); t != nil; t = l.wheel.Next() {
 		switch v := t.Value.(type) {
 		case *Timer:
-			if v.stage.CompareAndSwap(timerWaits, timerCalled) && !l.guard(f, v.fn) {
+			if !l.quit && v.stage.CompareAndSwap(timerWaits, timerCalled) && !l.guard(f, v.fn) {
 				return false
 			}
 		case *loopListener:

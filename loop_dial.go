@@ -93,7 +93,7 @@ func (c *Conn) open(f *frame) (v verdict, ok bool) {
 		}
 	}
 	u.opening, u.wakeAt = false, 0
-	c.since = f.clock.now
+	c.since, c.rearm = f.clock.now, true // from here on silence counts
 	f.setRoute(c.route)
 	u.Protocol = silentEnd{}
 	switch p := c.begin(opening); {

@@ -71,7 +71,7 @@ type httpExchange struct {
 func newHTTPExchange(a *httpAdapter, w *ResponseWriter, r *Request) *httpExchange {
 	x := &httpExchange{adapter: a, conn: w.c, frame: w.c.frame}
 	x.ctx = httpContext{Context: r.Context(), x: x, srv: w.h.srv, values: append([]requestValue(nil), r.values...)}
-	x.req = newHTTPRequest(r).WithContext(&x.ctx)
+	x.req = newHTTPRequest(r, &x.ctx)
 	x.body = httpBody{x: x, b: &r.body}
 	if r.ContentLength() == 0 {
 		x.req.Body = http.NoBody
@@ -95,10 +95,10 @@ func (x *httpExchange) end() {
 	}
 }
 
-// newHTTPRequest returns r as net/http has it, all but body and context.
-func newHTTPRequest(r *Request) *http.Request {
+// newHTTPRequest returns r as net/http has it, all but the body.
+func newHTTPRequest(r *Request, ctx context.Context) *http.Request {
 	proto, major := r.version()
-	req := &http.Request{
+	req := http.Request{
 		Method: r.Method(), Proto: proto, ProtoMajor: major, ProtoMinor: int(r.head.minor),
 		Host: r.Host(), RequestURI: r.Target(), RemoteAddr: "@", TLS: r.TLS(),
 		ContentLength: r.ContentLength(), Close: !r.head.keepAlive(),
@@ -114,9 +114,9 @@ func newHTTPRequest(r *Request) *http.Request {
 		req.TransferEncoding = []string{"chunked"}
 	}
 	req.URL = httpURL(r)
-	setHTTPHeader(req, r.Header())
-	setPathValues(req, r)
-	return req
+	setHTTPHeader(&req, r.Header())
+	setPathValues(&req, r)
+	return req.WithContext(ctx) // a copy; req itself stays on the stack
 }
 
 // httpURL parses the target as net/http's server does.
@@ -234,8 +234,8 @@ func (c *httpContext) localAddr() net.Addr {
 	defer x.mu.Unlock()
 	var addr net.Addr
 	if x.conn != nil && x.conn.fd >= 0 {
-		if ap, err := localAddrPort(x.conn.fd); err == nil && ap.IsValid() {
-			addr = net.TCPAddrFromAddrPort(ap)
+		if at := x.conn.LocalAddr(); at.IsValid() {
+			addr = net.TCPAddrFromAddrPort(at)
 		}
 	}
 	if addr == nil { // a Unix socket, or too late: one of those that the server listens on

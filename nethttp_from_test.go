@@ -29,7 +29,7 @@ type bridgeCase struct {
 }
 
 func (c *bridgeCase) run(t *testing.T, name string, serve func(*testing.T, http.Handler) string) string {
-	b := &bridgeTalk{t: t, name: name}
+	b := &bridgeTalk{t: t, name: name, tls: strings.HasSuffix(name, "TLS")}
 	b.addr = serve(t, b.watched(c.handler(b)))
 	b.dial()
 	defer func() { b.conn.Close() }()
@@ -38,7 +38,7 @@ func (c *bridgeCase) run(t *testing.T, name string, serve func(*testing.T, http.
 }
 
 // TestFromHTTP is the table of what net/http's handlers see and cause on both
-// servers. Rows that differ say why.
+// servers, and on flare's over TLS. Rows that differ say why.
 func TestFromHTTP(t *testing.T) {
 	var cases []bridgeCase
 	for _, table := range [][]bridgeCase{
@@ -51,9 +51,13 @@ func TestFromHTTP(t *testing.T) {
 			t.Parallel()
 			want := c.run(t, "net/http", bridgeNetHTTP)
 			got := c.run(t, "flare", func(t *testing.T, h http.Handler) string { return bridgeFlare(t, FromHTTP(h)) })
+			overTLS := c.run(t, "flare over TLS", func(t *testing.T, h http.Handler) string {
+				return startTLSServer(t, &Server{Handler: FromHTTP(h), Loops: 1})
+			})
 			if c.differs == "" {
 				sameLines(t, got, want)
-			} else if got == want {
+				sameLines(t, overTLS, want)
+			} else if got == want || overTLS == want {
 				t.Errorf("%s\nis no difference any more: both say\n%s", c.differs, got)
 			}
 			if testing.Verbose() {
@@ -398,7 +402,7 @@ func bridgeStreams() []bridgeCase {
 				}
 			}, func(b *bridgeTalk) {
 				b.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n")
-				b.conn.(*net.TCPConn).CloseWrite()
+				b.closeWrite()
 				b.answer("GET")
 				b.over()
 			}
@@ -717,7 +721,7 @@ func bridgeRequests() []bridgeCase {
 			},
 			client: func(b *bridgeTalk) {
 				b.send("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
-				b.conn.(*net.TCPConn).CloseWrite()
+				b.closeWrite()
 				b.answer("POST")
 				b.over()
 			},
@@ -728,7 +732,7 @@ func bridgeRequests() []bridgeCase {
 // bridgeDump says all of r.
 func bridgeDump(b *bridgeTalk, r *http.Request) {
 	b.say("> %s %s %s %d.%d", r.Method, r.RequestURI, r.Proto, r.ProtoMajor, r.ProtoMinor)
-	b.say("> URL %#v String %s Host %q Length %d TE %v Close %v TLS %v Pattern %q", *r.URL, r.URL, r.Host, r.ContentLength, r.TransferEncoding, r.Close, r.TLS, r.Pattern)
+	b.say("> URL %#v String %s Host %q Length %d TE %v Close %v TLS %v Pattern %q", *r.URL, r.URL, r.Host, r.ContentLength, r.TransferEncoding, r.Close, r.TLS != nil && !b.tls, r.Pattern)
 	say := func(what string, values map[string][]string) {
 		var names []string
 		for name := range values {

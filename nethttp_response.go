@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"net"
 	"net/http"
 	"net/textproto"
@@ -96,7 +95,7 @@ func (p *httpWriter) writeInterim(code int) {
 		p.w.r.body.setAnswered(p.w.c.frame) // the body needs none of its own
 	}
 	var h Header
-	for _, name := range slices.Sorted(maps.Keys(p.fields)) {
+	for _, name := range sortedNames(nil, p.fields) {
 		if name == "Content-Length" || name == "Transfer-Encoding" {
 			continue // RFC 9110 §8.6, RFC 9112 §6.1
 		}
@@ -127,7 +126,8 @@ func (p *httpWriter) writeHeader(code int) {
 
 	clear(w.header.list)
 	w.header.list = w.header.list[:0]
-	for _, name := range slices.Sorted(maps.Keys(p.fields)) {
+	var few [16]string
+	for _, name := range sortedNames(few[:0], p.fields) {
 		if strings.HasPrefix(name, http.TrailerPrefix) {
 			continue
 		}
@@ -164,25 +164,32 @@ func (p *httpWriter) open() error {
 }
 
 // outgrows reports whether n more bytes of body are more than is held back.
+// Functions of OnCommit have flare's bound, since they decide by what they see.
 func (p *httpWriter) outgrows(n int) bool {
-	w := p.w
-	return !w.begun && len(w.hooks) == 0 && len(w.buf)+n > httpBufferBytes
+	w, bound := p.w, httpBufferBytes
+	if len(w.hooks) > 0 {
+		bound = responseBufferMax
+	}
+	return !w.begun && w.top == nil && len(w.buf)+n > bound
 }
 
-// stream commits a response of which n more bytes are coming, which begin with
+// stream begins a response of which n more bytes are coming, which begin with
 // head.
 func (p *httpWriter) stream(n int, head []byte) error {
 	if !p.w.declares(n) {
 		return errContentLength
 	}
 	p.sniff(head)
+	if len(p.w.hooks) > 0 {
+		return nil // Write calls them
+	}
 	return p.w.start()
 }
 
 // sniff sets a type that was not set, by what the body begins with: what is
 // held back and then more.
 func (p *httpWriter) sniff(more []byte) {
-	if !p.sniffs || p.w.begun {
+	if !p.sniffs || p.w.begun || p.w.top != nil { // behind a writer of OnCommit's buf is coded
 		return
 	}
 	held := p.w.buf[:min(len(p.w.buf), sniffBytes)]
@@ -315,7 +322,12 @@ func (p *httpWriter) EnableFullDuplex() error {
 		return errWriterDone
 	}
 	p.w.r.body.duplex.Store(true)
-	p.w.r.body.closes.Store(false)
+	if b := &p.x.body; b.mu.TryLock() { // else a read goes on, which ends with the same
+		if b.b != nil {
+			b.b.judge()
+		}
+		b.mu.Unlock()
+	}
 	return nil
 }
 
@@ -348,7 +360,7 @@ func (p *httpWriter) finish() error {
 			return err
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(trailer)) {
+	for _, name := range sortedNames(nil, trailer) {
 		for _, value := range trailer[name] {
 			w.Trailer().Add(name, value)
 		}
@@ -361,19 +373,34 @@ func (p *httpWriter) finish() error {
 
 // trailer returns the fields for behind the body: those that were announced,
 // and those with http.TrailerPrefix.
-func (p *httpWriter) trailer() http.Header {
-	trailer := make(http.Header)
+func (p *httpWriter) trailer() (trailer http.Header) {
+	set := func(name string, values []string) {
+		if trailer == nil {
+			trailer = make(http.Header)
+		}
+		trailer[name] = values
+	}
 	for _, name := range p.trailers {
 		if values := p.fields[name]; len(values) > 0 {
-			trailer[name] = values
+			set(name, values)
 		}
 	}
 	for name, values := range p.fields {
 		if name, ok := strings.CutPrefix(name, http.TrailerPrefix); ok {
-			trailer[name] = values
+			set(name, values)
 		}
 	}
 	return trailer
+}
+
+// sortedNames appends the names of fields, in the order in which net/http sends
+// them.
+func sortedNames(names []string, fields http.Header) []string {
+	for name := range fields {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
 }
 
 // logMisuse logs what a handler should not have done, and where.

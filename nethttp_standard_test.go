@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"net"
 	"net/http"
 
 	"net/http/httputil"
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -65,6 +65,19 @@ func bridgeConnections() []bridgeCase {
 			},
 		},
 		{
+			name: "runtime.Goexit",
+			handler: func(b *bridgeTalk) http.HandlerFunc {
+				return func(w http.ResponseWriter, r *http.Request) {
+					io.WriteString(w, "hello")
+					runtime.Goexit()
+				}
+			},
+			client: func(b *bridgeTalk) {
+				b.get("/")
+				b.over()
+			},
+		},
+		{
 			name: "pipeline",
 			handler: func(b *bridgeTalk) http.HandlerFunc {
 				return func(w http.ResponseWriter, r *http.Request) {
@@ -93,8 +106,7 @@ func bridgeConnections() []bridgeCase {
 						return
 					}
 					defer conn.Close()
-					_, tcp := conn.(*net.TCPConn)
-					b.say("%v, buffered %d", tcp, rw.Reader.Buffered())
+					b.say("%v, buffered %d", conn.RemoteAddr().String() == r.RemoteAddr, rw.Reader.Buffered())
 					_, _, err = w.(http.Hijacker).Hijack()
 					b.say("again: %v", err)
 					n, err := w.Write([]byte("x"))
@@ -120,7 +132,7 @@ func bridgeConnections() []bridgeCase {
 					got, _ := b.line()
 					b.took("%s", got)
 				}
-				b.conn.(*net.TCPConn).CloseWrite()
+				b.closeWrite()
 				b.over()
 			},
 		},
@@ -421,7 +433,7 @@ func bridgeProxyClient(b *bridgeTalk, next bridgeGate) {
 	b.send("through\n")
 	line, _ := b.line()
 	b.took("%s", line)
-	b.conn.(*net.TCPConn).CloseWrite()
+	b.closeWrite()
 	b.over()
 }
 
@@ -513,7 +525,7 @@ func bridgeDifferences() []bridgeCase {
 			},
 			client: func(b *bridgeTalk) {
 				b.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhe")
-				b.conn.(*net.TCPConn).CloseWrite()
+				b.closeWrite()
 				b.answer("POST")
 			},
 		},

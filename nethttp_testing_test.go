@@ -3,6 +3,7 @@ package flare
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"log"
@@ -27,6 +28,7 @@ type bridgeTalk struct {
 	t    *testing.T
 	name string // of the server
 	addr string
+	tls  bool
 	conn net.Conn
 	br   *bufio.Reader
 	all  bytes.Buffer // all octets received on conn
@@ -80,6 +82,9 @@ var bridgeBoundary = regexp.MustCompile(`\b[0-9a-f]{60}\b`)
 func (b *bridgeTalk) dial() {
 	b.t.Helper()
 	conn, err := net.Dial("tcp", b.addr)
+	if b.tls && err == nil {
+		conn = tls.Client(conn, tlsClientConfig())
+	}
 	if err != nil {
 		b.t.Fatalf("%s: %v", b.name, err)
 	}
@@ -89,6 +94,16 @@ func (b *bridgeTalk) dial() {
 	conn.SetDeadline(time.Now().Add(patience))
 	b.all.Reset()
 	b.conn, b.br = conn, bufio.NewReader(io.TeeReader(conn, &b.all))
+}
+
+// closeWrite says that nothing more is coming.
+func (b *bridgeTalk) closeWrite() {
+	conn := b.conn
+	if tc, ok := conn.(*tls.Conn); ok {
+		tc.CloseWrite()
+		conn = tc.NetConn() // as who closes both ways does
+	}
+	conn.(*net.TCPConn).CloseWrite()
 }
 
 // send writes octets; a server that has closed already is not an error.

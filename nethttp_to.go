@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"crypto/tls"
 	"errors"
+	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -11,9 +12,9 @@ import (
 	"net/textproto"
 	"net/url"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -26,20 +27,21 @@ import (
 // ToHTTP returns h as an http.Handler, for net/http's server and whatever else
 // calls one. Bodies are streamed both ways, as h reads and writes them; OnCommit,
 // errors, panics and trailers are what they are in flare's own server, and so
-// are the limits of a default one on the size of heads and bodies (MaxURIBytes,
-// MaxHeaderBytes, MaxHeaders, MaxBodyBytes). For others, or with an
-// ErrorHandler, use a Server as the http.Handler. Limits of time are those of
-// the http.Server.
+// are the limits of a default one: MaxURIBytes, MaxHeaderBytes, MaxHeaders,
+// MaxBodyBytes, and BodyTimeout and WriteTimeout where the http.Server has no
+// ReadTimeout and WriteTimeout. For others, or with an ErrorHandler, use a
+// Server as the http.Handler. Names of fields are sent in net/http's spelling.
 //
 // Hijack and WebSockets work over HTTP/1.1. Over HTTP/2 Hijack fails with
 // errors.ErrUnsupported, and a request for a WebSocket is answered 501.
 func ToHTTP(h Handler) http.Handler { return &Server{Handler: h} }
 
 // ServeHTTP answers a request that net/http's server has received, with s's
-// Handler, ErrorHandler and Logger and its limits on sizes; see ToHTTP. s need
-// not be serving.
+// Handler, ErrorHandler, Logger and limits; see ToHTTP. s need not be serving;
+// its Shutdown and Close do not know of such requests.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	k := &httpCarrier{w: w, r: r, rc: http.NewResponseController(w)}
+	s.carries()
+	k := newHTTPCarrier(w, r, &s.lim.conn)
 	in := carried{head: appendHTTPHead(nil, r), length: r.ContentLength, ctx: r.Context()}
 	if r.Body == nil || r.Body == http.NoBody {
 		in.length = 0
@@ -55,6 +57,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if s.serveCarried(k, in) {
 		panic(http.ErrAbortHandler)
+	}
+	if !k.hijacked {
+		k.writing.arm() // for what net/http still has to send
 	}
 }
 
@@ -73,7 +78,7 @@ func appendHTTPHead(b []byte, r *http.Request) []byte {
 		b = append(b, " HTTP/1.1\r\n"...)
 	}
 	b = appendHTTPField(b, "Host", r.Host)
-	for _, name := range slices.Sorted(maps.Keys(r.Header)) {
+	for _, name := range sortedNames(nil, r.Header) {
 		for _, value := range r.Header[name] {
 			b = appendHTTPField(b, name, value)
 		}
@@ -82,7 +87,7 @@ func appendHTTPHead(b []byte, r *http.Request) []byte {
 		b = appendHTTPField(b, "Transfer-Encoding", coding)
 	}
 	if len(r.Trailer) > 0 {
-		b = appendHTTPField(b, "Trailer", strings.Join(slices.Sorted(maps.Keys(r.Trailer)), ", "))
+		b = appendHTTPField(b, "Trailer", strings.Join(sortedNames(nil, r.Trailer), ", "))
 	}
 	return append(b, '\r', '\n')
 }
@@ -120,19 +125,42 @@ func httpTarget(r *http.Request) string {
 
 // An httpCarrier is an exchange of net/http's.
 type httpCarrier struct {
-	w  http.ResponseWriter
-	r  *http.Request
-	rc *http.ResponseController
+	w        http.ResponseWriter
+	r        *http.Request
+	rc       *http.ResponseController
+	reading  carrierDeadline
+	writing  carrierDeadline
+	hijacked bool
+}
+
+func newHTTPCarrier(w http.ResponseWriter, r *http.Request, limits *connLimits) *httpCarrier {
+	k := &httpCarrier{w: w, r: r, rc: http.NewResponseController(w)}
+	k.reading.set, k.writing.set = k.rc.SetReadDeadline, k.rc.SetWriteDeadline
+	host, _ := r.Context().Value(http.ServerContextKey).(*http.Server)
+	if host == nil || host.ReadTimeout <= 0 {
+		k.reading.limit = limits.body
+	}
+	if host == nil || host.WriteTimeout <= 0 {
+		k.writing.limit = limits.write
+	}
+	return k
 }
 
 func (k *httpCarrier) version() (name string, major int) { return k.r.Proto, k.r.ProtoMajor }
 
 func (k *httpCarrier) tls() *tls.ConnectionState { return k.r.TLS }
 
-func (k *httpCarrier) readBody(p []byte) (int, error) { return k.r.Body.Read(p) }
+func (k *httpCarrier) readBody(p []byte) (int, error) {
+	k.reading.arm()
+	n, err := k.r.Body.Read(p)
+	if err == io.EOF {
+		k.reading.disarm() // from here on net/http reads, to see whether the client is still there
+	}
+	return n, err
+}
 
 func (k *httpCarrier) readTrailer(h *Header) {
-	for _, name := range slices.Sorted(maps.Keys(k.r.Trailer)) {
+	for _, name := range sortedNames(nil, k.r.Trailer) {
 		for _, value := range k.r.Trailer[name] {
 			if allowedInTrailer(name) {
 				h.Add(name, value)
@@ -197,21 +225,37 @@ func (k *httpCarrier) sendTrailer(h *Header) {
 // flush does nothing where the http.ResponseWriter cannot: what was written
 // leaves in the end.
 func (k *httpCarrier) flush() error {
+	k.writing.arm()
+	defer k.disarmWriting()
 	if err := k.rc.Flush(); err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		return err
 	}
 	return nil
 }
 
-func (k *httpCarrier) setReadDeadline(t time.Time) error  { return k.rc.SetReadDeadline(t) }
-func (k *httpCarrier) setWriteDeadline(t time.Time) error { return k.rc.SetWriteDeadline(t) }
+func (k *httpCarrier) setReadDeadline(t time.Time) error  { return k.reading.setUser(t) }
+func (k *httpCarrier) setWriteDeadline(t time.Time) error { return k.writing.setUser(t) }
 
-func (k *httpCarrier) hijack() (net.Conn, *bufio.ReadWriter, error) { return k.rc.Hijack() }
+// disarmWriting ends what a write was bounded by where that would end a stream
+// on which nothing is being written, too.
+func (k *httpCarrier) disarmWriting() {
+	if k.r.ProtoMajor > 1 {
+		k.writing.disarm()
+	}
+}
+
+func (k *httpCarrier) hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := k.rc.Hijack()
+	k.hijacked = err == nil
+	return conn, rw, err
+}
 
 // recv has nothing: bodies come by readBody.
 func (k *httpCarrier) recv([]byte) (int, syscall.Errno) { return 0, 0 }
 
 func (k *httpCarrier) send(p []byte) (int, syscall.Errno) {
+	k.writing.arm()
+	defer k.disarmWriting()
 	n, err := k.w.Write(p)
 	if err == nil {
 		return n, 0
@@ -227,6 +271,56 @@ func (k *httpCarrier) send(p []byte) (int, syscall.Errno) {
 }
 
 func (k *httpCarrier) shutdownWrite() {}
+
+// A carrierDeadline bounds the waits in one direction by a limit without
+// progress, and by a deadline of the handler's.
+type carrierDeadline struct {
+	set   func(time.Time) error
+	limit time.Duration // 0: none
+
+	mu    sync.Mutex
+	user  time.Time // guarded by mu; zero: none
+	armed time.Time // guarded by mu: what was set; zero: no more than user
+}
+
+// arm begins a wait. A deadline that is a little later than asked for saves
+// setting it each time.
+func (d *carrierDeadline) arm() {
+	if d.limit <= 0 {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := time.Now()
+	by := d.armed
+	if by.Sub(now) < d.limit {
+		by = now.Add(d.limit + d.limit/4)
+	}
+	if !d.user.IsZero() && d.user.Before(by) {
+		by = d.user
+	}
+	if !by.Equal(d.armed) {
+		d.armed = by
+		d.set(by) // without deadlines there is no server to be kept waiting
+	}
+}
+
+// disarm takes the limit away and leaves the handler's deadline.
+func (d *carrierDeadline) disarm() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.armed.IsZero() {
+		d.armed = time.Time{}
+		d.set(d.user)
+	}
+}
+
+func (d *carrierDeadline) setUser(t time.Time) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.user, d.armed = t, time.Time{}
+	return d.set(t)
+}
 
 // httpRouting is what an http.ServeMux in front has found. A Mux that routes
 // the request takes its place.

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -141,6 +142,11 @@ func bridgeNative(t *testing.T, next bridgeGate) *Server {
 		w.WriteString("never seen")
 		return http.ErrAbortHandler
 	})
+	mux.Get("/goexit", func(w *ResponseWriter, r *Request) error {
+		w.WriteString("never seen")
+		runtime.Goexit()
+		return nil
+	})
 	mux.Get("/short", func(w *ResponseWriter, r *Request) error {
 		w.Header().Set("Content-Length", "10")
 		_, err := w.WriteString("hello")
@@ -240,7 +246,7 @@ func TestToHTTP(t *testing.T) {
 		b.request("POST", "/copy", strings.Repeat("0123456789", 20_000), "Content-Length: 200000")
 		b.alive()
 
-		for _, path := range []string{"/panic-late", "/error-late", "/abort", "/short"} {
+		for _, path := range []string{"/panic-late", "/error-late", "/abort", "/short", "/goexit"} {
 			b.took("> %s", path)
 			b.get(path)
 			b.over()
@@ -312,7 +318,7 @@ func TestToHTTP2(t *testing.T) {
 		if body != "" {
 			req.Body = io.NopCloser(strings.NewReader(body))
 		}
-		if length < 0 {
+		if length < 0 && len(body) < 100 { // or net/http's server may see it too late
 			req.Trailer = http.Header{"X-Sum": {"5"}}
 		}
 		return bridgeSeen(client.Do(req))

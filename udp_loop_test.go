@@ -14,22 +14,6 @@ import (
 	"time"
 )
 
-// udpLoop runs a loop until the test ends.
-func udpLoop(t *testing.T) *Loop {
-	t.Helper()
-	l, err := NewLoop(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- l.Run(t.Context()) }()
-	t.Cleanup(func() {
-		l.Close()
-		<-ended
-	})
-	return l
-}
-
 func udpListen(t *testing.T, l *Loop, addr string, opts *UDPOptions, handler func(*Datagram)) *UDPConn {
 	t.Helper()
 	u, err := l.ListenUDP(netip.MustParseAddrPort(addr), opts, handler)
@@ -44,7 +28,7 @@ func udpEcho(d *Datagram) { d.Reply(d.Data) }
 func TestLoopUDPEcho(t *testing.T) {
 	for _, family := range append(udpFamilies, struct{ name, addr string }{"both", "[::]:0"}) {
 		t.Run(family.name, func(t *testing.T) {
-			u := udpListen(t, udpLoop(t), family.addr, nil, udpEcho)
+			u := udpListen(t, newRunningLoop(t), family.addr, nil, udpEcho)
 			addr := u.LocalAddr()
 			peers := []netip.Addr{addr.Addr()}
 			if addr.Addr().IsUnspecified() {
@@ -73,7 +57,7 @@ func TestLoopUDPEcho(t *testing.T) {
 func TestLoopUDPBurst(t *testing.T) {
 	for _, family := range udpFamilies {
 		t.Run(family.name, func(t *testing.T) {
-			l := udpLoop(t)
+			l := newRunningLoop(t)
 			release := make(chan struct{})
 			var batches atomic.Int32
 			u := udpListen(t, l, family.addr, nil, func(d *Datagram) {
@@ -100,7 +84,7 @@ func TestLoopUDPTruncation(t *testing.T) {
 		truncated bool
 	}
 	came := make(chan got, 3)
-	u := udpListen(t, udpLoop(t), "127.0.0.1:0", &UDPOptions{MaxDatagramBytes: 7}, func(d *Datagram) {
+	u := udpListen(t, newRunningLoop(t), "127.0.0.1:0", &UDPOptions{MaxDatagramBytes: 7}, func(d *Datagram) {
 		came <- got{string(d.Data), d.Truncated}
 	})
 	client := udpTo(t, u.LocalAddr(), nil)
@@ -120,7 +104,7 @@ func TestLoopUDPTruncation(t *testing.T) {
 // What cannot be sent is an error before the system call, or counted.
 func TestLoopUDPSend(t *testing.T) {
 	errs := make(chan error, 8)
-	u := udpListen(t, udpLoop(t), "127.0.0.1:0", nil, func(d *Datagram) {
+	u := udpListen(t, newRunningLoop(t), "127.0.0.1:0", nil, func(d *Datagram) {
 		errs <- d.Reply(make([]byte, DatagramBytesMax+1))
 		errs <- d.Send([]byte("x"), netip.MustParseAddrPort("[::1]:9"))
 		errs <- d.Send([]byte("x"), netip.AddrPort{})
@@ -160,7 +144,7 @@ func TestLoopUDPSend(t *testing.T) {
 // A handler that waits holds up its own socket and nothing else, and misses
 // nothing of what comes meanwhile.
 func TestLoopUDPHandlerWaits(t *testing.T) {
-	l := udpLoop(t)
+	l := newRunningLoop(t)
 	release := make(chan struct{})
 	var waited sync.Once
 	slow := udpListen(t, l, "127.0.0.1:0", nil, func(d *Datagram) {
@@ -190,7 +174,7 @@ func TestLoopUDPHandlerWaits(t *testing.T) {
 }
 
 func TestLoopUDPEnds(t *testing.T) {
-	l := udpLoop(t)
+	l := newRunningLoop(t)
 	u := udpListen(t, l, "127.0.0.1:0", nil, udpEcho)
 	client := udpTo(t, u.LocalAddr(), nil)
 	if _, err := client.Write([]byte("x")); err != nil {
@@ -233,7 +217,7 @@ func TestLoopUDPEnds(t *testing.T) {
 // A watch is asked for what it wants, also when that changes in a call, and
 // called again for what it says it has not used up.
 func TestLoopWatch(t *testing.T) {
-	l := udpLoop(t)
+	l := newRunningLoop(t)
 	a, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)

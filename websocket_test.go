@@ -7,9 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -475,89 +472,6 @@ func TestClientMaskKeys(t *testing.T) {
 		}
 		seen[h.key] = true
 	}
-}
-
-// wsInterop runs a peer of another project against an echo server.
-func wsInterop(t *testing.T, name string, command func(url string) *exec.Cmd) {
-	t.Helper()
-	for style, h := range wsStyles(WebSocketOptions{Compression: CompressionTakeover}) {
-		url := "ws" + strings.TrimPrefix(TestServer(t, &Server{Handler: h}), "http")
-		out, err := command(url).CombinedOutput()
-		if err != nil || !strings.Contains(string(out), "all good") {
-			t.Errorf("%s, %s: %v\n%s", name, style, err, out)
-		}
-	}
-}
-
-const wsNodePeer = `
-const WebSocket = require('ws');
-const url = process.argv[1];
-async function run(options) {
-  const ws = new WebSocket(url, options);
-  await new Promise((ok, bad) => { ws.on('open', ok); ws.on('error', bad); });
-  for (let size of [0, 1, 125, 126, 1000, 65535, 65536, 300000]) {
-    const text = 'aé'.repeat(size / 2), data = Buffer.alloc(size, size);
-    for (const sent of [text, data]) {
-      const got = await new Promise(ok => { ws.once('message', (m, binary) => ok([m, binary])); ws.send(sent); });
-      if (got[1] !== Buffer.isBuffer(sent) || Buffer.compare(got[0], Buffer.from(sent))) throw new Error('echo of ' + size);
-    }
-  }
-  await new Promise(ok => { ws.once('pong', ok); ws.ping('x'); });
-  const code = await new Promise(ok => { ws.once('close', ok); ws.close(4321, 'bye'); });
-  if (code !== 4321) throw new Error('closed with ' + code);
-}
-(async () => {
-  for (const perMessageDeflate of [false, true, {threshold: 0}, {serverMaxWindowBits: 9, threshold: 0}, {clientMaxWindowBits: 9, threshold: 0}, {serverNoContextTakeover: true, clientNoContextTakeover: true, threshold: 0}])
-    await run({perMessageDeflate});
-  console.log('all good');
-})().catch(e => { console.error(e); process.exit(1); });
-`
-
-func TestNodePeer(t *testing.T) {
-	node, err := exec.LookPath("node")
-	if err != nil {
-		t.Skip("no node")
-	}
-	modules := os.Getenv("NODE_PATH")
-	if exec.Command(node, "-e", "require('ws')").Run() != nil {
-		t.Skip("node has no module ws; NODE_PATH may name a folder that has it")
-	}
-	wsInterop(t, "node", func(url string) *exec.Cmd {
-		cmd := exec.Command(node, "-e", wsNodePeer, url)
-		cmd.Env = append(os.Environ(), "NODE_PATH="+modules)
-		return cmd
-	})
-}
-
-const wsPythonPeer = `
-import asyncio, sys, websockets
-async def run(url, **options):
-    async with websockets.connect(url, max_size=None, **options) as ws:
-        for size in [0, 1, 125, 126, 1000, 65535, 65536, 300000]:
-            for sent in ["aé" * (size // 2), bytes([size % 256]) * size]:
-                await ws.send(sent)
-                assert await ws.recv() == sent, size
-        await (await ws.ping(b"x"))
-async def main():
-    for compression in [None, "deflate"]:
-        await run(sys.argv[1], compression=compression)
-    print("all good")
-asyncio.run(main())
-`
-
-func TestPythonPeer(t *testing.T) {
-	for _, python := range []string{"/usr/bin/python3", "python3"} {
-		if exec.Command(python, "-c", "import websockets").Run() != nil {
-			continue
-		}
-		wsInterop(t, "python", func(url string) *exec.Cmd {
-			script := filepath.Join(t.TempDir(), "peer.py")
-			os.WriteFile(script, []byte(wsPythonPeer), 0o600)
-			return exec.Command(python, script, url)
-		})
-		return
-	}
-	t.Skip("python3 has no module websockets")
 }
 
 // A slow handler of one connection does not keep broadcasts from its peer.

@@ -218,7 +218,7 @@ static bool shake_hands(struct connection *c)
 		classes[MAIN].path, opt.host, opt.port), have = 0;
 	if (send(c->fd, text, n, MSG_NOSIGNAL) != n)
 		return false;
-	while (have < 4 || memcmp(text + have - 4, "\r\n\r\n", 4)) {
+	while (!memmem(text, have, "\r\n\r\n", 4)) {
 		n = have < (int)sizeof text ? recv(c->fd, text + have, sizeof text - have, 0) : 0;
 		if (n <= 0)
 			return false;

@@ -11,7 +11,7 @@ import (
 	"flare"
 )
 
-func enter(t *testing.T, url, room, name string) *flare.WebSocket {
+func visit(t *testing.T, url, room, name string) *flare.WebSocket {
 	t.Helper()
 	ws, _, err := flare.DialWebSocket(context.Background(), "ws"+strings.TrimPrefix(url, "http")+"/rooms/"+room+"?name="+name, nil)
 	if err != nil {
@@ -37,12 +37,12 @@ func hears(t *testing.T, ws *flare.WebSocket, want line) {
 func TestRooms(t *testing.T) {
 	c := newChat()
 	url := flare.TestServer(t, &flare.Server{Handler: c.routes()})
-	ann := enter(t, url, "a", "ann")
+	ann := visit(t, url, "a", "ann")
 	hears(t, ann, line{Text: "ann has come in"})
-	bob := enter(t, url, "a", "bob")
+	bob := visit(t, url, "a", "bob")
 	hears(t, ann, line{Text: "bob has come in"})
 	hears(t, bob, line{Text: "bob has come in"})
-	eve := enter(t, url, "b", "eve")
+	eve := visit(t, url, "b", "eve")
 	hears(t, eve, line{Text: "eve has come in"})
 
 	bob.WriteText(context.Background(), "hello <b>")
@@ -71,7 +71,7 @@ func TestRooms(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	url := flare.TestServer(t, &flare.Server{Handler: newChat().routes()})
 	for name, send := range map[string]string{"": "", strings.Repeat("x", 33): "", "ann": "binary"} {
-		ws := enter(t, url, "a", name)
+		ws := visit(t, url, "a", name)
 		if send != "" {
 			hears(t, ws, line{Text: name + " has come in"})
 			ws.Write(context.Background(), flare.BinaryMessage, []byte(send))

@@ -14,7 +14,10 @@ import (
 // not read.
 func wsEcho() *flare.WebSocketHandler {
 	return &flare.WebSocketHandler{
-		WebSocketOptions: flare.WebSocketOptions{Compression: flare.CompressionOn},
+		WebSocketOptions: flare.WebSocketOptions{
+			Compression:     flare.CompressionOn,
+			MaxMessageBytes: 16 << 20, // the largest that conformance suites send
+		},
 		OnMessage: func(ws *flare.WebSocket, kind flare.MessageKind, p []byte) error {
 			return ws.Write(context.Background(), kind, p)
 		},
