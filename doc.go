@@ -26,11 +26,11 @@
 //
 //	5 surface   mux  nethttp  testing  compress  auth_server auth_digest_server  doc
 //	4 roles     server stats  conn_http conn_body  handler exchange context
-//	            websocket  jar  dial dns  cert_reloader
+//	            websocket  client jar  dial dns  cert_reloader
 //	3 engine    loop  baton monitor predictor  conn pace  frame clock  udp
 //	1 wire (bytes to values)    2 system (values to system calls)
 //	   parser target header        poller socket sysnum memory
-//	   body response               datagram
+//	   body response               datagram parker
 //	   websocket_frame _message
 //	   _utf8 _extension _deflate
 //	   cookie auth encoding

@@ -390,3 +390,64 @@ var (
 	readmeLayer = regexp.MustCompile(`^\*\*(\d) (\w+)\*\*`)
 	readmeFile  = regexp.MustCompile("^\\| `([\\w.]+\\.(?:go|s))` \\|")
 )
+
+// The picture of the layers in doc.go names the family of each file, and no
+// family that is not there, in the layer that the files declare.
+func TestDocLayers(t *testing.T) {
+	text, err := os.ReadFile("doc.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	src := readSource(t, ".", nil)
+	_, picture, _ := strings.Cut(string(text), "//	5 surface")
+	picture, _, ok := strings.Cut("//	5 surface"+picture, "//\n")
+	if !ok {
+		t.Fatal("doc.go has no picture of the layers")
+	}
+	named := make(map[int][]string)
+	layer, column := -1, 0
+	for line := range strings.Lines(picture) {
+		line = strings.TrimPrefix(line, "//\t")
+		if at := strings.Index(line, "2 system"); at > 0 {
+			layer, column = 1, at
+			continue
+		}
+		if m := regexp.MustCompile(`^(\d) \w+`).FindStringSubmatch(line); m != nil {
+			layer, _ = strconv.Atoi(m[1])
+			line = line[len(m[0]):]
+		}
+		left, right := line, ""
+		if layer == 1 && len(line) > column {
+			left, right = line[:column], line[column:]
+		}
+		named[layer] = append(named[layer], strings.Fields(left)...)
+		named[2] = append(named[2], strings.Fields(right)...)
+	}
+	used := make(map[string]bool)
+	for name, at := range src.layers {
+		base := strings.TrimSuffix(name, ".go")
+		found := ""
+		for _, word := range named[at] {
+			if strings.HasPrefix(word, "_") { // of the family before it
+				word = "websocket" + word
+			}
+			if (base == word || strings.HasPrefix(base, word+"_")) && len(word) > len(found) {
+				found = word
+			}
+		}
+		if found == "" {
+			t.Errorf("the picture in doc.go has no family for %s in layer %d", name, at)
+		}
+		used[fmt.Sprint(at, found)] = true
+	}
+	for at, words := range named {
+		for _, word := range words {
+			if strings.HasPrefix(word, "_") {
+				word = "websocket" + word
+			}
+			if !used[fmt.Sprint(at, word)] {
+				t.Errorf("the picture in doc.go has %s in layer %d, which no file is of", word, at)
+			}
+		}
+	}
+}

@@ -53,8 +53,8 @@ func soonest(a, b time.Duration) time.Duration {
 	return a
 }
 
-// await is Conn.await for input within limit without progress, rate bytes a second, and
-// a deadline; each of them may be 0 for none.
+// await is Conn.await for input within limit without progress, rate bytes a
+// second, and a deadline; each of them may be 0 for none.
 func (p *pace) await(c *Conn, bit uint32, limit time.Duration, rate int64, deadline time.Duration) error {
 	now := time.Since(origin)
 	until := soonest(after(now, limit), deadline)

@@ -69,7 +69,7 @@ type Server struct {
 	HeadTimeout  time.Duration // first byte to end of head; default 10 s, on breach 408
 	BodyTimeout  time.Duration // without progress of a body; default 30 s, on breach 408
 	IdleTimeout  time.Duration // between requests; default 75 s, on breach a silent close
-	WriteTimeout time.Duration // without progress of a response; default 30 s, on breach a reset
+	WriteTimeout time.Duration // while the client takes nothing of a response; default 30 s, on breach a reset
 
 	MinBodyRate  int64 // bytes a second of a body while flare waits for it, after 5 s; default 240, on breach 408
 	MinWriteRate int64 // bytes a second of a response while flare waits for room, after 5 s; default 240, on breach a reset

@@ -402,12 +402,20 @@ func (c *plainSlow) Write(p []byte) (int, error) {
 // takes no processor with it.
 func TestPlainBadConn(t *testing.T) {
 	for name, wrap := range map[string]func(net.Conn) net.Conn{
-		"reads nothing":        func(c net.Conn) net.Conn { return plainBad{Conn: c, read: func([]byte) (int, error) { return 0, nil }} },
-		"writes nothing":       func(c net.Conn) net.Conn { return plainBad{Conn: c, write: func([]byte) (int, error) { return 0, nil }} },
-		"fails to read":        func(c net.Conn) net.Conn { return plainBad{Conn: c, read: func([]byte) (int, error) { return 0, io.ErrNoProgress }} },
-		"fails to write":       func(c net.Conn) net.Conn { return plainBad{Conn: c, write: func([]byte) (int, error) { return 0, io.ErrClosedPipe }} },
-		"ends with its data":   func(c net.Conn) net.Conn { return plainBad{Conn: c, read: plainOnce(request("/"), io.EOF)} },
-		"breaks with its data": func(c net.Conn) net.Conn { return plainBad{Conn: c, read: plainOnce(request("/"), io.ErrUnexpectedEOF)} },
+		"reads nothing": func(c net.Conn) net.Conn { return plainBad{Conn: c, read: func([]byte) (int, error) { return 0, nil }} },
+		"writes nothing": func(c net.Conn) net.Conn {
+			return plainBad{Conn: c, write: func([]byte) (int, error) { return 0, nil }}
+		},
+		"fails to read": func(c net.Conn) net.Conn {
+			return plainBad{Conn: c, read: func([]byte) (int, error) { return 0, io.ErrNoProgress }}
+		},
+		"fails to write": func(c net.Conn) net.Conn {
+			return plainBad{Conn: c, write: func([]byte) (int, error) { return 0, io.ErrClosedPipe }}
+		},
+		"ends with its data": func(c net.Conn) net.Conn { return plainBad{Conn: c, read: plainOnce(request("/"), io.EOF)} },
+		"breaks with its data": func(c net.Conn) net.Conn {
+			return plainBad{Conn: c, read: plainOnce(request("/"), io.ErrUnexpectedEOF)}
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &Server{Handler: textHandler("fine")}

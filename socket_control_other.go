@@ -12,9 +12,9 @@ import (
 
 const msgTruncated = 0x10 // of the BSDs; Windows has an error for it
 
-func controlSocket(_ syscall.RawConn, option socketOption, value int) error {
-	if option == optionBroadcast && value == 1 {
-		return nil // package net sets it
+func controlSocket(_ syscall.RawConn, option socketOption, _ int) error {
+	if option == optionBroadcast {
+		return nil // package net allows it, and that stays so
 	}
 	return errors.ErrUnsupported
 }

@@ -21,7 +21,7 @@ const DatagramBytesMax = 65535 - 20 - 8
 // default of each.
 type UDPOptions struct {
 	// Broadcast allows datagrams to broadcast addresses; they are EACCES
-	// otherwise.
+	// otherwise, on Linux and macOS.
 	Broadcast bool
 
 	// ReadBuffer and WriteBuffer are bytes that the kernel keeps in either

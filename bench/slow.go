@@ -254,8 +254,8 @@ const (
 	quietMost  = 3 * time.Second // then the window has to begin
 )
 
-// quietCPU returns when the process has little to do: clients that do not read are sent some 3 MB
-// each first, which the kernel keeps, and that is work like any other.
+// quietCPU returns when the process has little to do: clients that do not read are sent first
+// what the kernel keeps for them, and that is work like any other.
 func quietCPU(pid int) {
 	last := processCPU(pid)
 	for began := time.Now(); time.Since(began) < quietMost; {

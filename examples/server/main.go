@@ -32,7 +32,7 @@ func main() {
 func run() error {
 	s := new(flare.Server)
 	addr := flag.String("addr", "127.0.0.1:8080", "address to listen on, host:port")
-	poller := flag.String("poller", "system", "how the loops wait: system (epoll on Linux, kqueue on macOS)")
+	poller := flag.String("poller", "system", "how the loops wait: system (epoll on Linux, kqueue on macOS) or poll (Linux)")
 	flag.IntVar(&s.Loops, "loops", 0, "event loops, 0 is one for each processor")
 	flag.DurationVar(&s.HeadTimeout, "head-timeout", 0, "first byte to the end of a request's head, 0 is 10s, negative none")
 	flag.DurationVar(&s.BodyTimeout, "body-timeout", 0, "without progress of a request's body, 0 is 30s, negative none")
@@ -52,8 +52,12 @@ func run() error {
 	if err := cert.check(); err != nil {
 		return err
 	}
-	if *poller != "system" {
-		return fmt.Errorf("unknown -poller; there is: system")
+	switch *poller {
+	case "system":
+	case "poll":
+		s.NewPoller = flare.NewPollPoller
+	default:
+		return fmt.Errorf("unknown -poller; there are: system, poll")
 	}
 	s.Handler = routes(s)
 
