@@ -135,7 +135,7 @@ func TestClientRestarts(t *testing.T) {
 // clientIdleTimeout is short for a server and long for a machine with much to
 // do: a fresh connection whose request is that late counts as idle too.
 func clientIdleTimeout() time.Duration {
-	if raceEnabled {
+	if raceEnabled || onPlain() {
 		return 400 * time.Millisecond
 	}
 	return 100 * time.Millisecond

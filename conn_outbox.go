@@ -216,14 +216,6 @@ func (ob *outbox) noteSend(n int, errno syscall.Errno) bool {
 	return false
 }
 
-// unwritten has the peer take what the plain driver has not written yet, in the
-// time that it has to read.
-func (ob *outbox) unwritten() {
-	ob.lock()
-	defer ob.unlock()
-	ob.noteSend(0, syscall.EAGAIN)
-}
-
 // alarm has the loop look at the connection at the given time, if it would not
 // do so earlier. ob.mu is held.
 func (ob *outbox) alarm(at time.Duration) {

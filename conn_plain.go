@@ -109,7 +109,9 @@ func (l *Loop) addPlain(c *Conn) {
 		c.fd = ^len(l.plain)
 		l.plain = append(l.plain, c)
 	}
-	t := c.tr.(*plainTransport)
+	c.edges |= ownWrite // the first that a poller would report
+	l.ready.push(c)
+	t := c.plain()
 	t.mu.Lock()
 	t.reading = true
 	t.mu.Unlock()
@@ -293,6 +295,14 @@ func (t *plainTransport) unwritten() int {
 	defer t.mu.Unlock()
 	t.asked = t.left > 0
 	return t.left
+}
+
+// unwritten has the peer take what the plain driver has not written yet, in the
+// time that it has to read.
+func (ob *outbox) unwritten() {
+	ob.lock()
+	defer ob.unlock()
+	ob.noteSend(0, syscall.EAGAIN)
 }
 
 // startWriter sees to it that there is a writer. t.mu is held.

@@ -60,9 +60,15 @@ func (s *Server) servePlainListener(ln *servedListener, settings *tlsSettings) e
 	s.acceptors.Add(1)
 	s.mu.Unlock()
 	defer s.acceptors.Add(-1)
-	for {
+	for left := acceptsAtEnd; left > 0; {
 		if !s.awaitRoom(ln) {
 			return ErrServerClosed
+		}
+		if s.ending() { // what waits still gets its place
+			left--
+			s.mu.Lock()
+			ln.end()
+			s.mu.Unlock()
 		}
 		conn, err := ln.Accept()
 		if err == nil {
@@ -82,17 +88,24 @@ func (s *Server) servePlainListener(ln *servedListener, settings *tlsSettings) e
 		}
 		time.Sleep(acceptRetry)
 	}
+	return ErrServerClosed
 }
 
-// awaitRoom waits until the server takes another connection. False: it ends.
+// awaitRoom waits until the server takes another connection. False: it has
+// ended.
 func (s *Server) awaitRoom(ln *servedListener) bool {
 	defer ln.paused.Store(false)
 	for s.full() {
-		if s.ending() {
-			return false
-		}
 		ln.paused.Store(true)
-		time.Sleep(acceptRetry)
+		pause := acceptRetry
+		if s.ending() {
+			pause = acceptRetryAtEnd
+		}
+		select {
+		case <-s.done:
+			return false
+		case <-time.After(pause):
+		}
 	}
 	return true
 }

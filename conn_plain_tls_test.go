@@ -1,0 +1,66 @@
+package flare
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TLS over connections in memory: HTTP/1.1, what is known of the peer, Hijack,
+// and peers that stall in their handshake.
+func TestPlainTLS(t *testing.T) {
+	pair, _, _ := dialCertificate(t, "h", time.Now())
+	s := &Server{HandshakeTimeout: 200 * time.Millisecond, Logger: quietLogger(), Handler: routes{
+		"/": HandlerFunc(func(w *ResponseWriter, r *Request) error {
+			if r.TLS() == nil || r.TLS().NegotiatedProtocol != "http/1.1" {
+				return errors.New("no TLS to be seen")
+			}
+			return w.Text(200, "secure")
+		}),
+		"/hijack": HandlerFunc(func(w *ResponseWriter, r *Request) error {
+			conn, _, err := w.Hijack()
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			if _, ok := conn.(*tls.Conn); !ok {
+				t.Errorf("Hijack gave a %T", conn)
+			}
+			_, err = io.WriteString(conn, "HTTP/1.0 200 OK\r\n\r\nhijacked")
+			return err
+		}),
+	}}
+	s.TLSConfig = &tls.Config{Certificates: []tls.Certificate{pair}}
+	ln := newPlainListener()
+	served := make(chan error, 1)
+	go func() { served <- s.ServeTLS(ln, "", "") }()
+	stalled := dialPlain(t, ln)
+	config := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}}
+	for range 2 {
+		for path, want := range map[string]string{"/": "secure", "/hijack": "hijacked"} {
+			raw := dialPlain(t, ln)
+			tc := tls.Client(raw.Conn, config)
+			go io.WriteString(tc, request(path, "Connection: close"))
+			resp, err := io.ReadAll(tc)
+			if err != nil || !strings.HasSuffix(string(resp), "\r\n\r\n"+want) {
+				t.Errorf("%s: %q, %v", path, tail(resp), err)
+			}
+			raw.Close()
+		}
+	}
+	stalled.ended()
+	gone(t, s)
+	if st := s.Stats(); st.Timeouts.Handshake != 1 {
+		t.Errorf("%+v", st.Timeouts)
+	}
+	if err := s.Shutdown(context.Background()); err != nil {
+		t.Error(err)
+	}
+	if err := <-served; err != ErrServerClosed {
+		t.Errorf("ServeTLS: %v", err)
+	}
+}
