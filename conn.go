@@ -202,8 +202,8 @@ func (c *Conn) receive(f *frame) ([]byte, verdict) {
 		buf = c.unread.b[len(c.unread.b):cap(c.unread.b)]
 	}
 	n, errno := c.recv(buf)
-	if t := c.tls(); t != nil {
-		t.looked(errno, f.clock.now)
+	if c.tr != nil {
+		c.looked(errno, f.clock.now)
 	}
 	switch {
 	case errno == syscall.EAGAIN:
@@ -375,7 +375,7 @@ func (c *Conn) resting() verdict {
 	if c.unread != nil || c.state == stateHead || c.state == stateBody || c.state == stateDrain {
 		return verdictPartial
 	}
-	if t := c.tls(); t != nil && t.began != 0 { // a part of a record has come
+	if c.tr != nil && c.partialRecord().began != 0 {
 		return verdictPartial
 	}
 	return verdictIdle
@@ -389,16 +389,14 @@ func (c *Conn) deadline() time.Duration {
 		limit = c.limits.handshake
 	case stateIdle:
 		limit = c.limits.idle
-		if t := c.tls(); t != nil && t.began != 0 {
-			return soonest(after(c.since, limit), after(t.began, c.limits.head))
+		if part := c.partialRecord(); part.began != 0 {
+			return soonest(after(c.since, limit), after(part.began, c.limits.head))
 		}
 	case stateHead:
 		limit = c.limits.head
 	case stateBody:
-		since, moved := c.since, int64(c.moved)
-		if t := c.tls(); t != nil && t.began != 0 {
-			since, moved = max(since, t.grew), moved+int64(t.records.got)
-		}
+		part := c.partialRecord() // is progress too
+		since, moved := max(c.since, part.grew), int64(c.moved+part.size)
 		return soonest(after(since, c.limits.body), after(c.began, rateLimit(c.limits.bodyRate, moved)))
 	case stateFlush:
 		if c.shared {
@@ -491,11 +489,7 @@ func (c *Conn) recvWait(p []byte) (int, error) {
 	f := c.frame
 	for {
 		n, errno := c.recv(p)
-		if t := c.tls(); t != nil {
-			f.reading.moved += int64(t.counted()) // parts of a record count as well
-		} else {
-			f.reading.moved += int64(n)
-		}
+		f.reading.moved += c.counted(n)
 		switch errno {
 		case 0:
 			f.counts[countBytesIn] += uint64(n)

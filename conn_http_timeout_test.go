@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"runtime"
 	"strings"
 	"testing"
@@ -289,5 +290,30 @@ func TestIdleTimeoutAlone(t *testing.T) {
 			c.answer("GET").want(t, 200, "fine")
 			c.ended()
 		})
+	}
+}
+
+// A request that comes just when the connection's time is over is answered by a
+// worker, who gives the connection back without a word: it has a timer all the
+// same.
+func TestIdleTimerAfterALastLook(t *testing.T) {
+	s := &Server{Handler: Offload(HandlerFunc(func(w *ResponseWriter, r *Request) error { return w.Text(200, "x") }))}
+	f := newFeeder(t, s)
+	l := f.loop
+	l.frame, l.conns = f.frame, make([]*Conn, 1)
+	c := s.newConn(l, 0, netip.AddrPort{})
+	tr := &scriptedTransport{c: c, pieces: [][]byte{[]byte("GET / HTTP/1.1\r\nHost: h\r\n\r\n"), {}}, shutAt: -1}
+	c.tr, l.conns[0] = tr, c
+	l.arm(c)
+	l.frame.clock.now = c.armed + 2*tick
+	if !l.expire(f.frame) {
+		t.Fatal("the baton was taken")
+	}
+	eventually(t, "the end of the worker", func() bool { return c.own.Load()&ownLent == 0 })
+	if !strings.HasSuffix(string(tr.sent), "x") || c.state != stateIdle {
+		t.Fatalf("%v, sent %q", c.state, tr.sent)
+	}
+	if c.armed == 0 || !c.timer.Armed() {
+		t.Error("nobody looks at the connection any more")
 	}
 }

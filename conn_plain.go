@@ -63,6 +63,7 @@ type plainTransport struct {
 	left    int           // bytes taken and not written
 	began   time.Duration // when the writer's present write began
 	errno   syscall.Errno // how the connection failed, 0: it has not
+	cause   error         // behind errno
 	eof     bool          // the peer sends no more
 	reading bool          // the reader lives
 	writing bool          // the writer lives
@@ -84,7 +85,7 @@ func (c *Conn) onPlain(conn net.Conn, settings *tlsSettings) {
 	t.ring = t.onRing
 	t.changed.L = &t.mu
 	if settings != nil {
-		t.secured = &plainTLS{Conn: conn, settings: settings, next: c.state}
+		t.secured = &plainTLS{Conn: conn, settings: settings, next: c.state, changed: func() { t.announce(ownRead) }}
 		t.conn = tls.Server(t.secured, settings.config)
 		c.state = stateHandshake
 	}
@@ -162,6 +163,9 @@ func (t *plainTransport) read() {
 	empty := 0
 	for {
 		n, err := t.conn.Read(b.b[:cap(b.b)])
+		if t.secured != nil {
+			err = t.secured.cutOff(err)
+		}
 		if n > 0 || err != nil {
 			empty = 0
 		} else if empty++; empty == plainEmptyReads {
@@ -213,8 +217,11 @@ func (t *plainTransport) stopReading() {
 
 // fail notes that the connection is broken. t.mu is held.
 func (t *plainTransport) fail(err error) {
-	if t.errno == 0 && !errors.As(err, &t.errno) {
-		t.errno = syscall.ECONNRESET
+	if t.errno == 0 {
+		t.cause = err
+		if !errors.As(err, &t.errno) {
+			t.errno = syscall.ECONNRESET
+		}
 	}
 	t.drop()
 	t.announce(ownEdges)

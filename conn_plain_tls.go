@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"time"
 )
 
 // This file is layer 3 (engine): TLS on the plain driver. There crypto/tls reads
@@ -21,15 +22,60 @@ type plainTLS struct {
 	state    *tls.ConnectionState // made on first use, by the connection's owner
 	onClose  func()               // once it has left its loop
 	once     sync.Once
+	changed  func() // tells the loop that more of a record has come, which is incomplete
+	fin      bool   // the peer has closed the connection below; the reader's
+
+	mu      sync.Mutex
+	records tlsRecords    // guarded by mu
+	arrived int           // bytes that no rate has counted yet; guarded by mu
+	part    partialRecord // guarded by mu
 }
 
-// Read gives the slot back while the peer is waited for.
+// Read gives the slot back while the peer is waited for, and follows records.
 func (s *plainTLS) Read(p []byte) (n int, err error) {
-	if !s.shaking {
-		return s.Conn.Read(p)
+	if s.shaking {
+		s.settings.slots.outside(func() { n, err = s.Conn.Read(p) })
+	} else {
+		n, err = s.Conn.Read(p)
 	}
-	s.settings.slots.outside(func() { n, err = s.Conn.Read(p) })
+	s.fin = s.fin || err == io.EOF
+	s.mu.Lock()
+	s.records.feed(p[:n])
+	s.arrived += n
+	s.part.now(s.records.got, time.Since(origin))
+	part := s.part
+	s.mu.Unlock()
+	if part.began != 0 && !s.shaking {
+		s.changed()
+	}
 	return n, err
+}
+
+// cutOff is err, or that the stream ended without a close_notify: see
+// tlsTransport.recv.
+func (s *plainTLS) cutOff(err error) error {
+	if err == io.EOF && s.fin {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+func (t *plainTransport) partialRecord() partialRecord {
+	if t.secured == nil {
+		return partialRecord{}
+	}
+	t.secured.mu.Lock()
+	defer t.secured.mu.Unlock()
+	return t.secured.part
+}
+
+func (t *plainTransport) counted() (n int) {
+	if t.secured != nil {
+		t.secured.mu.Lock()
+		defer t.secured.mu.Unlock()
+		n, t.secured.arrived = t.secured.arrived, 0
+	}
+	return n
 }
 
 // Write does the same.

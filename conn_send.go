@@ -69,6 +69,9 @@ func (c *Conn) unacked() int64 {
 	return int64(unackedConn(c.fd))
 }
 
+// anyoneSends reports whether other goroutines than c's owner may send.
+func (c *Conn) anyoneSends() bool { return c.tr == nil || c.tls() != nil || c.plain() != nil }
+
 // sendv is send of a and then b.
 func (c *Conn) sendv(a, b []byte) (int, syscall.Errno) {
 	switch {

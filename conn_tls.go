@@ -58,9 +58,7 @@ type tlsTransport struct {
 	until   time.Duration // when the handshake has to be done, 0: never
 	records tlsRecords
 	arrived int           // bytes from the socket since a turn or a rate has last looked
-	began   time.Duration // when the record that is incomplete began, 0: none is
-	grew    time.Duration // when it last grew
-	seen    int           // its size then
+	part    partialRecord // as the last turn has seen it
 	fin     bool          // the peer has closed the socket
 
 	promised int // bytes that are in records already and that send has not reported; the sender's
@@ -94,11 +92,18 @@ func (c *Conn) tls() *tlsTransport {
 
 // failure is errno, or what is behind it.
 func (c *Conn) failure(errno syscall.Errno) error {
-	if t := c.tls(); t != nil {
+	switch t := c.tr.(type) {
+	case *tlsTransport:
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		if t.err != nil {
 			return t.err
+		}
+	case *plainTransport:
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if t.cause != nil {
+			return t.cause
 		}
 	}
 	return errno
@@ -301,7 +306,7 @@ func (t *tlsTransport) recv(p []byte) (int, syscall.Errno) {
 	n, err := t.tls.Read(p)
 	switch {
 	case n > 0: // an error is there to be found by the next call
-		t.began = 0
+		t.part = partialRecord{}
 		if n == len(p) {
 			t.records.completed = 0 // there may be more of it
 		}
@@ -330,27 +335,63 @@ func (t *tlsTransport) recv(p []byte) (int, syscall.Errno) {
 // record that recv returned.
 func (t *tlsTransport) drained() bool { return t.records.completed == 1 && t.records.got == 0 }
 
-// looked notes the result of a turn's recv. Once a turn has used up what came,
-// it matters since when a record has been incomplete: a peer has as long for it
-// as for the head of a request.
-func (t *tlsTransport) looked(errno syscall.Errno, now time.Duration) {
-	t.arrived = 0
+// A partialRecord is the record that is not complete yet; the zero value is none.
+// Nothing of it can be read, but it is what its peer has as long for as for the
+// head of a request, and its bytes are progress.
+type partialRecord struct {
+	began time.Duration
+	grew  time.Duration // when last
+	size  int           // bytes
+}
+
+// now follows the record, of which size bytes have come by now.
+func (r *partialRecord) now(size int, now time.Duration) {
 	switch {
-	case errno != syscall.EAGAIN:
-	case t.records.got == 0:
-		t.began = 0
-	case t.began == 0:
-		t.began, t.grew, t.seen = now, now, t.records.got
-	case t.seen != t.records.got:
-		t.grew, t.seen = now, t.records.got
+	case size == 0:
+		*r = partialRecord{}
+	case r.began == 0:
+		*r = partialRecord{now, now, size}
+	case r.size != size:
+		r.grew, r.size = now, size
 	}
 }
 
-// counted is how many bytes have come since a turn has last looked, or since the
-// last call.
-func (t *tlsTransport) counted() (n int) {
-	n, t.arrived = t.arrived, 0
-	return n
+// partialRecord returns the record of c's that is incomplete.
+func (c *Conn) partialRecord() partialRecord {
+	switch t := c.tr.(type) {
+	case *tlsTransport:
+		return t.part
+	case *plainTransport:
+		return t.partialRecord()
+	}
+	return partialRecord{}
+}
+
+// looked notes the result of a turn's recv.
+func (c *Conn) looked(errno syscall.Errno, now time.Duration) {
+	switch t := c.tr.(type) {
+	case *tlsTransport:
+		t.arrived = 0
+		if errno == syscall.EAGAIN {
+			t.part.now(t.records.got, now)
+		}
+	case *plainTransport:
+		t.counted()
+	}
+}
+
+// counted is what the result of a recv, n bytes, counts for in a rate: of TLS
+// what has come since a turn has last looked, or since the last call.
+func (c *Conn) counted(n int) int64 {
+	switch t := c.tr.(type) {
+	case *tlsTransport:
+		n, t.arrived = t.arrived, 0
+	case *plainTransport:
+		if t.secured != nil {
+			n = t.counted()
+		}
+	}
+	return int64(n)
 }
 
 // send encrypts the front of p and sends it. What it returns has left: bytes

@@ -407,8 +407,17 @@ func (l *Loop) expire(f *frame) bool {
 				// An owner may make it idle without a word: look again then.
 				v.armed = f.clock.now + v.limits.idle
 				l.wheel.Arm(t, v.armed)
-			} else if at != 0 && !l.turn(v, f, turnExpire) {
-				return false
+			} else if at != 0 {
+				// A last look may find something and lend the connection, and an
+				// owner gives it back without a word: the timer has to stay.
+				v.armed = f.clock.now + lentRecheck
+				l.wheel.Arm(t, v.armed)
+				if !l.turn(v, f, turnExpire) {
+					return false
+				}
+				if l.connAt(v.fd) == v && v.own.Load()&ownLent == 0 {
+					l.arm(v)
+				}
 			}
 		}
 	}

@@ -11,7 +11,7 @@
 // the shift mod 32, and with it the offset mod 4. Up to maskAlign bytes the
 // blocks simply begin where the payload does.
 
-#define maskAlign $1024
+#define maskAlign $512
 
 #include "textflag.h"
 

@@ -37,6 +37,9 @@ func TestFromHTTPInMux(t *testing.T) {
 		io.WriteString(w, strings.Repeat(" ", 5000))
 	}))
 	mux.Mount("/users/{user}", inner)
+	mux.Handle("/large", FromHTTP(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, "<html>"+strings.Repeat(" ", 200_000))
+	})))
 	files := http.NewServeMux()
 	files.HandleFunc("GET /x/{id}", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "%s|%s|%s", r.Pattern, r.PathValue("id"), r.URL.Path)
@@ -48,6 +51,7 @@ func TestFromHTTPInMux(t *testing.T) {
 	client := TestClient(mux)
 	for path, want := range map[string]string{
 		"/users/ada%2F/x": "<html>/users/{user}/|ada/||/users/ada//x|value" + strings.Repeat(" ", 5000),
+		"/large":          "<html>" + strings.Repeat(" ", 200_000),
 		"/api/x/7":        "GET /x/{id}|7|/x/7",
 		"/one/1/2/3":      "GET /one/{a}/{b...}|1|2/3",
 	} {
@@ -200,7 +204,7 @@ func TestFromHTTPThroughToHTTP(t *testing.T) {
 // Bodies and responses that make no progress end by the Server's limits when
 // net/http's server has none, and a stream that has nothing to send does not.
 func TestToHTTPTimeouts(t *testing.T) {
-	const limit = 50 * time.Millisecond
+	const limit = 200 * time.Millisecond // more than a short request takes on a loaded machine
 	next, wrote := make(bridgeGate), make(chan error, 1)
 	mux := NewMux()
 	mux.Post("/read", func(w *ResponseWriter, r *Request) error {

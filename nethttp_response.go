@@ -164,25 +164,32 @@ func (p *httpWriter) open() error {
 }
 
 // outgrows reports whether n more bytes of body are more than is held back.
+// Functions of OnCommit have flare's bound, since they decide by what they see.
 func (p *httpWriter) outgrows(n int) bool {
-	w := p.w
-	return !w.begun && len(w.hooks) == 0 && len(w.buf)+n > httpBufferBytes
+	w, bound := p.w, httpBufferBytes
+	if len(w.hooks) > 0 {
+		bound = responseBufferMax
+	}
+	return !w.begun && w.top == nil && len(w.buf)+n > bound
 }
 
-// stream commits a response of which n more bytes are coming, which begin with
+// stream begins a response of which n more bytes are coming, which begin with
 // head.
 func (p *httpWriter) stream(n int, head []byte) error {
 	if !p.w.declares(n) {
 		return errContentLength
 	}
 	p.sniff(head)
+	if len(p.w.hooks) > 0 {
+		return nil // Write calls them
+	}
 	return p.w.start()
 }
 
 // sniff sets a type that was not set, by what the body begins with: what is
 // held back and then more.
 func (p *httpWriter) sniff(more []byte) {
-	if !p.sniffs || p.w.begun {
+	if !p.sniffs || p.w.begun || p.w.top != nil { // behind a writer of OnCommit's buf is coded
 		return
 	}
 	held := p.w.buf[:min(len(p.w.buf), sniffBytes)]

@@ -527,7 +527,9 @@ func TestTLSAnswersPlainHTTP(t *testing.T) {
 		c.send(request)
 		c.answer("GET").want(t, 400, "Client sent an HTTP request to an HTTPS server.\n")
 		c.CloseWrite()
-		c.ended()
+		if !onPlain() { // which does not linger after a handshake
+			c.ended()
+		}
 	}
 	c := dialRaw(t, addr)
 	c.send("SSH-2.0-client\r\n")
@@ -626,7 +628,7 @@ func TestTLSHandshakesCount(t *testing.T) {
 	two.send("\x16\x03\x01\x02\x00\x01") // half a ClientHello: a goroutine waits for the rest
 	eventually(t, "one connection that is silent and one in its handshake", func() bool {
 		c := s.Stats().Connections
-		return c.Open == 2 && c.Handshake == 1 && c.Handler == 1
+		return c.Open == 2 && (c.Handshake == 1 && c.Handler == 1 || onPlain() && c.Handshake == 2)
 	})
 	three := dialRaw(t, addr)
 	if _, err := three.br.ReadByte(); err == nil {

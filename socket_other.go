@@ -40,30 +40,6 @@ func setResetOnClose(fd int) error { return errors.ErrUnsupported }
 
 func setNoDelay(fd int) error { return errors.ErrUnsupported }
 
-func setKeepAlive(fd int, idle time.Duration) error { return errors.ErrUnsupported }
-
-func setUnsentMax(fd, n int) error { return errors.ErrUnsupported }
-
-func setSocketOptions(fd int, o *SocketOptions, tcp bool) error { return errors.ErrUnsupported }
-
-func listenTCP(addr netip.AddrPort, backlog int, reusePort bool) (int, error) {
-	return -1, errors.ErrUnsupported
-}
-
-func listenUnix(path string) (int, error) { return -1, errors.ErrUnsupported }
-
-func acceptQueue(lfd int) int { return 0 }
-
-func connectTCP(addr netip.AddrPort, o *SocketOptions) (int, error) { return -1, errors.ErrUnsupported }
-
-func connectUnix(path string, o *SocketOptions) (int, error) { return -1, errors.ErrUnsupported }
-
-func connectResult(fd int) syscall.Errno { return syscall.ENOSYS }
-
-func localAddrPort(fd int) (netip.AddrPort, error) { return netip.AddrPort{}, errors.ErrUnsupported }
-
-func unackedConn(fd int) int { return 0 }
-
 func fileConn(fd int) (net.Conn, error) { return nil, errors.ErrUnsupported }
 
 func dupCloexec(fd int) (int, error) { return -1, errors.ErrUnsupported }

@@ -130,7 +130,8 @@ func (b *browser) open(url string) string {
 	b.call("", "Target.createTarget", map[string]any{"url": url}, &target)
 	var session struct{ SessionID string }
 	b.call("", "Target.attachToTarget", map[string]any{"targetId": target.TargetID, "flatten": true}, &session)
-	b.await(session.SessionID, "document.readyState == 'complete'", true)
+	// Not readyState alone: the tab begins with an empty page, which is complete.
+	b.await(session.SessionID, "document.readyState == 'complete' && location.href != 'about:blank'", true)
 	return session.SessionID
 }
 
