@@ -42,6 +42,34 @@ func setNoDelay(fd int) error { return errors.ErrUnsupported }
 
 func fileConn(fd int) (net.Conn, error) { return nil, errors.ErrUnsupported }
 
+func unackedConn(fd int) int { return 0 }
+
+func acceptQueue(fd int) int { return 0 }
+
+func setUnsentMax(fd, n int) error { return errors.ErrUnsupported }
+
+func localAddrPort(fd int) (netip.AddrPort, error) { return netip.AddrPort{}, errors.ErrUnsupported }
+
+func listenTCP(addr netip.AddrPort, backlog int, reusePort bool) (int, error) {
+	return -1, errors.ErrUnsupported
+}
+
+func listenUnix(path string) (int, error) { return -1, errors.ErrUnsupported }
+
+func connectTCP(addr netip.AddrPort, o *SocketOptions) (fd int, err error) {
+	return -1, errors.ErrUnsupported
+}
+
+func connectUnix(path string, o *SocketOptions) (fd int, err error) {
+	return -1, errors.ErrUnsupported
+}
+
+func connectResult(fd int) syscall.Errno { return syscall.ENOSYS }
+
+func setSocketOptions(fd int, o *SocketOptions, tcp bool) error { return errors.ErrUnsupported }
+
+func setKeepAlive(fd int, idle time.Duration) error { return errors.ErrUnsupported }
+
 func dupCloexec(fd int) (int, error) { return -1, errors.ErrUnsupported }
 
 func isFDExhausted(errno syscall.Errno) bool { return false }
