@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
+	"math"
 	"net/http"
 	"strconv"
 	"time"
@@ -100,7 +101,7 @@ const piece = 16 << 10
 
 // bytes sends n bytes, written in pieces.
 func bytes(w *flare.ResponseWriter, r *flare.Request) error {
-	n, err := number(r, "n", 1024, 0, 1<<40)
+	n, err := number(r, "n", 1024, 0, min(1<<40, math.MaxInt))
 	if err != nil {
 		return err
 	}
