@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -315,5 +316,28 @@ func TestIdleTimerAfterALastLook(t *testing.T) {
 	}
 	if c.armed == 0 || !c.timer.Armed() {
 		t.Error("nobody looks at the connection any more")
+	}
+}
+
+// IdleTimeout holds behind a limit that is longer and was waited for before.
+func TestIdleTimeoutBehindALongerOne(t *testing.T) {
+	notPlain(t, "its loops list their connections elsewhere")
+	for name, h := range map[string]Handler{"inline": Inline(textHandler("x")), "worker": Offload(textHandler("x"))} {
+		t.Run(name, func(t *testing.T) {
+			s := &Server{Loops: 1, Handler: h, HeadTimeout: time.Hour, IdleTimeout: 50 * time.Millisecond}
+			c := dialRaw(t, startServer(t, s))
+			c.send("GET / HT")
+			l := loopsOf(s)[0]
+			eventually(t, "the timer of a head", func() bool {
+				late := make(chan bool, 1)
+				l.call(func() { late <- slices.ContainsFunc(l.conns, func(c *Conn) bool { return c != nil && c.armed > time.Hour/2 }) })
+				return <-late
+			})
+			c.send("TP/1.1\r\nHost: h\r\n\r\n")
+			c.answer("GET")
+			if rest, err := io.ReadAll(c.br); len(rest) > 0 || err != nil {
+				t.Errorf("read %q, %v", rest, err)
+			}
+		})
 	}
 }

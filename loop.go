@@ -378,6 +378,9 @@ func (l *Loop) arm(c *Conn) {
 	c.armed = at
 	c.timer.Value = c
 	l.wheel.Arm(&c.timer, at)
+	if idle := c.limits.idle; idle > 0 && at > l.frame.clock.now+idle {
+		c.rearm = true // too late for the next idle deadline
+	}
 }
 
 // expire gives each connection whose time is over its turn.

@@ -410,7 +410,9 @@ func TestTLSCloseNotify(t *testing.T) {
 			spy := &tlsSpy{Conn: nc}
 			tc := tls.Client(spy, tlsClientConfig())
 			io.WriteString(tc, request)
-			io.ReadAll(tc)
+			if _, err := io.ReadAll(tc); err != nil {
+				t.Fatal(err)
+			}
 			if err := spy.ended(); err != nil {
 				t.Error(err)
 			}
