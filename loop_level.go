@@ -13,7 +13,7 @@ func (l *Loop) ask(c *Conn, v verdict) {
 	case verdictFlush:
 		want = Writable
 	case verdictIdle, verdictPartial, verdictLinger:
-		if u := c.user(); u != nil && u.opening {
+		if u := c.user(); u != nil && u.opening && c.state != stateHandshake {
 			want = Writable // it is being dialled
 			break
 		}
