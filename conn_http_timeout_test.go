@@ -330,7 +330,9 @@ func TestIdleTimeoutBehindALongerOne(t *testing.T) {
 			l := loopsOf(s)[0]
 			eventually(t, "the timer of a head", func() bool {
 				late := make(chan bool, 1)
-				l.call(func() { late <- slices.ContainsFunc(l.conns, func(c *Conn) bool { return c != nil && c.armed > time.Hour/2 }) })
+				l.call(func() {
+					late <- slices.ContainsFunc(l.conns, func(c *Conn) bool { return c != nil && c.armed > time.Hour/2 })
+				})
 				return <-late
 			})
 			c.send("TP/1.1\r\nHost: h\r\n\r\n")

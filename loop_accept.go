@@ -14,7 +14,6 @@ import (
 const (
 	acceptsPerTurn   = 64                    // connections accepted before others get their turn
 	acceptsAtEnd     = 4096                  // the longest queue that Linux keeps by default
-	unsentBytesMax   = 128 << 10             // of an accepted connection; or who does not read has megabytes of the kernel's memory
 	acceptRetry      = 50 * time.Millisecond // after the process ran out of descriptors, or the server was full
 	acceptRetryAtEnd = 2 * tick              // the same while the server ends, and places are given up fast
 )
@@ -113,7 +112,6 @@ func (l *Loop) acceptFrom(ln *loopListener, most int) {
 		case errno == 0:
 			if ln.tcp {
 				setNoDelay(fd) // an answer leaves in one write; nothing is gained by waiting
-				setUnsentMax(fd, unsentBytesMax)
 			}
 			ln.adopt(fd, peer)
 			if ln.left--; ln.last && ln.left <= 0 {

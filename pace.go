@@ -89,11 +89,19 @@ type roomPace struct {
 // has taken.
 const roomLooks = 16
 
+// unsentBytesMax is what a socket takes beyond what is under way to its peer,
+// once that has kept flare waiting; or who does not read has megabytes of the
+// kernel's memory. Setting it at once would make those dearer who never wait.
+const unsentBytesMax = 128 << 10
+
 // reset readies p for another response.
 func (p *roomPace) reset() { p.pace, p.base = pace{}, 0 }
 
 // begin begins a wait.
 func (p *roomPace) begin(c *Conn, now time.Duration) {
+	if c.fd >= 0 && c.peer.IsValid() {
+		setUnsentMax(c.fd, unsentBytesMax)
+	}
 	p.taken = p.moved - c.unacked()
 	p.base = min(p.base, p.taken)
 	p.since, p.progress = now, now
