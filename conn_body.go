@@ -227,8 +227,12 @@ func (b *requestBody) lockInterim(f *frame) {
 	}
 }
 
-// setAnswered keeps the body from asking for itself with a 100 from here on.
+// setAnswered keeps the body, if there is one, from asking for itself with a 100
+// from here on.
 func (b *requestBody) setAnswered(f *frame) {
+	if b.kind == bodyNone { // reset relies on it
+		return
+	}
 	b.lockInterim(f)
 	b.answered = true
 	b.interim.Unlock()

@@ -190,3 +190,37 @@ func TestExpectContinue(t *testing.T) {
 	})
 	gone(t, s)
 }
+
+// A 100 that a handler sends for a request without a body is of no effect on
+// the requests that its objects serve later.
+func TestContinueOfAnotherRequest(t *testing.T) {
+	s := &Server{Loops: 1, Handler: routes{
+		"/early": Inline(FromHTTP(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(100) }))),
+		"/read": Inline(HandlerFunc(func(w *ResponseWriter, r *Request) error {
+			p, err := r.Bytes()
+			if err != nil {
+				return err
+			}
+			return w.Text(200, string(p))
+		})),
+	}}
+	c := dialRaw(t, startServer(t, s))
+	for range 2 * spareExchanges {
+		c.send(request("/early"))
+		c.answer("GET") // the 100
+		c.answer("GET")
+	}
+	for range spareExchanges {
+		c.send("POST /read HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+		c.SetReadDeadline(time.Now().Add(2 * time.Second))
+		line, err := c.br.ReadString('\n')
+		if err != nil || !strings.HasPrefix(line, "HTTP/1.1 100") {
+			t.Fatalf("%q, %v", line, err)
+		}
+		c.br.ReadString('\n')
+		c.send("hello")
+		if a := c.answer("POST"); a.StatusCode != 200 {
+			t.Fatal(a.Status)
+		}
+	}
+}
