@@ -238,6 +238,9 @@ func (c *Conn) sendWait(p []byte) error {
 	}
 	out := f.out
 	f.out = f.out[:0]
+	if before := f.writing.moved; before < yieldBytes && before+int64(len(out)+len(p)) >= yieldBytes {
+		c.boundUnsent()
+	}
 	for len(out)+len(p) > 0 {
 		n, errno := c.sendv(out, p)
 		switch errno {

@@ -90,18 +90,23 @@ type roomPace struct {
 const roomLooks = 16
 
 // unsentBytesMax is what a socket takes beyond what is under way to its peer,
-// once that has kept flare waiting; or who does not read has megabytes of the
-// kernel's memory. Setting it at once would make those dearer who never wait.
+// from its first long response or wait on; or who does not read has megabytes of
+// the kernel's memory. Setting it for all connections makes the others dearer.
 const unsentBytesMax = 128 << 10
+
+// boundUnsent has c's socket keep to it.
+func (c *Conn) boundUnsent() {
+	if c.fd >= 0 && c.peer.IsValid() {
+		setUnsentMax(c.fd, unsentBytesMax)
+	}
+}
 
 // reset readies p for another response.
 func (p *roomPace) reset() { p.pace, p.base = pace{}, 0 }
 
 // begin begins a wait.
 func (p *roomPace) begin(c *Conn, now time.Duration) {
-	if c.fd >= 0 && c.peer.IsValid() {
-		setUnsentMax(c.fd, unsentBytesMax)
-	}
+	c.boundUnsent()
 	p.taken = p.moved - c.unacked()
 	p.base = min(p.base, p.taken)
 	p.since, p.progress = now, now
