@@ -91,7 +91,7 @@ const roomLooks = 16
 
 // unsentBytesMax is what a socket takes beyond what is under way to its peer,
 // from its first long response or wait on; or who does not read has megabytes of
-// the kernel's memory. Setting it for all connections makes the others dearer.
+// the kernel's memory. The others are spared the system call.
 const unsentBytesMax = 128 << 10
 
 // boundUnsent has c's socket keep to it.
