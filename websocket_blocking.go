@@ -302,7 +302,7 @@ func (b *blockingSocket) close(code CloseCode, reason string) error {
 				break
 			}
 		}
-		<-b.reading
+		b.stopReading()
 	case <-b.done: // the reader has seen the answer, or the end
 	case <-ctx.Done():
 	}

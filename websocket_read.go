@@ -24,17 +24,11 @@ var (
 // its error, and may be called again. Of several goroutines one reads at a
 // time. It is for WebSockets of AcceptWebSocket and DialWebSocket.
 func (ws *WebSocket) Read(ctx context.Context) (MessageKind, []byte, error) {
-	b := ws.blocking
-	if b == nil {
-		return 0, nil, errReadOnLoop
-	}
-	if err := b.startReading(ctx); err != nil {
+	b, err := ws.startMessage(ctx)
+	if err != nil {
 		return 0, nil, err
 	}
-	defer func() { <-b.reading }()
-	if err := b.abandonStream(ctx); err != nil {
-		return 0, nil, err
-	}
+	defer b.stopReading()
 	for {
 		if _, err := b.next(ctx); err != nil {
 			return 0, nil, err
@@ -55,17 +49,11 @@ func (ws *WebSocket) Read(ctx context.Context) (MessageKind, []byte, error) {
 // ctx bounds the waits of its reads too. A compressed message is inflated once
 // all of it has arrived; otherwise a message need not fit into memory.
 func (ws *WebSocket) Reader(ctx context.Context) (MessageKind, io.Reader, error) {
-	b := ws.blocking
-	if b == nil {
-		return 0, nil, errReadOnLoop
-	}
-	if err := b.startReading(ctx); err != nil {
+	b, err := ws.startMessage(ctx)
+	if err != nil {
 		return 0, nil, err
 	}
-	defer func() { <-b.reading }()
-	if err := b.abandonStream(ctx); err != nil {
-		return 0, nil, err
-	}
+	defer b.stopReading()
 	b.reader.pieces = true
 	if _, err := b.next(ctx); err != nil {
 		b.reader.pieces = false // Read may be next
@@ -80,7 +68,23 @@ func (ws *WebSocket) Reader(ctx context.Context) (MessageKind, io.Reader, error)
 	return b.reader.kind, b.stream, nil
 }
 
-// startReading makes the caller the one that reads.
+// startMessage makes the caller the one that reads, behind the last message.
+func (ws *WebSocket) startMessage(ctx context.Context) (*blockingSocket, error) {
+	b := ws.blocking
+	if b == nil {
+		return nil, errReadOnLoop
+	}
+	if err := b.startReading(ctx); err != nil {
+		return nil, err
+	}
+	if err := b.abandonStream(ctx); err != nil {
+		b.stopReading()
+		return nil, err
+	}
+	return b, nil
+}
+
+// startReading makes the caller the one that reads, until stopReading.
 func (b *blockingSocket) startReading(ctx context.Context) error {
 	select {
 	case b.reading <- struct{}{}:
@@ -94,6 +98,8 @@ func (b *blockingSocket) startReading(ctx context.Context) error {
 		return ctx.Err()
 	}
 }
+
+func (b *blockingSocket) stopReading() { <-b.reading }
 
 // abandonStream skips the rest of a message that Reader was asked for.
 func (b *blockingSocket) abandonStream(ctx context.Context) error {
@@ -126,7 +132,7 @@ func (s *messageStream) Read(p []byte) (int, error) {
 	if err := b.startReading(s.ctx); err != nil {
 		return 0, err
 	}
-	defer func() { <-b.reading }()
+	defer b.stopReading()
 	for len(s.piece) == 0 {
 		switch {
 		case s.err != nil:
