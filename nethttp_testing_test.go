@@ -183,10 +183,17 @@ func (b *bridgeTalk) head(method string) int {
 func (b *bridgeTalk) line() (string, error) {
 	b.t.Helper()
 	line, err := b.br.ReadString('\n')
-	if ne, ok := err.(net.Error); ok && ne.Timeout() {
-		b.t.Fatalf("%s: no answer in %v; so far:\n%s\nreceived %q", b.name, patience, strings.Join(b.received, "\n"), tail(b.all.Bytes()))
-	}
+	b.inTime(err)
 	return strings.TrimSuffix(line, "\r\n"), err
+}
+
+// inTime ends the test if err says that the server has let its client wait: that
+// is no way to end a response, or a connection.
+func (b *bridgeTalk) inTime(err error) {
+	b.t.Helper()
+	if isTimeout(err) {
+		b.t.Fatalf("%s: nothing in %v; so far:\n%s\nreceived %q", b.name, patience, strings.Join(b.received, "\n"), tail(b.all.Bytes()))
+	}
 }
 
 // some notes exactly n octets of the body, in whatever pieces they come.
@@ -194,6 +201,7 @@ func (b *bridgeTalk) some(n int) {
 	b.t.Helper()
 	p := make([]byte, n)
 	k, err := io.ReadFull(readerFunc(b.body), p)
+	b.inTime(err)
 	b.took("part %q", p[:k])
 	if err != nil {
 		b.took("cut: part of %d", n)
@@ -204,6 +212,7 @@ func (b *bridgeTalk) some(n int) {
 func (b *bridgeTalk) rest() {
 	b.t.Helper()
 	p, err := io.ReadAll(readerFunc(b.body))
+	b.inTime(err)
 	switch {
 	case len(p) > 10_000:
 		b.took("body of %d: %q ... %q", len(p), p[:20], p[len(p)-20:])
@@ -274,16 +283,17 @@ func (b *bridgeTalk) alive() {
 	b.took("connection open: %s", strings.TrimPrefix(line, "HTTP/1.1 "))
 	for line, err = b.line(); line != "" && err == nil; line, err = b.line() {
 	}
-	io.CopyN(io.Discard, b.br, int64(len("pong")))
+	p := make([]byte, len("pong"))
+	if _, err := io.ReadFull(b.br, p); err != nil || string(p) != "pong" {
+		b.took("then %q, %v", p, err)
+	}
 }
 
 // over notes how the connection ends, which it has to.
 func (b *bridgeTalk) over() {
 	b.t.Helper()
 	rest, err := io.ReadAll(b.br)
-	if ne, ok := err.(net.Error); ok && ne.Timeout() {
-		b.t.Fatalf("%s: the connection is still open", b.name)
-	}
+	b.inTime(err)
 	b.took("connection over, %q", rest)
 }
 

@@ -339,7 +339,7 @@ func TestConnStateOrder(t *testing.T) {
 				client.answer("GET")
 			}
 			client.CloseWrite()
-			io.Copy(io.Discard, client.br)
+			client.toEnd()
 			last := row.want[len(row.want)-1]
 			eventually(t, last.String(), func() bool {
 				told := states.of(peer)

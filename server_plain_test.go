@@ -146,6 +146,15 @@ func (p *plainPeer) ended() {
 	}
 }
 
+// cut reads to the end of the connection, wherever that is, and fails the test
+// if it stays open.
+func (p *plainPeer) cut() {
+	p.t.Helper()
+	if _, err := io.Copy(io.Discard, p.br); isTimeout(err) {
+		p.t.Error("the connection is still open")
+	}
+}
+
 // A server may have connections with and without descriptors on the same loops.
 func TestPlainBesideTheLoop(t *testing.T) {
 	s := &Server{Loops: 1, Handler: HandlerFunc(describe)}
@@ -362,9 +371,7 @@ func TestPlainTimeouts(t *testing.T) {
 				c.send(request("/"))
 				eventually(t, "the timeout", func() bool { return s.Stats().Timeouts.Write == 1 })
 				gone(t, s)
-				if _, err := io.Copy(io.Discard, c.br); isTimeout(err) {
-					t.Error("the connection is still open")
-				}
+				c.cut()
 			})
 		}
 	}
@@ -427,7 +434,7 @@ func TestPlainBadConn(t *testing.T) {
 			if name == "ends with its data" {
 				c.answer("GET").want(t, 200, "fine")
 			}
-			io.Copy(io.Discard, c.br)
+			c.cut()
 			gone(t, s)
 		})
 	}
@@ -528,9 +535,7 @@ func TestPlainShutdown(t *testing.T) {
 	eventually(t, "answers under way", func() bool { return s2.Stats().Requests == 4 })
 	s2.Close()
 	for _, c := range cut {
-		if _, err := io.Copy(io.Discard, c.br); isTimeout(err) {
-			t.Error("a connection is still open")
-		}
+		c.cut()
 	}
 }
 
@@ -720,7 +725,7 @@ func TestPlainChurn(t *testing.T) {
 					c.Close()
 				} else {
 					c.send(request("/", "Connection: close"))
-					io.Copy(io.Discard, c.br)
+					c.cut()
 				}
 			}
 		})

@@ -87,6 +87,17 @@ func (c *rawClient) ended() {
 	}
 }
 
+// toEnd returns what comes until the connection ends, in order or not, and fails
+// the test if it stays open.
+func (c *rawClient) toEnd() []byte {
+	c.t.Helper()
+	rest, err := io.ReadAll(c.br)
+	if isTimeout(err) {
+		c.t.Errorf("the connection is still open; received %q", tail(rest))
+	}
+	return rest
+}
+
 // cut fails the test unless the connection ended in disorder: by a reset, or
 // in the middle of a response that was being read.
 func (c *rawClient) cut(err error) {

@@ -536,7 +536,7 @@ func TestTLSAnswersPlainHTTP(t *testing.T) {
 	c := dialRaw(t, addr)
 	c.send("SSH-2.0-client\r\n")
 	c.CloseWrite()
-	if rest, _ := io.ReadAll(c.br); len(rest) > 0 {
+	if rest := c.toEnd(); len(rest) > 0 {
 		t.Errorf("answer to what is neither: %q", rest)
 	}
 	gone(t, s)
@@ -576,8 +576,8 @@ func TestTLSPanicInTheConfiguration(t *testing.T) {
 	}
 	defer nc.Close()
 	nc.SetDeadline(time.Now().Add(patience))
-	if err := tls.Client(nc, tlsClientConfig()).Handshake(); err == nil {
-		t.Error("the handshake has gone on")
+	if err := tls.Client(nc, tlsClientConfig()).Handshake(); err == nil || isTimeout(err) {
+		t.Errorf("the connection goes on: %v", err)
 	}
 	dialTLSRaw(t, addr, nil).get("/").want(t, 200, "hello")
 	if got := len(s.slots); got != 0 {
@@ -633,8 +633,8 @@ func TestTLSHandshakesCount(t *testing.T) {
 		return c.Open == 2 && (c.Handshake == 1 && c.Handler == 1 || onPlain() && c.Handshake == 2)
 	})
 	three := dialRaw(t, addr)
-	if _, err := three.br.ReadByte(); err == nil {
-		t.Error("a third connection of the address is open")
+	if rest := three.toEnd(); len(rest) > 0 {
+		t.Errorf("a third connection of the address was told %q", rest)
 	}
 	one.Close()
 	eventually(t, "the end of the first", func() bool { return s.Stats().Connections.Open == 1 })
