@@ -119,40 +119,40 @@ func TestWebSocketCallbacks(t *testing.T) {
 		reason string
 	}
 	ends := make(chan end, 1)
-	h := &WebSocketHandler{
-		OnOpen: func(ws *WebSocket, r *Request) error {
-			switch r.Query().Get("open") {
-			case "error":
-				return errors.New("refused late")
-			case "panic":
-				panic("open")
-			case "close":
-				return &CloseError{Code: 4001, Reason: "not you"}
-			}
-			ws.Data = r.Query().Get("name")
-			return nil
-		},
-		OnMessage: func(ws *WebSocket, kind MessageKind, p []byte) error {
-			switch string(p) {
-			case "error":
-				return errors.New("failed")
-			case "panic":
-				panic("message")
-			case "goexit":
-				runtime.Goexit()
-			case "close":
-				return &CloseError{Code: ClosePolicyViolation, Reason: "enough"}
-			case "bad close":
-				return &CloseError{Code: CloseNoStatus}
-			case "name":
-				return ws.WriteText(context.Background(), ws.Data.(string))
-			}
-			return nil
-		},
-		OnClose: func(ws *WebSocket, code CloseCode, reason string) { ends <- end{code, reason} },
+	handler := func() *WebSocketHandler {
+		return &WebSocketHandler{
+			OnOpen: func(ws *WebSocket, r *Request) error {
+				switch r.Query().Get("open") {
+				case "error":
+					return errors.New("refused late")
+				case "panic":
+					panic("open")
+				case "close":
+					return &CloseError{Code: 4001, Reason: "not you"}
+				}
+				ws.Data = r.Query().Get("name")
+				return nil
+			},
+			OnMessage: func(ws *WebSocket, kind MessageKind, p []byte) error {
+				switch string(p) {
+				case "error":
+					return errors.New("failed")
+				case "panic":
+					panic("message")
+				case "goexit":
+					runtime.Goexit()
+				case "close":
+					return &CloseError{Code: ClosePolicyViolation, Reason: "enough"}
+				case "bad close":
+					return &CloseError{Code: CloseNoStatus}
+				case "name":
+					return ws.WriteText(context.Background(), ws.Data.(string))
+				}
+				return nil
+			},
+			OnClose: func(ws *WebSocket, code CloseCode, reason string) { ends <- end{code, reason} },
+		}
 	}
-	s := &Server{Handler: h, Logger: quietLogger(), Loops: 1}
-	url := TestServer(t, s)
 	answer := string(wsFrame(0x88, "\x03\xe8", true))
 	cases := []struct {
 		query string
@@ -174,33 +174,38 @@ func TestWebSocketCallbacks(t *testing.T) {
 		{"?open=panic", answer, "close 1011 \"\"\n", end{CloseNormal, ""}},
 		{"?open=close", answer, "close 4001 \"not you\"\n", end{CloseNormal, ""}},
 	}
-	for round := range 40 { // on workers at first, inline later
-		for _, c := range cases {
-			conn := dialRaw(t, strings.TrimPrefix(url, "http://"))
-			conn.send(strings.Replace(wsTestHandshake, "/ws", "/ws"+c.query, 1), "\r\n")
-			if a := conn.answer("GET"); a.StatusCode != 101 {
-				t.Fatalf("%d", a.StatusCode)
+	for name, where := range map[string]Middleware{"loop": Inline, "workers": Offload} {
+		t.Run(name, func(t *testing.T) {
+			s := &Server{Handler: where(handler()), Logger: quietLogger(), Loops: 1}
+			url := TestServer(t, s)
+			for _, c := range cases {
+				conn := dialRaw(t, strings.TrimPrefix(url, "http://"))
+				conn.send(strings.Replace(wsTestHandshake, "/ws", "/ws"+c.query, 1), "\r\n")
+				if a := conn.answer("GET"); a.StatusCode != 101 {
+					t.Fatalf("%d", a.StatusCode)
+				}
+				conn.send(c.send)
+				if got := wsRest(t, conn); got != c.want {
+					t.Fatalf("%q %q: %q, want %q", c.query, c.send, got, c.want)
+				}
+				conn.Close()
+				if got := <-ends; got != c.end {
+					t.Fatalf("%q %q: OnClose %v, want %v", c.query, c.send, got, c.end)
+				}
 			}
-			conn.send(c.send)
-			if got := wsRest(t, conn); got != c.want {
-				t.Fatalf("round %d, %q %q: %q, want %q", round, c.query, c.send, got, c.want)
-			}
+			// Without a close frame.
+			conn := wsRaw(t, url, "")
 			conn.Close()
-			if got := <-ends; got != c.end {
-				t.Fatalf("round %d, %q %q: OnClose %v, want %v", round, c.query, c.send, got, c.end)
+			if got := <-ends; got != (end{CloseAbnormal, ""}) {
+				t.Errorf("cut: OnClose %v", got)
 			}
-		}
+			st := s.Stats().Handlers
+			if st.Panics == 0 || !onPlain() && (st.Inline == 0) != (name == "workers") {
+				t.Errorf("%+v", st)
+			}
+			gone(t, s)
+		})
 	}
-	// Without a close frame.
-	conn := wsRaw(t, url, "")
-	conn.Close()
-	if got := <-ends; got != (end{CloseAbnormal, ""}) {
-		t.Errorf("cut: OnClose %v", got)
-	}
-	if st := s.Stats().Handlers; st.Promotions == 0 || st.Panics == 0 {
-		t.Errorf("%+v: the route never came inline", st)
-	}
-	gone(t, s)
 }
 
 // What there is of a connection that waits fits a small size class of the
