@@ -206,15 +206,13 @@ func (l *Loop) apply(c *Conn, v verdict) {
 	case verdictWork:
 		c.lend()
 		go c.work()
+		return
 	case verdictRemove:
 		l.remove(c)
 		close(c.removed) // c is its owner's alone from here on
 		return
 	case verdictClose:
 		l.close(c)
-		return
-	}
-	if v == verdictWork {
 		return
 	}
 	c.show(c.state)
@@ -294,6 +292,11 @@ func (l *Loop) drain(f *frame) bool {
 
 // add makes c one of the loop's connections.
 func (l *Loop) add(c *Conn) {
+	if l.dead { // it came when the rest was closed already
+		c.err = ErrClosed
+		l.close(c)
+		return
+	}
 	if c.fd < 0 {
 		l.addPlain(c)
 	} else if err := l.addFD(c); err != nil {
@@ -553,9 +556,12 @@ func (l *Loop) end(f *frame) {
 		posted = c.nextPosted
 		c.abandon()
 	}
+	failure := l.failure
 	for _, p := range fns {
 		p.fn() // the loop's own: users' have been called
 	}
+	l.unwatchAll()      // what they have brought
+	l.failure = failure // that they came too late is none
 	l.closeAll()
 	monitor.unwatch(l)
 	l.closePoller()
