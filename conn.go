@@ -209,8 +209,6 @@ func (c *Conn) receive(f *frame) ([]byte, verdict) {
 	case errno == syscall.EAGAIN:
 		c.edges &^= ownRead
 		return nil, c.resting()
-	case errno == syscall.EINTR:
-		return nil, verdictMore
 	case errno != 0:
 		c.err = c.failure(errno)
 		return nil, verdictClose
@@ -497,8 +495,6 @@ func (c *Conn) recvWait(p []byte) (int, error) {
 				c.eof = true
 			}
 			return n, nil
-		case syscall.EINTR:
-			continue
 		case syscall.EAGAIN:
 		default:
 			return 0, c.failure(errno)

@@ -194,8 +194,6 @@ func (ob *outbox) noteSend(n int, errno syscall.Errno) bool {
 		}
 		ob.c.loop.counts.sums[countBytesOut].Add(uint64(n))
 		return true
-	case syscall.EINTR:
-		return true
 	case syscall.EAGAIN:
 		if !ob.stuck {
 			ob.stuck = true

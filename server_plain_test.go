@@ -12,6 +12,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -415,6 +416,9 @@ func TestPlainBadConn(t *testing.T) {
 		},
 		"fails to read": func(c net.Conn) net.Conn {
 			return plainBad{Conn: c, read: func([]byte) (int, error) { return 0, io.ErrNoProgress }}
+		},
+		"is interrupted for ever": func(c net.Conn) net.Conn {
+			return plainBad{Conn: c, read: plainOnce(request("/")[:9], syscall.EINTR)}
 		},
 		"fails to write": func(c net.Conn) net.Conn {
 			return plainBad{Conn: c, write: func([]byte) (int, error) { return 0, io.ErrClosedPipe }}
