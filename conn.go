@@ -400,7 +400,7 @@ func (c *Conn) deadline() time.Duration {
 		if c.shared {
 			return c.alarmDeadline()
 		}
-		return c.out.pace.alarm(c)
+		return soonest(c.out.pace.alarm(c), c.wakeAt())
 	case stateSwitched:
 		if c.user() != nil {
 			return c.userDeadline()
@@ -414,7 +414,7 @@ func (c *Conn) deadline() time.Duration {
 
 // expired is the turn of a connection whose deadline has passed.
 func (c *Conn) expired(f *frame) verdict {
-	if c.state == stateSwitched && c.user() != nil {
+	if at := c.wakeAt(); c.state == stateSwitched && c.user() != nil || at != 0 && at <= f.clock.now {
 		return c.userExpired(f)
 	}
 	if (c.state == stateSwitched || c.state == stateFlush) && c.shared {

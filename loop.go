@@ -381,7 +381,7 @@ func (l *Loop) arm(c *Conn) {
 	c.armed = at
 	c.timer.Value = c
 	l.wheel.Arm(&c.timer, at)
-	if idle := c.limits.idle; idle > 0 && at > l.frame.clock.now+idle {
+	if idle := c.limits.idle; idle > 0 && at > after(l.frame.clock.now, idle) {
 		c.rearm = true // too late for the next idle deadline
 	}
 }
@@ -411,7 +411,7 @@ func (l *Loop) expire(f *frame) bool {
 				l.arm(v)
 			} else if at == 0 && v.limits.idle > 0 {
 				// An owner may make it idle without a word: look again then.
-				v.armed = f.clock.now + v.limits.idle
+				v.armed = after(f.clock.now, v.limits.idle)
 				l.wheel.Arm(t, v.armed)
 			} else if at != 0 {
 				// A last look may find something and lend the connection, and an
