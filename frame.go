@@ -79,7 +79,6 @@ const (
 	countTimeoutBody
 	countTimeoutWrite
 	countTimeoutLinger
-	countAccepted
 	countKinds
 )
 
