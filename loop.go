@@ -53,7 +53,7 @@ type Loop struct {
 	events     []Event
 	next       int // cursor into events
 	count      int
-	handled    int     // events since the clock was read
+	handled    int     // events, or rounds without, since the clock was read
 	conns      []*Conn // by descriptor
 	plain      []*Conn // those of the plain driver, by ^fd
 	plainFree  []int   // numbers that none of them has any more
@@ -433,7 +433,8 @@ func (l *Loop) expire(f *frame) bool {
 // wait takes the next batch. It looks without blocking, lets other goroutines
 // run, looks again, and only then blocks; see block.
 func (l *Loop) wait(f *frame) {
-	if l.handled += l.count; l.handled >= clockEvents || f.timed > 0 {
+	// A round without events takes time too: of what was posted, of turns that go on.
+	if l.handled += max(l.count, 1); l.handled >= clockEvents || f.timed > 0 {
 		l.readClock(f)
 	}
 	f.publish(l)
