@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -60,5 +61,30 @@ func TestPlainTLS(t *testing.T) {
 	}
 	if err := <-served; err != ErrServerClosed {
 		t.Errorf("ServeTLS: %v", err)
+	}
+}
+
+// A record that is complete stays progress until its bytes were taken: a
+// deadline that comes before that turn would forget it.
+func TestPlainPartialRecordUntilTaken(t *testing.T) {
+	peer, conn := net.Pipe()
+	defer peer.Close()
+	defer conn.Close()
+	s := &plainTLS{Conn: conn, changed: func() {}}
+	go func() {
+		for _, piece := range []string{"\x17\x03\x03\x00\x02", "ab", "\x17"} {
+			io.WriteString(peer, piece)
+		}
+	}()
+	p := make([]byte, 100)
+	var seen []partialRecord
+	for range 3 {
+		if _, err := s.Read(p); err != nil {
+			t.Fatal(err)
+		}
+		seen = append(seen, s.part)
+	}
+	if seen[0].size != 5 || seen[1].began != seen[0].began || seen[1].grew <= seen[0].grew || seen[2].size != 1 || seen[2].began <= seen[1].grew {
+		t.Errorf("%+v", seen)
 	}
 }
