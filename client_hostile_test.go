@@ -40,10 +40,13 @@ func clientRawServer(t testing.TB, serve func(c net.Conn)) (url string) {
 }
 
 // clientReadHead reads to the empty line.
-func clientReadHead(c net.Conn) bool {
+func clientReadHead(c net.Conn) bool { return clientReadTo(c, "\r\n\r\n") }
+
+// clientReadTo reads to the end of the first end.
+func clientReadTo(c net.Conn, end string) bool {
 	c.SetDeadline(time.Now().Add(20 * time.Second))
 	var head []byte
-	for p := make([]byte, 1); !bytes.HasSuffix(head, []byte("\r\n\r\n")); head = append(head, p[0]) {
+	for p := make([]byte, 1); !bytes.HasSuffix(head, []byte(end)); head = append(head, p[0]) {
 		if _, err := c.Read(p); err != nil {
 			return false
 		}

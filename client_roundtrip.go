@@ -227,7 +227,7 @@ func (h *clientHop) sendRequest() (n int, err error) {
 		}
 	}
 	h.upload = &clientUpload{conn: conn, req: r, trace: h.trace, length: h.length, ended: make(chan struct{})}
-	h.call.upload = h.upload
+	h.call.upload, r.sent = h.upload, true
 	if r.inMem && h.length <= bodyBlockingBytes {
 		h.upload.run()
 		if err := h.upload.err; err != nil && errors.Is(err, ErrTimeout) {
