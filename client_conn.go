@@ -169,7 +169,7 @@ func (c *clientConn) releaseInput() {
 }
 
 // readFinalHead reads until c.head is that of a final response, or of 101, and
-// returns its length; it is not consumed. interim, if any, is told of others.
+// returns its length; it is not consumed. trace, if any, is told of others.
 func (c *clientConn) readFinalHead(lim *headLimits, trace *httptrace.ClientTrace) (int, error) {
 	for interims := 0; ; interims++ {
 		n, err := c.readHead(lim)
