@@ -146,18 +146,6 @@ func (e *ProxyError) Error() string {
 	return fmt.Sprintf("flare: the proxy answered CONNECT with status %d", e.StatusCode)
 }
 
-// earlier returns by or the end of limit from now, whichever comes first; zero
-// for neither.
-func earlier(by time.Time, limit time.Duration) time.Time {
-	if limit <= 0 {
-		return by
-	}
-	if t := time.Now().Add(limit); by.IsZero() || t.Before(by) {
-		return t
-	}
-	return by
-}
-
 // tlsConfig builds what all handshakes of the client share.
 func (c *Client) tlsConfig() (*tls.Config, error) {
 	config, err := (&TLSOptions{

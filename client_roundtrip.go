@@ -254,18 +254,6 @@ func (h *clientHop) answerDespite(err error) (n int, _ error) {
 	return n, nil
 }
 
-// limitFrom returns by or the end of limit after begun, whichever comes first;
-// zero for neither.
-func limitFrom(begun time.Time, limit time.Duration, by time.Time) time.Time {
-	if limit <= 0 {
-		return by
-	}
-	if t := begun.Add(limit); by.IsZero() || t.Before(by) {
-		return t
-	}
-	return by
-}
-
 func (h *clientHop) expectsContinue() bool { return listContains(h.field("Expect"), "100-continue") }
 
 func (h *clientHop) asksUpgrade() bool { return h.field("Upgrade") != "" }
