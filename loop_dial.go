@@ -50,7 +50,14 @@ func (l *Loop) dialOn(fd int, peer netip.AddrPort, opts *ConnOptions, connected 
 	if limit := limitOr(opts.ConnectTimeout, defaultConnectTimeout); limit > 0 {
 		c.user().wakeAt = time.Since(origin) + limit
 	}
-	if !l.call(func() { l.add(c) }) {
+	if !l.call(func() {
+		if l.dead { // it has closed its connections already
+			c.verdict = verdictAdopt
+			c.abandon()
+			return
+		}
+		l.add(c)
+	}) {
 		closeFD(fd)
 		return ErrClosed
 	}

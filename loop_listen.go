@@ -170,7 +170,7 @@ func (l *Loop) listenOn(fd int, addr netip.AddrPort, opts *ConnOptions, newProto
 	if !l.call(func() {
 		if err := l.listen(ln.ln); err != nil {
 			closeFD(fd)
-			l.quit, l.failure = true, err
+			l.fail(err)
 		}
 	}) {
 		closeFD(fd)

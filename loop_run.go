@@ -80,12 +80,14 @@ func (l *Loop) Close() error {
 }
 
 // stop has the runner end the loop, for a cause that Run returns.
-func (l *Loop) stop(cause error) {
-	l.call(func() {
-		if !l.quit {
-			l.quit, l.failure = true, cause
-		}
-	})
+func (l *Loop) stop(cause error) { l.call(func() { l.fail(cause) }) }
+
+// fail ends the loop, for a cause that Run returns unless there is one already.
+// The runner calls it.
+func (l *Loop) fail(cause error) {
+	if !l.quit {
+		l.quit, l.failure = true, cause
+	}
 }
 
 // The stages of a loop's life, as its user sees it.
