@@ -357,15 +357,15 @@ func (h *clientHop) respond(n int) (*ClientResponse, error) {
 	// one piece of memory, the one never written, the other the user's.
 	kind, length := head.framing(h.call.method)
 	whole := n
-	if kind == bodyLength && length <= int64(len(conn.unread())-n) && head.status != http.StatusSwitchingProtocols {
+	if kind == bodyLength && length <= int64(len(conn.unread())-n) {
 		whole = n + int(length)
 	}
 	memory := append([]byte(nil), conn.unread()[:whole]...)
 	text := viewString(memory[:n])
 	conn.consume(whole)
 	resp := &ClientResponse{
-		StatusCode: head.status, ContentLength: 0,
-		reason: text[head.reason.start:head.reason.end], minor: head.minor,
+		StatusCode: head.status,
+		reason:     text[head.reason.start:head.reason.end], minor: head.minor,
 		method: h.call.method, text: h.call.target.text, origin: conn.route.origin,
 	}
 	resp.Header.list = resp.fields[:0]
