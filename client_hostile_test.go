@@ -403,3 +403,26 @@ func TestClientInvalid(t *testing.T) {
 		}
 	}
 }
+
+// A response that is refused takes its connection with it, also when all of it
+// has come: to rest it would be in two hands.
+func TestClientRefusedConnection(t *testing.T) {
+	for _, response := range []string{
+		"Content-Encoding: gzip, gzip, gzip\r\nContent-Length: 2\r\n\r\nok",
+		"Content-Encoding: gzip, gzip, gzip\r\nContent-Length: 0\r\n\r\n",
+		"Content-Encoding: gzip, gzip, gzip\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+		"Content-Length: 3\r\n\r\nabc",
+	} {
+		url := clientRawServer(t, func(c net.Conn) {
+			io.WriteString(c, "HTTP/1.1 200 OK\r\n"+response)
+			clientReadHead(c)
+		})
+		c := clientOf(t, &Client{MaxBodyBytes: 2})
+		if _, err := c.Get(clientContext(t), url); !errors.Is(err, ErrTooLarge) {
+			t.Errorf("%q: %v", response, err)
+		}
+		if c.pool.total != 0 {
+			t.Errorf("%q: its connection rests", response)
+		}
+	}
+}

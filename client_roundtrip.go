@@ -392,13 +392,14 @@ func (h *clientHop) respond(n int) (*ClientResponse, error) {
 		}
 	}
 	if b.max >= 0 && b.length > b.max { // declared: refused before any of it is read
-		b.end(ErrTooLarge)
 		return nil, &ClientError{Phase: PhaseBody, Host: conn.host, Kind: ErrTooLarge}
 	}
-	h.beginBody(resp, memory[n:whole:whole])
-	if x := h.call; x.decodes && b.kind != bodyNone {
-		return resp, h.client.decodeBody(resp)
+	if h.call.decodes && b.kind != bodyNone {
+		if err := h.client.decodeBody(resp); err != nil {
+			return nil, err
+		}
 	}
+	h.beginBody(resp, memory[n:whole:whole]) // last: the connection may be another request's then
 	return resp, nil
 }
 
@@ -440,7 +441,6 @@ func (c *Client) decodeBody(resp *ClientResponse) error {
 		return nil // the user may know it
 	}
 	if err != nil {
-		resp.body.Close()
 		return clientError(PhaseBody, resp.origin.hostPort(), err)
 	}
 	resp.Body = decodedBody{decoder, resp.origin.hostPort()}
