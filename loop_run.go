@@ -3,6 +3,7 @@ package flare
 import (
 	"context"
 	"errors"
+	"math"
 	"sync/atomic"
 	"time"
 )
@@ -136,7 +137,8 @@ const (
 // not called.
 func (l *Loop) After(d time.Duration, fn func()) *Timer {
 	t := &Timer{loop: l, fn: fn}
-	at := time.Since(origin) + max(d, 0)
+	now := time.Since(origin)
+	at := now + min(max(d, 0), math.MaxInt64-now)
 	l.call(func() {
 		if t.stage.Load() == timerWaits {
 			t.wheel.Value = t

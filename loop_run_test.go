@@ -3,6 +3,7 @@ package flare
 import (
 	"context"
 	"errors"
+	"math"
 	"net"
 	"net/netip"
 	"sync"
@@ -216,6 +217,12 @@ func TestLoopTimers(t *testing.T) {
 				close(fired)
 			})
 			loopSignal(t, "the timer", fired)
+		}
+		never := l.After(math.MaxInt64, func() { t.Error("the longest timer is over") })
+		passed := make(chan struct{})
+		l.After(tick, func() { close(passed) })
+		if loopSignal(t, "a timer of a tick", passed); !never.Stop() {
+			t.Error("the longest timer has ended")
 		}
 	})
 	t.Run("stopped", func(t *testing.T) {
