@@ -28,9 +28,10 @@ const (
 // A clientConn belongs to the goroutine whose request it carries, and to the
 // pool while it rests. Only close is for any goroutine.
 type clientConn struct {
-	raw   net.Conn      // below all, never changed
-	sock  *clientSocket // over raw, or over the TLS to a proxy
-	tls   *tls.Conn     // nil: plain
+	raw   net.Conn             // below all, never changed
+	sock  *clientSocket        // over raw, or over the TLS to a proxy
+	tls   *tls.Conn            // nil: plain
+	state *tls.ConnectionState // of tls
 	route clientRoute
 	host  string // host and port of the origin, for errors
 

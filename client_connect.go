@@ -103,13 +103,14 @@ func (c *Client) handshake(ctx context.Context, conn *clientConn, name string, b
 	}
 	t := tls.Client(conn.sock, config)
 	err := t.HandshakeContext(ctx)
+	state := t.ConnectionState()
 	if trace != nil && trace.TLSHandshakeDone != nil {
-		trace.TLSHandshakeDone(t.ConnectionState(), err)
+		trace.TLSHandshakeDone(state, err)
 	}
 	if err != nil {
 		return clientError(PhaseTLS, conn.host, err)
 	}
-	conn.tls = t
+	conn.tls, conn.state = t, &state
 	return nil
 }
 

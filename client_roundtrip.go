@@ -367,13 +367,10 @@ func (h *clientHop) respond(n int) (*ClientResponse, error) {
 		StatusCode: head.status,
 		reason:     text[head.reason.start:head.reason.end], minor: head.minor,
 		method: h.call.method, text: h.call.target.text, origin: conn.route.origin,
+		tls: conn.state,
 	}
 	resp.Header.list = resp.fields[:0]
 	resp.Header.fill(text, head.fields)
-	if conn.tls != nil {
-		state := conn.tls.ConnectionState()
-		resp.tls = &state
-	}
 	b := &resp.body
 	b.resp, b.client, b.conn, b.upload = resp, h.client, conn, h.upload
 	b.kind, b.length = kind, length
