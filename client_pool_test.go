@@ -75,7 +75,7 @@ func TestClientPoolSweep(t *testing.T) {
 	p.put(c, time.Now())
 	select {
 	case <-closed:
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the connection was not closed")
 	}
 	p.mu.Lock()
@@ -137,7 +137,7 @@ func TestClientRestarts(t *testing.T) {
 		clientRestarts(t, func() clientRestarter {
 			return &Server{
 				Handler: textHandler("ok"), IdleTimeout: idle, MaxRequestsPerConn: 50,
-				DrainDelay: 50 * time.Millisecond, // what a restart without a failed request takes
+				DrainDelay: 200 * time.Millisecond, // what a restart without a failed request takes
 			}
 		})
 	})
@@ -154,7 +154,7 @@ func clientIdleTimeout() time.Duration {
 	if raceEnabled || onPlain() {
 		return 400 * time.Millisecond
 	}
-	return 100 * time.Millisecond
+	return 200 * time.Millisecond
 }
 
 type clientRestarter interface {
@@ -198,7 +198,7 @@ func clientRestarts(t *testing.T, build func() clientRestarter) {
 					return
 				default:
 				}
-				ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+				ctx, cancel := context.WithTimeout(context.Background(), patience)
 				resp, err := c.Get(ctx, url)
 				if err == nil {
 					_, err = resp.Bytes()
@@ -213,11 +213,9 @@ func clientRestarts(t *testing.T, build func() clientRestarter) {
 	}
 	for range 10 {
 		want := calls.Load() + 500
-		for deadline := time.Now().Add(10 * time.Second); calls.Load() < want && time.Now().Before(deadline); {
-			time.Sleep(time.Millisecond) // lets the callers go on; nothing depends on how long
-		}
+		eventually(t, "calls between two restarts", func() bool { return calls.Load() >= want })
 		next := newServer()
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		if err := s.Shutdown(ctx); err != nil {
 			t.Errorf("Shutdown: %v", err)
 		}

@@ -461,32 +461,33 @@ func TestConnSetTimeout(t *testing.T) {
 			c.ended()
 		})
 		t.Run("put off", func(t *testing.T) {
+			const limit = 300 * time.Millisecond
 			closed := make(chan error, 1)
 			var last atomic.Int64
 			addr := loopServe(t, l, nil, func(c *Conn) Protocol {
 				return &testProtocol{data: func(c *Conn, in []byte, eof bool) (int, error) {
 					last.Store(time.Now().UnixNano())
-					c.SetTimeout(40 * time.Millisecond)
+					c.SetTimeout(limit)
 					return len(in), nil
 				}, closed: closed}
 			})
 			c := dialRaw(t, addr)
 			for range 10 {
 				c.send("x")
-				time.Sleep(10 * time.Millisecond) // what is put off has to pass
+				time.Sleep(limit / 8) // what is put off has to pass
 			}
 			c.ended()
 			c.Close()
 			if err := toldClosed(t, closed); err != ErrTimeout {
 				t.Errorf("closed with %v", err)
 			}
-			if took := time.Since(time.Unix(0, last.Load())); took < 35*time.Millisecond { // the loop's clock may be a batch old
+			if took := time.Since(time.Unix(0, last.Load())); took < limit/2 { // the loop's clock may be a batch old
 				t.Errorf("timed out %v after the last message", took)
 			}
 		})
 		t.Run("silence", func(t *testing.T) {
 			closed := make(chan error, 1)
-			addr := loopServe(t, l, &ConnOptions{IdleTimeout: 30 * time.Millisecond}, func(c *Conn) Protocol {
+			addr := loopServe(t, l, &ConnOptions{IdleTimeout: 300 * time.Millisecond}, func(c *Conn) Protocol {
 				return &testProtocol{data: echoData, closed: closed}
 			})
 			c := dialRaw(t, addr)

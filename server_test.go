@@ -90,9 +90,8 @@ func TestShutdownAnswersWhatIsInFlight(t *testing.T) {
 	for range 2 { // from any goroutine, more than once
 		go func() { ended <- s.Shutdown(context.Background()) }()
 	}
-	for s.Addrs(); !s.draining.Load(); {
-		time.Sleep(time.Millisecond) // a poll, not a wait for something to have happened
-	}
+	s.Addrs() // from any goroutine, at any time
+	eventually(t, "the beginning of the end", s.draining.Load)
 	close(leave)
 	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil || !resp.Close {

@@ -184,7 +184,7 @@ func TestTLSSlowRecordsAreProgress(t *testing.T) {
 			c.send("POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: " + strconv.Itoa(size) + "\r\n\r\n")
 			body := strings.Repeat("y", size)
 			c.send(body[:size-8000])
-			slow.pieces = 8
+			slow.pieces = 20
 			c.send(body[size-8000:]) // takes twice the BodyTimeout for a single record
 			c.answer("POST").want(t, 200, body)
 		})
@@ -563,7 +563,7 @@ func TestTLSCloseUnderLoad(t *testing.T) {
 // longer than one of HTTP/1.1.
 func TestTLSHTTP2Stalls(t *testing.T) {
 	failed := make(chan error, 2)
-	s := &Server{BodyTimeout: 100 * time.Millisecond, WriteTimeout: 100 * time.Millisecond, Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
+	s := &Server{BodyTimeout: 400 * time.Millisecond, WriteTimeout: 400 * time.Millisecond, Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
 		if r.Path() == "/body" {
 			_, err := r.Bytes()
 			failed <- err

@@ -105,7 +105,7 @@ func dialTest(tb testing.TB, addr netip.AddrPort) int {
 // acceptTest accepts the connection that was dialled before.
 func acceptTest(tb testing.TB, lfd int) (int, netip.AddrPort) {
 	tb.Helper()
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
 		fd, peer, errno := acceptConn(lfd)
 		switch errno {
 		case 0:
@@ -125,7 +125,7 @@ func acceptTest(tb testing.TB, lfd int) (int, netip.AddrPort) {
 func recvTest(tb testing.TB, fd, n int) []byte {
 	tb.Helper()
 	got := make([]byte, 0, n)
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
 		m, errno := recvConn(fd, got[len(got):n])
 		switch {
 		case errno == syscall.EAGAIN:
@@ -374,7 +374,7 @@ func TestReset(t *testing.T) {
 	if err := resetFD(a); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
+	for deadline := time.Now().Add(patience); ; runtime.Gosched() {
 		_, errno := recvConn(b, make([]byte, 1))
 		if errno == syscall.ECONNRESET {
 			break
@@ -409,7 +409,7 @@ func TestSocketErr(t *testing.T) {
 	default:
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
+	for deadline := time.Now().Add(patience); ; runtime.Gosched() {
 		errno := socketErr(fd)
 		if errno == syscall.ECONNREFUSED {
 			break

@@ -124,9 +124,9 @@ func TestAcceptWebSocketBuffersAreCounted(t *testing.T) {
 	}
 	const part = 300_000
 	c.send(string(wsFrame(byte(BinaryMessage), strings.Repeat("x", part), true))) // the first frame of several
-	eventually(t, "the message to be counted", func() bool { return s.buffered.Load() >= idle+part })
+	eventually(t, "the message to be counted", func() bool { return s.buffered.Load() >= part })
 	c.send(string(wsFrame(frameFin|byte(opContinuation), "", true)))
-	eventually(t, "the message to be gone", func() bool { return s.buffered.Load() == idle })
+	eventually(t, "the message to be gone", func() bool { return s.buffered.Load() <= idle })
 	c.Close()
 	eventually(t, "all of it to be gone", func() bool { return s.buffered.Load() == 0 })
 }
