@@ -17,26 +17,11 @@ import (
 // clientRawServer answers each connection with serve, which gets it after the
 // head of a request was read.
 func clientRawServer(t testing.TB, serve func(c net.Conn)) (url string) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { ln.Close() })
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				if clientReadHead(c) {
-					serve(c)
-				}
-			}()
+	return clientAccept(t, func(c net.Conn) {
+		if clientReadHead(c) {
+			serve(c)
 		}
-	}()
-	return "http://" + ln.Addr().String()
+	})
 }
 
 // clientReadHead reads to the empty line.

@@ -297,26 +297,7 @@ func TestClientAllocations(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates, and nothing is reused under it")
 	}
-	answer := []byte("HTTP/1.1 200 OK\r\nServer: x\r\nDate: Mon, 01 Jan 2024 00:00:00 GMT\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, World!")
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	go func() {
-		c, err := ln.Accept()
-		if err != nil {
-			return
-		}
-		defer c.Close()
-		for p := make([]byte, 4096); ; {
-			if _, err := c.Read(p); err != nil {
-				return
-			}
-			c.Write(answer)
-		}
-	}()
-	url := "http://" + ln.Addr().String() + "/plaintext"
+	url := clientBenchServer(t)
 	c := clientOf(t, &Client{})
 	ctx := context.Background()
 	got := testing.AllocsPerRun(500, func() {

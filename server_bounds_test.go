@@ -171,18 +171,24 @@ func TestMaxConnsPerIPCloses(t *testing.T) {
 	}
 }
 
+// boundsIdle returns connections that are idle after an answer.
+func boundsIdle(t *testing.T, addr string) []*rawClient {
+	t.Helper()
+	idle := make([]*rawClient, 4)
+	for i := range idle {
+		idle[i] = dialRaw(t, addr)
+		idle[i].get("/").want(t, 200, "fine")
+	}
+	return idle
+}
+
 // TestMaxBufferedBytesShedsIdle has half a request fill the buffers: idle
 // connections are closed for it, new ones wait, and the request itself goes on.
 func TestMaxBufferedBytesShedsIdle(t *testing.T) {
 	notPlain(t, "each answer is in a buffer until it is written")
 	s := &Server{Loops: 2, MaxBufferedBytes: 100, Handler: Inline(textHandler("fine"))}
 	addr := startServer(t, s)
-	var idle []*rawClient
-	for range 4 {
-		c := dialRaw(t, addr)
-		c.get("/").want(t, 200, "fine")
-		idle = append(idle, c)
-	}
+	idle := boundsIdle(t, addr)
 	half := dialRaw(t, addr)
 	half.send("GET / HTTP/1.1\r\n")
 	eventually(t, "half a head", func() bool { return gauge(s, stateHead) == 1 })
@@ -230,12 +236,7 @@ func TestMaxBufferedBytesShedsAtGrowth(t *testing.T) {
 				"/queued": Inline(textHandler(strings.Repeat("x", 48<<10))),
 			}}
 			addr := startServer(t, s)
-			var idle []*rawClient
-			for range 4 {
-				c := dialRaw(t, addr)
-				c.get("/").want(t, 200, "fine")
-				idle = append(idle, c)
-			}
+			idle := boundsIdle(t, addr)
 			c := dialRaw(t, addr)
 			c.get("/").want(t, 200, "fine")
 			if n := s.conns.Load(); n != 5 {

@@ -38,7 +38,12 @@ func startServer(t testing.TB, s *Server) (addr string) {
 // get returns the status and body of a GET.
 func get(t testing.TB, url string) (int, string) {
 	t.Helper()
-	resp, err := http.Get(url)
+	return getBy(t, http.DefaultClient, url)
+}
+
+func getBy(t testing.TB, client *http.Client, url string) (int, string) {
+	t.Helper()
+	resp, err := client.Get(url)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package flare
 import (
 	"context"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -57,6 +58,7 @@ func TestAcceptWebSocketIsCountedThroughout(t *testing.T) {
 					return
 				default:
 					seen = min(seen, s.conns.Load())
+					runtime.Gosched() // where there is one processor
 				}
 			}
 		}()
