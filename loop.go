@@ -557,12 +557,9 @@ func (l *Loop) end(f *frame) {
 		posted = c.nextPosted
 		c.abandon()
 	}
-	failure := l.failure
 	for _, p := range fns {
 		p.fn() // the loop's own: users' have been called
 	}
-	l.unwatchAll()      // what they have brought
-	l.failure = failure // that they came too late is none
 	l.closeAll()
 	monitor.unwatch(l)
 	l.closePoller()
