@@ -202,7 +202,8 @@ func TestFromHTTPThroughToHTTP(t *testing.T) {
 }
 
 // Bodies and responses that make no progress end by the Server's limits when
-// net/http's server has none, and a stream that has nothing to send does not.
+// net/http's server has none, and a stream on which the handler neither reads
+// nor writes does not.
 func TestToHTTPTimeouts(t *testing.T) {
 	const limit = 200 * time.Millisecond // more than a short request takes on a loaded machine
 	next, wrote := make(bridgeGate), make(chan error, 1)
@@ -221,7 +222,7 @@ func TestToHTTPTimeouts(t *testing.T) {
 		}
 	})
 	mux.Post("/quiet", func(w *ResponseWriter, r *Request) error {
-		if _, err := r.Bytes(); err != nil {
+		if _, err := io.ReadFull(r.Body(), make([]byte, 3)); err != nil {
 			return err
 		}
 		w.WriteString("one;")
@@ -232,7 +233,11 @@ func TestToHTTPTimeouts(t *testing.T) {
 		if err := r.Context().Err(); err != nil {
 			return err
 		}
-		_, err := w.WriteString("two;")
+		rest, err := r.Bytes()
+		if err != nil {
+			return err
+		}
+		_, err = w.Write(append(rest, ';'))
 		return err
 	})
 	s := &Server{Handler: mux, Logger: quietLogger(), BodyTimeout: limit, WriteTimeout: limit}
@@ -273,7 +278,14 @@ func TestToHTTPTimeouts(t *testing.T) {
 	var quiet sync.WaitGroup
 	for base, client := range map[string]*http.Client{"http://" + h1: http.DefaultClient, h2.URL: h2.Client()} {
 		quiet.Go(func() {
-			resp, err := client.Post(base+"/quiet", "text/plain", strings.NewReader("abc"))
+			body, more := io.Pipe()
+			go func() {
+				io.WriteString(more, "abc")
+				<-next
+				io.WriteString(more, "two")
+				more.Close()
+			}()
+			resp, err := client.Post(base+"/quiet", "text/plain", body)
 			if err != nil {
 				t.Error(err)
 				return
