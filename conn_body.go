@@ -84,6 +84,16 @@ func (b *requestBody) reset() {
 	b.answered = false
 }
 
+// end makes every later read fail, unless the body had ended, and lets go of
+// what was received.
+func (b *requestBody) end(err error) {
+	if !b.done {
+		b.err = err
+	}
+	b.in, b.data = nil, nil
+	b.free()
+}
+
 // free gives the buffer back.
 func (b *requestBody) free() {
 	if b.buf != nil {

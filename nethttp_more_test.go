@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -427,5 +428,41 @@ func BenchmarkFromHTTP(b *testing.B) {
 				br.Discard(len("Hello, World!"))
 			}
 		})
+	}
+}
+
+// A bridgeDeaf is the response to a client that is gone.
+type bridgeDeaf struct{ *httptest.ResponseRecorder }
+
+func (bridgeDeaf) Write([]byte) (int, error) { return 0, syscall.EPIPE }
+
+// A handler that goes on writing after a write has failed leaves nothing for
+// the next request.
+func TestToHTTPWritesAfterFailure(t *testing.T) {
+	s := &Server{Logger: quietLogger(), Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		if r.Path() == "/gone" {
+			for range 8 {
+				w.WriteString(strings.Repeat("stray", streamBytes/10))
+				w.Flush()
+			}
+			w.WriteString("stray")
+			return nil
+		}
+		return w.Text(200, "clean")
+	})}
+	func() {
+		defer func() {
+			if p := recover(); p != http.ErrAbortHandler {
+				t.Errorf("panic %v", p)
+			}
+		}()
+		s.ServeHTTP(bridgeDeaf{httptest.NewRecorder()}, httptest.NewRequest("GET", "/gone", nil))
+	}()
+	for range 8 {
+		rec := httptest.NewRecorder()
+		s.ServeHTTP(rec, httptest.NewRequest("GET", "/", nil))
+		if text := rec.Body.String(); text != "clean" {
+			t.Fatalf("the next request was answered with %d bytes that end with %q", len(text), tail([]byte(text)))
+		}
 	}
 }
