@@ -162,6 +162,30 @@ func TestFromHTTPCloseBreaksRead(t *testing.T) {
 	}
 }
 
+// A body that turns out to be malformed while it is being closed ends the
+// connection: nobody can know where the next request begins.
+func TestFromHTTPMalformedWhileClosed(t *testing.T) {
+	reading := make(chan bool)
+	c := dialRaw(t, bridgeFlare(t, FromHTTP(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == "GET" {
+			return
+		}
+		r.Body.Read(make([]byte, 3))
+		close(reading)
+		r.Body.(*httpBody).closed.Store(true) // as Close does first, before it waits for who reads
+		if _, err := r.Body.Read(make([]byte, 3)); !errors.Is(err, ErrMalformed) {
+			t.Errorf("the read failed with %v", err)
+		}
+	}))))
+	c.send("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+	<-reading
+	c.send("1x\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n")
+	if a := c.answer("POST"); !a.Close {
+		t.Errorf("answer %d, and the connection goes on", a.StatusCode)
+	}
+	c.ended()
+}
+
 // A handler that is quick comes to the loop, as any other.
 func TestFromHTTPIsLearned(t *testing.T) {
 	s := &Server{Handler: FromHTTP(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "quick") }))}
