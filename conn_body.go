@@ -42,7 +42,7 @@ type requestBody struct {
 	// one, behind which no 100 may come (RFC 9110 §15.2): a 100 is for whoever
 	// reads to send. Only requests with an expectation use it.
 	interim  sync.Mutex
-	answered bool // guarded by interim: the final head has been written
+	answered bool // guarded by interim: no 100 is to come: the handler has sent one, or the final head
 }
 
 // begin readies b. in is the turn's input behind the head.

@@ -176,8 +176,8 @@ func (w *ResponseWriter) takeOverCarried() (net.Conn, []byte, error) {
 	w.hijacked, w.c.gone = true, true
 	s := w.h.srv
 	s.conns.Add(1)
-	if s.MaxConnsPerIP > 0 {
-		s.perIP.add(w.c.peer, math.MaxInt)
+	if peer := w.c.RemoteAddr(); s.counts(peer) {
+		s.perIP.add(peer.Addr(), math.MaxInt)
 	}
 	rest, err := rw.Reader.Peek(rw.Reader.Buffered())
 	return conn, append([]byte(nil), rest...), err
