@@ -15,6 +15,11 @@ import (
 
 const bodyReadBytes = 8 << 10 // received at once behind a chunked body's framing
 
+// errBodyCut is for the end of a client in the middle of its body.
+func errBodyCut() error {
+	return &StatusError{Code: http.StatusBadRequest, Err: ErrUnexpectedEOF} // RFC 9112 §8
+}
+
 // A requestBody is an io.ReadCloser for the handler's goroutine.
 type requestBody struct {
 	c      *Conn
@@ -210,7 +215,7 @@ func (b *requestBody) receive(p []byte) (int, error) {
 	case err != nil:
 		return 0, err
 	case n == 0:
-		return 0, io.ErrUnexpectedEOF
+		return 0, errBodyCut()
 	}
 	return n, nil
 }

@@ -149,6 +149,8 @@ func (b *requestBody) readCarried(p []byte) (int, error) {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		b.c.frame.counts[countTimeoutBody]++
 		err = &StatusError{Code: http.StatusRequestTimeout, Err: ErrTimeout}
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		err = errBodyCut()
 	case errors.As(err, &tooLarge):
 		err = &StatusError{Code: http.StatusRequestEntityTooLarge, Err: ErrTooLarge}
 	}

@@ -129,6 +129,8 @@ func httpErrorOf(err error, s *Server) error {
 	switch {
 	case errors.Is(err, ErrTooLarge) && s.lim.bodyBytes >= 0:
 		return &httpError{&http.MaxBytesError{Limit: s.lim.bodyBytes}, err}
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return io.ErrUnexpectedEOF
 	case errors.Is(err, ErrTimeout):
 		return &httpError{os.ErrDeadlineExceeded, err}
 	}
