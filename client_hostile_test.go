@@ -17,31 +17,16 @@ import (
 // clientRawServer answers each connection with serve, which gets it after the
 // head of a request was read.
 func clientRawServer(t testing.TB, serve func(c net.Conn)) (url string) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { ln.Close() })
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				if clientReadHead(c) {
-					serve(c)
-				}
-			}()
+	return clientAccept(t, func(c net.Conn) {
+		if clientReadHead(c) {
+			serve(c)
 		}
-	}()
-	return "http://" + ln.Addr().String()
+	})
 }
 
 // clientReadHead reads to the empty line.
 func clientReadHead(c net.Conn) bool {
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(patience))
 	var head []byte
 	for p := make([]byte, 1); !bytes.HasSuffix(head, []byte("\r\n\r\n")); head = append(head, p[0]) {
 		if _, err := c.Read(p); err != nil {
@@ -222,7 +207,7 @@ func TestClientDripFed(t *testing.T) {
 	} {
 		url := clientRawServer(t, func(c net.Conn) {
 			io.WriteString(c, front)
-			for range 1000 {
+			for { // until the client has had enough
 				if _, err := c.Write([]byte("x")); err != nil {
 					return
 				}
@@ -232,7 +217,7 @@ func TestClientDripFed(t *testing.T) {
 		c := clientOf(t, &Client{ResponseTimeout: 100 * time.Millisecond, Timeout: 200 * time.Millisecond})
 		start := time.Now()
 		_, err := clientFetch(t, c, url)
-		if took := time.Since(start); !errors.Is(err, ErrTimeout) || took > 2*time.Second {
+		if took := time.Since(start); !errors.Is(err, ErrTimeout) || took > patience/2 {
 			t.Errorf("%s: %v after %v", name, err, took)
 		}
 	}

@@ -75,7 +75,7 @@ func TestLineReaderDoesNotWaitForLF(t *testing.T) {
 	peer, end := net.Pipe()
 	defer peer.Close()
 	defer end.Close()
-	end.SetDeadline(time.Now().Add(10 * time.Second))
+	end.SetDeadline(time.Now().Add(patience))
 	l := NewLineReader(end, 0)
 	answered := make(chan error, 1)
 	go func() {

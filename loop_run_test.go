@@ -98,7 +98,7 @@ func TestLoopPostLosesNothing(t *testing.T) {
 		var posters sync.WaitGroup
 		for range 4 {
 			posters.Go(func() {
-				for {
+				for range 5000 { // not for ever: they may be quicker than the loop
 					if err := l.Post(func() { called.Add(1) }); err != nil {
 						if !errors.Is(err, ErrClosed) {
 							t.Errorf("Post: %v", err)
@@ -217,7 +217,7 @@ func TestLoopTimers(t *testing.T) {
 		}
 	})
 	t.Run("stopped", func(t *testing.T) {
-		timer := l.After(20*time.Millisecond, func() { t.Error("a stopped timer was called") })
+		timer := l.After(200*time.Millisecond, func() { t.Error("a stopped timer was called") })
 		if !timer.Stop() {
 			t.Error("Stop of a waiting timer reports false")
 		}
@@ -225,7 +225,7 @@ func TestLoopTimers(t *testing.T) {
 			t.Error("the second Stop reports true")
 		}
 		later := make(chan struct{})
-		after := l.After(40*time.Millisecond, func() { close(later) })
+		after := l.After(240*time.Millisecond, func() { close(later) })
 		loopSignal(t, "a later timer", later)
 		if after.Stop() {
 			t.Error("Stop after the call reports true")
@@ -250,7 +250,7 @@ func TestLoopTimers(t *testing.T) {
 		var order []int
 		done := make(chan struct{})
 		for _, i := range []int{3, 1, 2} {
-			l.After(time.Duration(i)*20*time.Millisecond, func() {
+			l.After(time.Duration(i)*150*time.Millisecond, func() {
 				mu.Lock()
 				defer mu.Unlock()
 				if order = append(order, i); len(order) == 3 {

@@ -171,7 +171,9 @@ func TestSteadyReaderIsWaitedFor(t *testing.T) {
 			every := time.NewTicker(limit / 20) // it is the pace that is tested
 			defer every.Stop()
 			p := make([]byte, 768) // 46 KiB in all: no room comes of it
+			var last time.Time     // or later, but not for the server
 			for began := time.Now(); time.Since(began) < 3*limit; <-every.C {
+				last = time.Now()
 				if _, err := c.Read(p); err != nil {
 					t.Fatalf("after %v: %v", time.Since(began), err)
 				}
@@ -179,9 +181,8 @@ func TestSteadyReaderIsWaitedFor(t *testing.T) {
 			if s.conns.Load() != 1 {
 				t.Fatal("the connection is gone")
 			}
-			stopped := time.Now()
 			gone(t, s)
-			if took := time.Since(stopped); took < limit/2 || took > patience/2 {
+			if took := time.Since(last); took < limit/2 || took > patience/2 {
 				t.Errorf("ended %v after the last read, WriteTimeout is %v", took, limit)
 			}
 			eventually(t, "the count", func() bool { return s.Stats().Timeouts.Write == 1 })
@@ -212,7 +213,10 @@ func TestMinWriteRate(t *testing.T) {
 				began := time.Now()
 				// Read at a quarter of the rate, the grace and a third of it are
 				// what there is, and what the client's window took.
-				const most = 2*rateGrace - rateGrace/4
+				most := 2*rateGrace - rateGrace/4
+				if row.share < 1 {
+					most *= 2 // for a loaded machine
+				}
 				c.SetReadDeadline(began.Add(most))
 				for s.conns.Load() == 1 && time.Since(began) < most {
 					if _, err := io.ReadFull(c, p); err != nil {

@@ -334,7 +334,7 @@ func (plainTimeless) SetReadDeadline(time.Time) error { return errors.ErrUnsuppo
 
 // Limits of time hold without a descriptor.
 func TestPlainTimeouts(t *testing.T) {
-	const limit = 60 * time.Millisecond
+	const limit = 200 * time.Millisecond
 	fine := textHandler("fine")
 	for _, tt := range []struct {
 		name  string
@@ -355,10 +355,10 @@ func TestPlainTimeouts(t *testing.T) {
 			if err != nil || !strings.HasPrefix(string(got), tt.want) || tt.want == "" && len(got) > 0 {
 				t.Errorf("%q, %v", tail(got), err)
 			}
-			gone(t, tt.srv)
-			if st := tt.srv.Stats(); tt.count(&st.Timeouts) != 1 {
-				t.Errorf("%+v", st.Timeouts)
-			}
+			eventually(t, "the count", func() bool {
+				st := tt.srv.Stats()
+				return tt.count(&st.Timeouts) == 1
+			})
 		})
 	}
 	// A peer that reads nothing: of one short answer, of a long one that is
@@ -380,7 +380,7 @@ func TestPlainTimeouts(t *testing.T) {
 // A peer that reads slowly but steadily is no timeout: what the driver has taken
 // and what has left are not the same.
 func TestPlainSlowReader(t *testing.T) {
-	const limit = 100 * time.Millisecond
+	const limit = 400 * time.Millisecond
 	body := strings.Repeat("x", 40<<10)
 	s := &Server{WriteTimeout: limit, MinWriteRate: -1, Handler: textHandler(body)}
 	ln := newPlainListener()
@@ -733,8 +733,9 @@ func TestPlainChurn(t *testing.T) {
 	all.Wait()
 	gone(t, s)
 	for _, l := range loopsOf(s) {
-		if n := len(l.plain); n > 40 {
-			t.Errorf("%d numbers for at most 16 connections", n)
+		// Of 480 connections in all; those that were left are forgotten late.
+		if n := len(l.plain); n > 100 {
+			t.Errorf("%d numbers for 16 connections and what is left of earlier ones", n)
 		}
 	}
 }

