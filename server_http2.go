@@ -19,11 +19,10 @@ import (
 // started.
 type http2Server struct {
 	srv     http.Server
-	ln      *handoffListener
+	ln      *handoffListener // nil: not started; set under mu
 	serving sync.WaitGroup
 
 	mu     sync.Mutex
-	begun  bool // guarded by mu: srv serves
 	ending bool // guarded by mu: nothing is taken any more
 }
 
@@ -55,8 +54,7 @@ func (h *http2Server) take(s *Server) bool {
 	if h.ending {
 		return false
 	}
-	if !h.begun {
-		h.begun = true
+	if h.ln == nil {
 		h.start(s)
 	}
 	return true
@@ -110,7 +108,7 @@ func (h *http2Server) stop() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.ending = true
-	return h.begun
+	return h.ln != nil
 }
 
 // A handoffListener accepts connections that are handed to it.
