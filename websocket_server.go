@@ -50,9 +50,6 @@ func (h *WebSocketHandler) Serve(w *ResponseWriter, r *Request) error {
 	if err != nil {
 		return err
 	}
-	if err := w.header.fault(); err != nil {
-		return err
-	}
 	c, f := w.c, w.c.frame
 	h.once.Do(func() {
 		h.route = newRoute()
@@ -82,9 +79,6 @@ func (h *WebSocketHandler) Serve(w *ResponseWriter, r *Request) error {
 // upgrade writes the 101 (Switching Protocols); what is written to w behind it
 // goes nowhere.
 func (w *ResponseWriter) upgrade(hs *handshake, p switchedProtocol) {
-	for _, name := range ownHandshakeFields {
-		w.header.Del(name)
-	}
 	f := w.c.frame
 	f.out = hs.appendAnswer(f.out, &w.header)
 	f.counts[countClass1]++
