@@ -185,8 +185,6 @@ func (h *httpConn) hijackEnded(x *exchange, err error) {
 	x.r.end()
 	x.w.live = false
 	h.x = nil // not reused: the user may hold what Hijack returned
-	f := x.r.c.frame
-	f.out = f.out[:0] // what was written since is for nobody, least of all for the frame's next connection
 }
 
 // switchTo is the end of a handler that has answered 101: what follows the
@@ -305,7 +303,6 @@ func (h *httpConn) goexit(f *frame, x *exchange) {
 	x.w.drop()
 	x.r.end()
 	c.sendWait(nil)
-	f.out = f.out[:0] // it keeps what a broken connection does not take
 	c.closing = true
 	c.abort = c.abort || begun
 	v := c.wind(f) // an orderly end: a reset would destroy the earlier answers

@@ -102,7 +102,6 @@ func (s *Server) serveCarried(k carrier, in carried) (cut bool) {
 	} else {
 		w.finish(err)
 		c.sendWait(nil)
-		f.out = f.out[:0] // it keeps what a broken connection does not take
 		if cut = c.abort || c.closing; cut && w.begun && !c.abort {
 			k.flush() // what there is of it, so that the client sees that it is short
 		}
