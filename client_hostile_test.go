@@ -25,10 +25,13 @@ func clientRawServer(t testing.TB, serve func(c net.Conn)) (url string) {
 }
 
 // clientReadHead reads to the empty line.
-func clientReadHead(c net.Conn) bool {
+func clientReadHead(c net.Conn) bool { return clientReadTo(c, "\r\n\r\n") }
+
+// clientReadTo reads to the end of the first end.
+func clientReadTo(c net.Conn, end string) bool {
 	c.SetDeadline(time.Now().Add(patience))
 	var head []byte
-	for p := make([]byte, 1); !bytes.HasSuffix(head, []byte("\r\n\r\n")); head = append(head, p[0]) {
+	for p := make([]byte, 1); !bytes.HasSuffix(head, []byte(end)); head = append(head, p[0]) {
 		if _, err := c.Read(p); err != nil {
 			return false
 		}
@@ -382,6 +385,29 @@ func TestClientInvalid(t *testing.T) {
 		set(r)
 		if _, err := c.Do(clientContext(t), r); !errors.Is(err, ErrInvalidRequest) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A response that is refused takes its connection with it, also when all of it
+// has come: to rest it would be in two hands.
+func TestClientRefusedConnection(t *testing.T) {
+	for _, response := range []string{
+		"Content-Encoding: gzip, gzip, gzip\r\nContent-Length: 2\r\n\r\nok",
+		"Content-Encoding: gzip, gzip, gzip\r\nContent-Length: 0\r\n\r\n",
+		"Content-Encoding: gzip, gzip, gzip\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+		"Content-Length: 3\r\n\r\nabc",
+	} {
+		url := clientRawServer(t, func(c net.Conn) {
+			io.WriteString(c, "HTTP/1.1 200 OK\r\n"+response)
+			clientReadHead(c)
+		})
+		c := clientOf(t, &Client{MaxBodyBytes: 2})
+		if _, err := c.Get(clientContext(t), url); !errors.Is(err, ErrTooLarge) {
+			t.Errorf("%q: %v", response, err)
+		}
+		if c.pool.total != 0 {
+			t.Errorf("%q: its connection rests", response)
 		}
 	}
 }

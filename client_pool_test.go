@@ -51,6 +51,22 @@ func TestClientPoolOrder(t *testing.T) {
 	}
 }
 
+// Without a sweep nothing is left of routes that no connection rests on.
+func TestClientPoolForgets(t *testing.T) {
+	p := &clientPool{perRouteMax: 2, totalMax: 3}
+	defer p.closeIdle(true)
+	for range 2 {
+		p.put(clientPooled("a"), time.Now())
+	}
+	for _, routes := range []int{1, 0} {
+		c := p.get(clientRoute{origin: clientOrigin{host: "a", port: 80}}, time.Now())
+		if c == nil || len(p.idle) != routes {
+			t.Fatalf("%v, %d routes, want %d", c, len(p.idle), routes)
+		}
+		c.close()
+	}
+}
+
 func TestClientPoolSweep(t *testing.T) {
 	p := &clientPool{perRouteMax: 2, totalMax: 3, idleTimeout: 20 * time.Millisecond}
 	c := clientPooled("a")

@@ -499,3 +499,38 @@ func TestClientTimeoutPhases(t *testing.T) {
 		cancel()
 	}
 }
+
+// Behind a 101 the body is the other protocol, in both directions and as it is.
+func TestClientUpgrade(t *testing.T) {
+	url := clientRawServer(t, func(c net.Conn) {
+		io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\nContent-Encoding: gzip\r\n\r\nhello")
+		if clientReadTo(c, "ping") {
+			io.WriteString(c, "pong")
+		}
+	})
+	c := clientOf(t, &Client{})
+	r := &ClientRequest{URL: url}
+	r.Header.Set("Upgrade", "x")
+	r.Header.Set("Connection", "upgrade")
+	resp, err := c.Do(clientContext(t), r)
+	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols || resp.ContentLength != -1 {
+		t.Fatalf("%+v, %v", resp, err)
+	}
+	body, ok := resp.Body.(io.ReadWriter)
+	if !ok {
+		t.Fatal("nothing can be written")
+	}
+	p := make([]byte, 5)
+	if _, err := io.ReadFull(body, p); err != nil || string(p) != "hello" {
+		t.Fatalf("%q, %v", p, err)
+	}
+	if _, err := io.WriteString(body, "ping"); err != nil {
+		t.Fatal(err)
+	}
+	if rest, err := io.ReadAll(body); err != nil || string(rest) != "pong" {
+		t.Errorf("%q, %v", rest, err)
+	}
+	if resp.Body.Close(); c.pool.total != 0 {
+		t.Error("the connection rests")
+	}
+}

@@ -3,6 +3,9 @@ package flare
 import (
 	"context"
 	"errors"
+	"math"
+	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -215,6 +218,12 @@ func TestLoopTimers(t *testing.T) {
 			})
 			loopSignal(t, "the timer", fired)
 		}
+		never := l.After(math.MaxInt64, func() { t.Error("the longest timer is over") })
+		passed := make(chan struct{})
+		l.After(tick, func() { close(passed) })
+		if loopSignal(t, "a timer of a tick", passed); !never.Stop() {
+			t.Error("the longest timer has ended")
+		}
 	})
 	t.Run("stopped", func(t *testing.T) {
 		timer := l.After(200*time.Millisecond, func() { t.Error("a stopped timer was called") })
@@ -330,4 +339,69 @@ func BenchmarkLoopPost(b *testing.B) {
 		l.Post(fn)
 	}
 	done.Wait()
+}
+
+// What is begun while a loop ends, when it has closed all that it had, ends
+// with it: nothing is left open, who dials is told, and Run returns nil.
+func TestLoopBegunAtItsEnd(t *testing.T) {
+	peer, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	open := openFDs(t)
+	l, err := NewLoop(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd, err := listenTCP(netip.MustParseAddrPort("127.0.0.1:0"), 0, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var u *UDPConn
+	told := make(chan error, 1)
+	late := &watch{fd: fd, ended: func() { // the last of the loop's own
+		if _, err := l.ListenTCP(netip.MustParseAddrPort("127.0.0.1:0"), nil, nil); err != nil {
+			t.Error(err)
+		}
+		if u, err = l.ListenUDP(netip.MustParseAddrPort("127.0.0.1:0"), nil, nil); err != nil {
+			t.Error(err)
+		}
+		if err := l.DialTCP(netip.MustParseAddrPort(peer.Addr().String()), nil, func(c *Conn, err error) Protocol {
+			if c != nil {
+				t.Error("a connection on a loop that has ended")
+			}
+			told <- err
+			return nil
+		}); err != nil {
+			t.Error(err)
+		}
+	}}
+	l.call(func() {
+		if err := l.watch(late, Readable); err != nil {
+			t.Error(err)
+		}
+	})
+	ended := make(chan error, 1)
+	go func() { ended <- l.Run(context.Background()) }()
+	if err := l.Post(func() { l.Close() }); err != nil {
+		t.Fatal(err)
+	}
+	if err := loopEnd(t, ended); err != nil {
+		t.Errorf("Run: %v", err)
+	}
+	select {
+	case err := <-told:
+		if !errors.Is(err, ErrClosed) {
+			t.Errorf("who dials is told %v", err)
+		}
+	case <-time.After(patience):
+		t.Error("who dials is not told")
+	}
+	if err := u.Close(); !errors.Is(err, ErrClosed) {
+		t.Errorf("Close of the UDP socket: %v", err)
+	}
+	if now := openFDs(t); now != open {
+		t.Errorf("%d descriptors are open, %d were", now, open)
+	}
 }
