@@ -305,7 +305,7 @@ func TestHalfCloseIsAnswered(t *testing.T) {
 		c := dialRaw(t, addr)
 		c.send(head("POST /body HTTP/1.1", "Transfer-Encoding: chunked"), "5\r\nhel")
 		c.CloseWrite()
-		c.answer("POST")
+		c.answer("POST").want(t, 400, "Bad Request\n")
 		c.ended()
 		if err := <-ended; !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Error(err)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -96,6 +97,9 @@ func TestPlainBadConn(t *testing.T) {
 		},
 		"fails to read": func(c net.Conn) net.Conn {
 			return plainBad{Conn: c, read: func([]byte) (int, error) { return 0, io.ErrNoProgress }}
+		},
+		"is interrupted for ever": func(c net.Conn) net.Conn {
+			return plainBad{Conn: c, read: plainOnce(request("/")[:9], syscall.EINTR)}
 		},
 		"fails to write": func(c net.Conn) net.Conn {
 			return plainBad{Conn: c, write: func([]byte) (int, error) { return 0, io.ErrClosedPipe }}

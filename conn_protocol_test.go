@@ -177,6 +177,29 @@ func TestConnSetTimeout(t *testing.T) {
 				t.Errorf("closed with %v", err)
 			}
 		})
+		for name, expires := range map[string]bool{"while output waits": false, "Expired while output waits": true} {
+			t.Run(name, func(t *testing.T) {
+				p := expiringProtocol{testProtocol{closed: make(chan error, 1)}}
+				p.data = func(c *Conn, in []byte, eof bool) (int, error) {
+					c.SetTimeout(20 * time.Millisecond)
+					for chunk := make([]byte, 64<<10); c.Write(chunk) == nil; {
+					}
+					return len(in), nil
+				}
+				p.expired = func(c *Conn) { c.Abort() }
+				addr := loopServe(t, l, nil, func(c *Conn) Protocol {
+					if expires {
+						return &p
+					}
+					return &p.testProtocol
+				})
+				c := dialRaw(t, addr)
+				c.send("x") // and nobody reads
+				if err := toldClosed(t, p.closed); expires && err != nil || !expires && err != ErrTimeout {
+					t.Errorf("closed with %v", err)
+				}
+			})
+		}
 		t.Run("taken away", func(t *testing.T) {
 			addr := loopServe(t, l, nil, func(c *Conn) Protocol {
 				c.SetTimeout(10 * time.Millisecond)

@@ -48,14 +48,7 @@ func (l *Loop) DialUnix(path string, opts *ConnOptions, connected func(c *Conn, 
 func (l *Loop) dialOn(fd int, peer netip.AddrPort, opts *ConnOptions, connected func(*Conn, error) Protocol) error {
 	c := newOpening(l, opts.limits(), opts.route(), &openingProtocol{connected: connected}, fd, peer)
 	c.user().wakeAt = after(time.Since(origin), limitOr(opts.ConnectTimeout, defaultConnectTimeout))
-	if !l.call(func() {
-		if l.dead { // it has closed its connections already
-			c.verdict = verdictAdopt
-			c.abandon()
-			return
-		}
-		l.add(c)
-	}) {
+	if !l.call(func() { l.add(c) }) {
 		closeFD(fd)
 		return ErrClosed
 	}

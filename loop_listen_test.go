@@ -321,6 +321,63 @@ func TestLoopEndCutsConnections(t *testing.T) {
 	}
 }
 
+// What the last callback of a loop begins ends with the loop, and is no reason
+// for its end.
+func TestLoopEndTakesWhatComesLast(t *testing.T) {
+	l, err := NewLoop(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := make(chan error, 1)
+	var ln *Listener
+	var udp *UDPConn
+	var last func()
+	last = func() {
+		if l.Post(last) == nil {
+			return // another one comes
+		}
+		fd, err := listenTCP(loopbackAny, 0, false)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer closeFD(fd)
+		addr, _ := localAddrPort(fd)
+		if err := l.DialTCP(addr, nil, func(c *Conn, err error) Protocol {
+			told <- err
+			return nil
+		}); err != nil {
+			told <- err
+		}
+		if ln, err = l.ListenTCP(loopbackAny, nil, func(*Conn) Protocol { return nil }); err != nil && err != ErrClosed {
+			t.Errorf("ListenTCP: %v", err)
+		}
+		if udp, err = l.ListenUDP(loopbackAny, nil, func(*Datagram) {}); err != nil && err != ErrClosed {
+			t.Errorf("ListenUDP: %v", err)
+		}
+	}
+	if err := l.Post(func() { l.Close(); last() }); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Run(t.Context()); err != nil {
+		t.Errorf("Run: %v", err)
+	}
+	if err := toldClosed(t, told); err != ErrClosed {
+		t.Errorf("the dialler is told %v", err)
+	}
+	if ln != nil {
+		if c, err := net.Dial("tcp", ln.Addr().String()); err == nil {
+			t.Error("somebody still listens")
+			c.Close()
+		}
+	}
+	if udp != nil {
+		if err := udp.WriteTo([]byte("x"), udp.LocalAddr()); err != ErrClosed {
+			t.Errorf("WriteTo: %v", err)
+		}
+	}
+}
+
 // What SocketOptions ask for is what the sockets have.
 func TestLoopSocketOptions(t *testing.T) {
 	l := newRunningLoop(t)

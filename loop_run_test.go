@@ -276,6 +276,30 @@ func TestLoopTimers(t *testing.T) {
 	})
 }
 
+// A loop that always has something posted to it still looks at the clock.
+func TestLoopTimersBesidePosts(t *testing.T) {
+	l := newRunningLoop(t)
+	const enough = 1_000_000 // a round takes about a microsecond
+	fired := make(chan struct{})
+	l.After(20*time.Millisecond, func() { close(fired) })
+	rounds := 0
+	var again func()
+	again = func() {
+		select {
+		case <-fired:
+			return
+		default:
+		}
+		if rounds++; rounds == enough {
+			t.Error("no timer is called")
+			return
+		}
+		l.Post(again)
+	}
+	l.Post(again)
+	loopSignal(t, "a timer", fired)
+}
+
 // A callback that blocks loses the loop and goes on; what comes after it is
 // called meanwhile. The one that blocks may even wait for its own loop.
 func TestLoopBlockedCallback(t *testing.T) {

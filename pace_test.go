@@ -4,6 +4,7 @@ package flare
 
 import (
 	"io"
+	"math"
 	"net"
 	"runtime"
 	"strings"
@@ -51,6 +52,21 @@ func TestPaceLead(t *testing.T) {
 			t.Errorf("%v are left", got)
 		}
 	})
+}
+
+// The longest limits that a user can ask for are as good as none.
+func TestLimitsWithoutAnEnd(t *testing.T) {
+	const now, ever = time.Hour, time.Duration(math.MaxInt64)
+	for name, at := range map[string]time.Duration{
+		"after":        after(now, ever),
+		"a slow rate":  now + rateLimit(1, math.MaxInt64),
+		"an idle peer": (&Conn{limits: &connLimits{idle: ever}, since: now}).deadline(),
+		"an outbox":    (&outbox{rules: &outboxRules{limit: ever, rate: 1}, outStored: &outStored{progress: now, began: now, moved: 1 << 40}}).due(),
+	} {
+		if at < 20*365*24*time.Hour {
+			t.Errorf("%s: over at %v", name, at)
+		}
+	}
 }
 
 // TestRoomPace lets a wait for room go on for a while. Without a socket nothing

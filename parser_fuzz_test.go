@@ -250,7 +250,7 @@ func FuzzHost(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, host string) {
 		valid := isAuthority([]byte(host))
-		var h messageHead
+		h := messageHead{knownHost: new(knownHost)}
 		if err := h.interpretHost([]byte(host), field{}); (err == nil) != (valid || host == "") {
 			t.Errorf("%q: as a Host %v, valid as an authority: %t", host, err, valid)
 		}

@@ -397,27 +397,24 @@ func TestSendFile(t *testing.T) {
 
 func TestAcceptErrors(t *testing.T) {
 	for _, tt := range []struct {
-		errno                syscall.Errno
-		temporary, exhausted bool
+		errno     syscall.Errno
+		temporary bool
 	}{
-		{syscall.ECONNABORTED, true, false},
-		{syscall.EINTR, true, false},
-		{syscall.EPROTO, true, false},
-		{errnoNoNetwork, true, false},
-		{syscall.EMFILE, false, true},
-		{syscall.ENFILE, false, true},
-		{syscall.ENOBUFS, false, true},
-		{syscall.ENOMEM, false, true},
-		{syscall.EAGAIN, false, false},
-		{syscall.EBADF, false, false},
-		{syscall.EINVAL, false, false},
-		{0, false, false},
+		{syscall.ECONNABORTED, true},
+		{syscall.EINTR, true},
+		{syscall.EPROTO, true},
+		{errnoNoNetwork, true},
+		{syscall.EMFILE, false},
+		{syscall.ENFILE, false},
+		{syscall.ENOBUFS, false},
+		{syscall.ENOMEM, false},
+		{syscall.EAGAIN, false},
+		{syscall.EBADF, false},
+		{syscall.EINVAL, false},
+		{0, false},
 	} {
 		if got := isTemporaryAccept(tt.errno); got != tt.temporary {
 			t.Errorf("isTemporaryAccept(%v) = %t", tt.errno, got)
-		}
-		if got := isFDExhausted(tt.errno); got != tt.exhausted {
-			t.Errorf("isFDExhausted(%v) = %t", tt.errno, got)
 		}
 	}
 }
