@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync/atomic"
 )
 
 // This file is layer 1 (wire): content codings (RFC 9110 §8.4.1): bodies into
@@ -67,7 +68,8 @@ type DecodeLimits struct {
 // Read fails with an error that is io.ErrUnexpectedEOF for a body that is cut
 // short, ErrTooLarge over the limits, ErrMalformed for what is not in the
 // format or goes on behind its end, and with body's own errors. NewDecoder
-// fails with ErrUnsupportedEncoding. Close closes body if it is an io.Closer.
+// fails with ErrUnsupportedEncoding. Close closes body if it is an io.Closer; it
+// may be called while another goroutine reads if body's may.
 func NewDecoder(body io.Reader, contentEncoding string, limits DecodeLimits) (io.ReadCloser, error) {
 	d := &decoder{source: source{r: body}, limits: limits}
 	if d.limits.MaxBytes == 0 {
@@ -116,11 +118,15 @@ type decoder struct {
 	out    int64 // bytes given out
 	coded  bool
 	err    error // that ended it
+	closed atomic.Bool
 }
 
 func (d *decoder) Read(p []byte) (int, error) {
 	if d.err != nil {
 		return 0, d.err
+	}
+	if d.closed.Load() {
+		return 0, ErrClosed
 	}
 	if len(p) == 0 {
 		return 0, nil
@@ -158,9 +164,7 @@ func (d *decoder) reason(err error) error {
 }
 
 func (d *decoder) Close() error {
-	if d.err == nil {
-		d.err = ErrClosed
-	}
+	d.closed.Store(true)
 	if c, ok := d.source.r.(io.Closer); ok {
 		return c.Close()
 	}

@@ -10,6 +10,7 @@ import (
 	"math"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/iotest"
 )
@@ -244,6 +245,50 @@ func TestDecodeClose(t *testing.T) {
 	}
 	if _, err := pw.Write([]byte("x")); err != io.ErrClosedPipe {
 		t.Error("the body is still open:", err)
+	}
+}
+
+// An endlessGzip is members of gzip until it is closed.
+type endlessGzip struct {
+	member []byte
+	closed atomic.Bool
+}
+
+func (g *endlessGzip) Read(p []byte) (int, error) {
+	if g.closed.Load() {
+		return 0, ErrClosed
+	}
+	if len(p) < len(g.member) {
+		return 0, io.ErrShortBuffer
+	}
+	return copy(p, g.member), nil
+}
+
+func (g *endlessGzip) Close() error {
+	g.closed.Store(true)
+	return nil
+}
+
+// Who closes need not be who reads.
+func TestDecodeCloseWhileReading(t *testing.T) {
+	d, err := NewDecoder(&endlessGzip{member: codedWith(t, "gzip", []byte("abc"))}, "gzip", DecodeLimits{MaxBytes: -1, MaxRatio: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun, read := make(chan struct{}), make(chan error)
+	go func() {
+		var err error
+		for p, first := make([]byte, 3), true; err == nil; first = false {
+			if _, err = d.Read(p); first {
+				close(begun)
+			}
+		}
+		read <- err
+	}()
+	<-begun
+	d.Close()
+	if err := <-read; !errors.Is(err, ErrClosed) {
+		t.Error(err)
 	}
 }
 
