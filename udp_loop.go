@@ -67,7 +67,7 @@ func (l *Loop) ListenUDP(addr netip.AddrPort, opts *UDPOptions, handler func(*Da
 	}
 	u := &UDPConn{loop: l, addr: localUDPAddr(conn), handler: handler}
 	bytesMax := opts.MaxDatagramBytes
-	if bytesMax <= 0 {
+	if bytesMax <= 0 || bytesMax > datagramRoom {
 		bytesMax = datagramRoom
 	}
 	u.batch = newDatagramBatch(bytesMax, u.addr.Addr().Is6())

@@ -260,3 +260,11 @@ func TestLoopWatch(t *testing.T) {
 		}
 	}
 }
+
+// No datagram is longer than the longest: a larger number asks for no memory.
+func TestLoopUDPMaxDatagramBytes(t *testing.T) {
+	u := udpListen(t, newRunningLoop(t), "127.0.0.1:0", &UDPOptions{MaxDatagramBytes: int(^uint(0) >> 1)}, udpEcho)
+	if got := len(u.batch.room(0)); got != datagramRoom {
+		t.Errorf("room for %d bytes", got)
+	}
+}
