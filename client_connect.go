@@ -56,10 +56,15 @@ func (c *Client) dialOrigin(ctx context.Context, o clientOrigin, by time.Time) (
 	if c.Dial != nil {
 		host := joinHostPort(o.host, o.port)
 		conn, err := c.Dial(ctx, "tcp", host)
+		if conn == nil && err == nil {
+			err = errDialNothing
+		}
 		return conn, dialError(host, err)
 	}
 	return dialHost(ctx, &c.cfg.dialer, resolverOf(c.Resolver), o.host, o.port)
 }
+
+var errDialNothing = errors.New("Client.Dial returned neither a connection nor an error")
 
 // secure brings a fresh connection to where it can carry requests.
 func (c *Client) secure(ctx context.Context, conn *clientConn, first clientOrigin, by time.Time, trace *httptrace.ClientTrace) error {

@@ -168,3 +168,12 @@ func TestClientDialErrors(t *testing.T) {
 		}
 	})
 }
+
+// A Dial that returns nothing at all is told so.
+func TestClientDialsNothing(t *testing.T) {
+	c := clientOf(t, &Client{Dial: func(context.Context, string, string) (net.Conn, error) { return nil, nil }})
+	var e *ClientError
+	if _, err := c.Get(clientContext(t), "http://a.test"); !errors.As(err, &e) || e.Phase != PhaseDial {
+		t.Error(err)
+	}
+}
