@@ -86,7 +86,8 @@ func (c *clientConn) Read(p []byte) (int, error) {
 func (c *clientConn) cutOff() bool { return c.tls != nil && c.sock.ended }
 
 // silent says whether an idle connection still is one: nothing has arrived on
-// it, not even its end. It never waits. TLS may have records of its own there.
+// it, not even its end. It waits for a glance at most. TLS may have records of
+// its own there.
 func (c *clientConn) silent() bool {
 	c.sock.noWait = true
 	var p [1]byte

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -327,14 +328,46 @@ func TestClientUnsolicited(t *testing.T) {
 			}
 		}
 	}
-	// Later: the octets are there before the next request is sent.
+	// Later: the octets are there before the next request is sent. A net.Conn
+	// that shows no descriptor, or is no TCP, is looked at as well.
+	for name, start := range map[string]func(t *testing.T, c *Client, serve func(net.Conn)) (url string){
+		"TCP": func(t *testing.T, _ *Client, serve func(net.Conn)) string { return clientRawServer(t, serve) },
+		"wrapped": func(t *testing.T, c *Client, serve func(net.Conn)) string {
+			c.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+				return struct{ net.Conn }{conn}, err
+			}
+			return clientRawServer(t, serve)
+		},
+		"unix": func(t *testing.T, c *Client, serve func(net.Conn)) string {
+			ln, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+			if err != nil {
+				t.Skip("no Unix sockets:", err)
+			}
+			c.Dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, "unix", ln.Addr().String())
+			}
+			clientAcceptFrom(t, ln, func(c net.Conn) {
+				if clientReadHead(c) {
+					serve(c)
+				}
+			})
+			return "http://unix.test"
+		},
+	} {
+		t.Run(name, func(t *testing.T) { clientUnsolicitedLater(t, start) })
+	}
+}
+
+func clientUnsolicitedLater(t *testing.T, start func(t *testing.T, c *Client, serve func(net.Conn)) (url string)) {
+	const answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
 	push := make(chan net.Conn, 1)
-	url := clientRawServer(t, func(c net.Conn) {
+	c := clientOf(t, &Client{})
+	url := start(t, c, func(c net.Conn) {
 		io.WriteString(c, answer+"ok")
 		push <- c
 		clientReadHead(c)
 	})
-	c := clientOf(t, &Client{})
 	for range 3 {
 		body, err := clientFetch(t, c, url)
 		if err != nil || body != "ok" {

@@ -21,6 +21,11 @@ import (
 // that much.
 const writePieceBytes = 64 << 10
 
+// glance is how long a connection without a descriptor is looked at where
+// nothing is to be waited for: a net.Conn whose deadline has passed does not
+// look at all.
+const glance = 100 * time.Microsecond
+
 // A clientSocket belongs to one goroutine for reading and one for writing.
 // Close is for any.
 type clientSocket struct {
@@ -39,7 +44,7 @@ type clientSocket struct {
 	errno  syscall.Errno
 	step   socketStep
 	await  bool // exchange is to wait for the answer
-	noWait bool // Read fails with ErrTimeout where it would wait
+	noWait bool // Read fails with ErrTimeout where it would wait, without a descriptor longer than a glance
 	ended  bool // Read has come to the end
 
 	// For the writing goroutine.
@@ -62,9 +67,17 @@ const (
 // answer happened before what the client's caller does with it.
 func newClientSocket(c net.Conn) *clientSocket {
 	s := &clientSocket{Conn: c}
-	if tcp, ok := c.(*net.TCPConn); ok && socketCalls {
-		if raw, err := tcp.SyscallConn(); err == nil {
+	if !socketCalls {
+		return s
+	}
+	switch c := c.(type) {
+	case *net.TCPConn:
+		if raw, err := c.SyscallConn(); err == nil {
 			s.raw, s.ready, s.direct = raw, s.onReady, !raceEnabled
+		}
+	case *net.UnixConn:
+		if raw, err := c.SyscallConn(); err == nil {
+			s.raw = raw
 		}
 	}
 	return s
@@ -172,8 +185,8 @@ func (s *clientSocket) onReady(fd uintptr) bool {
 func (s *clientSocket) readConn(p []byte) (int, error) {
 	for {
 		if s.noWait {
-			s.armed = longAgo
-			s.Conn.SetReadDeadline(longAgo)
+			s.armed = time.Now().Add(glance)
+			s.Conn.SetReadDeadline(s.armed)
 		} else if err := s.armRead(); err != nil {
 			return 0, err
 		}

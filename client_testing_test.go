@@ -17,6 +17,13 @@ func clientAccept(t testing.TB, serve func(c net.Conn)) (url string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	clientAcceptFrom(t, ln, serve)
+	return "http://" + ln.Addr().String()
+}
+
+// clientAcceptFrom has serve called for each connection from ln, which it
+// closes when the test ends.
+func clientAcceptFrom(t testing.TB, ln net.Listener, serve func(c net.Conn)) {
 	t.Cleanup(func() { ln.Close() })
 	go func() {
 		for {
@@ -30,7 +37,6 @@ func clientAccept(t testing.TB, serve func(c net.Conn)) (url string) {
 			}()
 		}
 	}()
-	return "http://" + ln.Addr().String()
 }
 
 // clientBenchServer is a server that costs next to nothing: each read is a
