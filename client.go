@@ -65,7 +65,7 @@ type Client struct {
 	WriteTimeout     time.Duration // without progress of a request; default 30 s
 	ResponseTimeout  time.Duration // end of the request to the end of the response's head; default 30 s
 	ContinueTimeout  time.Duration // for a 100 Continue, before the body is sent in any case; default 1 s
-	BodyTimeout      time.Duration // without progress of a body; default 30 s
+	BodyTimeout      time.Duration // without progress of a body, but behind a 101; default 30 s
 	IdleTimeout      time.Duration // of resting connections; default 60 s
 
 	MaxIdleConns        int   // resting, in all; default 256; negative: none rest

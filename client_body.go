@@ -36,6 +36,7 @@ type clientBody struct {
 	trailer  *Header // nil: not asked for, and none came
 	kind     bodyKind
 	inMemory bool // mem is all that is left
+	tunnel   bool // what comes is not HTTP's: it is behind a 101
 	reusable bool // the connection may carry another request after the end
 
 	bufferedMax int64           // what Bytes may collect; negative: no limit
@@ -48,21 +49,27 @@ type clientBody struct {
 // connection ends before the body does, with ErrMalformed for bad framing, with
 // ErrTooLarge over the limit, and with ErrTimeout.
 func (b *clientBody) Read(p []byte) (int, error) {
+	n, read, err := b.readLocked(p)
+	if n > 0 && b.resp.Progress != nil {
+		b.resp.Progress(read, b.length) // it may close the body
+	}
+	return n, err
+}
+
+// readLocked is Read without Progress; read is how much was read in all.
+func (b *clientBody) readLocked(p []byte) (n int, read int64, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.err != nil {
-		return 0, b.err
+		return 0, b.read, b.err
 	}
 	if len(p) == 0 {
-		return 0, nil
+		return 0, b.read, nil
 	}
-	n, err := b.next(p)
+	n, err = b.next(p)
 	b.read += int64(n)
 	if b.max >= 0 && b.read > b.max {
 		n, err = 0, &ClientError{Phase: PhaseBody, Host: b.resp.origin.hostPort(), Kind: ErrTooLarge}
-	}
-	if n > 0 && b.resp.Progress != nil {
-		b.resp.Progress(b.read, b.length)
 	}
 	if err != nil {
 		b.end(err)
@@ -70,7 +77,7 @@ func (b *clientBody) Read(p []byte) (int, error) {
 			err = nil // next time
 		}
 	}
-	return n, err
+	return n, b.read, err
 }
 
 // next reads without regard to limits. It returns io.EOF with the last octets
@@ -159,7 +166,13 @@ func (b *clientBody) keepTrailer(h *Header) {
 }
 
 // arm gives the next octets their time.
-func (b *clientBody) arm() { b.conn.readBy(earlier(b.by, b.client.cfg.bodyTimeout)) }
+func (b *clientBody) arm() {
+	limit := b.client.cfg.bodyTimeout
+	if b.tunnel {
+		limit = 0 // the other protocol has its own
+	}
+	b.conn.readBy(earlier(b.by, limit))
+}
 
 // fault dresses an error of the connection.
 func (b *clientBody) fault(err error) error {

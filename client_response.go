@@ -29,7 +29,8 @@ type ClientResponse struct {
 	Header     Header
 	Body       io.ReadCloser // never nil
 
-	// ContentLength is what Body will give, in bytes; -1: unknown.
+	// ContentLength is what Body will give, in bytes; -1: unknown. Of an answer
+	// to HEAD it is what the answer to GET would give.
 	ContentLength int64
 
 	// Decoded says that the body came compressed and Body gives it plain;
@@ -112,10 +113,14 @@ func (r *ClientResponse) Bytes() ([]byte, error) {
 	if limit < 0 {
 		limit = 1<<63 - 1
 	}
-	if r.ContentLength > limit {
+	length := r.ContentLength
+	if r.body.kind == bodyNone { // it is that of the body which a GET would have
+		length = 0
+	}
+	if length > limit {
 		return nil, r.tooLarge()
 	}
-	p := make([]byte, 0, min(max(r.ContentLength+1, bufferBytesMin), bufferBytesMax))
+	p := make([]byte, 0, min(max(length+1, bufferBytesMin), bufferBytesMax))
 	for {
 		if len(p) == cap(p) {
 			p = append(p, 0)[:len(p)]

@@ -406,7 +406,7 @@ func (h *clientHop) beginBody(resp *ClientResponse, memory []byte) {
 	b, conn := &resp.body, h.conn
 	switch {
 	case conn.head.status == http.StatusSwitchingProtocols:
-		b.kind, b.left, b.length = bodyUntilClose, -1, -1
+		b.kind, b.tunnel, b.left, b.length = bodyUntilClose, true, -1, -1
 		resp.ContentLength = -1
 		resp.Body = tunnelBody{b, conn}
 	case b.kind == bodyNone:

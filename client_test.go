@@ -534,3 +534,60 @@ func TestClientUpgrade(t *testing.T) {
 		t.Error("the connection rests")
 	}
 }
+
+// Behind a 101 nothing is a body that has to make progress.
+func TestClientUpgradeSilence(t *testing.T) {
+	const limit = 30 * time.Millisecond
+	url := clientRawServer(t, func(c net.Conn) {
+		io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n")
+		time.Sleep(5 * limit) // the silence that is tested
+		io.WriteString(c, "late")
+	})
+	c := clientOf(t, &Client{BodyTimeout: limit})
+	r := &ClientRequest{URL: url}
+	r.Header.Set("Upgrade", "x")
+	r.Header.Set("Connection", "upgrade")
+	resp, err := c.Do(clientContext(t), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if p, err := io.ReadAll(resp.Body); err != nil || string(p) != "late" {
+		t.Errorf("%q, %v", p, err)
+	}
+}
+
+// The length in an answer to HEAD is that of a body which does not come.
+func TestClientHeadOfLargeBody(t *testing.T) {
+	url := clientRawServer(t, func(c net.Conn) {
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+	})
+	resp, err := clientOf(t, &Client{MaxBufferedBytes: 10, MaxBodyBytes: 10}).Head(clientContext(t), url)
+	if err != nil || resp.ContentLength != 1000 {
+		t.Fatalf("%+v, %v", resp, err)
+	}
+	if p, err := resp.Bytes(); err != nil || len(p) != 0 {
+		t.Errorf("%q, %v", p, err)
+	}
+}
+
+// Who watches a download may end it.
+func TestClientProgressCloses(t *testing.T) {
+	url := clientRawServer(t, func(c net.Conn) {
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nabc")
+		io.Copy(io.Discard, c)
+	})
+	resp, err := clientOf(t, &Client{}).Get(clientContext(t), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Progress = func(read, total int64) {
+		if read != 3 || total != 1000 {
+			t.Errorf("%d of %d", read, total)
+		}
+		resp.Body.Close()
+	}
+	if p, err := io.ReadAll(resp.Body); err == nil || string(p) != "abc" {
+		t.Errorf("%q, %v", p, err)
+	}
+}

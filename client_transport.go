@@ -166,13 +166,15 @@ func addTrailerNames(trailer http.Header, list string) http.Header {
 // An httpTrailerBody fills http.Response.Trailer in when the body has ended.
 type httpTrailerBody struct {
 	io.ReadCloser
-	resp *ClientResponse
-	out  *http.Response
+	resp  *ClientResponse
+	out   *http.Response
+	ended bool // Trailer is filled in
 }
 
 func (b *httpTrailerBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if err == io.EOF {
+	if err == io.EOF && !b.ended {
+		b.ended = true
 		for name, value := range b.resp.Trailer().All() {
 			if b.out.Trailer == nil {
 				b.out.Trailer = make(http.Header)

@@ -273,3 +273,24 @@ func (f clientCloseFunc) Close() error {
 	f()
 	return nil
 }
+
+// A trailer is there once, however often a reader looks for the end.
+func TestTransportTrailerOnce(t *testing.T) {
+	url := clientRawServer(t, func(c net.Conn) {
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 42\r\n\r\n")
+	})
+	c := clientOf(t, &Client{})
+	resp, err := (&http.Client{Transport: c.Transport()}).Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	for range 3 {
+		if _, err := io.ReadAll(resp.Body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := resp.Trailer.Values("X-Sum"); len(got) != 1 || got[0] != "42" {
+		t.Errorf("trailer %q", got)
+	}
+}
