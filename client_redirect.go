@@ -27,8 +27,6 @@ type clientCall struct {
 	auth     string    // value of Authorization, "" for none
 	by       time.Time // total limit; zero: none
 
-	upload *clientUpload // of the hop before; it has to end before the body begins again
-
 	bodyDropped     bool // by a redirect
 	ownDropped      bool // credentials of the request stay away from other origins
 	defaultsDropped bool // so do those of the client

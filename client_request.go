@@ -53,6 +53,8 @@ type ClientRequest struct {
 	seeks   bool   // start counts
 	sent    bool   // Body has been read from
 	closes  bool   // Body is closed once it was sent: Transport's duty
+
+	upload *clientUpload // may still read from Body; it has to end before Body begins again
 }
 
 // SetBody makes v the body. A []byte is sent as it is, without a content type.
@@ -61,7 +63,7 @@ type ClientRequest struct {
 // Anything else, a *string too, is encoded as JSON. A Content-Type that is set
 // already stays.
 func (r *ClientRequest) SetBody(v any) error {
-	r.Body, r.payload, r.inMem, r.seeks, r.sent = nil, nil, false, false, false
+	r.Body, r.payload, r.inMem, r.seeks, r.sent, r.upload = nil, nil, false, false, false, nil
 	r.ContentLength = 0
 	switch v := v.(type) {
 	case nil:

@@ -114,14 +114,14 @@ func (h *clientHop) run() (*ClientResponse, error) {
 	h.phase = PhaseWrite
 	h.length = 0
 	if !h.call.bodyDropped {
-		if err := h.call.awaitUpload(h.ctx); err != nil {
+		if err := h.call.req.awaitUpload(h.ctx, h.call.by); err != nil {
 			return nil, err
 		}
 		var err error
 		if h.length, err = h.call.req.beginBody(); err != nil {
 			return nil, invalidRequest(h.conn.host, err)
 		}
-		if h.call.req.Trailer != nil && h.length != 0 && !h.call.req.inMem {
+		if h.call.req.Trailer != nil && h.length != 0 {
 			h.length = -1
 		}
 	}
@@ -139,14 +139,17 @@ func (h *clientHop) run() (*ClientResponse, error) {
 }
 
 // awaitUpload waits until nobody reads the body any more. The connection it
-// went to is closed, or has taken all of it.
-func (x *clientCall) awaitUpload(ctx context.Context) error {
-	if x.upload == nil {
+// went to is closed, or has taken all of it; but the body may be waiting for
+// its owner, for as long as that likes.
+func (r *ClientRequest) awaitUpload(ctx context.Context, by time.Time) error {
+	if r.upload == nil {
 		return nil
 	}
+	ctx, cancel := withLimit(ctx, by, 0)
+	defer cancel()
 	select {
-	case <-x.upload.ended:
-		x.upload = nil
+	case <-r.upload.ended:
+		r.upload = nil
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
@@ -193,7 +196,7 @@ func (h *clientHop) sendRequest() (n int, err error) {
 	out := getBuffer(responseBufferBytes)
 	defer func() { out.release() }()
 	out.b = h.client.appendHead(out.b, h.call, proxied, proxyAuth, h.length)
-	inline := r.inMem && h.length <= bodyInlineBytes
+	inline := r.inMem && h.length >= 0 && h.length <= bodyInlineBytes
 	expects := h.length != 0 && h.expectsContinue()
 	if h.length > 0 && inline && !expects {
 		out.b = append(out.b, r.payload...)
@@ -226,9 +229,9 @@ func (h *clientHop) sendRequest() (n int, err error) {
 			return n, err
 		}
 	}
-	h.upload = &clientUpload{conn: conn, req: r, trace: h.trace, length: h.length, ended: make(chan struct{})}
-	h.call.upload, r.sent = h.upload, true
-	if r.inMem && h.length <= bodyBlockingBytes {
+	h.upload = &clientUpload{conn: conn, req: *r, trace: h.trace, length: h.length, ended: make(chan struct{})}
+	r.upload, r.sent = h.upload, true
+	if r.inMem && len(r.payload) <= bodyBlockingBytes {
 		h.upload.run()
 		if err := h.upload.err; err != nil && errors.Is(err, ErrTimeout) {
 			return 0, err
@@ -378,7 +381,7 @@ func (h *clientHop) respond(n int) (*ClientResponse, error) {
 	b.ctx, b.stop, b.by = h.ctx, h.stop, h.call.by
 	b.awake.Store(conn)
 	// A body that was announced and not sent leaves the server waiting for it.
-	sent := h.length == 0 || h.upload != nil || h.call.req.inMem && h.length <= bodyInlineBytes && !h.expectsContinue()
+	sent := h.length == 0 || h.upload != nil || h.call.req.inMem && h.length >= 0 && h.length <= bodyInlineBytes && !h.expectsContinue()
 	b.reusable = head.persists(h.call.method) && sent && !h.broken && !h.call.req.Close
 	conn.used = true
 	resp.Body, resp.ContentLength = b, b.length

@@ -1,6 +1,7 @@
 package flare
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net/http"
@@ -146,7 +147,7 @@ func (s *headSeen) appendField(b []byte, x *clientCall, f *headerField) []byte {
 // A clientUpload is a body on its way out, in a goroutine of its own.
 type clientUpload struct {
 	conn     *clientConn
-	req      *ClientRequest
+	req      ClientRequest // as it was: its owner may change it once the answer is there
 	trace    *httptrace.ClientTrace
 	length   int64 // -1: chunked
 	progress int64
@@ -215,15 +216,19 @@ func (u *clientUpload) run() {
 }
 
 func (u *clientUpload) send() error {
+	body := u.req.Body
 	if u.req.inMem {
-		return u.write(u.req.payload)
+		if u.length >= 0 {
+			return u.write(u.req.payload)
+		}
+		body = bytes.NewReader(u.req.payload)
 	}
 	buf := getBuffer(uploadBufferBytes)
 	defer buf.release()
 	p := buf.b[:cap(buf.b)]
 	const frameBytes = 16 // of a chunk: its size line before, CRLF behind
 	for sent := int64(0); ; {
-		n, err := u.req.Body.Read(p[frameBytes : len(p)-2])
+		n, err := body.Read(p[frameBytes : len(p)-2])
 		if sent += int64(n); u.length >= 0 && sent > u.length {
 			return u.fail(errBodyLong)
 		}

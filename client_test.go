@@ -237,7 +237,8 @@ func TestClientUploadProgress(t *testing.T) {
 func TestClientTrailers(t *testing.T) {
 	ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Trailer", "X-Sum")
-		io.Copy(w, r.Body)
+		p, _ := io.ReadAll(r.Body)
+		w.Write(p)
 		w.Header().Set("X-Sum", r.Trailer.Get("X-Given"))
 	}))
 	defer ts.Close()
@@ -249,6 +250,16 @@ func TestClientTrailers(t *testing.T) {
 	clientWantText(t, resp, err, 200, "abc")
 	if got := resp.Trailer().Get("X-Sum"); got != "42" {
 		t.Errorf("trailer %q", got)
+	}
+	for _, size := range []int{3, bodyInlineBytes + 1, bodyBlockingBytes + 1} { // bodies in memory, too
+		r = &ClientRequest{Method: "POST", URL: ts.URL, Trailer: &trailer}
+		body := strings.Repeat("a", size)
+		r.SetBody([]byte(body))
+		resp, err := clientOf(t, &Client{}).Do(clientContext(t), r)
+		clientWantText(t, resp, err, 200, body)
+		if got := resp.Trailer().Get("X-Sum"); got != "42" {
+			t.Errorf("trailer of %d bytes in memory: %q", size, got)
+		}
 	}
 	var framing Header
 	framing.Set("Content-Length", "3")

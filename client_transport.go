@@ -40,7 +40,7 @@ func (t clientTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		x.by = time.Now().Add(c.cfg.timeout)
 	}
 	resp, err := c.roundTrip(req.Context(), x)
-	if body, ok := x.req.Body.(io.Closer); ok && (err != nil || x.upload == nil) {
+	if body, ok := x.req.Body.(io.Closer); ok && (err != nil || x.req.upload == nil) {
 		body.Close() // RoundTrip's duty, whether or not it was sent
 	}
 	if err != nil {

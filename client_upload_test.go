@@ -270,3 +270,76 @@ func TestClientRedirectBeforeBody(t *testing.T) {
 	resp, err := clientOf(t, &Client{ContinueTimeout: patience}).Do(clientContext(t), r)
 	clientWantText(t, resp, err, 200, "ok")
 }
+
+// A body that its owner does not go on with holds nobody up beyond Timeout,
+// where it has to be begun again.
+func TestClientUploadHangs(t *testing.T) {
+	url := clientRawServer(t, func(c net.Conn) {
+		io.WriteString(c, "HTTP/1.1 307 Temporary Redirect\r\nLocation: /next\r\nContent-Length: 0\r\n\r\n")
+		io.Copy(io.Discard, c)
+	})
+	goOn := make(chan struct{})
+	defer close(goOn)
+	body := func() (io.Reader, error) {
+		return clientReadFunc(func([]byte) (int, error) {
+			<-goOn
+			return 0, io.EOF
+		}), nil
+	}
+	r := &ClientRequest{Method: "POST", URL: url, GetBody: body}
+	r.Body, _ = body()
+	if _, err := clientOf(t, &Client{Timeout: 200 * time.Millisecond}).Do(clientContext(t), r); !errors.Is(err, ErrTimeout) {
+		t.Error(err)
+	}
+}
+
+// A clientSlowBody is a Seeker that takes its time in a Read.
+type clientSlowBody struct {
+	*strings.Reader
+	reading chan struct{} // told once
+	goOn    chan struct{}
+	slow    bool
+}
+
+func (b *clientSlowBody) Read(p []byte) (int, error) {
+	if b.slow {
+		b.slow = false
+		close(b.reading)
+		<-b.goOn
+	}
+	return b.Reader.Read(p)
+}
+
+// A request is sent again once the response's body was closed, though the body
+// of the first time was still being read then.
+func TestClientRequestAgain(t *testing.T) {
+	for name, again := range map[string]func(r *ClientRequest){
+		"the same body": func(*ClientRequest) {},
+		"another body":  func(r *ClientRequest) { r.SetBody(io.MultiReader(strings.NewReader("def"))) },
+	} {
+		reading, goOn := make(chan struct{}), make(chan struct{})
+		conns := make(chan int, 2)
+		conns <- 1
+		conns <- 2
+		c := clientOf(t, &Client{})
+		r := &ClientRequest{Method: "POST", URL: clientAccept(t, func(c net.Conn) {
+			if <-conns == 1 {
+				<-reading
+				io.WriteString(c, "HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+				io.Copy(io.Discard, c)
+			} else if clientReadTo(c, "0\r\n\r\n") {
+				io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+			}
+		})}
+		r.SetBody(&clientSlowBody{strings.NewReader("abc"), reading, goOn, true})
+		resp, err := c.Do(clientContext(t), r)
+		if err != nil || resp.StatusCode != 413 {
+			t.Fatalf("%s: %+v, %v", name, resp, err)
+		}
+		resp.Body.Close()
+		close(goOn)
+		again(r)
+		resp, err = c.Do(clientContext(t), r)
+		clientWantText(t, resp, err, 200, "ok")
+	}
+}
