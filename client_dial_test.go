@@ -7,7 +7,10 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -175,5 +178,24 @@ func TestClientDialsNothing(t *testing.T) {
 	var e *ClientError
 	if _, err := c.Get(clientContext(t), "http://a.test"); !errors.As(err, &e) || e.Phase != PhaseDial {
 		t.Error(err)
+	}
+}
+
+// A file that is saved is nobody's whom the umask shuts out, and its name may be
+// as long as a name can be.
+func TestClientSaveFileMode(t *testing.T) {
+	url := clientBenchServer(t)
+	name := filepath.Join(t.TempDir(), strings.Repeat("n", 255))
+	old := syscall.Umask(0o077)
+	defer syscall.Umask(old)
+	resp, err := clientOf(t, &Client{}).Get(clientContext(t), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := resp.SaveFile(name); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(name); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info.Mode(), err)
 	}
 }

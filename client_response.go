@@ -2,6 +2,7 @@ package flare
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"encoding/json"
 	"io"
@@ -171,7 +172,7 @@ func (r *ClientResponse) SaveFile(name string) (n int64, err error) {
 		return 0, err
 	}
 	defer r.Body.Close()
-	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
+	f, err := os.OpenFile(filepath.Join(filepath.Dir(name), ".flare-"+rand.Text()), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return 0, err
 	}
@@ -185,9 +186,6 @@ func (r *ClientResponse) SaveFile(name string) (n int64, err error) {
 		err = closeErr
 	}
 	if err != nil {
-		return 0, err
-	}
-	if err = os.Chmod(f.Name(), 0o644); err != nil {
 		return 0, err
 	}
 	return n, os.Rename(f.Name(), name)
