@@ -3,8 +3,11 @@ package flare
 import (
 	"errors"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -70,6 +73,9 @@ func transportCall(req *http.Request) (*clientCall, error) {
 		r.Header.Set("Host", req.Host)
 	}
 	for name, values := range req.Header {
+		if equalFoldASCII(name, "Host") { // as net/http has it: req.Host says it
+			continue
+		}
 		for _, value := range values {
 			r.Header.Add(name, value)
 		}
@@ -81,6 +87,9 @@ func transportCall(req *http.Request) (*clientCall, error) {
 		body := func(b io.ReadCloser) io.Reader { return b }
 		if req.Trailer != nil {
 			r.Trailer = new(Header)
+			if names := slices.Sorted(maps.Keys(req.Trailer)); len(names) > 0 && r.Header.index("Trailer") < 0 {
+				r.Header.Set("Trailer", strings.Join(names, ", ")) // RFC 9110 §6.6.2
+			}
 			body = func(b io.ReadCloser) io.Reader { return &trailerBody{b, req.Trailer, r.Trailer} }
 		}
 		r.Body, r.ContentLength, r.closes = body(req.Body), max(req.ContentLength, 0), true

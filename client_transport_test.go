@@ -1,10 +1,12 @@
 package flare
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/cookiejar"
@@ -292,5 +294,36 @@ func TestTransportTrailerOnce(t *testing.T) {
 	}
 	if got := resp.Trailer.Values("X-Sum"); len(got) != 1 || got[0] != "42" {
 		t.Errorf("trailer %q", got)
+	}
+}
+
+// Host is what Request.Host says, and the names of a trailer are announced, as
+// net/http has both.
+func TestTransportHead(t *testing.T) {
+	heads := make(chan string, 1)
+	url := clientAccept(t, func(c net.Conn) {
+		req, err := http.ReadRequest(bufio.NewReader(c))
+		if err != nil {
+			return
+		}
+		heads <- req.Host + " " + strings.Join(slices.Sorted(maps.Keys(req.Trailer)), " ")
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+	})
+	c := &http.Client{Transport: clientOf(t, &Client{}).Transport()}
+	req, _ := http.NewRequest("POST", url, io.MultiReader(strings.NewReader("abc")))
+	req.Host = "a.test"
+	req.Header.Set("Host", "b.test")
+	req.Trailer = http.Header{"X-B": {"1"}, "X-A": {"2"}}
+	for _, host := range []string{"a.test", strings.TrimPrefix(url, "http://")} {
+		resp, err := c.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if got := <-heads; got != host+" X-A X-B" {
+			t.Errorf("the server has seen %q", got)
+		}
+		req = req.Clone(req.Context())
+		req.Host, req.Body = "", io.NopCloser(strings.NewReader("abc"))
 	}
 }
