@@ -23,7 +23,7 @@ import (
 // negative value no limit. All errors are *ClientError.
 type Client struct {
 	// BaseURL is what relative URLs are appended to. With a BaseURL, Auth and
-	// the credentials in Header are for its origin alone.
+	// the credentials and the Host in Header are for its origin alone.
 	BaseURL string
 
 	// Header has fields of every request; the request's own replace them.
@@ -136,7 +136,10 @@ func (c *Client) prepare() {
 		c.initErr = invalidRequest("", c.initErr)
 		return
 	}
-	if c.initErr = c.Header.fault(); c.initErr != nil {
+	if c.initErr = c.Header.fault(); c.initErr == nil {
+		c.initErr = checkHostField(&c.Header)
+	}
+	if c.initErr != nil {
 		c.initErr = invalidRequest("", c.initErr)
 		return
 	}

@@ -169,11 +169,19 @@ func (r *ClientRequest) check() error {
 	if err := r.Header.fault(); err != nil {
 		return invalidRequest("", err)
 	}
-	if i := r.Header.index("Host"); i >= 0 && !isAuthority([]byte(r.Header.list[i].value)) {
-		return invalidRequest("", errors.New("flare: Host is not a host and an optional port"))
+	if err := checkHostField(&r.Header); err != nil {
+		return invalidRequest("", err)
 	}
 	if r.ContentLength < 0 {
 		return invalidRequest("", errors.New("flare: negative ContentLength"))
+	}
+	return nil
+}
+
+// checkHostField says why a Host cannot be sent.
+func checkHostField(h *Header) error {
+	if i := h.index("Host"); i >= 0 && !isAuthority([]byte(h.list[i].value)) {
+		return errors.New("flare: Host is not a host and an optional port")
 	}
 	return nil
 }

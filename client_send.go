@@ -39,11 +39,7 @@ func (c *Client) appendHead(b []byte, x *clientCall, proxied bool, proxyAuth str
 		b = append(append(append(b, x.target.scheme()...), "://"...), x.target.authority...)
 	}
 	b = append(append(b, x.target.path...), " HTTP/1.1\r\nHost: "...)
-	if host := r.Header.Get("Host"); host != "" && !x.ownDropped {
-		b = append(b, host...)
-	} else {
-		b = append(b, x.target.authority...)
-	}
+	b = append(b, x.host()...)
 	b = append(b, "\r\n"...)
 	if proxied {
 		b = append(b, proxyAuth...)
@@ -86,6 +82,19 @@ func (c *Client) appendHead(b []byte, x *clientCall, proxied bool, proxyAuth str
 		b = appendContentLength(b, length) // RFC 9110 §8.6
 	}
 	return append(b, "\r\n"...)
+}
+
+// host returns the value of the Host field.
+func (x *clientCall) host() string {
+	if host := x.req.Header.Get("Host"); host != "" && !x.ownDropped {
+		return host
+	}
+	if x.defaults != nil && !x.defaultsDropped {
+		if host := x.defaults.Get("Host"); host != "" {
+			return host
+		}
+	}
+	return x.target.authority
 }
 
 // headSeen is what the user's fields have settled.

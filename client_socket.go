@@ -255,10 +255,18 @@ func isDeadline(err error) bool {
 func (s *clientSocket) Write(p []byte) (int, error) {
 	n := 0
 	for n < len(p) {
-		if err := s.armWrite(); err != nil {
+		by, err := s.armWrite()
+		if err != nil {
 			return n, err
 		}
-		m, err := s.Conn.Write(p[n:min(len(p), n+writePieceBytes)])
+		piece := p[n:min(len(p), n+writePieceBytes)]
+		m, err := s.Conn.Write(piece)
+		for m == 0 && isDeadline(err) && time.Now().Before(by) { // it was that of an earlier piece
+			s.writeArmed = by
+			if err = s.Conn.SetWriteDeadline(by); err == nil {
+				m, err = s.Conn.Write(piece)
+			}
+		}
 		n += m
 		if err != nil {
 			if isDeadline(err) {
@@ -274,23 +282,24 @@ func (s *clientSocket) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// armWrite moves the write deadline when less than half of it is left.
-func (s *clientSocket) armWrite() error {
+// armWrite moves the write deadline when less than half of it is left. by is
+// when the next piece has to have left, zero for never.
+func (s *clientSocket) armWrite() (by time.Time, err error) {
 	if s.writeTimeout <= 0 && s.writeBy.IsZero() {
 		if s.writeArmed.IsZero() {
-			return nil
+			return by, nil
 		}
-		s.writeArmed = time.Time{}
-		return s.Conn.SetWriteDeadline(time.Time{})
+		s.writeArmed = by
+		return by, s.Conn.SetWriteDeadline(by)
 	}
 	now := time.Now()
 	if !s.writeBy.IsZero() && !now.Before(s.writeBy) {
-		return ErrTimeout
+		return by, ErrTimeout
 	}
-	by := limitFrom(now, s.writeTimeout, s.writeBy)
+	by = limitFrom(now, s.writeTimeout, s.writeBy)
 	if s.writeTimeout > 0 && !s.writeArmed.IsZero() && !s.writeArmed.After(by) && s.writeArmed.Sub(now) > s.writeTimeout/2 {
-		return nil
+		return by, nil
 	}
 	s.writeArmed = by
-	return s.Conn.SetWriteDeadline(by)
+	return by, s.Conn.SetWriteDeadline(by)
 }

@@ -602,3 +602,50 @@ func TestClientProgressCloses(t *testing.T) {
 		t.Errorf("%q, %v", p, err)
 	}
 }
+
+// A Host among the client's fields goes with every request that has none, to the
+// client's origin.
+func TestClientDefaultHost(t *testing.T) {
+	hosts := make(chan string, 1)
+	ts := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { hosts <- r.Host }))
+	defer ts.Close()
+	var fields Header
+	fields.Set("Host", "a.test")
+	c := clientOf(t, &Client{Header: fields, BaseURL: ts.URL})
+	own := &ClientRequest{URL: "/"}
+	own.Header.Set("Host", "b.test")
+	elsewhere := strings.Replace(ts.URL, "127.0.0.1", "localhost", 1)
+	for _, try := range []struct {
+		r    *ClientRequest
+		host string
+	}{
+		{&ClientRequest{URL: "/"}, "a.test"},
+		{own, "b.test"},
+		{&ClientRequest{URL: elsewhere}, strings.TrimPrefix(elsewhere, "http://")},
+	} {
+		resp, err := c.Do(clientContext(t), try.r)
+		clientWantText(t, resp, err, 200, "")
+		if got := <-hosts; got != try.host {
+			t.Errorf("%q, want %q", got, try.host)
+		}
+	}
+	fields.Set("Host", "a b")
+	if _, err := clientOf(t, &Client{Header: fields}).Get(clientContext(t), ts.URL); !errors.Is(err, ErrInvalidRequest) {
+		t.Error(err)
+	}
+}
+
+// A write has all of WriteTimeout, though a deadline of one before is nearer.
+func TestClientSocketWriteTimeout(t *testing.T) {
+	a, b := net.Pipe()
+	defer a.Close()
+	defer b.Close()
+	s := newClientSocket(a)
+	s.writeTimeout = 100 * time.Millisecond
+	s.writeArmed = time.Now().Add(60 * time.Millisecond)
+	a.SetWriteDeadline(s.writeArmed)
+	begun := time.Now()
+	if _, err := s.Write([]byte("x")); !errors.Is(err, ErrTimeout) || time.Since(begun) < s.writeTimeout {
+		t.Errorf("%v after %v", err, time.Since(begun))
+	}
+}
