@@ -306,16 +306,20 @@ func (c *Conn) data(f *frame, in []byte) (n int, err error) {
 	if c.route == nil {
 		return c.proto.Data(c, in, c.eof)
 	}
-	defer c.recovered()
+	returned := false
+	defer c.recovered(&returned)
 	c.since = f.clock.now
 	f.setRoute(c.route)
 	if f.loop != nil {
 		f.counts[countInline]++
-		return c.proto.Data(c, in, c.eof)
+		n, err = c.proto.Data(c, in, c.eof)
+		returned = true
+		return n, err
 	}
 	f.counts[countWorker]++
 	before := time.Now()
 	n, err = c.proto.Data(c, in, c.eof)
+	returned = true
 	if c.route.record(time.Since(before)) {
 		f.counts[countPromotions]++
 	}

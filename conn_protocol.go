@@ -39,12 +39,35 @@ func (e *PanicError) Unwrap() error {
 // given.
 var errDataCount = errors.New("flare: Data used more than it was given")
 
-// recovered is deferred around a user's code: a panic ends the connection.
-func (c *Conn) recovered() {
+// errGoexit is the end of a connection whose Protocol ended the goroutine.
+var errGoexit = errors.New("flare: a protocol called runtime.Goexit")
+
+// recovered is deferred around a user's code, which says at its end that it has
+// returned: a panic ends the connection. runtime.Goexit ends the goroutine, and
+// the connection, but not the loop.
+func (c *Conn) recovered(returned *bool) {
+	if *returned {
+		return
+	}
 	if v := recover(); v != nil {
 		c.err = &PanicError{Value: v, Stack: debug.Stack()}
 		c.closing, c.abort = true, true
+		return
 	}
+	u := c.user()
+	if u.exited {
+		return // around another call: c is no longer this goroutine's
+	}
+	u.exited = true
+	f, v := c.frame, verdictClose
+	f.detach()
+	if c.gone {
+		v = verdictGone
+	} else {
+		c.err, c.closing, c.abort = errGoexit, true, true
+	}
+	c.frame, f.conn = nil, nil
+	c.finish(f, v)
 }
 
 // A userConn is what a connection with a user's protocol has beside a Conn.
@@ -59,6 +82,7 @@ type userConn struct {
 	wakeAt  time.Duration // when SetTimeout's time is over, 0: never
 	opening bool          // the first turn is to come; loop_dial.go
 	told    bool          // Drained was called for what waits
+	exited  bool          // its code has called runtime.Goexit
 }
 
 // user returns what c has for a user's protocol; nil for HTTP, and for what it
@@ -114,7 +138,11 @@ func (c *Conn) Post(fn func()) error {
 func (c *Conn) nudge() {
 	l := c.loop
 	l.call(func() {
-		if l.connAt(c.fd) == c && c.take(ownNudge) {
+		if l.connAt(c.fd) != c { // it has ended
+			l.postMu.Lock()
+			c.user().fns = nil
+			l.postMu.Unlock()
+		} else if c.take(ownNudge) {
 			l.ready.push(c)
 		}
 	})
@@ -127,11 +155,13 @@ func (c *Conn) callPosted(f *frame) {
 	fns := u.fns
 	u.fns = nil
 	c.loop.postMu.Unlock()
-	defer c.recovered()
+	returned := false
+	defer c.recovered(&returned)
 	f.setRoute(c.route)
 	for _, fn := range fns {
 		fn()
 	}
+	returned = true
 }
 
 // Pause stops reading: Data is not called, and the peer is held up once the
@@ -247,9 +277,11 @@ func (c *Conn) userExpired(f *frame) verdict {
 }
 
 func (c *Conn) callExpired(f *frame, e expiredProtocol) {
-	defer c.recovered()
+	returned := false
+	defer c.recovered(&returned)
 	f.setRoute(c.route)
 	e.Expired(c)
+	returned = true
 }
 
 // callDrained tells the protocol that there is room again.
@@ -258,7 +290,9 @@ func (c *Conn) callDrained(f *frame) {
 		c.proto.Drained(c)
 		return
 	}
-	defer c.recovered()
+	returned := false
+	defer c.recovered(&returned)
 	f.setRoute(c.route)
 	c.proto.Drained(c)
+	returned = true
 }

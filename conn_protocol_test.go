@@ -6,9 +6,11 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -358,4 +360,79 @@ func TestServerNewProtocol(t *testing.T) {
 	}
 	c.Close()
 	gone(t, s)
+}
+
+// A protocol that calls runtime.Goexit, too, loses its connection and nothing
+// else.
+func TestConnProtocolGoexit(t *testing.T) {
+	eachLoop(t, func(t *testing.T, l *Loop) {
+		// Not on Run's own goroutine, which would end.
+		l.Post(func() { eventually(t, "a steal", func() bool { return l.steals.Load() > 0 }) })
+		for name, fault := range map[string]func(p *expiringProtocol, c *Conn){
+			"Data":          func(p *expiringProtocol, c *Conn) {},
+			"Expired":       func(p *expiringProtocol, c *Conn) { c.SetTimeout(time.Millisecond) },
+			"posted":        func(p *expiringProtocol, c *Conn) { c.Post(runtime.Goexit) },
+			"Drained":       func(p *expiringProtocol, c *Conn) { c.Post(func() { c.callDrained(c.frame) }) },
+			"the beginning": func(p *expiringProtocol, c *Conn) { runtime.Goexit() },
+		} {
+			for _, inline := range []bool{false, true} {
+				t.Run(fmt.Sprint(name, " ", inline), func(t *testing.T) {
+					closed := make(chan error, 1)
+					p := new(expiringProtocol)
+					p.closed = closed
+					p.data = func(*Conn, []byte, bool) (int, error) { runtime.Goexit(); return 0, nil }
+					p.drained = func(*Conn) { runtime.Goexit() }
+					p.expired = func(*Conn) { runtime.Goexit() }
+					addr := loopServe(t, l, &ConnOptions{Inline: inline}, func(c *Conn) Protocol {
+						fault(p, c)
+						return p
+					})
+					conn, err := net.Dial("tcp", addr)
+					if err == nil { // or it was reset while it began
+						defer conn.Close()
+						conn.SetDeadline(time.Now().Add(patience))
+						io.WriteString(conn, "x")
+						if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+							t.Fatalf("the connection lives on: %v", err)
+						}
+					}
+					if name != "the beginning" { // there is no protocol that could be told
+						if err := toldClosed(t, closed); err != errGoexit {
+							t.Errorf("closed with %v", err)
+						}
+					}
+				})
+			}
+		}
+	})
+}
+
+// What is posted to a connection that has ended does not pile up.
+func TestConnPostEnded(t *testing.T) {
+	l := newRunningLoop(t)
+	conns, closed := make(chan *Conn, 1), make(chan error, 1)
+	addr := loopServe(t, l, nil, func(c *Conn) Protocol {
+		conns <- c
+		return &testProtocol{closed: closed}
+	})
+	peer, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := <-conns
+	peer.Close()
+	toldClosed(t, closed)
+	for range 3 {
+		if err := c.Post(func() { t.Error("called") }); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan struct{})
+		l.Post(func() { close(done) })
+		<-done
+		l.postMu.Lock()
+		if n := len(c.user().fns); n > 0 {
+			t.Errorf("%d functions wait", n)
+		}
+		l.postMu.Unlock()
+	}
 }
