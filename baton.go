@@ -15,8 +15,9 @@ import (
 // connection belongs whole to one goroutine: the runner, or an owner to which
 // it is lent. Loop.state is odd while the runner drives a connection; moving
 // it from odd to the next even number is taking the baton, and exactly one of
-// the runner (the turn is over), the runner again (it has to wait: a pass) and
-// the monitor (it has seen the same odd number twice: a steal) does that.
+// the runner (the turn is over), the runner again (it has to wait: a pass), the
+// monitor (it has seen the same odd number twice: a steal) and a writer that has
+// to wait, perhaps in that very turn (a steal too) does that.
 
 // The bits of Conn.own: what the loop tells a goroutine that a connection is
 // lent to. The bits below ownLent are edges: readiness noted while lent.
@@ -141,7 +142,7 @@ func (c *Conn) lend() {
 }
 
 // steal takes the baton from a runner whose turn has published epoch and is
-// still in it. The monitor calls it.
+// still in it. The monitor calls it, and outbox.awaitRoom.
 func (l *Loop) steal(epoch uint64) {
 	l.stealMu.Lock()
 	defer l.stealMu.Unlock()

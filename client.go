@@ -110,39 +110,21 @@ type clientConfig struct {
 // prepare fills the configuration in.
 func (c *Client) prepare() {
 	cfg := &c.cfg
-	duration := func(d, byDefault time.Duration) time.Duration {
-		if d == 0 {
-			return byDefault
-		}
-		return d
-	}
-	number := func(n, byDefault int) int {
-		if n == 0 {
-			return byDefault
-		}
-		return n
-	}
 	cfg.timeout = c.Timeout
-	cfg.dialTimeout = duration(c.DialTimeout, 10*time.Second)
-	cfg.handshakeTimeout = duration(c.HandshakeTimeout, 10*time.Second)
-	cfg.writeTimeout = duration(c.WriteTimeout, 30*time.Second)
-	cfg.responseTimeout = duration(c.ResponseTimeout, 30*time.Second)
-	cfg.continueTimeout = duration(c.ContinueTimeout, time.Second)
-	cfg.bodyTimeout = duration(c.BodyTimeout, 30*time.Second)
-	cfg.head = headLimits{headerBytes: number(c.MaxHeaderBytes, 64<<10), headers: number(c.MaxHeaders, 256)}
-	cfg.redirectsMax = number(c.MaxRedirects, 10)
-	cfg.bodyBytesMax = c.MaxBodyBytes
-	if cfg.bodyBytesMax == 0 {
-		cfg.bodyBytesMax = -1
-	}
-	cfg.bufferedBytesMax = c.MaxBufferedBytes
-	if cfg.bufferedBytesMax == 0 {
-		cfg.bufferedBytesMax = 64 << 20
-	}
+	cfg.dialTimeout = limitOr(c.DialTimeout, defaultDialTimeout)
+	cfg.handshakeTimeout = limitOr(c.HandshakeTimeout, defaultHandshakeTimeout)
+	cfg.writeTimeout = limitOr(c.WriteTimeout, defaultWriteTimeout)
+	cfg.responseTimeout = limitOr(c.ResponseTimeout, 30*time.Second)
+	cfg.continueTimeout = limitOr(c.ContinueTimeout, time.Second)
+	cfg.bodyTimeout = limitOr(c.BodyTimeout, 30*time.Second)
+	cfg.head = headLimits{headerBytes: limitOr(c.MaxHeaderBytes, 64<<10), headers: limitOr(c.MaxHeaders, 256)}
+	cfg.redirectsMax = limitOr(c.MaxRedirects, 10)
+	cfg.bodyBytesMax = limitOr(c.MaxBodyBytes, -1)
+	cfg.bufferedBytesMax = limitOr(c.MaxBufferedBytes, 64<<20)
 	cfg.decode = DecodeLimits{MaxBytes: c.MaxDecodedBytes, MaxRatio: c.MaxDecodeRatio}
-	c.pool.perRouteMax = number(c.MaxIdleConnsPerHost, 64)
-	c.pool.totalMax = number(c.MaxIdleConns, 256)
-	c.pool.idleTimeout = duration(c.IdleTimeout, 60*time.Second)
+	c.pool.perRouteMax = limitOr(c.MaxIdleConnsPerHost, 64)
+	c.pool.totalMax = limitOr(c.MaxIdleConns, 256)
+	c.pool.idleTimeout = limitOr(c.IdleTimeout, 60*time.Second)
 	if c.Proxy == nil {
 		cfg.env = readProxyEnvironment()
 	}

@@ -5,41 +5,11 @@ package flare
 import (
 	"context"
 	"io"
-	"net"
 	"net/http"
 	"syscall"
 	"testing"
 	"time"
 )
-
-// clientBenchServer is a server that costs next to nothing: each read is a
-// request.
-func clientBenchServer(b *testing.B) string {
-	answer := []byte("HTTP/1.1 200 OK\r\nServer: x\r\nDate: Mon, 01 Jan 2024 00:00:00 GMT\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, World!")
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { ln.Close() })
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				for p := make([]byte, 4096); ; {
-					if _, err := c.Read(p); err != nil {
-						return
-					}
-					c.Write(answer)
-				}
-			}()
-		}
-	}()
-	return "http://" + ln.Addr().String() + "/plaintext"
-}
 
 func clientCPU() time.Duration {
 	var u syscall.Rusage

@@ -28,9 +28,10 @@ const (
 // A clientConn belongs to the goroutine whose request it carries, and to the
 // pool while it rests. Only close is for any goroutine.
 type clientConn struct {
-	raw   net.Conn      // below all, never changed
-	sock  *clientSocket // over raw, or over the TLS to a proxy
-	tls   *tls.Conn     // nil: plain
+	raw   net.Conn             // below all, never changed
+	sock  *clientSocket        // over raw, or over the TLS to a proxy
+	tls   *tls.Conn            // nil: plain
+	state *tls.ConnectionState // of tls
 	route clientRoute
 	host  string // host and port of the origin, for errors
 
@@ -169,7 +170,7 @@ func (c *clientConn) releaseInput() {
 }
 
 // readFinalHead reads until c.head is that of a final response, or of 101, and
-// returns its length; it is not consumed. interim, if any, is told of others.
+// returns its length; it is not consumed. trace, if any, is told of others.
 func (c *clientConn) readFinalHead(lim *headLimits, trace *httptrace.ClientTrace) (int, error) {
 	for interims := 0; ; interims++ {
 		n, err := c.readHead(lim)

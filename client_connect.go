@@ -103,13 +103,14 @@ func (c *Client) handshake(ctx context.Context, conn *clientConn, name string, b
 	}
 	t := tls.Client(conn.sock, config)
 	err := t.HandshakeContext(ctx)
+	state := t.ConnectionState()
 	if trace != nil && trace.TLSHandshakeDone != nil {
-		trace.TLSHandshakeDone(t.ConnectionState(), err)
+		trace.TLSHandshakeDone(state, err)
 	}
 	if err != nil {
 		return clientError(PhaseTLS, conn.host, err)
 	}
-	conn.tls = t
+	conn.tls, conn.state = t, &state
 	return nil
 }
 
@@ -144,18 +145,6 @@ type ProxyError struct{ StatusCode int }
 
 func (e *ProxyError) Error() string {
 	return fmt.Sprintf("flare: the proxy answered CONNECT with status %d", e.StatusCode)
-}
-
-// earlier returns by or the end of limit from now, whichever comes first; zero
-// for neither.
-func earlier(by time.Time, limit time.Duration) time.Time {
-	if limit <= 0 {
-		return by
-	}
-	if t := time.Now().Add(limit); by.IsZero() || t.Before(by) {
-		return t
-	}
-	return by
 }
 
 // tlsConfig builds what all handshakes of the client share.

@@ -17,33 +17,21 @@ import (
 // clientRawServer answers each connection with serve, which gets it after the
 // head of a request was read.
 func clientRawServer(t testing.TB, serve func(c net.Conn)) (url string) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { ln.Close() })
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				if clientReadHead(c) {
-					serve(c)
-				}
-			}()
+	return clientAccept(t, func(c net.Conn) {
+		if clientReadHead(c) {
+			serve(c)
 		}
-	}()
-	return "http://" + ln.Addr().String()
+	})
 }
 
 // clientReadHead reads to the empty line.
-func clientReadHead(c net.Conn) bool {
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+func clientReadHead(c net.Conn) bool { return clientReadTo(c, "\r\n\r\n") }
+
+// clientReadTo reads to the end of the first end.
+func clientReadTo(c net.Conn, end string) bool {
+	c.SetDeadline(time.Now().Add(patience))
 	var head []byte
-	for p := make([]byte, 1); !bytes.HasSuffix(head, []byte("\r\n\r\n")); head = append(head, p[0]) {
+	for p := make([]byte, 1); !bytes.HasSuffix(head, []byte(end)); head = append(head, p[0]) {
 		if _, err := c.Read(p); err != nil {
 			return false
 		}
@@ -222,7 +210,7 @@ func TestClientDripFed(t *testing.T) {
 	} {
 		url := clientRawServer(t, func(c net.Conn) {
 			io.WriteString(c, front)
-			for range 1000 {
+			for { // until the client has had enough
 				if _, err := c.Write([]byte("x")); err != nil {
 					return
 				}
@@ -232,7 +220,7 @@ func TestClientDripFed(t *testing.T) {
 		c := clientOf(t, &Client{ResponseTimeout: 100 * time.Millisecond, Timeout: 200 * time.Millisecond})
 		start := time.Now()
 		_, err := clientFetch(t, c, url)
-		if took := time.Since(start); !errors.Is(err, ErrTimeout) || took > 2*time.Second {
+		if took := time.Since(start); !errors.Is(err, ErrTimeout) || took > patience/2 {
 			t.Errorf("%s: %v after %v", name, err, took)
 		}
 	}
@@ -397,6 +385,29 @@ func TestClientInvalid(t *testing.T) {
 		set(r)
 		if _, err := c.Do(clientContext(t), r); !errors.Is(err, ErrInvalidRequest) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A response that is refused takes its connection with it, also when all of it
+// has come: to rest it would be in two hands.
+func TestClientRefusedConnection(t *testing.T) {
+	for _, response := range []string{
+		"Content-Encoding: gzip, gzip, gzip\r\nContent-Length: 2\r\n\r\nok",
+		"Content-Encoding: gzip, gzip, gzip\r\nContent-Length: 0\r\n\r\n",
+		"Content-Encoding: gzip, gzip, gzip\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+		"Content-Length: 3\r\n\r\nabc",
+	} {
+		url := clientRawServer(t, func(c net.Conn) {
+			io.WriteString(c, "HTTP/1.1 200 OK\r\n"+response)
+			clientReadHead(c)
+		})
+		c := clientOf(t, &Client{MaxBodyBytes: 2})
+		if _, err := c.Get(clientContext(t), url); !errors.Is(err, ErrTooLarge) {
+			t.Errorf("%q: %v", response, err)
+		}
+		if c.pool.total != 0 {
+			t.Errorf("%q: its connection rests", response)
 		}
 	}
 }

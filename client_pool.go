@@ -45,8 +45,10 @@ func (p *clientPool) get(route clientRoute, now time.Time) *clientConn {
 		return nil
 	}
 	list[last] = nil
-	p.idle[route] = list[:last]
 	p.total--
+	if p.idle[route] = list[:last]; last == 0 && p.idleTimeout <= 0 {
+		delete(p.idle, route) // no sweep comes for it
+	}
 	p.mu.Unlock()
 	return c
 }

@@ -51,6 +51,22 @@ func TestClientPoolOrder(t *testing.T) {
 	}
 }
 
+// Without a sweep nothing is left of routes that no connection rests on.
+func TestClientPoolForgets(t *testing.T) {
+	p := &clientPool{perRouteMax: 2, totalMax: 3}
+	defer p.closeIdle(true)
+	for range 2 {
+		p.put(clientPooled("a"), time.Now())
+	}
+	for _, routes := range []int{1, 0} {
+		c := p.get(clientRoute{origin: clientOrigin{host: "a", port: 80}}, time.Now())
+		if c == nil || len(p.idle) != routes {
+			t.Fatalf("%v, %d routes, want %d", c, len(p.idle), routes)
+		}
+		c.close()
+	}
+}
+
 func TestClientPoolSweep(t *testing.T) {
 	p := &clientPool{perRouteMax: 2, totalMax: 3, idleTimeout: 20 * time.Millisecond}
 	c := clientPooled("a")
@@ -59,7 +75,7 @@ func TestClientPoolSweep(t *testing.T) {
 	p.put(c, time.Now())
 	select {
 	case <-closed:
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the connection was not closed")
 	}
 	p.mu.Lock()
@@ -121,7 +137,7 @@ func TestClientRestarts(t *testing.T) {
 		clientRestarts(t, func() clientRestarter {
 			return &Server{
 				Handler: textHandler("ok"), IdleTimeout: idle, MaxRequestsPerConn: 50,
-				DrainDelay: 50 * time.Millisecond, // what a restart without a failed request takes
+				DrainDelay: 200 * time.Millisecond, // what a restart without a failed request takes
 			}
 		})
 	})
@@ -138,7 +154,7 @@ func clientIdleTimeout() time.Duration {
 	if raceEnabled || onPlain() {
 		return 400 * time.Millisecond
 	}
-	return 100 * time.Millisecond
+	return 200 * time.Millisecond
 }
 
 type clientRestarter interface {
@@ -182,7 +198,7 @@ func clientRestarts(t *testing.T, build func() clientRestarter) {
 					return
 				default:
 				}
-				ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+				ctx, cancel := context.WithTimeout(context.Background(), patience)
 				resp, err := c.Get(ctx, url)
 				if err == nil {
 					_, err = resp.Bytes()
@@ -197,11 +213,9 @@ func clientRestarts(t *testing.T, build func() clientRestarter) {
 	}
 	for range 10 {
 		want := calls.Load() + 500
-		for deadline := time.Now().Add(10 * time.Second); calls.Load() < want && time.Now().Before(deadline); {
-			time.Sleep(time.Millisecond) // lets the callers go on; nothing depends on how long
-		}
+		eventually(t, "calls between two restarts", func() bool { return calls.Load() >= want })
 		next := newServer()
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		if err := s.Shutdown(ctx); err != nil {
 			t.Errorf("Shutdown: %v", err)
 		}
@@ -283,26 +297,7 @@ func TestClientAllocations(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates, and nothing is reused under it")
 	}
-	answer := []byte("HTTP/1.1 200 OK\r\nServer: x\r\nDate: Mon, 01 Jan 2024 00:00:00 GMT\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, World!")
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	go func() {
-		c, err := ln.Accept()
-		if err != nil {
-			return
-		}
-		defer c.Close()
-		for p := make([]byte, 4096); ; {
-			if _, err := c.Read(p); err != nil {
-				return
-			}
-			c.Write(answer)
-		}
-	}()
-	url := "http://" + ln.Addr().String() + "/plaintext"
+	url := clientBenchServer(t)
 	c := clientOf(t, &Client{})
 	ctx := context.Background()
 	got := testing.AllocsPerRun(500, func() {

@@ -121,7 +121,7 @@ func (r *ClientRequest) rewindable() bool {
 }
 
 // beginBody readies the body for being sent, and returns its length, -1 for
-// unknown.
+// unknown. Who reads from Body then sets sent.
 func (r *ClientRequest) beginBody() (length int64, err error) {
 	switch {
 	case r.inMem:
@@ -138,7 +138,6 @@ func (r *ClientRequest) beginBody() (length int64, err error) {
 			r.start, r.seeks = at, true
 		}
 	}
-	r.sent = true
 	return length, nil
 }
 

@@ -72,7 +72,8 @@ func (r *ClientResponse) URL() *url.URL {
 	return u
 }
 
-// TLS returns the state of the connection, nil for http.
+// TLS returns the state of the connection, which its responses share, nil for
+// http.
 func (r *ClientResponse) TLS() *tls.ConnectionState { return r.tls }
 
 // Trailer returns the fields that came behind a chunked body, once Body has

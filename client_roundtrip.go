@@ -227,7 +227,7 @@ func (h *clientHop) sendRequest() (n int, err error) {
 		}
 	}
 	h.upload = &clientUpload{conn: conn, req: r, trace: h.trace, length: h.length, ended: make(chan struct{})}
-	h.call.upload = h.upload
+	h.call.upload, r.sent = h.upload, true
 	if r.inMem && h.length <= bodyBlockingBytes {
 		h.upload.run()
 		if err := h.upload.err; err != nil && errors.Is(err, ErrTimeout) {
@@ -252,18 +252,6 @@ func (h *clientHop) answerDespite(err error) (n int, _ error) {
 	}
 	h.broken = true
 	return n, nil
-}
-
-// limitFrom returns by or the end of limit after begun, whichever comes first;
-// zero for neither.
-func limitFrom(begun time.Time, limit time.Duration, by time.Time) time.Time {
-	if limit <= 0 {
-		return by
-	}
-	if t := begun.Add(limit); by.IsZero() || t.Before(by) {
-		return t
-	}
-	return by
 }
 
 func (h *clientHop) expectsContinue() bool { return listContains(h.field("Expect"), "100-continue") }
@@ -369,23 +357,20 @@ func (h *clientHop) respond(n int) (*ClientResponse, error) {
 	// one piece of memory, the one never written, the other the user's.
 	kind, length := head.framing(h.call.method)
 	whole := n
-	if kind == bodyLength && length <= int64(len(conn.unread())-n) && head.status != http.StatusSwitchingProtocols {
+	if kind == bodyLength && length <= int64(len(conn.unread())-n) {
 		whole = n + int(length)
 	}
 	memory := append([]byte(nil), conn.unread()[:whole]...)
 	text := viewString(memory[:n])
 	conn.consume(whole)
 	resp := &ClientResponse{
-		StatusCode: head.status, ContentLength: 0,
-		reason: text[head.reason.start:head.reason.end], minor: head.minor,
+		StatusCode: head.status,
+		reason:     text[head.reason.start:head.reason.end], minor: head.minor,
 		method: h.call.method, text: h.call.target.text, origin: conn.route.origin,
+		tls: conn.state,
 	}
 	resp.Header.list = resp.fields[:0]
 	resp.Header.fill(text, head.fields)
-	if conn.tls != nil {
-		state := conn.tls.ConnectionState()
-		resp.tls = &state
-	}
 	b := &resp.body
 	b.resp, b.client, b.conn, b.upload = resp, h.client, conn, h.upload
 	b.kind, b.length = kind, length
@@ -404,13 +389,14 @@ func (h *clientHop) respond(n int) (*ClientResponse, error) {
 		}
 	}
 	if b.max >= 0 && b.length > b.max { // declared: refused before any of it is read
-		b.end(ErrTooLarge)
 		return nil, &ClientError{Phase: PhaseBody, Host: conn.host, Kind: ErrTooLarge}
 	}
-	h.beginBody(resp, memory[n:whole:whole])
-	if x := h.call; x.decodes && b.kind != bodyNone {
-		return resp, h.client.decodeBody(resp)
+	if h.call.decodes && b.kind != bodyNone {
+		if err := h.client.decodeBody(resp); err != nil {
+			return nil, err
+		}
 	}
+	h.beginBody(resp, memory[n:whole:whole]) // last: the connection may be another request's then
 	return resp, nil
 }
 
@@ -452,7 +438,6 @@ func (c *Client) decodeBody(resp *ClientResponse) error {
 		return nil // the user may know it
 	}
 	if err != nil {
-		resp.body.Close()
 		return clientError(PhaseBody, resp.origin.hostPort(), err)
 	}
 	resp.Body = decodedBody{decoder, resp.origin.hostPort()}

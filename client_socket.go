@@ -274,14 +274,9 @@ func (s *clientSocket) armWrite() error {
 	if !s.writeBy.IsZero() && !now.Before(s.writeBy) {
 		return ErrTimeout
 	}
-	by := s.writeBy
-	if s.writeTimeout > 0 {
-		if t := now.Add(s.writeTimeout); by.IsZero() || t.Before(by) {
-			by = t
-		}
-		if !s.writeArmed.IsZero() && !s.writeArmed.After(by) && s.writeArmed.Sub(now) > s.writeTimeout/2 {
-			return nil
-		}
+	by := limitFrom(now, s.writeTimeout, s.writeBy)
+	if s.writeTimeout > 0 && !s.writeArmed.IsZero() && !s.writeArmed.After(by) && s.writeArmed.Sub(now) > s.writeTimeout/2 {
+		return nil
 	}
 	s.writeArmed = by
 	return s.Conn.SetWriteDeadline(by)

@@ -20,7 +20,7 @@ import (
 
 // clientContext bounds a test.
 func clientContext(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -270,7 +270,7 @@ func TestClientExpectContinue(t *testing.T) {
 		read <- string(p)
 	}))
 	defer ts.Close()
-	c := clientOf(t, &Client{ContinueTimeout: 10 * time.Second})
+	c := clientOf(t, &Client{ContinueTimeout: patience})
 	touched := false
 	body := clientReadFunc(func(p []byte) (int, error) { touched = true; return 0, io.EOF })
 	r := &ClientRequest{Method: "POST", URL: ts.URL, Body: body, ContentLength: 10}
@@ -390,7 +390,7 @@ func TestClientTimeouts(t *testing.T) {
 	}))
 	defer ts.Close()
 	defer close(release)
-	const limit = 50 * time.Millisecond
+	const limit = 200 * time.Millisecond
 	tests := []struct {
 		name, path string
 		client     *Client
@@ -485,7 +485,7 @@ func TestClientTimeoutPhases(t *testing.T) {
 		{"handshake, in all", func(limit time.Duration) *Client { return &Client{Timeout: limit} }, "https://" + silent.Addr().String(), PhaseTLS},
 		{"head", func(limit time.Duration) *Client { return &Client{ResponseTimeout: limit} }, at, PhaseHead},
 	} {
-		_, err := clientOf(t, tt.client(50*time.Millisecond)).Get(clientContext(t), tt.url)
+		_, err := clientOf(t, tt.client(200*time.Millisecond)).Get(clientContext(t), tt.url)
 		var e *ClientError
 		if !errors.Is(err, ErrTimeout) || !errors.As(err, &e) || e.Phase != tt.phase {
 			t.Errorf("%s: %v", tt.name, err)
@@ -497,5 +497,40 @@ func TestClientTimeoutPhases(t *testing.T) {
 			t.Errorf("%s, cancelled: %v", tt.name, err)
 		}
 		cancel()
+	}
+}
+
+// Behind a 101 the body is the other protocol, in both directions and as it is.
+func TestClientUpgrade(t *testing.T) {
+	url := clientRawServer(t, func(c net.Conn) {
+		io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\nContent-Encoding: gzip\r\n\r\nhello")
+		if clientReadTo(c, "ping") {
+			io.WriteString(c, "pong")
+		}
+	})
+	c := clientOf(t, &Client{})
+	r := &ClientRequest{URL: url}
+	r.Header.Set("Upgrade", "x")
+	r.Header.Set("Connection", "upgrade")
+	resp, err := c.Do(clientContext(t), r)
+	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols || resp.ContentLength != -1 {
+		t.Fatalf("%+v, %v", resp, err)
+	}
+	body, ok := resp.Body.(io.ReadWriter)
+	if !ok {
+		t.Fatal("nothing can be written")
+	}
+	p := make([]byte, 5)
+	if _, err := io.ReadFull(body, p); err != nil || string(p) != "hello" {
+		t.Fatalf("%q, %v", p, err)
+	}
+	if _, err := io.WriteString(body, "ping"); err != nil {
+		t.Fatal(err)
+	}
+	if rest, err := io.ReadAll(body); err != nil || string(rest) != "pong" {
+		t.Errorf("%q, %v", rest, err)
+	}
+	if resp.Body.Close(); c.pool.total != 0 {
+		t.Error("the connection rests")
 	}
 }

@@ -40,8 +40,10 @@ func (t clientTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		x.by = time.Now().Add(c.cfg.timeout)
 	}
 	resp, err := c.roundTrip(req.Context(), x)
+	if body, ok := x.req.Body.(io.Closer); ok && (err != nil || x.upload == nil) {
+		body.Close() // RoundTrip's duty, whether or not it was sent
+	}
 	if err != nil {
-		closeRequestBody(req) // RoundTrip's duty, whether or not it was sent
 		return nil, err
 	}
 	return httpResponse(resp, req), nil
@@ -76,13 +78,17 @@ func transportCall(req *http.Request) (*clientCall, error) {
 		r.Header.Set("Authorization", basicCredentials(user))
 	}
 	if req.Body != nil && req.Body != http.NoBody {
-		r.Body, r.ContentLength, r.closes = req.Body, max(req.ContentLength, 0), true
-		if req.GetBody != nil {
-			r.GetBody = func() (io.Reader, error) { return req.GetBody() }
-		}
+		body := func(b io.ReadCloser) io.Reader { return b }
 		if req.Trailer != nil {
-			r.Body = &trailerBody{ReadCloser: req.Body, from: req.Trailer, to: new(Header)}
-			r.Trailer = r.Body.(*trailerBody).to
+			r.Trailer = new(Header)
+			body = func(b io.ReadCloser) io.Reader { return &trailerBody{b, req.Trailer, r.Trailer} }
+		}
+		r.Body, r.ContentLength, r.closes = body(req.Body), max(req.ContentLength, 0), true
+		if req.GetBody != nil {
+			r.GetBody = func() (io.Reader, error) {
+				b, err := req.GetBody()
+				return body(b), err
+			}
 		}
 	}
 	if err := r.check(); err != nil {
@@ -102,6 +108,7 @@ type trailerBody struct {
 func (b *trailerBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err == io.EOF {
+		*b.to = Header{} // of an attempt before
 		for name, values := range b.from {
 			for _, value := range values {
 				b.to.Add(name, value)

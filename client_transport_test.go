@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -204,4 +205,71 @@ func TestTransportTraceTLS(t *testing.T) {
 	if heard["look up localhost"] == 0 || heard["looked up"] != heard["look up localhost"] {
 		t.Errorf("look-ups: %v", heard)
 	}
+}
+
+// A body that is asked for once more has its trailer once, and every body is
+// closed, also one of which nothing is read because the answer comes before.
+func TestTransportBodies(t *testing.T) {
+	var conns, open atomic.Int32
+	url := clientRawServer(t, func(c net.Conn) {
+		if !clientReadTo(c, "0\r\nX-Sum: 42\r\n\r\n") || conns.Add(1) == 1 {
+			return // without an answer: the client tries once more
+		}
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+	})
+	refuses := clientRawServer(t, func(c net.Conn) {
+		io.WriteString(c, "HTTP/1.1 417 Expectation Failed\r\nContent-Length: 0\r\n\r\n")
+	})
+	getBody := func() (io.ReadCloser, error) {
+		open.Add(1)
+		return struct {
+			io.Reader
+			io.Closer
+		}{io.MultiReader(strings.NewReader("abc")), clientCloseFunc(sync.OnceFunc(func() { open.Add(-1) }))}, nil
+	}
+	c := clientOf(t, &Client{ContinueTimeout: patience})
+	for _, tt := range []struct {
+		url, expect string
+		status      int
+	}{{url, "", 200}, {refuses, "100-continue", 417}} {
+		body, _ := getBody()
+		req, err := http.NewRequestWithContext(clientContext(t), "PUT", tt.url, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.GetBody, req.Trailer = getBody, http.Header{"X-Sum": {"42"}}
+		if tt.expect != "" {
+			req.Header.Set("Expect", tt.expect)
+		}
+		resp, err := c.Transport().RoundTrip(req)
+		if err != nil || resp.StatusCode != tt.status {
+			t.Fatalf("%v, %v", resp, err)
+		}
+		resp.Body.Close()
+		eventually(t, "all bodies are closed", func() bool { return open.Load() == 0 })
+		x, err := transportCall(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			again, err := x.req.GetBody()
+			if err == nil {
+				_, err = io.ReadAll(again)
+			}
+			if err != nil || !slices.Equal(x.req.Trailer.Values("X-Sum"), []string{"42"}) {
+				t.Errorf("trailer %v, %v", x.req.Trailer, err)
+			}
+		}
+		open.Store(0)
+	}
+	if conns.Load() != 2 {
+		t.Errorf("%d connections", conns.Load())
+	}
+}
+
+type clientCloseFunc func()
+
+func (f clientCloseFunc) Close() error {
+	f()
+	return nil
 }

@@ -185,12 +185,7 @@ func TestClientStale(t *testing.T) {
 		resp, err := c.Post(clientContext(t), url, fmt.Sprint(i))
 		clientWantText(t, resp, err, 200, "ok")
 		<-closed
-		c.pool.mu.Lock()
-		for _, list := range c.pool.idle {
-			for list[0].silent() { // until the end has arrived
-			}
-		}
-		c.pool.mu.Unlock()
+		clientAwaitStale(c)
 	}
 }
 
@@ -229,4 +224,49 @@ func TestClientWriteTimeout(t *testing.T) {
 	if _, err := resp.Bytes(); !errors.Is(err, ErrTimeout) || !errors.As(err, &e) || e.Phase != PhaseWrite {
 		t.Errorf("with half an answer: %v", err)
 	}
+}
+
+// A body that can be read only once, and was not, goes on the next connection
+// after one that had ended while it rested.
+func TestClientStaleStream(t *testing.T) {
+	closed := make(chan struct{}, 1)
+	url := clientRawServer(t, func(c net.Conn) {
+		clientReadTo(c, "0\r\n\r\n")
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+		c.Close()
+		closed <- struct{}{}
+	})
+	c := clientOf(t, &Client{})
+	for range 3 {
+		resp, err := c.Post(clientContext(t), url, io.MultiReader(strings.NewReader("abc")))
+		clientWantText(t, resp, err, 200, "ok")
+		<-closed
+		clientAwaitStale(c)
+	}
+}
+
+// clientAwaitStale waits until the end of a connection that rests has arrived.
+func clientAwaitStale(c *Client) {
+	c.pool.mu.Lock()
+	defer c.pool.mu.Unlock()
+	for _, list := range c.pool.idle {
+		for list[0].silent() {
+		}
+	}
+}
+
+// A redirect in place of a 100 leaves the body whole for where it leads.
+func TestClientRedirectBeforeBody(t *testing.T) {
+	to := clientRawServer(t, func(c net.Conn) {
+		io.WriteString(c, "HTTP/1.1 100 Continue\r\n\r\n")
+		clientReadTo(c, "3\r\nabc\r\n0\r\n\r\n")
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+	})
+	from := clientRawServer(t, func(c net.Conn) {
+		io.WriteString(c, "HTTP/1.1 307 Temporary Redirect\r\nLocation: "+to+"/\r\nContent-Length: 0\r\n\r\n")
+	})
+	r := &ClientRequest{Method: "POST", URL: from, Body: io.MultiReader(strings.NewReader("abc"))}
+	r.Header.Set("Expect", "100-continue")
+	resp, err := clientOf(t, &Client{ContinueTimeout: patience}).Do(clientContext(t), r)
+	clientWantText(t, resp, err, 200, "ok")
 }

@@ -209,8 +209,6 @@ func (c *Conn) receive(f *frame) ([]byte, verdict) {
 	case errno == syscall.EAGAIN:
 		c.edges &^= ownRead
 		return nil, c.resting()
-	case errno == syscall.EINTR:
-		return nil, verdictMore
 	case errno != 0:
 		c.err = c.failure(errno)
 		return nil, verdictClose
@@ -402,7 +400,7 @@ func (c *Conn) deadline() time.Duration {
 		if c.shared {
 			return c.alarmDeadline()
 		}
-		return c.out.pace.alarm(c)
+		return soonest(c.out.pace.alarm(c), c.wakeAt())
 	case stateSwitched:
 		if c.user() != nil {
 			return c.userDeadline()
@@ -416,7 +414,7 @@ func (c *Conn) deadline() time.Duration {
 
 // expired is the turn of a connection whose deadline has passed.
 func (c *Conn) expired(f *frame) verdict {
-	if c.state == stateSwitched && c.user() != nil {
+	if at := c.wakeAt(); c.state == stateSwitched && c.user() != nil || at != 0 && at <= f.clock.now {
 		return c.userExpired(f)
 	}
 	if (c.state == stateSwitched || c.state == stateFlush) && c.shared {
@@ -497,8 +495,6 @@ func (c *Conn) recvWait(p []byte) (int, error) {
 				c.eof = true
 			}
 			return n, nil
-		case syscall.EINTR:
-			continue
 		case syscall.EAGAIN:
 		default:
 			return 0, c.failure(errno)

@@ -15,6 +15,11 @@ import (
 
 const bodyReadBytes = 8 << 10 // received at once behind a chunked body's framing
 
+// errBodyCut is for the end of a client in the middle of its body.
+func errBodyCut() error {
+	return &StatusError{Code: http.StatusBadRequest, Err: ErrUnexpectedEOF} // RFC 9112 §8
+}
+
 // A requestBody is an io.ReadCloser for the handler's goroutine.
 type requestBody struct {
 	c      *Conn
@@ -42,7 +47,7 @@ type requestBody struct {
 	// one, behind which no 100 may come (RFC 9110 §15.2): a 100 is for whoever
 	// reads to send. Only requests with an expectation use it.
 	interim  sync.Mutex
-	answered bool // guarded by interim: the final head has been written
+	answered bool // guarded by interim: no 100 is to come: the handler has sent one, or the final head
 }
 
 // begin readies b. in is the turn's input behind the head.
@@ -82,6 +87,16 @@ func (b *requestBody) reset() {
 	b.closes.Store(false)
 	b.duplex.Store(false)
 	b.answered = false
+}
+
+// end makes every later read fail, unless the body had ended, and lets go of
+// what was received.
+func (b *requestBody) end(err error) {
+	if !b.done {
+		b.err = err
+	}
+	b.in, b.data = nil, nil
+	b.free()
 }
 
 // free gives the buffer back.
@@ -200,7 +215,7 @@ func (b *requestBody) receive(p []byte) (int, error) {
 	case err != nil:
 		return 0, err
 	case n == 0:
-		return 0, io.ErrUnexpectedEOF
+		return 0, errBodyCut()
 	}
 	return n, nil
 }

@@ -1,5 +1,7 @@
 package flare
 
+import "syscall"
+
 // This file is layer 3 (engine): how a connection ends. A close with input
 // unread would make the kernel send a reset, which destroys answers that the
 // peer has not read yet (RFC 9112 §9.6), so the write side is shut first and
@@ -45,7 +47,7 @@ func (c *Conn) wind(f *frame) verdict {
 		n, errno := c.recv(f.in)
 		if errno != 0 {
 			c.edges &^= ownRead
-			if !wouldBlock(errno) {
+			if errno != syscall.EAGAIN {
 				return verdictClose
 			}
 			break

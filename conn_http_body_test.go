@@ -212,7 +212,6 @@ func TestContinueOfAnotherRequest(t *testing.T) {
 	}
 	for range spareExchanges {
 		c.send("POST /read HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
-		c.SetReadDeadline(time.Now().Add(2 * time.Second))
 		line, err := c.br.ReadString('\n')
 		if err != nil || !strings.HasPrefix(line, "HTTP/1.1 100") {
 			t.Fatalf("%q, %v", line, err)

@@ -337,7 +337,7 @@ func statusOf(err error) int {
 
 // TestRefusedSlow has the rows about time.
 func TestRefusedSlow(t *testing.T) {
-	const limit = 50 * time.Millisecond
+	const limit = 300 * time.Millisecond
 	s := refusingServer()
 	s.HeadTimeout, s.BodyTimeout, s.IdleTimeout = limit, limit, limit
 	addr := startServer(t, s)
@@ -354,8 +354,8 @@ func TestRefusedSlow(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
-			c := dialRaw(t, addr)
 			started := time.Now()
+			c := dialRaw(t, addr)
 			c.send(row.input)
 			a := c.answer("POST")
 			if took := time.Since(started); took < limit-tick {

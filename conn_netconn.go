@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -22,18 +23,21 @@ import (
 //
 // Reads fail with ErrTimeout after the IdleTimeout of the connection, writes
 // after its WriteTimeout, both before if a deadline is set; a failed write ends
-// the connection. One goroutine may read while another writes. After use has
-// returned the net.Conn is closed to it, and the connection goes on with Data,
-// unless it was closed before. Only Data may call NetConn.
+// the connection. One goroutine may read while another writes. When use returns
+// the net.Conn is closed to it, which ends calls that still wait, and the
+// connection goes on with Data, unless it was closed before. Only Data may call
+// NetConn.
 func (c *Conn) NetConn(in []byte, use func(net.Conn) error) (n int, err error) {
 	f := c.frame
 	f.reading = pace{}
 	f.writing.reset()
 	f.readBy.reset()
 	f.writeBy.reset()
-	b := &blockingConn{c: c, in: in}
+	b := &blockingConn{c: c, f: f, in: in}
 	defer func() {
-		b.done.Store(true)
+		b.end()
+		b.await(&b.reading)
+		b.await(&b.writing)
 		f.readBy.reset()
 		f.writeBy.reset()
 		n = len(in) - len(b.in)
@@ -43,14 +47,43 @@ func (c *Conn) NetConn(in []byte, use func(net.Conn) error) (n int, err error) {
 
 // A blockingConn is such a net.Conn.
 type blockingConn struct {
-	c    *Conn
+	c *Conn
+	f *frame // of the turn
+
+	reading, writing sync.Mutex // held by a call of each
+
+	mu   sync.Mutex  // held to set a deadline, and to set done
 	done atomic.Bool // use has returned, or it was closed
 
 	in []byte // the reader's: what is read first
 }
 
+// end has all calls fail from here on, those that wait included. It reports
+// false for the second time.
+func (b *blockingConn) end() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.done.Swap(true) {
+		return false
+	}
+	b.setDeadline(&b.f.readBy, ownRead, longAgo)
+	b.setDeadline(&b.f.writeBy, ownWrite, longAgo)
+	return true
+}
+
+// await waits for a call that goes on.
+func (b *blockingConn) await(call *sync.Mutex) {
+	if !call.TryLock() {
+		b.f.detach()
+		call.Lock()
+	}
+	call.Unlock()
+}
+
 // Read implements net.Conn.
 func (b *blockingConn) Read(p []byte) (int, error) {
+	b.reading.Lock()
+	defer b.reading.Unlock()
 	switch {
 	case b.done.Load():
 		return 0, b.failed("read", net.ErrClosed)
@@ -76,10 +109,13 @@ func (b *blockingConn) Read(p []byte) (int, error) {
 
 // Write implements net.Conn. It takes all of p or fails.
 func (b *blockingConn) Write(p []byte) (int, error) {
+	b.writing.Lock()
+	defer b.writing.Unlock()
 	if b.done.Load() {
 		return 0, b.failed("write", net.ErrClosed)
 	}
 	if err := b.c.sendWait(p); err != nil {
+		b.c.closing = true
 		return 0, b.failed("write", err)
 	}
 	return len(p), nil
@@ -87,7 +123,7 @@ func (b *blockingConn) Write(p []byte) (int, error) {
 
 // Close ends the connection once use has returned.
 func (b *blockingConn) Close() error {
-	if b.done.Swap(true) {
+	if !b.end() {
 		return b.failed("close", net.ErrClosed)
 	}
 	b.c.closing = true
@@ -108,21 +144,28 @@ func (b *blockingConn) SetDeadline(t time.Time) error {
 
 // SetReadDeadline implements net.Conn: it holds for a Read that waits, too.
 func (b *blockingConn) SetReadDeadline(t time.Time) error {
-	return b.setDeadline(&b.c.frame.readBy, ownRead, t)
+	return b.changeDeadline(&b.f.readBy, ownRead, t)
 }
 
 // SetWriteDeadline implements net.Conn: it holds for a Write that waits, too.
 func (b *blockingConn) SetWriteDeadline(t time.Time) error {
-	return b.setDeadline(&b.c.frame.writeBy, ownWrite, t)
+	return b.changeDeadline(&b.f.writeBy, ownWrite, t)
 }
 
-func (b *blockingConn) setDeadline(by *deadline, bit uint32, t time.Time) error {
+func (b *blockingConn) changeDeadline(by *deadline, bit uint32, t time.Time) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if b.done.Load() {
 		return b.failed("set", net.ErrClosed)
 	}
+	b.setDeadline(by, bit, t)
+	return nil
+}
+
+// setDeadline sets one of the deadlines. b.mu is held.
+func (b *blockingConn) setDeadline(by *deadline, bit uint32, t time.Time) {
 	by.set(sinceOrigin(t))
 	b.c.rouse(bit)
-	return nil
 }
 
 // netAddr is addr as package net has it.
@@ -135,5 +178,8 @@ func netAddr(addr netip.AddrPort) net.Addr {
 
 // failed makes an error of the kind that users of a net.Conn expect.
 func (b *blockingConn) failed(op string, err error) error {
+	if b.done.Load() && err == ErrTimeout {
+		err = net.ErrClosed // which is how end ends what waits
+	}
 	return &net.OpError{Op: op, Net: "tcp", Source: b.LocalAddr(), Addr: b.RemoteAddr(), Err: err}
 }

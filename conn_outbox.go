@@ -194,8 +194,6 @@ func (ob *outbox) noteSend(n int, errno syscall.Errno) bool {
 		}
 		ob.c.loop.counts.sums[countBytesOut].Add(uint64(n))
 		return true
-	case syscall.EINTR:
-		return true
 	case syscall.EAGAIN:
 		if !ob.stuck {
 			ob.stuck = true
@@ -357,9 +355,9 @@ func (ob *outbox) awaitRoom(ctx context.Context, n int) error {
 // has taken. limit is the grace of that too: a pause is no trickle. ob.mu is
 // held, limit is not 0.
 func (ob *outbox) due() time.Duration {
-	at := ob.progress + ob.rules.limit
+	at := after(ob.progress, ob.rules.limit)
 	if ob.rules.rate > 0 {
-		at = min(at, ob.began+ob.rules.limit+rateLimit(ob.rules.rate, ob.moved))
+		at = min(at, after(ob.began+rateLimit(ob.rules.rate, ob.moved), ob.rules.limit))
 	}
 	return at
 }

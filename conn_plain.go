@@ -219,7 +219,7 @@ func (t *plainTransport) stopReading() {
 func (t *plainTransport) fail(err error) {
 	if t.errno == 0 {
 		t.cause = err
-		if !errors.As(err, &t.errno) {
+		if !errors.As(err, &t.errno) || wouldBlock(t.errno) {
 			t.errno = syscall.ECONNRESET
 		}
 	}

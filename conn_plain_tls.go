@@ -28,11 +28,16 @@ type plainTLS struct {
 	mu      sync.Mutex
 	records tlsRecords    // guarded by mu
 	arrived int           // bytes that no rate has counted yet; guarded by mu
-	part    partialRecord // guarded by mu
+	part    partialRecord // a complete one until its bytes were taken; guarded by mu
 }
 
 // Read gives the slot back while the peer is waited for, and follows records.
 func (s *plainTLS) Read(p []byte) (n int, err error) {
+	s.mu.Lock()
+	if s.records.got == 0 {
+		s.part = partialRecord{} // the reader has come back for more: all was taken
+	}
+	s.mu.Unlock()
 	if s.shaking {
 		s.settings.slots.outside(func() { n, err = s.Conn.Read(p) })
 	} else {
@@ -42,10 +47,15 @@ func (s *plainTLS) Read(p []byte) (n int, err error) {
 	s.mu.Lock()
 	s.records.feed(p[:n])
 	s.arrived += n
-	s.part.now(s.records.got, time.Since(origin))
-	part := s.part
+	partial := s.records.got > 0
+	if now := time.Since(origin); partial {
+		s.part.now(s.records.got, now)
+	} else if s.part.began != 0 {
+		// No turn has seen the bytes yet, and one for a deadline may come first.
+		s.part.grew = now
+	}
 	s.mu.Unlock()
-	if part.began != 0 && !s.shaking {
+	if partial && !s.shaking {
 		s.changed()
 	}
 	return n, err

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -14,7 +15,7 @@ import (
 // and peers that stall in their handshake.
 func TestPlainTLS(t *testing.T) {
 	pair, _, _ := dialCertificate(t, "h", time.Now())
-	s := &Server{HandshakeTimeout: 200 * time.Millisecond, Logger: quietLogger(), Handler: routes{
+	s := &Server{HandshakeTimeout: time.Second, Logger: quietLogger(), Handler: routes{
 		"/": HandlerFunc(func(w *ResponseWriter, r *Request) error {
 			if r.TLS() == nil || r.TLS().NegotiatedProtocol != "http/1.1" {
 				return errors.New("no TLS to be seen")
@@ -54,13 +55,36 @@ func TestPlainTLS(t *testing.T) {
 	}
 	stalled.ended()
 	gone(t, s)
-	if st := s.Stats(); st.Timeouts.Handshake != 1 {
-		t.Errorf("%+v", st.Timeouts)
-	}
+	eventually(t, "the count", func() bool { return s.Stats().Timeouts.Handshake == 1 })
 	if err := s.Shutdown(context.Background()); err != nil {
 		t.Error(err)
 	}
 	if err := <-served; err != ErrServerClosed {
 		t.Errorf("ServeTLS: %v", err)
+	}
+}
+
+// A record that is complete stays progress until its bytes were taken: a
+// deadline that comes before that turn would forget it.
+func TestPlainPartialRecordUntilTaken(t *testing.T) {
+	peer, conn := net.Pipe()
+	defer peer.Close()
+	defer conn.Close()
+	s := &plainTLS{Conn: conn, changed: func() {}}
+	go func() {
+		for _, piece := range []string{"\x17\x03\x03\x00\x02", "ab", "\x17"} {
+			io.WriteString(peer, piece)
+		}
+	}()
+	p := make([]byte, 100)
+	var seen []partialRecord
+	for range 3 {
+		if _, err := s.Read(p); err != nil {
+			t.Fatal(err)
+		}
+		seen = append(seen, s.part)
+	}
+	if seen[0].size != 5 || seen[1].began != seen[0].began || seen[1].grew <= seen[0].grew || seen[2].size != 1 || seen[2].began <= seen[1].grew {
+		t.Errorf("%+v", seen)
 	}
 }

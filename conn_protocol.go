@@ -166,7 +166,7 @@ func (c *Conn) SetTimeout(d time.Duration) {
 	if f := c.frame; f != nil && f.loop != nil {
 		now = f.clock.now // a turn on the loop is short
 	}
-	at := now + d
+	at := after(now, d)
 	if u.wakeAt == 0 || at < u.wakeAt {
 		c.rearm = true
 	}
@@ -197,6 +197,15 @@ func (c *Conn) stepUser(f *frame) (v verdict, ok bool) {
 		return verdictPaused, false
 	}
 	return verdictMore, true
+}
+
+// wakeAt is when the time of SetTimeout is over, also while output waits, 0 for
+// never.
+func (c *Conn) wakeAt() time.Duration {
+	if u := c.user(); u != nil && !c.closing {
+		return u.wakeAt
+	}
+	return 0
 }
 
 // userDeadline is when a connection with a user's protocol wants to be looked
@@ -233,7 +242,7 @@ func (c *Conn) userExpired(f *frame) verdict {
 		return verdictClose
 	}
 	f.counts[countTimeoutIdle]++
-	c.err, c.closing = ErrTimeout, true
+	c.err, c.closing, c.abort = ErrTimeout, true, c.out != nil // nor is what waits worth more time
 	return c.wind(f)
 }
 

@@ -130,8 +130,6 @@ func (c *Conn) flush(f *frame) bool {
 			sent += n
 			f.counts[countBytesOut] += uint64(n)
 			continue
-		case syscall.EINTR:
-			continue
 		case syscall.EAGAIN:
 			c.edges &^= ownWrite
 			c.out = &unsent{buffer: c.getBuffer(len(f.out) - sent)}
@@ -167,8 +165,6 @@ func (c *Conn) sendQueued(f *frame) bool {
 			c.out.sent += n
 			c.out.pace.moved += int64(n)
 			f.counts[countBytesOut] += uint64(n)
-			continue
-		case syscall.EINTR:
 			continue
 		case syscall.EAGAIN:
 			c.edges &^= ownWrite
@@ -255,8 +251,6 @@ func (c *Conn) sendWait(p []byte) error {
 			} else {
 				out, p = nil, p[n-len(out):]
 			}
-			continue
-		case syscall.EINTR:
 			continue
 		case syscall.EAGAIN:
 		case syscall.ETIMEDOUT: // the kernel has given up, or another server's deadline has passed

@@ -138,13 +138,28 @@ func splitHostPort(addr string) (host string, port uint16, err error) {
 // withLimit bounds ctx by a point in time and a length of time, whichever ends
 // first. Zero, or not above it: no such bound.
 func withLimit(ctx context.Context, by time.Time, limit time.Duration) (context.Context, context.CancelFunc) {
-	if limit > 0 {
-		if t := time.Now().Add(limit); by.IsZero() || t.Before(by) {
-			by = t
-		}
-	}
-	if by.IsZero() {
+	if by = earlier(by, limit); by.IsZero() {
 		return ctx, func() {}
 	}
 	return context.WithDeadline(ctx, by)
+}
+
+// earlier returns by or the end of limit from now, whichever comes first; zero
+// for neither.
+func earlier(by time.Time, limit time.Duration) time.Time {
+	if limit <= 0 {
+		return by
+	}
+	return limitFrom(time.Now(), limit, by)
+}
+
+// limitFrom is earlier for a limit that begins at begun.
+func limitFrom(begun time.Time, limit time.Duration, by time.Time) time.Time {
+	if limit <= 0 {
+		return by
+	}
+	if t := begun.Add(limit); by.IsZero() || t.Before(by) {
+		return t
+	}
+	return by
 }

@@ -56,7 +56,7 @@ func dialListen(t *testing.T, network, addr string) net.Listener {
 func dialCheck(t *testing.T, c net.Conn) {
 	t.Helper()
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(patience))
 	if _, err := c.Write([]byte("word")); err != nil {
 		t.Error(err)
 		return

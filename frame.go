@@ -38,6 +38,7 @@ func newFrame() *frame {
 func (f *frame) release() {
 	f.loop, f.conn, f.timed = nil, nil, 0
 	f.setRoute(nil)
+	f.out = f.out[:0] // what a broken connection did not take is not for the next one
 	if raceEnabled {
 		return
 	}
@@ -79,7 +80,6 @@ const (
 	countTimeoutBody
 	countTimeoutWrite
 	countTimeoutLinger
-	countAccepted
 	countKinds
 )
 

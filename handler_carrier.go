@@ -101,9 +101,7 @@ func (s *Server) serveCarried(k carrier, in carried) (cut bool) {
 		h.hijackEnded(x, err)
 	} else {
 		w.finish(err)
-		if !c.abort {
-			c.sendWait(nil)
-		}
+		c.sendWait(nil)
 		if cut = c.abort || c.closing; cut && w.begun && !c.abort {
 			k.flush() // what there is of it, so that the client sees that it is short
 		}
@@ -150,6 +148,8 @@ func (b *requestBody) readCarried(p []byte) (int, error) {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		b.c.frame.counts[countTimeoutBody]++
 		err = &StatusError{Code: http.StatusRequestTimeout, Err: ErrTimeout}
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		err = errBodyCut()
 	case errors.As(err, &tooLarge):
 		err = &StatusError{Code: http.StatusRequestEntityTooLarge, Err: ErrTooLarge}
 	}
@@ -177,8 +177,8 @@ func (w *ResponseWriter) takeOverCarried() (net.Conn, []byte, error) {
 	w.hijacked, w.c.gone = true, true
 	s := w.h.srv
 	s.conns.Add(1)
-	if s.MaxConnsPerIP > 0 {
-		s.perIP.add(w.c.peer, math.MaxInt)
+	if peer := w.c.RemoteAddr(); s.counts(peer) {
+		s.perIP.add(peer.Addr(), math.MaxInt)
 	}
 	rest, err := rw.Reader.Peek(rw.Reader.Buffered())
 	return conn, append([]byte(nil), rest...), err

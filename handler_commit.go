@@ -62,8 +62,8 @@ func (w *ResponseWriter) commit(length int64) error {
 	}
 
 	f := w.c.frame
-	if body := &w.r.body; head.expectContinue && body.kind != bodyNone {
-		body.setAnswered(f)
+	if head.expectContinue {
+		w.r.body.setAnswered(f)
 	}
 	if w.c.own.Load()&ownLent != 0 {
 		f.clock.read() // the handler may have waited, and Date is the time of the answer

@@ -136,7 +136,8 @@ func (w *ResponseWriter) sendFile(file *os.File, n int64) (sent int64, err error
 }
 
 // SendFile answers with a regular file: its type by its name, Last-Modified,
-// If-Modified-Since and a single byte range (RFC 9110 §13.1.3, §14). A file
+// If-Modified-Since of GET and HEAD, and a single byte range of GET (RFC 9110
+// §13.1.3, §14.2). A file
 // that does not exist is a *StatusError with 404. name is a path of the
 // system, never to be made of input that was not checked.
 func (w *ResponseWriter) SendFile(name string) error {
@@ -165,14 +166,15 @@ func (w *ResponseWriter) SendFile(name string) error {
 	modified := info.ModTime().UTC().Truncate(time.Second)
 	h.Set("Last-Modified", modified.Format(http.TimeFormat))
 	h.Set("Accept-Ranges", "bytes")
-	from := w.r.Header()
-	if since, err := http.ParseTime(from.Get("If-Modified-Since")); err == nil && !modified.After(since) && from.Get("If-None-Match") == "" {
+	from, method := w.r.Header(), w.r.methodView()
+	if since, err := http.ParseTime(from.Get("If-Modified-Since")); err == nil && !modified.After(since) &&
+		from.Get("If-None-Match") == "" && (method == http.MethodGet || method == http.MethodHead) {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
-	start, n, status := byteRange(from.Get("Range"), info.Size())
-	if from.Get("If-Range") != "" {
-		start, n, status = 0, info.Size(), http.StatusOK // as if it had changed (RFC 9110 §13.1.5)
+	start, n, status := int64(0), info.Size(), http.StatusOK
+	if method == http.MethodGet && from.Get("If-Range") == "" { // else as if it had changed (RFC 9110 §13.1.5)
+		start, n, status = byteRange(from.Get("Range"), info.Size())
 	}
 	switch status {
 	case http.StatusRequestedRangeNotSatisfiable:
@@ -183,7 +185,7 @@ func (w *ResponseWriter) SendFile(name string) error {
 	}
 	w.WriteHeader(status)
 	h.Set("Content-Length", strconv.FormatInt(n, 10))
-	if n == 0 || w.r.methodView() == http.MethodHead {
+	if n == 0 || method == http.MethodHead {
 		return nil
 	}
 	if _, err := file.Seek(start, io.SeekStart); err != nil {

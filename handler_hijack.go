@@ -77,5 +77,7 @@ func (w *ResponseWriter) takeOver() (conn net.Conn, rest []byte, err error) {
 	if plain != nil {
 		rest = append(rest, plain.in...)
 	}
+	c.err, c.abort = errHijacked, true // the descriptor's number may be another connection's by now
+	b.end(errHijacked)
 	return conn, rest, err
 }

@@ -109,7 +109,7 @@ func (r *Request) view(s span) string {
 
 // fieldViews appends the values of a field, which are valid as view says.
 func (r *Request) fieldViews(name string, values []string) []string {
-	if r.filled || r.via != nil { // what a handler has changed counts
+	if r.filled { // what a handler has changed counts
 		for _, f := range r.Header().list {
 			if equalFoldASCII(f.name, name) {
 				values = append(values, f.value)
@@ -266,8 +266,8 @@ func (r *Request) PathValue(name string) string {
 }
 
 // Body returns the body. Read waits for the client where it has to. It is
-// never nil, and closing it is not needed. A body over the limit, or too slow,
-// is a *StatusError that a handler may just return.
+// never nil, and closing it is not needed. A body over the limit, too slow
+// or cut short is a *StatusError that a handler may just return.
 func (r *Request) Body() io.ReadCloser {
 	r.check()
 	return &r.body

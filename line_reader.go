@@ -47,7 +47,9 @@ func NewLineReader(r io.Reader, bytesMax int) *LineReader {
 // line above the bound is ErrTooLarge, again with each call: nothing is skipped.
 func (l *LineReader) ReadLine() ([]byte, error) {
 	line, end, err := l.readTo(lineEnd)
-	l.afterCR = end == '\r'
+	if err == nil {
+		l.afterCR = end == '\r'
+	}
 	return line, err
 }
 

@@ -75,7 +75,7 @@ func TestLineReaderDoesNotWaitForLF(t *testing.T) {
 	peer, end := net.Pipe()
 	defer peer.Close()
 	defer end.Close()
-	end.SetDeadline(time.Now().Add(10 * time.Second))
+	end.SetDeadline(time.Now().Add(patience))
 	l := NewLineReader(end, 0)
 	answered := make(chan error, 1)
 	go func() {
@@ -192,6 +192,16 @@ func TestLineReaderGoesOn(t *testing.T) {
 	}
 	if p, err := l.ReadLine(); err != nil || string(p) != "abc" {
 		t.Errorf("%q, %v", p, err)
+	}
+	// Nor that the LF to come belongs to the line before.
+	l = NewLineReader(io.MultiReader(strings.NewReader("ab\r"), &linesLate{}, strings.NewReader("\nc\n")), 0)
+	for _, want := range []struct {
+		line string
+		err  error
+	}{{"ab", nil}, {"", os.ErrDeadlineExceeded}, {"c", nil}} {
+		if p, err := l.ReadLine(); string(p) != want.line || !errors.Is(err, want.err) {
+			t.Errorf("%q, %v, want %q, %v", p, err, want.line, want.err)
+		}
 	}
 	silent := NewLineReader(linesSilent{}, 0)
 	if _, err := silent.ReadLine(); !errors.Is(err, io.ErrNoProgress) {

@@ -53,7 +53,7 @@ type Loop struct {
 	events     []Event
 	next       int // cursor into events
 	count      int
-	handled    int     // events since the clock was read
+	handled    int     // events, or rounds without, since the clock was read
 	conns      []*Conn // by descriptor
 	plain      []*Conn // those of the plain driver, by ^fd
 	plainFree  []int   // numbers that none of them has any more
@@ -206,15 +206,13 @@ func (l *Loop) apply(c *Conn, v verdict) {
 	case verdictWork:
 		c.lend()
 		go c.work()
+		return
 	case verdictRemove:
 		l.remove(c)
 		close(c.removed) // c is its owner's alone from here on
 		return
 	case verdictClose:
 		l.close(c)
-		return
-	}
-	if v == verdictWork {
 		return
 	}
 	c.show(c.state)
@@ -294,6 +292,11 @@ func (l *Loop) drain(f *frame) bool {
 
 // add makes c one of the loop's connections.
 func (l *Loop) add(c *Conn) {
+	if l.dead { // it came when the rest was closed already
+		c.err = ErrClosed
+		l.close(c)
+		return
+	}
 	if c.fd < 0 {
 		l.addPlain(c)
 	} else if err := l.addFD(c); err != nil {
@@ -378,7 +381,7 @@ func (l *Loop) arm(c *Conn) {
 	c.armed = at
 	c.timer.Value = c
 	l.wheel.Arm(&c.timer, at)
-	if idle := c.limits.idle; idle > 0 && at > l.frame.clock.now+idle {
+	if idle := c.limits.idle; idle > 0 && at > after(l.frame.clock.now, idle) {
 		c.rearm = true // too late for the next idle deadline
 	}
 }
@@ -408,7 +411,7 @@ func (l *Loop) expire(f *frame) bool {
 				l.arm(v)
 			} else if at == 0 && v.limits.idle > 0 {
 				// An owner may make it idle without a word: look again then.
-				v.armed = f.clock.now + v.limits.idle
+				v.armed = after(f.clock.now, v.limits.idle)
 				l.wheel.Arm(t, v.armed)
 			} else if at != 0 {
 				// A last look may find something and lend the connection, and an
@@ -430,7 +433,8 @@ func (l *Loop) expire(f *frame) bool {
 // wait takes the next batch. It looks without blocking, lets other goroutines
 // run, looks again, and only then blocks; see block.
 func (l *Loop) wait(f *frame) {
-	if l.handled += l.count; l.handled >= clockEvents || f.timed > 0 {
+	// A round without events takes time too: of what was posted, of turns that go on.
+	if l.handled += max(l.count, 1); l.handled >= clockEvents || f.timed > 0 {
 		l.readClock(f)
 	}
 	f.publish(l)

@@ -123,7 +123,7 @@ func (l *Loop) acceptFrom(ln *loopListener, most int) {
 				l.closeListener(ln)
 			}
 			return
-		case isFDExhausted(errno):
+		case !isTemporaryAccept(errno): // trying again at once would spin
 			l.retryAccept(ln, acceptRetry)
 			return
 		}

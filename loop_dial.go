@@ -47,9 +47,7 @@ func (l *Loop) DialUnix(path string, opts *ConnOptions, connected func(c *Conn, 
 
 func (l *Loop) dialOn(fd int, peer netip.AddrPort, opts *ConnOptions, connected func(*Conn, error) Protocol) error {
 	c := newOpening(l, opts.limits(), opts.route(), &openingProtocol{connected: connected}, fd, peer)
-	if limit := limitOr(opts.ConnectTimeout, defaultConnectTimeout); limit > 0 {
-		c.user().wakeAt = time.Since(origin) + limit
-	}
+	c.user().wakeAt = after(time.Since(origin), limitOr(opts.ConnectTimeout, defaultConnectTimeout))
 	if !l.call(func() { l.add(c) }) {
 		closeFD(fd)
 		return ErrClosed

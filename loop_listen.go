@@ -18,7 +18,7 @@ type ConnOptions struct {
 
 	ConnectTimeout time.Duration // until a dialled connection is made; default 10 s, on breach ErrTimeout
 	IdleTimeout    time.Duration // without input; default 75 s, on breach the end, with ErrTimeout
-	WriteTimeout   time.Duration // without progress of output that waits; default 30 s, on breach a reset
+	WriteTimeout   time.Duration // without progress of output that waits; default 30 s, on breach a reset; less than 240 bytes a second for 5 s too
 	MaxOutputBytes int           // queued by Conn.Write; default 1 MiB, on breach ErrBackpressure
 	MaxInputBytes  int           // left unused by Data while it asks for more; default 1 MiB, on breach a reset
 	MaxConns       int           // of a listener; default none, beyond it connections wait to be accepted
@@ -70,11 +70,10 @@ func boundOr(field, byDefault int) int {
 // limits returns the bounds with the defaults filled in.
 func (o *ConnOptions) limits() *connLimits {
 	idle := max(limitOr(o.IdleTimeout, defaultIdleTimeout), 0)
-	return &connLimits{
+	lim := &connLimits{
 		idle:         idle,
 		body:         idle, // of a NetConn's reads
 		write:        max(limitOr(o.WriteTimeout, defaultWriteTimeout), 0),
-		writeRate:    defaultRate,
 		lingerSilent: lingerSilent,
 		lingerAll:    lingerAll,
 		lingerBytes:  lingerBytes,
@@ -82,6 +81,10 @@ func (o *ConnOptions) limits() *connLimits {
 		inputBytes:   boundOr(o.MaxInputBytes, inputBytesMax),
 		buffered:     new(bufferCount),
 	}
+	if lim.write > 0 { // without a limit there is none of the rate
+		lim.writeRate = defaultRate
+	}
+	return lim
 }
 
 // route returns the predictor's record for connections with these options.
@@ -170,7 +173,7 @@ func (l *Loop) listenOn(fd int, addr netip.AddrPort, opts *ConnOptions, newProto
 	if !l.call(func() {
 		if err := l.listen(ln.ln); err != nil {
 			closeFD(fd)
-			l.quit, l.failure = true, err
+			l.fail(err)
 		}
 	}) {
 		closeFD(fd)

@@ -3,6 +3,7 @@ package flare
 import (
 	"context"
 	"errors"
+	"math"
 	"sync/atomic"
 	"time"
 )
@@ -80,12 +81,14 @@ func (l *Loop) Close() error {
 }
 
 // stop has the runner end the loop, for a cause that Run returns.
-func (l *Loop) stop(cause error) {
-	l.call(func() {
-		if !l.quit {
-			l.quit, l.failure = true, cause
-		}
-	})
+func (l *Loop) stop(cause error) { l.call(func() { l.fail(cause) }) }
+
+// fail ends the loop, for a cause that Run returns unless there is one already.
+// The runner calls it.
+func (l *Loop) fail(cause error) {
+	if !l.quit {
+		l.quit, l.failure = true, cause
+	}
 }
 
 // The stages of a loop's life, as its user sees it.
@@ -134,7 +137,8 @@ const (
 // not called.
 func (l *Loop) After(d time.Duration, fn func()) *Timer {
 	t := &Timer{loop: l, fn: fn}
-	at := time.Since(origin) + max(d, 0)
+	now := time.Since(origin)
+	at := now + min(max(d, 0), math.MaxInt64-now)
 	l.call(func() {
 		if t.stage.Load() == timerWaits {
 			t.wheel.Value = t

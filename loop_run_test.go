@@ -3,6 +3,9 @@ package flare
 import (
 	"context"
 	"errors"
+	"math"
+	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -98,7 +101,7 @@ func TestLoopPostLosesNothing(t *testing.T) {
 		var posters sync.WaitGroup
 		for range 4 {
 			posters.Go(func() {
-				for {
+				for range 5000 { // not for ever: they may be quicker than the loop
 					if err := l.Post(func() { called.Add(1) }); err != nil {
 						if !errors.Is(err, ErrClosed) {
 							t.Errorf("Post: %v", err)
@@ -215,9 +218,15 @@ func TestLoopTimers(t *testing.T) {
 			})
 			loopSignal(t, "the timer", fired)
 		}
+		never := l.After(math.MaxInt64, func() { t.Error("the longest timer is over") })
+		passed := make(chan struct{})
+		l.After(tick, func() { close(passed) })
+		if loopSignal(t, "a timer of a tick", passed); !never.Stop() {
+			t.Error("the longest timer has ended")
+		}
 	})
 	t.Run("stopped", func(t *testing.T) {
-		timer := l.After(20*time.Millisecond, func() { t.Error("a stopped timer was called") })
+		timer := l.After(200*time.Millisecond, func() { t.Error("a stopped timer was called") })
 		if !timer.Stop() {
 			t.Error("Stop of a waiting timer reports false")
 		}
@@ -225,7 +234,7 @@ func TestLoopTimers(t *testing.T) {
 			t.Error("the second Stop reports true")
 		}
 		later := make(chan struct{})
-		after := l.After(40*time.Millisecond, func() { close(later) })
+		after := l.After(240*time.Millisecond, func() { close(later) })
 		loopSignal(t, "a later timer", later)
 		if after.Stop() {
 			t.Error("Stop after the call reports true")
@@ -250,7 +259,7 @@ func TestLoopTimers(t *testing.T) {
 		var order []int
 		done := make(chan struct{})
 		for _, i := range []int{3, 1, 2} {
-			l.After(time.Duration(i)*20*time.Millisecond, func() {
+			l.After(time.Duration(i)*150*time.Millisecond, func() {
 				mu.Lock()
 				defer mu.Unlock()
 				if order = append(order, i); len(order) == 3 {
@@ -265,6 +274,30 @@ func TestLoopTimers(t *testing.T) {
 			t.Errorf("order %v", order)
 		}
 	})
+}
+
+// A loop that always has something posted to it still looks at the clock.
+func TestLoopTimersBesidePosts(t *testing.T) {
+	l := newRunningLoop(t)
+	const enough = 1_000_000 // a round takes about a microsecond
+	fired := make(chan struct{})
+	l.After(20*time.Millisecond, func() { close(fired) })
+	rounds := 0
+	var again func()
+	again = func() {
+		select {
+		case <-fired:
+			return
+		default:
+		}
+		if rounds++; rounds == enough {
+			t.Error("no timer is called")
+			return
+		}
+		l.Post(again)
+	}
+	l.Post(again)
+	loopSignal(t, "a timer", fired)
 }
 
 // A callback that blocks loses the loop and goes on; what comes after it is
@@ -330,4 +363,69 @@ func BenchmarkLoopPost(b *testing.B) {
 		l.Post(fn)
 	}
 	done.Wait()
+}
+
+// What is begun while a loop ends, when it has closed all that it had, ends
+// with it: nothing is left open, who dials is told, and Run returns nil.
+func TestLoopBegunAtItsEnd(t *testing.T) {
+	peer, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	open := openFDs(t)
+	l, err := NewLoop(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd, err := listenTCP(netip.MustParseAddrPort("127.0.0.1:0"), 0, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var u *UDPConn
+	told := make(chan error, 1)
+	late := &watch{fd: fd, ended: func() { // the last of the loop's own
+		if _, err := l.ListenTCP(netip.MustParseAddrPort("127.0.0.1:0"), nil, nil); err != nil {
+			t.Error(err)
+		}
+		if u, err = l.ListenUDP(netip.MustParseAddrPort("127.0.0.1:0"), nil, nil); err != nil {
+			t.Error(err)
+		}
+		if err := l.DialTCP(netip.MustParseAddrPort(peer.Addr().String()), nil, func(c *Conn, err error) Protocol {
+			if c != nil {
+				t.Error("a connection on a loop that has ended")
+			}
+			told <- err
+			return nil
+		}); err != nil {
+			t.Error(err)
+		}
+	}}
+	l.call(func() {
+		if err := l.watch(late, Readable); err != nil {
+			t.Error(err)
+		}
+	})
+	ended := make(chan error, 1)
+	go func() { ended <- l.Run(context.Background()) }()
+	if err := l.Post(func() { l.Close() }); err != nil {
+		t.Fatal(err)
+	}
+	if err := loopEnd(t, ended); err != nil {
+		t.Errorf("Run: %v", err)
+	}
+	select {
+	case err := <-told:
+		if !errors.Is(err, ErrClosed) {
+			t.Errorf("who dials is told %v", err)
+		}
+	case <-time.After(patience):
+		t.Error("who dials is not told")
+	}
+	if err := u.Close(); !errors.Is(err, ErrClosed) {
+		t.Errorf("Close of the UDP socket: %v", err)
+	}
+	if now := openFDs(t); now != open {
+		t.Errorf("%d descriptors are open, %d were", now, open)
+	}
 }

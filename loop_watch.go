@@ -24,6 +24,9 @@ type watch struct {
 // watch begins to watch w for want. The runner calls it. The descriptor is the
 // loop's from here on, and closed after unwatch.
 func (l *Loop) watch(w *watch, want Interest) error {
+	if l.dead {
+		return ErrClosed // nobody would unwatch it
+	}
 	if err := l.poller.Add(w.fd, want); err != nil {
 		return err
 	}

@@ -42,10 +42,6 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// leakPatience is how long goroutines have to end after the last test. Ends
-// take a few ticks of the monitor; the bound is for a loaded machine.
-const leakPatience = 10 * time.Second
-
 // reportLeaks returns the exit code for what is left after the tests.
 func reportLeaks(before map[string]int) int {
 	http.DefaultClient.CloseIdleConnections()
@@ -53,7 +49,7 @@ func reportLeaks(before map[string]int) int {
 	var lost []string
 	look := time.NewTicker(10 * time.Millisecond)
 	defer look.Stop()
-	for start := time.Now(); time.Since(start) < leakPatience; <-look.C {
+	for start := time.Now(); time.Since(start) < patience; <-look.C {
 		stacks = packageGoroutines()
 		settleDescriptors()
 		lost = lostDescriptors(before, openDescriptors())

@@ -37,7 +37,7 @@ func (b *httpBody) Read(p []byte) (int, error) {
 		if !b.ended.Swap(true) {
 			b.setTrailer()
 		}
-	case err != nil && b.closed.Load():
+	case errors.Is(err, ErrTimeout) && b.closed.Load():
 		b.b.err = nil // Close has broken the read off, and the body is intact
 		b.b.Close()
 		return n, http.ErrBodyReadAfterClose
@@ -62,7 +62,7 @@ func (b *httpBody) setTrailer() {
 func (b *httpBody) Close() error {
 	b.closed.Store(true)
 	if !b.mu.TryLock() {
-		b.x.setReadDeadline(time.Unix(1, 0))
+		b.x.setReadDeadline(longAgo)
 		b.mu.Lock()
 	}
 	defer b.mu.Unlock()
@@ -129,6 +129,8 @@ func httpErrorOf(err error, s *Server) error {
 	switch {
 	case errors.Is(err, ErrTooLarge) && s.lim.bodyBytes >= 0:
 		return &httpError{&http.MaxBytesError{Limit: s.lim.bodyBytes}, err}
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return io.ErrUnexpectedEOF
 	case errors.Is(err, ErrTimeout):
 		return &httpError{os.ErrDeadlineExceeded, err}
 	}

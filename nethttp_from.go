@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
-	"sync/atomic"
 )
 
 // This file is layer 5 (surface): net/http's handlers on flare's server: the
@@ -199,7 +198,7 @@ type httpContext struct {
 	x      *httpExchange
 	srv    *Server
 	values []requestValue
-	local  atomic.Pointer[net.Addr]
+	local  net.Addr // once asked for; guarded by x.mu
 }
 
 // Value finds what was set with the request, then what the context has, then
@@ -226,25 +225,18 @@ func (c *httpContext) Value(key any) any {
 
 // localAddr returns the address that the client has connected to.
 func (c *httpContext) localAddr() net.Addr {
-	if known := c.local.Load(); known != nil {
-		return *known
-	}
 	x := c.x
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	var addr net.Addr
-	if x.conn != nil && x.conn.fd >= 0 {
+	if c.local == nil && x.conn != nil && x.conn.fd >= 0 {
 		if at := x.conn.LocalAddr(); at.IsValid() {
-			addr = net.TCPAddrFromAddrPort(at)
+			c.local = net.TCPAddrFromAddrPort(at)
 		}
 	}
-	if addr == nil { // a Unix socket, or too late: one of those that the server listens on
-		addrs := c.srv.Addrs()
-		if len(addrs) == 0 {
-			return nil
+	if c.local == nil { // a Unix socket, or too late: one of those that the server listens on
+		if addrs := c.srv.Addrs(); len(addrs) > 0 {
+			c.local = addrs[0]
 		}
-		addr = addrs[0]
 	}
-	c.local.Store(&addr)
-	return addr
+	return c.local
 }

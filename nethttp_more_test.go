@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -161,16 +162,35 @@ func TestFromHTTPCloseBreaksRead(t *testing.T) {
 	}
 }
 
+// A body that turns out to be malformed while it is being closed ends the
+// connection: nobody can know where the next request begins.
+func TestFromHTTPMalformedWhileClosed(t *testing.T) {
+	reading := make(chan bool)
+	c := dialRaw(t, bridgeFlare(t, FromHTTP(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == "GET" {
+			return
+		}
+		r.Body.Read(make([]byte, 3))
+		close(reading)
+		r.Body.(*httpBody).closed.Store(true) // as Close does first, before it waits for who reads
+		if _, err := r.Body.Read(make([]byte, 3)); !errors.Is(err, ErrMalformed) {
+			t.Errorf("the read failed with %v", err)
+		}
+	}))))
+	c.send("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+	<-reading
+	c.send("1x\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n")
+	if a := c.answer("POST"); !a.Close {
+		t.Errorf("answer %d, and the connection goes on", a.StatusCode)
+	}
+	c.ended()
+}
+
 // A handler that is quick comes to the loop, as any other.
 func TestFromHTTPIsLearned(t *testing.T) {
 	s := &Server{Handler: FromHTTP(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "quick") }))}
 	c := dialRaw(t, strings.TrimPrefix(TestServer(t, s), "http://"))
-	for range 20 * needFirst {
-		c.get("/").want(t, 200, "quick")
-		if s.Stats().Handlers.Inline > 0 {
-			return
-		}
-	}
+	s.routes.find("GET/", pinNone).need.Store(1) // how many it takes hangs on the machine
 	eventually(t, "a call on the loop", func() bool {
 		c.get("/").want(t, 200, "quick")
 		return s.Stats().Handlers.Inline > 0
@@ -202,9 +222,11 @@ func TestFromHTTPThroughToHTTP(t *testing.T) {
 }
 
 // Bodies and responses that make no progress end by the Server's limits when
-// net/http's server has none, and a stream that has nothing to send does not.
+// net/http's server has none, and a stream on which the handler neither reads
+// nor writes does not.
 func TestToHTTPTimeouts(t *testing.T) {
-	const limit = 200 * time.Millisecond // more than a short request takes on a loaded machine
+	t.Parallel()
+	const limit = 400 * time.Millisecond // more than a short request takes on a loaded machine
 	next, wrote := make(bridgeGate), make(chan error, 1)
 	mux := NewMux()
 	mux.Post("/read", func(w *ResponseWriter, r *Request) error {
@@ -221,7 +243,7 @@ func TestToHTTPTimeouts(t *testing.T) {
 		}
 	})
 	mux.Post("/quiet", func(w *ResponseWriter, r *Request) error {
-		if _, err := r.Bytes(); err != nil {
+		if _, err := io.ReadFull(r.Body(), make([]byte, 3)); err != nil {
 			return err
 		}
 		w.WriteString("one;")
@@ -232,7 +254,11 @@ func TestToHTTPTimeouts(t *testing.T) {
 		if err := r.Context().Err(); err != nil {
 			return err
 		}
-		_, err := w.WriteString("two;")
+		rest, err := r.Bytes()
+		if err != nil {
+			return err
+		}
+		_, err = w.Write(append(rest, ';'))
 		return err
 	})
 	s := &Server{Handler: mux, Logger: quietLogger(), BodyTimeout: limit, WriteTimeout: limit}
@@ -273,7 +299,14 @@ func TestToHTTPTimeouts(t *testing.T) {
 	var quiet sync.WaitGroup
 	for base, client := range map[string]*http.Client{"http://" + h1: http.DefaultClient, h2.URL: h2.Client()} {
 		quiet.Go(func() {
-			resp, err := client.Post(base+"/quiet", "text/plain", strings.NewReader("abc"))
+			body, more := io.Pipe()
+			go func() {
+				io.WriteString(more, "abc")
+				<-next
+				io.WriteString(more, "two")
+				more.Close()
+			}()
+			resp, err := client.Post(base+"/quiet", "text/plain", body)
 			if err != nil {
 				t.Error(err)
 				return
@@ -415,5 +448,41 @@ func BenchmarkFromHTTP(b *testing.B) {
 				br.Discard(len("Hello, World!"))
 			}
 		})
+	}
+}
+
+// A bridgeDeaf is the response to a client that is gone.
+type bridgeDeaf struct{ *httptest.ResponseRecorder }
+
+func (bridgeDeaf) Write([]byte) (int, error) { return 0, syscall.EPIPE }
+
+// A handler that goes on writing after a write has failed leaves nothing for
+// the next request.
+func TestToHTTPWritesAfterFailure(t *testing.T) {
+	s := &Server{Logger: quietLogger(), Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		if r.Path() == "/gone" {
+			for range 8 {
+				w.WriteString(strings.Repeat("stray", streamBytes/10))
+				w.Flush()
+			}
+			w.WriteString("stray")
+			return nil
+		}
+		return w.Text(200, "clean")
+	})}
+	func() {
+		defer func() {
+			if p := recover(); p != http.ErrAbortHandler {
+				t.Errorf("panic %v", p)
+			}
+		}()
+		s.ServeHTTP(bridgeDeaf{httptest.NewRecorder()}, httptest.NewRequest("GET", "/gone", nil))
+	}()
+	for range 8 {
+		rec := httptest.NewRecorder()
+		s.ServeHTTP(rec, httptest.NewRequest("GET", "/", nil))
+		if text := rec.Body.String(); text != "clean" {
+			t.Fatalf("the next request was answered with %d bytes that end with %q", len(text), tail([]byte(text)))
+		}
 	}
 }

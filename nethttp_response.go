@@ -298,6 +298,10 @@ func (p *httpWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 			return nil, nil, err
 		}
 	}
+	if p.w.via == nil {
+		p.x.ctx.localAddr() // is known while the descriptor is the connection's
+		p.x.body.Close()    // nobody waits for more of it
+	}
 	conn, rw, err := p.w.hijackAnyway()
 	if errors.Is(err, errors.ErrUnsupported) {
 		err = &httpError{http.ErrNotSupported, err}

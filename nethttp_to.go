@@ -153,7 +153,7 @@ func (k *httpCarrier) tls() *tls.ConnectionState { return k.r.TLS }
 func (k *httpCarrier) readBody(p []byte) (int, error) {
 	k.reading.arm()
 	n, err := k.r.Body.Read(p)
-	if err == io.EOF {
+	if k.rest(&k.reading); err == io.EOF {
 		k.reading.disarm() // from here on net/http reads, to see whether the client is still there
 	}
 	return n, err
@@ -226,7 +226,7 @@ func (k *httpCarrier) sendTrailer(h *Header) {
 // leaves in the end.
 func (k *httpCarrier) flush() error {
 	k.writing.arm()
-	defer k.disarmWriting()
+	defer k.rest(&k.writing)
 	if err := k.rc.Flush(); err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		return err
 	}
@@ -236,11 +236,11 @@ func (k *httpCarrier) flush() error {
 func (k *httpCarrier) setReadDeadline(t time.Time) error  { return k.reading.setUser(t) }
 func (k *httpCarrier) setWriteDeadline(t time.Time) error { return k.writing.setUser(t) }
 
-// disarmWriting ends what a write was bounded by where that would end a stream
-// on which nothing is being written, too.
-func (k *httpCarrier) disarmWriting() {
+// rest ends what a call was bounded by where that would end a stream on which
+// nobody waits, too.
+func (k *httpCarrier) rest(d *carrierDeadline) {
 	if k.r.ProtoMajor > 1 {
-		k.writing.disarm()
+		d.disarm()
 	}
 }
 
@@ -255,7 +255,7 @@ func (k *httpCarrier) recv([]byte) (int, syscall.Errno) { return 0, 0 }
 
 func (k *httpCarrier) send(p []byte) (int, syscall.Errno) {
 	k.writing.arm()
-	defer k.disarmWriting()
+	defer k.rest(&k.writing)
 	n, err := k.w.Write(p)
 	if err == nil {
 		return n, 0

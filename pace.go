@@ -1,6 +1,9 @@
 package flare
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // This file is layer 3 (engine): limits of time and rate on a peer. A rate is
 // asked for only over time in which flare has waited for the peer, and only
@@ -28,13 +31,16 @@ func (p *pace) lead(n int64, limit time.Duration, rate int64) time.Duration {
 	return lead
 }
 
+// rateSecondsMax is as good as for ever, and leaves room for sums.
+const rateSecondsMax = 1e9
+
 // rateLimit is how long moved bytes may take at rate bytes a second; 0 for no
 // limit.
 func rateLimit(rate, moved int64) time.Duration {
 	if rate <= 0 {
 		return 0
 	}
-	return rateGrace + time.Duration(float64(moved)/float64(rate)*float64(time.Second))
+	return rateGrace + time.Duration(min(float64(moved)/float64(rate), rateSecondsMax)*float64(time.Second))
 }
 
 // after returns when limit has passed since from; 0, for never, without one.
@@ -42,7 +48,7 @@ func after(from, limit time.Duration) time.Duration {
 	if limit <= 0 {
 		return 0
 	}
-	return from + limit
+	return from + min(limit, math.MaxInt64-from)
 }
 
 // soonest returns the earlier of two moments of which 0 is never.

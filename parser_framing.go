@@ -63,12 +63,12 @@ func (h *messageHead) interpretHost(value []byte, f field) error {
 	}
 	h.hostSeen = true
 	h.host = span{f.value, f.valueEnd}
-	if k := h.knownHost; k != nil && string(value) == string(k.text[:k.n]) {
+	k := h.knownHost
+	if string(value) == string(k.text[:k.n]) {
 		return nil
 	}
 	// The usual value is a name or an IPv4 address, and perhaps a short port.
-	i := 0
-	i = skipClass(value, i, classHost)
+	i := skipClass(value, 0, classHost)
 	if i > 0 && i < len(value) && value[i] == ':' && len(value)-i <= len(":9999") {
 		i++
 		for i < len(value) && isDigit(value[i]) {
@@ -79,7 +79,7 @@ func (h *messageHead) interpretHost(value []byte, f field) error {
 	if i < len(value) && !isAuthority(value) {
 		return fault(http.StatusBadRequest, int(f.value), ruleHostValue)
 	}
-	if k := h.knownHost; k != nil && len(value) <= len(k.text) {
+	if len(value) <= len(k.text) {
 		k.n = uint8(copy(k.text[:], value))
 	}
 	return nil

@@ -31,6 +31,20 @@ var requestSeeds = []string{
 	"\x16\x03\x01",
 }
 
+// fuzzCuts returns what parse makes of n octets, which has to be the same
+// however they come.
+func fuzzCuts(t *testing.T, n, cut int, parse func(cuts ...int) headOutcome) headOutcome {
+	t.Helper()
+	whole := parse()
+	if got := parse(min(cut, n)); got != whole {
+		t.Errorf("cut at %d\n%+v\nwhole\n%+v", cut, got, whole)
+	}
+	if got := parse(everyOctet(n)...); got != whole {
+		t.Errorf("octet by octet\n%+v\nwhole\n%+v", got, whole)
+	}
+	return whole
+}
+
 func FuzzRequestHead(f *testing.F) {
 	for _, seed := range requestSeeds {
 		f.Add([]byte(seed), uint16(20))
@@ -38,13 +52,7 @@ func FuzzRequestHead(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in []byte, cut uint16) {
 		var h requestHead
 		parse := func(cuts ...int) headOutcome { return parseRequestCut(&h, in, &testLimits, cuts...) }
-		whole := parse()
-		if got := parse(min(int(cut), len(in))); got != whole {
-			t.Errorf("cut at %d\n%+v\nwhole\n%+v", cut, got, whole)
-		}
-		if got := parse(everyOctet(len(in))...); got != whole {
-			t.Errorf("octet by octet\n%+v\nwhole\n%+v", got, whole)
-		}
+		whole := fuzzCuts(t, len(in), int(cut), parse)
 		if whole.n == 0 {
 			return
 		}
@@ -135,13 +143,7 @@ func FuzzResponseHead(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in []byte, cut uint16) {
 		var h responseHead
 		parse := func(cuts ...int) headOutcome { return parseResponseCut(&h, in, &testLimits, cuts...) }
-		whole := parse()
-		if got := parse(min(int(cut), len(in))); got != whole {
-			t.Errorf("cut at %d\n%+v\nwhole\n%+v", cut, got, whole)
-		}
-		if got := parse(everyOctet(len(in))...); got != whole {
-			t.Errorf("octet by octet\n%+v\nwhole\n%+v", got, whole)
-		}
+		whole := fuzzCuts(t, len(in), int(cut), parse)
 		if whole.n == 0 {
 			return
 		}
@@ -248,7 +250,7 @@ func FuzzHost(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, host string) {
 		valid := isAuthority([]byte(host))
-		var h messageHead
+		h := messageHead{knownHost: new(knownHost)}
 		if err := h.interpretHost([]byte(host), field{}); (err == nil) != (valid || host == "") {
 			t.Errorf("%q: as a Host %v, valid as an authority: %t", host, err, valid)
 		}

@@ -61,7 +61,7 @@ func testPollerMany(t *testing.T, p Poller) {
 		sendTest(t, b, "x")
 	}
 	events := make([]Event, 512)
-	for deadline := time.Now().Add(10 * time.Second); len(want) > 0 && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(patience); len(want) > 0 && time.Now().Before(deadline); {
 		n, err := p.Wait(events, 0)
 		mustTest(t, err)
 		for _, ev := range events[:n] {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"syscall"
 	"testing"
-	"time"
 )
 
 func testPollerRemove(t *testing.T, p Poller) {
@@ -36,7 +35,7 @@ func testPollerReuse(t *testing.T, p Poller) {
 		sendTest(t, b1, "x")
 		sendTest(t, b2, "x")
 		var one [1]Event
-		n, err := p.Wait(one[:], 10*time.Second)
+		n, err := p.Wait(one[:], patience)
 		if n != 1 || err != nil {
 			t.Fatal(n, err)
 		}

@@ -139,13 +139,9 @@ func (p *pollPoller) Wait(events []Event, timeout time.Duration) (int, error) {
 		p.hear()
 	}
 	n := 0
-	for looked := len(p.entries); looked > 0 && left > 0 && n < len(events); looked-- {
+	for unseen := len(p.entries) - 1; unseen > 0 && left > 0 && n < len(events); unseen-- {
 		if p.next == 0 || p.next >= len(p.entries) {
-			p.next = 1
-			looked++ // the bell is no candidate, and the end none either
-			if len(p.entries) == 1 {
-				break
-			}
+			p.next = 1 // the bell is no candidate
 		}
 		at := p.next
 		p.next++

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"syscall"
 	"testing"
-	"time"
 )
 
 func testPollerReadable(t *testing.T, p Poller) {
@@ -93,7 +92,7 @@ func testPollerMerge(t *testing.T, p Poller) {
 	sendTest(t, b, "x")
 	mustTest(t, p.Add(a, Readable|Writable))
 	var events [8]Event
-	n, err := p.Wait(events[:], 10*time.Second)
+	n, err := p.Wait(events[:], patience)
 	if want := (Event{a, Readable | Writable}); err != nil || n != 1 || events[0] != want {
 		t.Errorf("%v, %v; want one event %v", events[:n], err, want)
 	}

@@ -162,7 +162,7 @@ func awaitTest(t *testing.T, p Poller, fd int, ready Interest) Interest {
 	t.Helper()
 	var events [16]Event
 	var got Interest
-	for deadline := time.Now().Add(10 * time.Second); got&ready != ready; {
+	for deadline := time.Now().Add(patience); got&ready != ready; {
 		left := time.Until(deadline)
 		if left <= 0 {
 			t.Fatalf("descriptor %d is %v, want %v", fd, got, ready)

@@ -3,30 +3,26 @@ package flare
 import (
 	"context"
 	"crypto/tls"
-	"io"
 	"log"
 	"log/slog"
 	"net"
 	"net/http"
 	"sync"
-	"time"
 )
 
 // This file is layer 4 (roles): HTTP/2, which is net/http's own: a connection
 // that has agreed on it leaves the loop after its handshake and is served by an
 // http.Server with the same handler. Its limits are flare's as far as net/http
-// has them.
+// has them; those of a body and a response are the carrier's (nethttp_to.go).
 
 // An http2Server is a server's part that speaks HTTP/2. The zero value has not
 // started.
 type http2Server struct {
-	once    sync.Once
 	srv     http.Server
-	ln      *handoffListener
+	ln      *handoffListener // nil: not started; set under mu
 	serving sync.WaitGroup
 
 	mu     sync.Mutex
-	begun  bool // guarded by mu: the once has run
 	ending bool // guarded by mu: nothing is taken any more
 }
 
@@ -58,8 +54,7 @@ func (h *http2Server) take(s *Server) bool {
 	if h.ending {
 		return false
 	}
-	if !h.begun {
-		h.begun = true
+	if h.ln == nil {
 		h.start(s)
 	}
 	return true
@@ -70,7 +65,7 @@ func (h *http2Server) start(s *Server) {
 	lim := &s.lim
 	h.ln = &handoffListener{conns: make(chan net.Conn), closed: make(chan struct{})}
 	h.srv = http.Server{
-		Handler:           http.HandlerFunc(s.answerHTTP2),
+		Handler:           s.asHTTP(),
 		TLSConfig:         &tls.Config{NextProtos: []string{protoHTTP2}},
 		ReadHeaderTimeout: lim.conn.head,
 		IdleTimeout:       lim.conn.idle,
@@ -87,75 +82,6 @@ func (h *http2Server) start(s *Server) {
 		},
 	}
 	h.serving.Go(func() { h.srv.Serve(h.ln) })
-}
-
-// answerHTTP2 answers with the limits of time that net/http does not have. A
-// stream that its client stalls by keeping its window shut costs a goroutine,
-// and net/http would wait for ever.
-func (s *Server) answerHTTP2(w http.ResponseWriter, r *http.Request) {
-	control := http.NewResponseController(w)
-	out := &http2Writer{ResponseWriter: w, control: control, limit: stallLimit{s.lim.conn.write, control.SetWriteDeadline}}
-	if r.Body != http.NoBody {
-		r.Body = &http2Body{r.Body, stallLimit{s.lim.conn.body, control.SetReadDeadline}}
-	}
-	s.asHTTP().ServeHTTP(out, r)
-	if limit := s.lim.conn.write; limit > 0 {
-		control.SetWriteDeadline(time.Now().Add(limit)) // for what net/http still has to send
-	}
-}
-
-// A stallLimit bounds calls that wait for the client: one that takes longer
-// fails as at a deadline. The handler's own deadline stays what it is.
-type stallLimit struct {
-	limit time.Duration // 0: none
-	end   func(time.Time) error
-}
-
-// during calls fn, which moves n bytes.
-func (s stallLimit) during(fn func() (n int, err error)) (int, error) {
-	if s.limit <= 0 {
-		return fn()
-	}
-	ended := make(chan struct{})
-	timer := time.AfterFunc(s.limit, func() {
-		s.end(longAgo)
-		close(ended)
-	})
-	n, err := fn()
-	if !timer.Stop() {
-		<-ended // it uses what is gone once the handler has returned
-	}
-	return n, err
-}
-
-// An http2Writer is a response that its client has to take.
-type http2Writer struct {
-	http.ResponseWriter
-	control *http.ResponseController
-	limit   stallLimit
-}
-
-// Unwrap is for http.ResponseController.
-func (w *http2Writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-func (w *http2Writer) Write(p []byte) (int, error) {
-	return w.limit.during(func() (int, error) { return w.ResponseWriter.Write(p) })
-}
-
-// FlushError is for http.ResponseController.
-func (w *http2Writer) FlushError() error {
-	_, err := w.limit.during(func() (int, error) { return 0, w.control.Flush() })
-	return err
-}
-
-// An http2Body is a request body that its client has to send.
-type http2Body struct {
-	io.ReadCloser
-	limit stallLimit
-}
-
-func (b *http2Body) Read(p []byte) (int, error) {
-	return b.limit.during(func() (int, error) { return b.ReadCloser.Read(p) })
 }
 
 // slogLogger is what net/http reports to.
@@ -182,7 +108,7 @@ func (h *http2Server) stop() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.ending = true
-	return h.begun
+	return h.ln != nil
 }
 
 // A handoffListener accepts connections that are handed to it.

@@ -326,7 +326,7 @@ func (c *shutdownClient) run(request, body string) error {
 // that was sent fails: each connection has an answer that says it is the last.
 func TestShutdownUnderLoad(t *testing.T) {
 	t.Parallel()
-	s := &Server{Loops: 2, DrainDelay: time.Second, Logger: quietLogger(), Handler: routes{
+	s := &Server{Loops: 2, DrainDelay: 2 * time.Second, Logger: quietLogger(), Handler: routes{
 		"/":       textHandler("fine"),
 		"/worker": Offload(textHandler("worker")),
 		"/slow": HandlerFunc(func(w *ResponseWriter, r *Request) error {
@@ -375,20 +375,22 @@ func TestShutdownUnderLoad(t *testing.T) {
 		return true
 	})
 	// And clients that are new: connected, and nothing said yet.
+	draining := make(chan bool)
 	for range 10 {
 		c := &shutdownClient{conn: dialRaw(t, addr)}
 		clients = append(clients, c)
 		all.Go(func() {
-			for !s.draining.Load() {
-				runtime.Gosched()
-			}
+			<-draining
 			if err := c.run(request("/"), "fine"); err != nil {
 				t.Errorf("a new connection: %v", err)
 			}
 		})
 	}
-	began := time.Now()
-	if err := s.Shutdown(context.Background()); err != nil {
+	began, ended := time.Now(), make(chan error, 1)
+	go func() { ended <- s.Shutdown(context.Background()) }()
+	eventually(t, "the beginning of the end", s.draining.Load)
+	close(draining)
+	if err := <-ended; err != nil {
 		t.Errorf("Shutdown: %v", err)
 	}
 	took := time.Since(began)

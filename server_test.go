@@ -38,7 +38,12 @@ func startServer(t testing.TB, s *Server) (addr string) {
 // get returns the status and body of a GET.
 func get(t testing.TB, url string) (int, string) {
 	t.Helper()
-	resp, err := http.Get(url)
+	return getBy(t, http.DefaultClient, url)
+}
+
+func getBy(t testing.TB, client *http.Client, url string) (int, string) {
+	t.Helper()
+	resp, err := client.Get(url)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,9 +95,8 @@ func TestShutdownAnswersWhatIsInFlight(t *testing.T) {
 	for range 2 { // from any goroutine, more than once
 		go func() { ended <- s.Shutdown(context.Background()) }()
 	}
-	for s.Addrs(); !s.draining.Load(); {
-		time.Sleep(time.Millisecond) // a poll, not a wait for something to have happened
-	}
+	s.Addrs() // from any goroutine, at any time
+	eventually(t, "the beginning of the end", s.draining.Load)
 	close(leave)
 	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil || !resp.Close {

@@ -24,7 +24,7 @@ import (
 
 // patience bounds every wait of a test. It says when a test has failed, never
 // how long something should take.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // A rawClient is one TCP connection to a server. Everything that it received
 // stays in got.

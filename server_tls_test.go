@@ -1,9 +1,7 @@
 package flare
 
 import (
-	"bufio"
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/hex"
@@ -12,10 +10,8 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -64,14 +60,14 @@ func TestTLSServesHTTP1(t *testing.T) {
 		client := tlsHTTPClient(t, false)
 		client.Transport.(*http.Transport).TLSClientConfig.MaxVersion = version
 		for range 50 { // the route comes onto the loop
-			if code, body := tlsGet(t, client, "https://"+addr+"/"); code != 200 || body != "hello" {
+			if code, body := getBy(t, client, "https://"+addr+"/"); code != 200 || body != "hello" {
 				t.Fatalf("%d %q", code, body)
 			}
 		}
-		if _, body := tlsGet(t, client, "https://"+addr+"/state"); body != "HTTP/1.1 "+tls.VersionName(version)+" resumed=false sni=localhost client=" {
+		if _, body := getBy(t, client, "https://"+addr+"/state"); body != "HTTP/1.1 "+tls.VersionName(version)+" resumed=false sni=localhost client=" {
 			t.Errorf("state %q", body)
 		}
-		if _, body := tlsGet(t, client, "https://"+addr+"/bytes?3000000"); len(body) != 3000000 {
+		if _, body := getBy(t, client, "https://"+addr+"/bytes?3000000"); len(body) != 3000000 {
 			t.Errorf("%d bytes", len(body))
 		}
 		sent := strings.Repeat("x", 5<<20)
@@ -89,110 +85,6 @@ func TestTLSServesHTTP1(t *testing.T) {
 	})
 }
 
-func tlsGet(t testing.TB, client *http.Client, url string) (int, string) {
-	t.Helper()
-	resp, err := client.Get(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.StatusCode, string(body)
-}
-
-func TestTLSServesHTTP2(t *testing.T) {
-	s := &Server{Handler: HandlerFunc(tlsRoutes), MaxBodyBytes: 1 << 20}
-	addr := startTLSServer(t, s)
-	client := tlsHTTPClient(t, true)
-	if _, body := tlsGet(t, client, "https://"+addr+"/state"); body != "HTTP/2.0 TLS 1.3 resumed=false sni=localhost client=" {
-		t.Errorf("state %q", body)
-	}
-	if _, body := tlsGet(t, client, "https://"+addr+"/bytes?3000000"); len(body) != 3000000 {
-		t.Errorf("%d bytes", len(body))
-	}
-	resp, err := client.Post("https://"+addr+"/echo", "text/plain", strings.NewReader(strings.Repeat("x", 1<<20+1)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp.Body.Close()
-	if resp.StatusCode != 413 {
-		t.Errorf("a body beyond the limit: %d", resp.StatusCode)
-	}
-	st := s.Stats()
-	if st.Connections.Open != 1 || st.Requests != 3 {
-		t.Errorf("open %d, requests %d", st.Connections.Open, st.Requests)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	if err := s.Shutdown(ctx); err != nil {
-		t.Error(err)
-	}
-}
-
-func TestTLSHTTP2SwitchedOff(t *testing.T) {
-	for name, s := range map[string]*Server{
-		"by the field":  {DisableHTTP2: true},
-		"by NextProtos": {TLSConfig: &tls.Config{NextProtos: []string{"http/1.1"}}},
-		"by both":       {DisableHTTP2: true, TLSConfig: &tls.Config{NextProtos: []string{"h2", "http/1.1"}}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			s.Handler = HandlerFunc(tlsRoutes)
-			addr := startTLSServer(t, s)
-			if _, body := tlsGet(t, tlsHTTPClient(t, true), "https://"+addr+"/state"); !strings.HasPrefix(body, "HTTP/1.1 ") {
-				t.Errorf("state %q", body)
-			}
-		})
-	}
-}
-
-// Shutdown lets an HTTP/2 request in progress end, and counts its connection.
-func TestTLSShutdownWaitsForHTTP2(t *testing.T) {
-	entered, leave := make(chan struct{}), make(chan struct{})
-	s := &Server{Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
-		close(entered)
-		<-leave
-		return w.Text(200, "done")
-	})}
-	addr := startTLSServer(t, s)
-	client := tlsHTTPClient(t, true)
-	got := make(chan string, 1)
-	go func() {
-		resp, err := client.Get("https://" + addr + "/")
-		if err != nil {
-			got <- err.Error()
-			return
-		}
-		defer resp.Body.Close()
-		body, _ := io.ReadAll(resp.Body)
-		got <- resp.Proto + " " + string(body)
-	}()
-	<-entered
-	ended := make(chan error, 1)
-	go func() { ended <- s.Shutdown(context.Background()) }()
-	eventually(t, "the end of accepting", func() bool {
-		conn, err := net.Dial("tcp", addr)
-		if err == nil {
-			conn.Close()
-		}
-		return err != nil
-	})
-	select {
-	case err := <-ended:
-		t.Fatalf("Shutdown has not waited: %v", err)
-	default:
-	}
-	close(leave)
-	if text := <-got; text != "HTTP/2.0 done" {
-		t.Errorf("got %q", text)
-	}
-	if err := <-ended; err != nil {
-		t.Error(err)
-	}
-}
-
 // Every pair of neighbouring bytes of the whole conversation is torn apart.
 func TestTLSCutAtEveryByte(t *testing.T) {
 	pinVersions(t, func(t *testing.T, version uint16) {
@@ -200,14 +92,7 @@ func TestTLSCutAtEveryByte(t *testing.T) {
 		addr := startTLSServer(t, s)
 		config := tlsClientConfig()
 		config.MaxVersion = version
-		nc, err := net.Dial("tcp", addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer nc.Close()
-		nc.SetDeadline(time.Now().Add(patience))
-		tc := tls.Client(&tlsDrip{Conn: nc}, config)
-		c := &tlsRawClient{Conn: tc, t: t, br: bufio.NewReader(tc)}
+		c := dialTLSOver(t, addr, config, func(nc net.Conn) net.Conn { return &tlsDrip{nc} })
 		c.send("POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello")
 		c.answer("POST").want(t, 200, "hello")
 		c.send("POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
@@ -388,6 +273,7 @@ type tlsEndProtocol struct{ ends chan error }
 func (p *tlsEndProtocol) Data(c *Conn, in []byte, eof bool) (int, error) {
 	return len(in), c.Write(bytes.ToUpper(in))
 }
+
 func (p *tlsEndProtocol) Drained(*Conn)             {}
 func (p *tlsEndProtocol) Closed(_ *Conn, err error) { p.ends <- err }
 
@@ -401,16 +287,10 @@ func TestTLSCloseNotify(t *testing.T) {
 		"refused": "GET /" + strings.Repeat("x", 200) + " HTTP/1.1\r\nHost: h\r\n\r\n",
 	} {
 		t.Run(name, func(t *testing.T) {
-			nc, err := net.Dial("tcp", addr)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer nc.Close()
-			nc.SetDeadline(time.Now().Add(patience))
-			spy := &tlsSpy{Conn: nc}
-			tc := tls.Client(spy, tlsClientConfig())
-			io.WriteString(tc, request)
-			if _, err := io.ReadAll(tc); err != nil {
+			spy := new(tlsSpy)
+			c := dialTLSOver(t, addr, nil, func(nc net.Conn) net.Conn { spy.Conn = nc; return spy })
+			io.WriteString(c, request)
+			if _, err := io.ReadAll(c); err != nil {
 				t.Fatal(err)
 			}
 			if err := spy.ended(); err != nil {
@@ -441,211 +321,4 @@ func (s *tlsSpy) ended() error {
 		return errors.New("the client had to look at the end of the socket: there was no close_notify")
 	}
 	return nil
-}
-
-// A certificate for each name, sessions that are resumed on whichever loop, and
-// clients that show one.
-func TestTLSCertificates(t *testing.T) {
-	ca := tlsTestCA()
-	s := &Server{Handler: HandlerFunc(tlsRoutes), Loops: 3, DisableHTTP2: true, TLSConfig: &tls.Config{
-		Certificates: []tls.Certificate{ca.issue(t, 10, "one.test"), ca.issue(t, 11, "two.test")},
-		ClientAuth:   tls.VerifyClientCertIfGiven, ClientCAs: ca.pool,
-	}}
-	addr := startTLSServer(t, s)
-	config := tlsClientConfig()
-	config.ClientSessionCache = tls.NewLRUClientSessionCache(8)
-	for _, name := range []string{"one.test", "two.test"} {
-		config.ServerName = name
-		for i := range 6 {
-			c := dialTLSRaw(t, addr, config)
-			want := fmt.Sprintf("HTTP/1.1 TLS 1.3 resumed=%v sni=%s client=", i > 0, name)
-			c.get("/state").want(t, 200, want)
-			if got := c.ConnectionState().PeerCertificates[0].Subject.CommonName; got != name {
-				t.Errorf("the certificate of %s for %s", got, name)
-			}
-			c.Close()
-		}
-	}
-	if st := s.Stats(); st.Handshakes.Done != 12 || st.Handshakes.Resumed != 10 {
-		t.Errorf("%+v", st.Handshakes)
-	}
-	config = tlsClientConfig()
-	config.ServerName = "one.test"
-	config.Certificates = []tls.Certificate{ca.issue(t, 12, "somebody")}
-	dialTLSRaw(t, addr, config).get("/state").want(t, 200, "HTTP/1.1 TLS 1.3 resumed=false sni=one.test client=somebody")
-}
-
-// A server that insists on a client's certificate takes no other.
-func TestTLSMutual(t *testing.T) {
-	ca := tlsTestCA()
-	s := &Server{Handler: HandlerFunc(tlsRoutes), TLSConfig: &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.pool}}
-	addr := startTLSServer(t, s)
-	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
-		config := tlsClientConfig()
-		config.MaxVersion = version
-		nc, err := net.Dial("tcp", addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer nc.Close()
-		nc.SetDeadline(time.Now().Add(patience))
-		tc := tls.Client(nc, config)
-		_, err = io.ReadAll(tc) // with 1.3 a client is done before it hears
-		if err == nil || !strings.Contains(err.Error(), "certificate") && !strings.Contains(err.Error(), "handshake failure") {
-			t.Errorf("%s without a certificate: %v", tls.VersionName(version), err)
-		}
-		config.Certificates = []tls.Certificate{ca.issue(t, 13, "somebody")}
-		dialTLSRaw(t, addr, config).get("/state").want(t, 200, "HTTP/1.1 "+tls.VersionName(version)+" resumed=false sni=localhost client=somebody")
-	}
-	if got := s.Stats().Handshakes; got.Failed != 2 || got.Done != 2 {
-		t.Errorf("%+v", got)
-	}
-}
-
-func TestTLSOldVersionsAreRefused(t *testing.T) {
-	addr := startTLSServer(t, &Server{Handler: HandlerFunc(tlsRoutes)})
-	for _, version := range []uint16{tls.VersionTLS10, tls.VersionTLS11} {
-		nc, err := net.Dial("tcp", addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer nc.Close()
-		nc.SetDeadline(time.Now().Add(patience))
-		config := tlsClientConfig()
-		config.MinVersion, config.MaxVersion = version, version
-		err = tls.Client(nc, config).Handshake()
-		if err == nil || !strings.Contains(err.Error(), "protocol version not supported") {
-			t.Errorf("%s: %v", tls.VersionName(version), err)
-		}
-	}
-}
-
-// Whoever takes the port for one of HTTP is told.
-func TestTLSAnswersPlainHTTP(t *testing.T) {
-	s := &Server{Handler: HandlerFunc(tlsRoutes)}
-	addr := startTLSServer(t, s)
-	for _, request := range []string{"GET / HTTP/1.1\r\nHost: h\r\n\r\n", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n" + strings.Repeat("x", 100000)} {
-		c := dialRaw(t, addr)
-		c.send(request)
-		c.answer("GET").want(t, 400, "Client sent an HTTP request to an HTTPS server.\n")
-		c.CloseWrite()
-		if !onPlain() { // which does not linger after a handshake
-			c.ended()
-		}
-	}
-	c := dialRaw(t, addr)
-	c.send("SSH-2.0-client\r\n")
-	c.CloseWrite()
-	if rest := c.toEnd(); len(rest) > 0 {
-		t.Errorf("answer to what is neither: %q", rest)
-	}
-	gone(t, s)
-}
-
-// A configuration that cannot work says so at once.
-func TestTLSConfigErrors(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := new(Server).ServeTLS(ln, "", ""); err != errNoServerCertificate {
-		t.Errorf("no certificate: %v", err)
-	}
-	if _, err := ln.Accept(); !errors.Is(err, net.ErrClosed) {
-		t.Errorf("the listener: %v", err)
-	}
-	if err := ListenAndServeTLS("127.0.0.1:0", "/nowhere/cert.pem", "/nowhere/key.pem", nil); err == nil {
-		t.Error("files that are not there are no error")
-	}
-}
-
-// A panic in a function of the configuration ends its connection alone.
-func TestTLSPanicInTheConfiguration(t *testing.T) {
-	var first atomic.Bool
-	cert := tlsTestCA().issue(t, 14, "localhost")
-	s := &Server{Handler: HandlerFunc(tlsRoutes), TLSConfig: &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-		if first.CompareAndSwap(false, true) {
-			panic("at first")
-		}
-		return &cert, nil
-	}}}
-	addr := startTLSServer(t, s)
-	nc, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
-	nc.SetDeadline(time.Now().Add(patience))
-	if err := tls.Client(nc, tlsClientConfig()).Handshake(); err == nil || isTimeout(err) {
-		t.Errorf("the connection goes on: %v", err)
-	}
-	dialTLSRaw(t, addr, nil).get("/").want(t, 200, "hello")
-	if got := len(s.slots); got != 0 {
-		t.Errorf("%d slots are still held", got)
-	}
-}
-
-// Functions of the configuration may wait as long as they like: there are more
-// of them than slots here, and all wait for the last.
-func TestTLSConfigurationMayWait(t *testing.T) {
-	s := &Server{Handler: HandlerFunc(tlsRoutes)}
-	n := 2*cap(s.handshakeSlots()) + 1
-	cert := tlsTestCA().issue(t, 15, "localhost")
-	var together sync.WaitGroup
-	together.Add(n)
-	s.TLSConfig = &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-		together.Done()
-		together.Wait()
-		return &cert, nil
-	}}
-	addr := startTLSServer(t, s)
-	var clients sync.WaitGroup
-	for range n {
-		clients.Go(func() {
-			nc, err := net.Dial("tcp", addr)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			defer nc.Close()
-			nc.SetDeadline(time.Now().Add(patience))
-			if err := tls.Client(nc, tlsClientConfig()).Handshake(); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	clients.Wait()
-}
-
-// Connections in their handshake count, for the limits as for Stats and the
-// hook.
-func TestTLSHandshakesCount(t *testing.T) {
-	var states sync.Map
-	s := &Server{Handler: HandlerFunc(tlsRoutes), MaxConnsPerIP: 2, ConnState: func(_ netip.AddrPort, state ConnState) {
-		n, _ := states.LoadOrStore(state, new(atomic.Int32))
-		n.(*atomic.Int32).Add(1)
-	}}
-	addr := startTLSServer(t, s)
-	one, two := dialRaw(t, addr), dialRaw(t, addr)
-	two.send("\x16\x03\x01\x02\x00\x01") // half a ClientHello: a goroutine waits for the rest
-	eventually(t, "one connection that is silent and one in its handshake", func() bool {
-		c := s.Stats().Connections
-		return c.Open == 2 && (c.Handshake == 1 && c.Handler == 1 || onPlain() && c.Handshake == 2)
-	})
-	three := dialRaw(t, addr)
-	if rest := three.toEnd(); len(rest) > 0 {
-		t.Errorf("a third connection of the address was told %q", rest)
-	}
-	one.Close()
-	eventually(t, "the end of the first", func() bool { return s.Stats().Connections.Open == 1 })
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	if err := s.Shutdown(ctx); err != nil {
-		t.Errorf("Shutdown does not end handshakes: %v", err)
-	}
-	for _, state := range []ConnState{StateNew, StateClosed} {
-		if n, ok := states.Load(state); !ok || n.(*atomic.Int32).Load() != 2 {
-			t.Errorf("%v was told %v times, want 2", state, n)
-		}
-	}
 }

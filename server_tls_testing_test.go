@@ -3,6 +3,7 @@ package flare
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/ecdsa"
@@ -154,6 +155,19 @@ type tlsRawClient struct {
 // dialTLSRaw connects; config may be nil.
 func dialTLSRaw(t testing.TB, addr string, config *tls.Config) *tlsRawClient {
 	t.Helper()
+	c := dialTLSOver(t, addr, config, unwrapped)
+	if err := c.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func unwrapped(nc net.Conn) net.Conn { return nc }
+
+// dialTLSOver connects through what wrap makes of the socket. The handshake
+// comes with what is read or written first.
+func dialTLSOver(t testing.TB, addr string, config *tls.Config, wrap func(net.Conn) net.Conn) *tlsRawClient {
+	t.Helper()
 	if config == nil {
 		config = tlsClientConfig()
 	}
@@ -163,11 +177,19 @@ func dialTLSRaw(t testing.TB, addr string, config *tls.Config) *tlsRawClient {
 	}
 	t.Cleanup(func() { nc.Close() })
 	nc.SetDeadline(time.Now().Add(patience))
-	tc := tls.Client(nc, config)
-	if err := tc.Handshake(); err != nil {
+	tc := tls.Client(wrap(nc), config)
+	return &tlsRawClient{Conn: tc, t: t, br: bufio.NewReader(tc), tcp: nc}
+}
+
+// dialTLSWebSocket opens a WebSocket at addr.
+func dialTLSWebSocket(t testing.TB, addr string) (*WebSocket, context.Context) {
+	t.Helper()
+	ctx := wsPatience(t)
+	ws, _, err := DialWebSocket(ctx, "wss://"+addr+"/", &DialOptions{TLSConfig: tlsClientConfig()})
+	if err != nil {
 		t.Fatal(err)
 	}
-	return &tlsRawClient{Conn: tc, t: t, br: bufio.NewReader(tc), tcp: nc}
+	return ws, ctx
 }
 
 func (c *tlsRawClient) send(text string) {

@@ -226,16 +226,6 @@ func isTemporaryAccept(errno syscall.Errno) bool {
 	return errno == errnoNoNetwork
 }
 
-// isFDExhausted says that accept failed for want of descriptors or memory: the
-// connection still waits in the backlog, and trying again at once would spin.
-func isFDExhausted(errno syscall.Errno) bool {
-	switch errno {
-	case syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM:
-		return true
-	}
-	return false
-}
-
 // errnoOf returns the errno that package syscall wrapped in err, 0 for nil.
 func errnoOf(err error) syscall.Errno {
 	if err == nil {

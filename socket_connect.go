@@ -13,18 +13,13 @@ import (
 // the options of sockets that no net.Dialer makes. It knows file descriptors and
 // addresses; who polls them is for the engine, which calls it.
 
-// setSocketOptions applies o to fd before it is bound or connected. What a
-// listening socket has goes to its connections, which cannot have larger buffers
-// once they have begun.
+// setSocketOptions applies o to fd, which is about to be connected, or listens.
+// What a listening socket has goes to its connections, which cannot have larger
+// buffers once they have begun.
 func setSocketOptions(fd int, o *SocketOptions, tcp bool) error {
-	for _, option := range []struct{ number, value int }{
-		{syscall.SO_RCVBUF, o.ReadBuffer},
-		{syscall.SO_SNDBUF, o.WriteBuffer},
-		{syscall.SO_REUSEADDR, bit(o.ReuseAddr)},
-		{soReusePort(), bit(o.ReusePort)},
-	} {
-		if option.value > 0 {
-			if err := setInt(fd, syscall.SOL_SOCKET, option.number, option.value); err != nil {
+	for _, v := range o.values() {
+		if v.value > 0 {
+			if err := setInt(fd, syscall.SOL_SOCKET, v.option.number(), v.value); err != nil {
 				return err
 			}
 		}

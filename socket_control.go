@@ -14,17 +14,21 @@ import (
 // msgTruncated says of a received datagram that it did not fit.
 const msgTruncated = syscall.MSG_TRUNC
 
-// controlSocket sets an option.
-func controlSocket(c syscall.RawConn, option socketOption, value int) error {
-	number := [socketOptions]int{
+// number is the option's for setsockopt(2).
+func (o socketOption) number() int {
+	return [socketOptions]int{
 		optionReadBuffer:  syscall.SO_RCVBUF,
 		optionWriteBuffer: syscall.SO_SNDBUF,
 		optionReuseAddr:   syscall.SO_REUSEADDR,
 		optionReusePort:   soReusePort(),
 		optionBroadcast:   syscall.SO_BROADCAST,
-	}[option]
+	}[o]
+}
+
+// controlSocket sets an option.
+func controlSocket(c syscall.RawConn, option socketOption, value int) error {
 	var err error
-	if failed := c.Control(func(fd uintptr) { err = setInt(int(fd), syscall.SOL_SOCKET, number, value) }); failed != nil {
+	if failed := c.Control(func(fd uintptr) { err = setInt(int(fd), syscall.SOL_SOCKET, option.number(), value) }); failed != nil {
 		return failed
 	}
 	return err

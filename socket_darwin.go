@@ -13,7 +13,8 @@ import (
 //
 // The calls are ordinary ones: Darwin's system calls go through libSystem, and
 // package syscall offers no raw form that does. They have no MSG_NOSIGNAL
-// either, so acceptConn sets SO_NOSIGPIPE.
+// either, so acceptConn sets SO_NOSIGPIPE. recvConn, sendConn and sendvConn
+// never return EINTR.
 
 const (
 	// Darwin's TCP_KEEPALIVE is the idle time. syscall lacks the other two on

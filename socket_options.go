@@ -21,14 +21,19 @@ type SocketOptions struct {
 	ReusePort   bool          // share the address with other sockets (SO_REUSEPORT)
 }
 
-// control sets what comes before connect and bind, as net.Dialer wants it.
-func (o *SocketOptions) control(_, _ string, c syscall.RawConn) error {
-	return controlOptions(c, []optionValue{
+// values are those that sockets of all kinds have.
+func (o *SocketOptions) values() []optionValue {
+	return []optionValue{
 		{optionReadBuffer, o.ReadBuffer},
 		{optionWriteBuffer, o.WriteBuffer},
 		{optionReuseAddr, bit(o.ReuseAddr)},
 		{optionReusePort, bit(o.ReusePort)},
-	})
+	}
+}
+
+// control sets what comes before connect and bind, as net.Dialer wants it.
+func (o *SocketOptions) control(_, _ string, c syscall.RawConn) error {
+	return controlOptions(c, o.values())
 }
 
 // controlOptions sets those options that have a value.

@@ -72,7 +72,7 @@ func setKeepAlive(fd int, idle time.Duration) error { return errors.ErrUnsupport
 
 func dupCloexec(fd int) (int, error) { return -1, errors.ErrUnsupported }
 
-func isFDExhausted(errno syscall.Errno) bool { return false }
+func isTemporaryAccept(errno syscall.Errno) bool { return false }
 
 // wouldBlock reports whether errno means to come again later.
 func wouldBlock(errno syscall.Errno) bool {

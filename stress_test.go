@@ -254,7 +254,7 @@ func TestStress(t *testing.T) {
 	}
 	<-time.After(*stressTime)
 	stopping.Store(true)
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := s.Shutdown(ctx); err != nil {
 		t.Error(err)
@@ -266,8 +266,6 @@ func TestStress(t *testing.T) {
 		t.Errorf("%d connections left: %+v", st.Connections.Open, st.Connections)
 	}
 	for _, l := range s.loops {
-		if n := l.lent.Load(); n != 0 {
-			t.Errorf("%d connections still lent", n)
-		}
+		eventually(t, "the return of all that were lent", func() bool { return l.lent.Load() == 0 })
 	}
 }

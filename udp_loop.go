@@ -77,7 +77,7 @@ func (l *Loop) ListenUDP(addr netip.AddrPort, opts *UDPOptions, handler func(*Da
 		if err := l.watch(&u.w, Readable); err != nil {
 			closeFD(fd)
 			u.end()
-			l.quit, l.failure = true, err
+			l.fail(err)
 		}
 	}) {
 		closeFD(fd)

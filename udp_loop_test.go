@@ -234,7 +234,7 @@ func TestLoopWatch(t *testing.T) {
 		steps = steps[1:]
 		w.want = step.want
 		if step.more == 0 && step.want == Readable {
-			a.SetReadDeadline(time.Now().Add(10 * time.Second))
+			a.SetReadDeadline(time.Now().Add(patience))
 			a.Read(make([]byte, 8)) // used up, for pollers that repeat themselves
 		}
 		return step.more
@@ -255,7 +255,7 @@ func TestLoopWatch(t *testing.T) {
 			if got&want == 0 {
 				t.Errorf("call %d for %v, want %v", i, got, want)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(patience):
 			t.Fatalf("call %d for %v did not come", i, want)
 		}
 	}

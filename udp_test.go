@@ -48,7 +48,7 @@ func udpTo(t *testing.T, peer netip.AddrPort, opts *UDPOptions) *UDPSocket {
 
 func udpClosed(t *testing.T, s *UDPSocket) *UDPSocket {
 	t.Cleanup(func() { s.Close() })
-	if err := s.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := s.SetDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
 	return s

@@ -1,6 +1,9 @@
 package flare
 
-import "sync"
+import (
+	"sync"
+	"time"
+)
 
 // This file is layer 4 (roles): WebSockets that a handler reads itself. The
 // connection leaves the loop, as with Hijack, and belongs to the goroutine that
@@ -19,20 +22,15 @@ func AcceptWebSocket(w *ResponseWriter, r *Request, opts *WebSocketOptions) (*We
 	if err != nil {
 		return nil, err
 	}
-	if w.begun {
-		return nil, errHijackLate
-	}
-	if err := w.header.fault(); err != nil {
-		return nil, err
-	}
-	for _, name := range ownHandshakeFields {
-		w.header.Del(name)
-	}
 	answer := hs.appendAnswer(nil, &w.header)
 	srv, peer := w.h.srv, w.c.RemoteAddr()
 	nc, in, err := w.takeOver() // in has the frames that came with the handshake
 	if err != nil {
 		return nil, err
+	}
+	shape := newWebSocketShape(&hs, opts, false)
+	if limit := shape.lim.write; limit > 0 {
+		nc.SetWriteDeadline(time.Now().Add(limit)) // newBlockingSocket takes it away
 	}
 	if _, err := nc.Write(answer); err != nil {
 		nc.Close()
@@ -40,7 +38,7 @@ func AcceptWebSocket(w *ResponseWriter, r *Request, opts *WebSocketOptions) (*We
 		return nil, err
 	}
 	ws := new(WebSocket)
-	newBlockingSocket(ws, nc, newWebSocketShape(&hs, opts, false), in, func() {
+	newBlockingSocket(ws, nc, shape, in, func() {
 		srv.blocking.remove(ws.blocking)
 		srv.connClosed(peer, StateClosed)
 	})

@@ -2,7 +2,10 @@ package flare
 
 import (
 	"context"
+	"errors"
 	"net/netip"
+	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -57,6 +60,7 @@ func TestAcceptWebSocketIsCountedThroughout(t *testing.T) {
 					return
 				default:
 					seen = min(seen, s.conns.Load())
+					runtime.Gosched() // where there is one processor
 				}
 			}
 		}()
@@ -124,9 +128,9 @@ func TestAcceptWebSocketBuffersAreCounted(t *testing.T) {
 	}
 	const part = 300_000
 	c.send(string(wsFrame(byte(BinaryMessage), strings.Repeat("x", part), true))) // the first frame of several
-	eventually(t, "the message to be counted", func() bool { return s.buffered.Load() >= idle+part })
+	eventually(t, "the message to be counted", func() bool { return s.buffered.Load() >= part })
 	c.send(string(wsFrame(frameFin|byte(opContinuation), "", true)))
-	eventually(t, "the message to be gone", func() bool { return s.buffered.Load() == idle })
+	eventually(t, "the message to be gone", func() bool { return s.buffered.Load() <= idle })
 	c.Close()
 	eventually(t, "all of it to be gone", func() bool { return s.buffered.Load() == 0 })
 }
@@ -166,5 +170,44 @@ func TestAcceptWebSocketDuringShutdown(t *testing.T) {
 	c.send(string(wsFrame(0x88, "\x03\xe9", true)))
 	if err := <-down; err != nil {
 		t.Errorf("%v after %v", err, time.Since(begun))
+	}
+}
+
+// A client that does not read the answer to its handshake has the time that it
+// has for messages.
+func TestAcceptWebSocketUnreadAnswer(t *testing.T) {
+	result := make(chan error, 1)
+	s := &Server{Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		_, err := AcceptWebSocket(w, r, &WebSocketOptions{WriteTimeout: 50 * time.Millisecond})
+		result <- err
+		return err
+	})}
+	p := dialPlain(t, startPlain(t, s))
+	p.send(wsTestHandshake + "\r\n")
+	select {
+	case err := <-result:
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Error(err)
+		}
+	case <-time.After(patience):
+		t.Error("the handler still waits")
+		p.Close()
+	}
+}
+
+// A response that has begun is no place for a handshake.
+func TestWebSocketAfterCommit(t *testing.T) {
+	for name, h := range map[string]Handler{"loop": wsEcho(WebSocketOptions{}), "blocking": wsEchoBlocking(WebSocketOptions{})} {
+		s := &Server{Logger: quietLogger(), Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
+			if err := w.Flush(); err != nil {
+				return err
+			}
+			return h.Serve(w, r)
+		})}
+		c := dialRaw(t, strings.TrimPrefix(TestServer(t, s), "http://"))
+		c.send(wsTestHandshake, "\r\n")
+		if got := string(c.toEnd()); !strings.HasPrefix(got, "HTTP/1.1 200 ") || strings.Contains(got, "101") {
+			t.Errorf("%s: %q", name, got)
+		}
 	}
 }

@@ -73,10 +73,7 @@ func newBlockingSocket(ws *WebSocket, nc net.Conn, shape *websocketShape, in []b
 	b.bound, b.policy = shape.lim.queueBytes, shape.policy
 	b.buf = make([]byte, max(blockingReadBytes, len(in)))
 	b.in = b.buf[:copy(b.buf, in)]
-	if addr, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
-		ap := addr.AddrPort()
-		b.peer = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
-	}
+	b.peer = addrPortOfNet(nc.RemoteAddr())
 	nc.SetDeadline(time.Time{})
 }
 
@@ -259,7 +256,7 @@ func (b *blockingSocket) write(ctx context.Context, p []byte) error {
 	if ctx.Done() != nil {
 		set := make(chan struct{})
 		stop := context.AfterFunc(ctx, func() {
-			b.nc.SetWriteDeadline(time.Unix(1, 0))
+			b.nc.SetWriteDeadline(longAgo)
 			close(set)
 		})
 		defer func() {
@@ -338,7 +335,7 @@ func (b *blockingSocket) finish(err error, linger bool) {
 	}
 	go func() {
 		defer b.closed()
-		if half, ok := b.nc.(interface{ CloseWrite() error }); ok && !b.ws.client {
+		if half, ok := b.nc.(halfCloser); ok && !b.ws.client {
 			half.CloseWrite()
 		}
 		b.nc.SetReadDeadline(time.Now().Add(closeLinger))

@@ -241,11 +241,10 @@ func (d *webSocketDial) shakeHands(nc net.Conn, request []byte, key string) (*We
 		if n, err = head.parse(buf, &handshakeLimits); err != nil {
 			return nil, nil, err
 		}
-		if n != 0 && head.status < 200 && head.status != http.StatusSwitchingProtocols {
+		for n != 0 && head.status < 200 && head.status != http.StatusSwitchingProtocols {
 			buf = append(buf[:0], buf[n:]...) // RFC 9110 §15.2: others may come first
 			head.reset()
-			n, err = head.parse(buf, &handshakeLimits)
-			if err != nil {
+			if n, err = head.parse(buf, &handshakeLimits); err != nil {
 				return nil, nil, err
 			}
 		}

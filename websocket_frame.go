@@ -143,8 +143,8 @@ type frameRules struct {
 
 // parse reads a head from the front of b and returns its length. 0 asks for
 // more: it then wants the same octets again, followed by others. A fault is
-// found at the first octet that shows it; at is that octet's offset, and code
-// and rule are zero without one.
+// found at the first octet that shows it; at is that octet's offset, and rule
+// is "" without one.
 func (h *frameHead) parse(b []byte, rules frameRules) (n int, rule string, at int) {
 	if len(b) == 0 {
 		return 0, "", 0

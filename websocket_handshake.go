@@ -70,9 +70,15 @@ func badHandshake(rule string) error {
 	return &StatusError{Code: http.StatusBadRequest, Message: rule, Err: ErrMalformed}
 }
 
+var errHandshakeLate = errors.New("flare: WebSocket handshake after the response was committed")
+
 // checkHandshake holds r to RFC 6455 §4.2.1 and chooses what to agree on. It
-// sets the fields of w that a refusal needs. Its errors are *StatusErrors.
+// sets the fields of w that a refusal needs. Its errors are *StatusErrors, but
+// for those of the handler's own making.
 func checkHandshake(w *ResponseWriter, r *Request, o *WebSocketOptions) (hs handshake, err error) {
+	if w.begun {
+		return hs, errHandshakeLate
+	}
 	if _, major := r.version(); major > 1 {
 		return hs, errWebSocketVersion()
 	}
@@ -114,7 +120,7 @@ func checkHandshake(w *ResponseWriter, r *Request, o *WebSocketOptions) (hs hand
 	}
 	// A message that was dropped must not be referred to by later ones.
 	hs.deflate, hs.compressed = acceptDeflate(offers, o.Compression, o.QueuePolicy != QueueDropOldest)
-	return hs, nil
+	return hs, w.header.fault()
 }
 
 // chooseSubprotocol returns the first of supported that was offered.
@@ -176,9 +182,12 @@ func originAllowed(r *Request, patterns []string) bool {
 	return false
 }
 
-// appendAnswer appends the 101 (Switching Protocols) for hs, with the fields
-// of h between.
+// appendAnswer appends the 101 (Switching Protocols) for hs, with those of the
+// fields of h that are not flare's to set.
 func (hs *handshake) appendAnswer(b []byte, h *Header) []byte {
+	for _, name := range ownHandshakeFields {
+		h.Del(name)
+	}
 	b = appendStatusLine(b, http.StatusSwitchingProtocols)
 	b = append(b, "Upgrade: websocket\r\nConnection: Upgrade\r\n"+fieldWSAccept+": "...)
 	b = appendAccept(b, hs.key)

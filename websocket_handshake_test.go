@@ -141,6 +141,7 @@ func TestDialRefuses(t *testing.T) {
 	}{
 		{"good", top + fields + accept + "\r\n", ""},
 		{"early response before", "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + top + fields + accept + "\r\n", ""},
+		{"several before", strings.Repeat("HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n", 3) + top + fields + accept + "\r\n", ""},
 		{"200", "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnope", "not 101"},
 		{"302", "HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n", "not 101"},
 		{"no Upgrade", top + "Connection: Upgrade\r\n" + accept + "\r\n", "Upgrade"},

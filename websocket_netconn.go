@@ -143,10 +143,10 @@ func (d *movingDeadline) renew() {
 func (d *movingDeadline) set(t time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.timer != nil {
-		d.timer.Stop()
-		d.timer = nil
+	if d.timer != nil && !d.timer.Stop() {
+		d.ctx = nil // it ends, if not just yet
 	}
+	d.timer = nil
 	wait := time.Until(t)
 	if d.ctx != nil && d.ctx.Err() != nil && (t.IsZero() || wait > 0) {
 		d.ctx = nil

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -110,4 +111,23 @@ func TestWebSocketWriteWaitsOffLoop(t *testing.T) {
 			t.Fatalf("%d bytes, %v", len(p), err)
 		}
 	}
+}
+
+// A deadline that is moved in the moment in which it passes does not cut off
+// what comes after.
+func TestMovingDeadlineAtItsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var d movingDeadline
+		for range 1000 {
+			d.set(time.Now().Add(time.Second))
+			time.Sleep(time.Second)
+			d.set(time.Now().Add(time.Hour))
+			ctx := d.context()
+			synctest.Wait()
+			if ctx.Err() != nil {
+				t.Fatal("the deadline of before ended it")
+			}
+		}
+		d.set(time.Time{})
+	})
 }

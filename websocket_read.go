@@ -167,7 +167,7 @@ func (b *blockingSocket) next(ctx context.Context) (messageEvent, error) {
 	if ctx.Done() != nil {
 		set := make(chan struct{})
 		stop := context.AfterFunc(ctx, func() {
-			b.nc.SetReadDeadline(time.Unix(1, 0))
+			b.nc.SetReadDeadline(longAgo)
 			close(set)
 		})
 		defer func() {

@@ -50,9 +50,6 @@ func (h *WebSocketHandler) Serve(w *ResponseWriter, r *Request) error {
 	if err != nil {
 		return err
 	}
-	if err := w.header.fault(); err != nil {
-		return err
-	}
 	c, f := w.c, w.c.frame
 	h.once.Do(func() {
 		h.route = newRoute()
@@ -82,9 +79,6 @@ func (h *WebSocketHandler) Serve(w *ResponseWriter, r *Request) error {
 // upgrade writes the 101 (Switching Protocols); what is written to w behind it
 // goes nowhere.
 func (w *ResponseWriter) upgrade(hs *handshake, p switchedProtocol) {
-	for _, name := range ownHandshakeFields {
-		w.header.Del(name)
-	}
 	f := w.c.frame
 	f.out = hs.appendAnswer(f.out, &w.header)
 	f.counts[countClass1]++
@@ -313,23 +307,17 @@ func (p *loopSocket) Closed(c *Conn, err error) {
 // alarm is when the silence has to be broken, or has lasted too long.
 func (p *loopSocket) alarm(c *Conn) (at time.Duration) {
 	lim := &p.ws.lim
-	if lim.heartbeat > 0 {
-		at = p.silent + lim.heartbeat
-	}
-	if lim.idle > 0 && (at == 0 || p.lastMessage+lim.idle < at) {
-		at = p.lastMessage + lim.idle
-	}
-	return at
+	return soonest(after(p.silent, lim.heartbeat), after(p.lastMessage, lim.idle))
 }
 
 // expire breaks the silence with a ping, and ends what stays silent.
 func (p *loopSocket) expire(c *Conn) {
 	now, lim := c.frame.clock.now, &p.ws.lim
-	if lim.idle > 0 && now >= p.lastMessage+lim.idle {
+	if at := after(p.lastMessage, lim.idle); at != 0 && at <= now {
 		p.lastMessage = now
 		p.ws.Close(CloseGoingAway, "idle")
 	}
-	if lim.heartbeat <= 0 || now < p.silent+lim.heartbeat {
+	if at := after(p.silent, lim.heartbeat); at == 0 || now < at {
 		return
 	}
 	if p.pinged {

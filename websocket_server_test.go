@@ -260,7 +260,7 @@ func TestWebSocketBlockingHandler(t *testing.T) {
 		}
 		return ws.Write(context.Background(), kind, p)
 	}}
-	s := &Server{Handler: h, Loops: 1}
+	s := &Server{Handler: Inline(h), Loops: 1}
 	url := TestServer(t, s)
 	quick, slow := wsDial(t, url, WebSocketOptions{}), wsDial(t, url, WebSocketOptions{})
 	ctx := wsPatience(t)
@@ -273,11 +273,7 @@ func TestWebSocketBlockingHandler(t *testing.T) {
 			t.Fatalf("%q, %v", p, err)
 		}
 	}
-	// The route comes inline: at once where the machine is not busy.
-	for i := 0; s.Stats().Handlers.Inline < 20 && i < 20_000; i++ {
-		echo(fmt.Sprint(i))
-	}
-	for range 3 { // inline the first time, on a worker later
+	for range 3 {
 		before := calls.Load()
 		for _, m := range []string{"wait", "1", "2", "3"} {
 			slow.WriteText(ctx, m)
@@ -311,7 +307,7 @@ func TestWebSocketWritesBeforeReturn(t *testing.T) {
 		}
 		return nil
 	}}
-	url := TestServer(t, &Server{Handler: h, Loops: 1})
+	url := TestServer(t, &Server{Handler: Inline(h), Loops: 1})
 	ws := wsDial(t, url, WebSocketOptions{})
 	ctx := wsPatience(t)
 	read := func(want string) {
@@ -320,11 +316,7 @@ func TestWebSocketWritesBeforeReturn(t *testing.T) {
 			t.Fatalf("%q, %v; want %q", p, err, want)
 		}
 	}
-	for i := range 100 {
-		ws.WriteText(ctx, fmt.Sprint(i))
-		read(fmt.Sprint(i))
-	}
-	ws.WriteText(ctx, "wait") // inline by now
+	ws.WriteText(ctx, "wait")
 	read("wait")
 	mine.Load().WriteText(ctx, "from outside")
 	read("from outside")
@@ -472,8 +464,9 @@ func TestWebSocketCloseTimeout(t *testing.T) {
 }
 
 func TestWebSocketHeartbeat(t *testing.T) {
-	for style, h := range wsStyles(WebSocketOptions{Heartbeat: 30 * time.Millisecond}) {
+	for style, h := range wsStyles(WebSocketOptions{Heartbeat: 250 * time.Millisecond}) {
 		t.Run(style, func(t *testing.T) {
+			t.Parallel()
 			s := &Server{Handler: h}
 			url := TestServer(t, s)
 			c := wsRaw(t, url, "")
@@ -493,8 +486,9 @@ func TestWebSocketHeartbeat(t *testing.T) {
 }
 
 func TestWebSocketIdleTimeout(t *testing.T) {
-	for style, h := range wsStyles(WebSocketOptions{Heartbeat: 20 * time.Millisecond, IdleTimeout: 100 * time.Millisecond, CloseTimeout: 50 * time.Millisecond}) {
+	for style, h := range wsStyles(WebSocketOptions{Heartbeat: 200 * time.Millisecond, IdleTimeout: 500 * time.Millisecond, CloseTimeout: time.Second}) {
 		t.Run(style, func(t *testing.T) {
+			t.Parallel()
 			s := &Server{Handler: h}
 			ws := wsDial(t, TestServer(t, s), WebSocketOptions{})
 			_, _, err := ws.Read(wsPatience(t)) // answers pings, sends nothing

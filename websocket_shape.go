@@ -21,18 +21,14 @@ type websocketLimits struct {
 }
 
 func (o *WebSocketOptions) limits() websocketLimits {
-	lim := websocketLimits{
+	return websocketLimits{
 		messageBytes: limitOr(o.MaxMessageBytes, defaultMessageBytes),
-		queueBytes:   limitOr(o.MaxQueueBytes, defaultOutputBytes),
+		queueBytes:   boundOr(o.MaxQueueBytes, defaultOutputBytes),
 		write:        max(limitOr(o.WriteTimeout, defaultWriteTimeout), 0),
 		heartbeat:    max(limitOr(o.Heartbeat, defaultHeartbeat), 0),
 		idle:         max(o.IdleTimeout, 0),
 		close:        max(limitOr(o.CloseTimeout, defaultCloseTimeout), 0),
 	}
-	if lim.queueBytes < 0 {
-		lim.queueBytes = int(^uint(0) >> 2)
-	}
-	return lim
 }
 
 // A websocketShape does not change once it is made.

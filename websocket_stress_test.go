@@ -65,7 +65,7 @@ func stressWebSockets(t *testing.T, pin Middleware) {
 	var wg sync.WaitGroup
 	for n := range clients {
 		wg.Go(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 			defer cancel()
 			rng := rand.New(rand.NewPCG(uint64(n), 1))
 			for round := range rounds {
@@ -112,6 +112,8 @@ func stressWebSockets(t *testing.T, pin Middleware) {
 	wg.Wait()
 	gone(t, s)
 	eventually(t, "the end of all buffers", func() bool { return s.buffered.Load() == 0 })
+	mu.Lock()
+	defer mu.Unlock()
 	if closed.Load() != opened.Load() || len(room) != 0 {
 		t.Errorf("%d opened, %d closed, %d in the room", opened.Load(), closed.Load(), len(room))
 	}

@@ -45,7 +45,7 @@ func TestQueuePolicies(t *testing.T) {
 	fill := func(t *testing.T, ws *WebSocket, until func(error) bool) error {
 		deadline := time.Now().Add(patience)
 		for time.Now().Before(deadline) {
-			ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+			ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
 			err := ws.Write(ctx, BinaryMessage, message)
 			cancel()
 			if until(err) {
@@ -172,7 +172,7 @@ func TestPongsNewest(t *testing.T) {
 	ws, c, _ := wsPair(t, "loop", WebSocketOptions{MaxQueueBytes: 16 << 10})
 	message := make([]byte, 8<<10)
 	for stuck := false; !stuck; {
-		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+		ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
 		stuck = ws.Write(ctx, BinaryMessage, message) != nil
 		cancel()
 	}

@@ -24,7 +24,7 @@ import (
 	gorilla "github.com/gorilla/websocket"
 )
 
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // servers runs test on both servers. base is the URL of h.
 func servers(t *testing.T, h http.Handler, test func(t *testing.T, base string)) {

@@ -11,6 +11,9 @@ import (
 	"flare"
 )
 
+// patience bounds every wait of a test.
+const patience = 30 * time.Second
+
 func visit(t *testing.T, url, room, name string) *flare.WebSocket {
 	t.Helper()
 	ws, _, err := flare.DialWebSocket(context.Background(), "ws"+strings.TrimPrefix(url, "http")+"/rooms/"+room+"?name="+name, nil)
@@ -22,7 +25,7 @@ func visit(t *testing.T, url, room, name string) *flare.WebSocket {
 
 func hears(t *testing.T, ws *flare.WebSocket, want line) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	_, p, err := ws.Read(ctx)
 	if err != nil {
@@ -55,15 +58,14 @@ func TestRooms(t *testing.T) {
 	hears(t, ann, line{Text: "bob has left"})
 	ann.Close(flare.CloseNormal, "")
 	eve.Close(flare.CloseNormal, "")
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	rooms := func() int {
 		c.mu.Lock()
-		n := len(c.rooms)
-		c.mu.Unlock()
-		if n == 0 {
-			break
-		}
+		defer c.mu.Unlock()
+		return len(c.rooms)
+	}
+	for deadline := time.Now().Add(patience); rooms() > 0; time.Sleep(time.Millisecond) { // the last are about to leave
 		if time.Now().After(deadline) {
-			t.Fatalf("%d rooms are left", n)
+			t.Fatalf("%d rooms are left", rooms())
 		}
 	}
 }

@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"flare"
 )
 
 // The tests of this folder are about the program as it is built and started:
@@ -178,14 +180,14 @@ func TestSignalDrains(t *testing.T) {
 
 			// A request is being answered as soon as the head of its answer is
 			// there; the rest takes its time.
-			resp, err := p.client.Get(p.url + "/stream?n=2&ms=1000&size=8")
+			resp, err := p.client.Get(p.url + "/stream?n=2&ms=3000&size=8")
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer resp.Body.Close()
 			slow := make(chan string, 1)
 			go func() {
-				resp, err := p.client.Get(p.url + "/slow?ms=1500")
+				resp, err := p.client.Get(p.url + "/slow?ms=3500")
 				if err != nil {
 					slow <- err.Error()
 					return
@@ -194,13 +196,15 @@ func TestSignalDrains(t *testing.T) {
 				text, _ := io.ReadAll(resp.Body)
 				slow <- fmt.Sprintf("%d %v %s", resp.StatusCode, resp.Close, text)
 			}()
-			p.awaitHandlers(2)
+			p.await("two handlers beside the one that tells", func(s flare.Stats) bool {
+				return s.Connections.Open >= 3 && s.Handlers.Inline+s.Handlers.Worker >= 2 && s.Connections.Handler >= 2
+			})
 
 			p.signal(sig)
 			if text, err := io.ReadAll(resp.Body); err != nil || string(text) != "0123456701234567" {
 				t.Errorf("the answer in progress became %q, %v", text, err)
 			}
-			if got := <-slow; got != "200 true slept 1500 ms\n" {
+			if got := <-slow; got != "200 true slept 3500 ms\n" {
 				t.Errorf("the request in progress was answered %q; want 200 with Connection: close", got)
 			}
 			p.end()
@@ -213,15 +217,17 @@ func TestSignalDrains(t *testing.T) {
 	}
 }
 
-// awaitHandlers waits until n handlers run beside the one that tells.
-func (p *program) awaitHandlers(n int64) {
+// await waits until what the server has counted is as it should be, which its
+// loops tell after the answers.
+func (p *program) await(what string, cond func(flare.Stats) bool) {
 	p.Helper()
-	for begin := time.Now(); time.Since(begin) < patience; {
-		if s := p.stats(); s.Connections.Open >= n+1 && s.Handlers.Inline+s.Handlers.Worker >= uint64(n) && s.Connections.Handler >= n {
+	var s flare.Stats
+	for begin := time.Now(); time.Since(begin) < patience; time.Sleep(time.Millisecond) {
+		if s = p.stats(); cond(s) {
 			return
 		}
 	}
-	p.Fatalf("%d handlers never ran at the same time", n)
+	p.Fatalf("%s: not in %v: %+v", what, patience, s)
 }
 
 // A second signal does not wait.

@@ -249,7 +249,7 @@ func TestUploadRoute(t *testing.T) {
 // Chunks are sent when they are written, not when the handler returns.
 func TestStreamRoute(t *testing.T) {
 	p := start(t)
-	resp, err := p.client.Get(p.url + "/stream?n=2&ms=400&size=4")
+	resp, err := p.client.Get(p.url + "/stream?n=2&ms=1000&size=4")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -266,8 +266,8 @@ func TestStreamRoute(t *testing.T) {
 	if err != nil || string(rest) != "0123" {
 		t.Errorf("after the first chunk: %q, %v", rest, err)
 	}
-	if apart := time.Since(first); apart < 200*time.Millisecond {
-		t.Errorf("chunks written 400 ms apart came %v apart", apart)
+	if apart := time.Since(first); apart < 100*time.Millisecond {
+		t.Errorf("chunks written a second apart came %v apart", apart)
 	}
 }
 
@@ -278,13 +278,11 @@ func TestStatsRoute(t *testing.T) {
 		p.ask("GET", "/plaintext", nil)
 		p.ask("GET", "/nonsense", nil)
 	}
+	p.await("the count of 20 requests", func(after flare.Stats) bool {
+		return after.Requests-before.Requests >= 20 && after.Responses.Class2xx-before.Responses.Class2xx >= 10 &&
+			after.Responses.Class4xx-before.Responses.Class4xx >= 10
+	})
 	after := p.stats()
-	if n := after.Requests - before.Requests; n < 20 {
-		t.Errorf("21 requests counted as %d", n)
-	}
-	if n := after.Responses.Class2xx - before.Responses.Class2xx; n < 10 {
-		t.Errorf("11 answers of 2xx counted as %d", n)
-	}
 	if n := after.Responses.Class4xx - before.Responses.Class4xx; n != 10 {
 		t.Errorf("10 answers of 4xx counted as %d", n)
 	}

@@ -1,0 +1,201 @@
+package flare
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+// This file has handshakes of TLS: those that fail, are refused or wait, and what
+// is known after them.
+
+// A certificate for each name, sessions that are resumed on whichever loop, and
+// clients that show one.
+func TestTLSCertificates(t *testing.T) {
+	ca := tlsTestCA()
+	s := &Server{Handler: HandlerFunc(tlsRoutes), Loops: 3, DisableHTTP2: true, TLSConfig: &tls.Config{
+		Certificates: []tls.Certificate{ca.issue(t, 10, "one.test"), ca.issue(t, 11, "two.test")},
+		ClientAuth:   tls.VerifyClientCertIfGiven, ClientCAs: ca.pool,
+	}}
+	addr := startTLSServer(t, s)
+	config := tlsClientConfig()
+	config.ClientSessionCache = tls.NewLRUClientSessionCache(8)
+	for _, name := range []string{"one.test", "two.test"} {
+		config.ServerName = name
+		for i := range 6 {
+			c := dialTLSRaw(t, addr, config)
+			want := fmt.Sprintf("HTTP/1.1 TLS 1.3 resumed=%v sni=%s client=", i > 0, name)
+			c.get("/state").want(t, 200, want)
+			if got := c.ConnectionState().PeerCertificates[0].Subject.CommonName; got != name {
+				t.Errorf("the certificate of %s for %s", got, name)
+			}
+			c.Close()
+		}
+	}
+	eventually(t, "the count of handshakes", func() bool {
+		got := s.Stats().Handshakes
+		return got.Done == 12 && got.Resumed == 10
+	})
+	config = tlsClientConfig()
+	config.ServerName = "one.test"
+	config.Certificates = []tls.Certificate{ca.issue(t, 12, "somebody")}
+	dialTLSRaw(t, addr, config).get("/state").want(t, 200, "HTTP/1.1 TLS 1.3 resumed=false sni=one.test client=somebody")
+}
+
+// A server that insists on a client's certificate takes no other.
+func TestTLSMutual(t *testing.T) {
+	ca := tlsTestCA()
+	s := &Server{Handler: HandlerFunc(tlsRoutes), TLSConfig: &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.pool}}
+	addr := startTLSServer(t, s)
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		config := tlsClientConfig()
+		config.MaxVersion = version
+		c := dialTLSOver(t, addr, config, unwrapped)
+		_, err := io.ReadAll(c) // with 1.3 a client is done before it hears
+		if err == nil || !strings.Contains(err.Error(), "certificate") && !strings.Contains(err.Error(), "handshake failure") {
+			t.Errorf("%s without a certificate: %v", tls.VersionName(version), err)
+		}
+		config.Certificates = []tls.Certificate{ca.issue(t, 13, "somebody")}
+		dialTLSRaw(t, addr, config).get("/state").want(t, 200, "HTTP/1.1 "+tls.VersionName(version)+" resumed=false sni=localhost client=somebody")
+	}
+	eventually(t, "the count of handshakes", func() bool {
+		got := s.Stats().Handshakes
+		return got.Failed == 2 && got.Done == 2
+	})
+}
+
+func TestTLSOldVersionsAreRefused(t *testing.T) {
+	addr := startTLSServer(t, &Server{Handler: HandlerFunc(tlsRoutes)})
+	for _, version := range []uint16{tls.VersionTLS10, tls.VersionTLS11} {
+		config := tlsClientConfig()
+		config.MinVersion, config.MaxVersion = version, version
+		err := dialTLSOver(t, addr, config, unwrapped).Handshake()
+		if err == nil || !strings.Contains(err.Error(), "protocol version not supported") {
+			t.Errorf("%s: %v", tls.VersionName(version), err)
+		}
+	}
+}
+
+// Whoever takes the port for one of HTTP is told.
+func TestTLSAnswersPlainHTTP(t *testing.T) {
+	s := &Server{Handler: HandlerFunc(tlsRoutes)}
+	addr := startTLSServer(t, s)
+	for _, request := range []string{"GET / HTTP/1.1\r\nHost: h\r\n\r\n", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n" + strings.Repeat("x", 100000)} {
+		c := dialRaw(t, addr)
+		c.send(request)
+		c.answer("GET").want(t, 400, "Client sent an HTTP request to an HTTPS server.\n")
+		c.CloseWrite()
+		if !onPlain() { // which does not linger after a handshake
+			c.ended()
+		}
+	}
+	c := dialRaw(t, addr)
+	c.send("SSH-2.0-client\r\n")
+	c.CloseWrite()
+	if rest := c.toEnd(); len(rest) > 0 {
+		t.Errorf("answer to what is neither: %q", rest)
+	}
+	gone(t, s)
+}
+
+// A configuration that cannot work says so at once.
+func TestTLSConfigErrors(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := new(Server).ServeTLS(ln, "", ""); err != errNoServerCertificate {
+		t.Errorf("no certificate: %v", err)
+	}
+	if _, err := ln.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("the listener: %v", err)
+	}
+	if err := ListenAndServeTLS("127.0.0.1:0", "/nowhere/cert.pem", "/nowhere/key.pem", nil); err == nil {
+		t.Error("files that are not there are no error")
+	}
+}
+
+// A panic in a function of the configuration ends its connection alone.
+func TestTLSPanicInTheConfiguration(t *testing.T) {
+	var first atomic.Bool
+	cert := tlsTestCA().issue(t, 14, "localhost")
+	s := &Server{Handler: HandlerFunc(tlsRoutes), TLSConfig: &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+		if first.CompareAndSwap(false, true) {
+			panic("at first")
+		}
+		return &cert, nil
+	}}}
+	addr := startTLSServer(t, s)
+	if err := dialTLSOver(t, addr, nil, unwrapped).Handshake(); err == nil || isTimeout(err) {
+		t.Errorf("the connection goes on: %v", err)
+	}
+	dialTLSRaw(t, addr, nil).get("/").want(t, 200, "hello")
+	eventually(t, "the return of all slots", func() bool { return len(s.slots) == 0 })
+}
+
+// Functions of the configuration may wait as long as they like: there are more
+// of them than slots here, and all wait for the last.
+func TestTLSConfigurationMayWait(t *testing.T) {
+	s := &Server{Handler: HandlerFunc(tlsRoutes)}
+	n := 2*cap(s.handshakeSlots()) + 1
+	cert := tlsTestCA().issue(t, 15, "localhost")
+	var together sync.WaitGroup
+	together.Add(n)
+	s.TLSConfig = &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+		together.Done()
+		together.Wait()
+		return &cert, nil
+	}}
+	addr := startTLSServer(t, s)
+	var clients sync.WaitGroup
+	for range n {
+		c := dialTLSOver(t, addr, nil, unwrapped)
+		clients.Go(func() {
+			if err := c.Handshake(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	clients.Wait()
+}
+
+// Connections in their handshake count, for the limits as for Stats and the
+// hook.
+func TestTLSHandshakesCount(t *testing.T) {
+	var states sync.Map
+	s := &Server{Handler: HandlerFunc(tlsRoutes), MaxConnsPerIP: 2, ConnState: func(_ netip.AddrPort, state ConnState) {
+		n, _ := states.LoadOrStore(state, new(atomic.Int32))
+		n.(*atomic.Int32).Add(1)
+	}}
+	addr := startTLSServer(t, s)
+	one, two := dialRaw(t, addr), dialRaw(t, addr)
+	two.send("\x16\x03\x01\x02\x00\x01") // half a ClientHello: a goroutine waits for the rest
+	eventually(t, "one connection that is silent and one in its handshake", func() bool {
+		c := s.Stats().Connections
+		return c.Open == 2 && (c.Handshake == 1 && c.Handler == 1 || onPlain() && c.Handshake == 2)
+	})
+	three := dialRaw(t, addr)
+	if rest := three.toEnd(); len(rest) > 0 {
+		t.Errorf("a third connection of the address was told %q", rest)
+	}
+	one.Close()
+	eventually(t, "the end of the first", func() bool { return s.Stats().Connections.Open == 1 })
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := s.Shutdown(ctx); err != nil {
+		t.Errorf("Shutdown does not end handshakes: %v", err)
+	}
+	for _, state := range []ConnState{StateNew, StateClosed} {
+		if n, ok := states.Load(state); !ok || n.(*atomic.Int32).Load() != 2 {
+			t.Errorf("%v was told %v times, want 2", state, n)
+		}
+	}
+}

@@ -1,0 +1,155 @@
+package flare
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+// After Hijack neither the request nor the response reaches any connection, not
+// even one that has got the descriptor's number, and the buffer that the body
+// was received into leaves the server's count.
+func TestHijackEndsBodyAndResponse(t *testing.T) {
+	reading, ended := make(chan bool, 1), make(chan bool)
+	h := HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		if r.Method() == "GET" {
+			return w.Text(200, "clean")
+		}
+		defer close(ended)
+		reading <- true
+		if _, err := io.ReadFull(r.Body(), make([]byte, 3)); err != nil {
+			return err
+		}
+		conn, _, err := w.Hijack()
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		others := pairsOfConns(t, 8) // one of them has the number
+		for _, c := range others {
+			io.WriteString(c, "secret")
+		}
+		p := make([]byte, 16)
+		if n, err := r.Body().Read(p); n > 0 || !errors.Is(err, errHijacked) {
+			t.Errorf("the body after Hijack: %q, %v", p[:n], err)
+		}
+		w.WriteString("stray")
+		if err := w.Flush(); !errors.Is(err, errHijacked) {
+			t.Errorf("the response after Hijack: %v", err)
+		}
+		for _, c := range others {
+			if n, err := c.Read(p); string(p[:n]) != "secret" {
+				t.Errorf("another connection got %q, %v", p[:n], err)
+			}
+		}
+		return nil
+	})
+	s := &Server{Handler: Offload(h)}
+	url := TestServer(t, s)
+	c := dialRaw(t, strings.TrimPrefix(url, "http://"))
+	c.send("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")
+	<-reading
+	c.send("5\r\nhello\r\n")
+	<-ended
+	for range 8 {
+		next := dialRaw(t, strings.TrimPrefix(url, "http://"))
+		next.get("/").want(t, 200, "clean")
+		next.Close()
+	}
+	eventually(t, "the return of all buffers", func() bool { return s.buffered.Load() == 0 })
+}
+
+// pairsOfConns returns the ends of n connections over loopback.
+func pairsOfConns(t *testing.T, n int) (ends []net.Conn) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	for range n {
+		near, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		far, err := ln.Accept()
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		for _, c := range []net.Conn{near, far} {
+			c.SetDeadline(time.Now().Add(patience))
+			t.Cleanup(func() { c.Close() })
+			ends = append(ends, c)
+		}
+	}
+	return ends
+}
+
+// A goroutine of a net/http handler that waits for the body when another takes
+// the connection over is told so.
+func TestFromHTTPHijackBreaksRead(t *testing.T) {
+	failed := make(chan error, 1)
+	h := FromHTTP(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		reading := make(chan bool)
+		go func() {
+			r.Body.Read(make([]byte, 3))
+			close(reading)
+			_, err := r.Body.Read(make([]byte, 3))
+			failed <- err
+		}()
+		<-reading
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		if err := <-failed; err != http.ErrBodyReadAfterClose {
+			t.Errorf("the read failed with %v", err)
+		}
+		at, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+		if at == nil || at.String() != conn.LocalAddr().String() {
+			t.Errorf("the local address is %v, and %v after Hijack", conn.LocalAddr(), at)
+		}
+		io.WriteString(conn, "HTTP/1.0 200 OK\r\n\r\ntaken")
+	}))
+	c := dialRaw(t, bridgeFlare(t, h))
+	c.send("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+	c.answer("POST").want(t, 200, "taken")
+}
+
+// A handler that goes on writing to a client which is gone, and then ends its
+// goroutine, leaves nothing for the next client of the same frame.
+func TestGoexitAfterFailedWrite(t *testing.T) {
+	ended := make(chan bool)
+	s := &Server{Logger: quietLogger(), Handler: Offload(HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		if r.Path() != "/exit" {
+			return w.Text(200, "clean")
+		}
+		defer close(ended)
+		for p := make([]byte, 64<<10); ; {
+			if _, err := w.Write(p); err != nil {
+				w.WriteString("stray")
+				runtime.Goexit()
+			}
+		}
+	}))}
+	addr := strings.TrimPrefix(TestServer(t, s), "http://")
+	c := dialRaw(t, addr)
+	c.send("GET /exit HTTP/1.1\r\nHost: h\r\n\r\n")
+	c.SetLinger(0)
+	c.Close()
+	<-ended
+	gone(t, s)
+	for range 8 {
+		next := dialRaw(t, addr)
+		next.get("/").want(t, 200, "clean")
+		next.Close()
+	}
+}

@@ -1,0 +1,148 @@
+package flare
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+// This file has clients that speak HTTP/2.
+
+func TestTLSServesHTTP2(t *testing.T) {
+	s := &Server{Handler: HandlerFunc(tlsRoutes), MaxBodyBytes: 1 << 20}
+	addr := startTLSServer(t, s)
+	client := tlsHTTPClient(t, true)
+	if _, body := getBy(t, client, "https://"+addr+"/state"); body != "HTTP/2.0 TLS 1.3 resumed=false sni=localhost client=" {
+		t.Errorf("state %q", body)
+	}
+	if _, body := getBy(t, client, "https://"+addr+"/bytes?3000000"); len(body) != 3000000 {
+		t.Errorf("%d bytes", len(body))
+	}
+	resp, err := client.Post("https://"+addr+"/echo", "text/plain", strings.NewReader(strings.Repeat("x", 1<<20+1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != 413 {
+		t.Errorf("a body beyond the limit: %d", resp.StatusCode)
+	}
+	eventually(t, "the count of requests", func() bool { return s.Stats().Requests == 3 })
+	if st := s.Stats(); st.Connections.Open != 1 {
+		t.Errorf("open %d", st.Connections.Open)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := s.Shutdown(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTLSHTTP2SwitchedOff(t *testing.T) {
+	for name, s := range map[string]*Server{
+		"by the field":  {DisableHTTP2: true},
+		"by NextProtos": {TLSConfig: &tls.Config{NextProtos: []string{"http/1.1"}}},
+		"by both":       {DisableHTTP2: true, TLSConfig: &tls.Config{NextProtos: []string{"h2", "http/1.1"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s.Handler = HandlerFunc(tlsRoutes)
+			addr := startTLSServer(t, s)
+			if _, body := getBy(t, tlsHTTPClient(t, true), "https://"+addr+"/state"); !strings.HasPrefix(body, "HTTP/1.1 ") {
+				t.Errorf("state %q", body)
+			}
+		})
+	}
+}
+
+// Shutdown lets an HTTP/2 request in progress end, and counts its connection.
+func TestTLSShutdownWaitsForHTTP2(t *testing.T) {
+	entered, leave := make(chan struct{}), make(chan struct{})
+	s := &Server{Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		close(entered)
+		<-leave
+		return w.Text(200, "done")
+	})}
+	addr := startTLSServer(t, s)
+	client := tlsHTTPClient(t, true)
+	got := make(chan string, 1)
+	go func() {
+		resp, err := client.Get("https://" + addr + "/")
+		if err != nil {
+			got <- err.Error()
+			return
+		}
+		defer resp.Body.Close()
+		body, _ := io.ReadAll(resp.Body)
+		got <- resp.Proto + " " + string(body)
+	}()
+	<-entered
+	ended := make(chan error, 1)
+	go func() { ended <- s.Shutdown(context.Background()) }()
+	eventually(t, "the end of accepting", func() bool {
+		conn, err := net.Dial("tcp", addr)
+		if err == nil {
+			conn.Close()
+		}
+		return err != nil
+	})
+	select {
+	case err := <-ended:
+		t.Fatalf("Shutdown has not waited: %v", err)
+	default:
+	}
+	close(leave)
+	if text := <-got; text != "HTTP/2.0 done" {
+		t.Errorf("got %q", text)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// A client of HTTP/2 that neither sends its body nor opens its window has no
+// longer than one of HTTP/1.1.
+func TestTLSHTTP2Stalls(t *testing.T) {
+	failed := make(chan error, 2)
+	s := &Server{BodyTimeout: 400 * time.Millisecond, WriteTimeout: 400 * time.Millisecond, Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		if r.Path() == "/body" {
+			_, err := r.Bytes()
+			failed <- err
+			return err
+		}
+		for {
+			if _, err := w.Write(make([]byte, 16<<10)); err != nil {
+				failed <- err
+				return err
+			}
+		}
+	})}
+	addr := startTLSServer(t, s)
+	client := tlsHTTPClient(t, true)
+	body, never := io.Pipe()
+	defer never.Close()
+	resp, err := client.Post("https://"+addr+"/body", "text/plain", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != 408 {
+		t.Errorf("a body that does not come: status %d", resp.StatusCode)
+	}
+	var status *StatusError
+	if err := <-failed; !errors.As(err, &status) || status.Code != 408 {
+		t.Errorf("the handler got %v", err)
+	}
+	if resp, err = client.Get("https://" + addr + "/endless"); err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	select {
+	case <-failed:
+	case <-time.After(patience):
+		t.Error("the handler still waits for a client that does not read")
+	}
+}
