@@ -261,7 +261,7 @@ func (s *clientSocket) Write(p []byte) (int, error) {
 		}
 		piece := p[n:min(len(p), n+writePieceBytes)]
 		m, err := s.Conn.Write(piece)
-		for m == 0 && isDeadline(err) && time.Now().Before(by) { // it was that of an earlier piece
+		if m == 0 && isDeadline(err) && time.Now().Before(by) { // it was that of an earlier piece
 			s.writeArmed = by
 			if err = s.Conn.SetWriteDeadline(by); err == nil {
 				m, err = s.Conn.Write(piece)
@@ -283,7 +283,9 @@ func (s *clientSocket) Write(p []byte) (int, error) {
 }
 
 // armWrite moves the write deadline when less than half of it is left. by is
-// when the next piece has to have left, zero for never.
+// when the next piece has to have left, zero for never. A deadline that comes
+// too early would be the end of a TLS connection below, so that one's is moved
+// each time.
 func (s *clientSocket) armWrite() (by time.Time, err error) {
 	if s.writeTimeout <= 0 && s.writeBy.IsZero() {
 		if s.writeArmed.IsZero() {
@@ -297,7 +299,7 @@ func (s *clientSocket) armWrite() (by time.Time, err error) {
 		return by, ErrTimeout
 	}
 	by = limitFrom(now, s.writeTimeout, s.writeBy)
-	if s.writeTimeout > 0 && !s.writeArmed.IsZero() && !s.writeArmed.After(by) && s.writeArmed.Sub(now) > s.writeTimeout/2 {
+	if s.raw != nil && s.writeTimeout > 0 && !s.writeArmed.IsZero() && !s.writeArmed.After(by) && s.writeArmed.Sub(now) > s.writeTimeout/2 {
 		return by, nil
 	}
 	s.writeArmed = by

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -637,15 +638,18 @@ func TestClientDefaultHost(t *testing.T) {
 
 // A write has all of WriteTimeout, though a deadline of one before is nearer.
 func TestClientSocketWriteTimeout(t *testing.T) {
-	a, b := net.Pipe()
-	defer a.Close()
-	defer b.Close()
-	s := newClientSocket(a)
-	s.writeTimeout = 100 * time.Millisecond
-	s.writeArmed = time.Now().Add(60 * time.Millisecond)
-	a.SetWriteDeadline(s.writeArmed)
-	begun := time.Now()
-	if _, err := s.Write([]byte("x")); !errors.Is(err, ErrTimeout) || time.Since(begun) < s.writeTimeout {
-		t.Errorf("%v after %v", err, time.Since(begun))
+	for _, raw := range []syscall.RawConn{nil, struct{ syscall.RawConn }{}} { // with a descriptor, and without
+		a, b := net.Pipe()
+		defer a.Close()
+		defer b.Close()
+		s := newClientSocket(a)
+		s.raw = raw
+		s.writeTimeout = 100 * time.Millisecond
+		s.writeArmed = time.Now().Add(60 * time.Millisecond)
+		a.SetWriteDeadline(s.writeArmed)
+		begun := time.Now()
+		if _, err := s.Write([]byte("x")); !errors.Is(err, ErrTimeout) || time.Since(begun) < s.writeTimeout {
+			t.Errorf("%v after %v", err, time.Since(begun))
+		}
 	}
 }
