@@ -238,11 +238,11 @@ func (h *httpConn) run(f *frame, x *exchange) error {
 	if f.loop != nil {
 		f.counts[countInline]++
 		if f.timed == 0 {
-			return h.call(f, x)
+			return h.call(f, x, x.handler)
 		}
 		f.clock.read()
 		before := f.clock.now
-		err := h.call(f, x)
+		err := h.call(f, x, x.handler)
 		f.clock.read()
 		if f.clock.now-before > longCall && rt.pin == pinNone {
 			rt.demote()
@@ -252,7 +252,7 @@ func (h *httpConn) run(f *frame, x *exchange) error {
 	f.counts[countWorker]++
 	f.clock.read()
 	before := f.clock.now
-	err := h.call(f, x)
+	err := h.call(f, x, x.handler)
 	f.clock.read()
 	if rt.record(f.clock.now - before) {
 		f.counts[countPromotions]++
@@ -260,9 +260,10 @@ func (h *httpConn) run(f *frame, x *exchange) error {
 	return err
 }
 
-// call calls the handler. A panic becomes an error. runtime.Goexit ends the
-// goroutine, but neither the loop nor the connection with it.
-func (h *httpConn) call(f *frame, x *exchange) (err error) {
+// call calls a handler, or what else of the user's there is to call for x. A
+// panic becomes an error. runtime.Goexit ends the goroutine, but neither the
+// loop nor the connection with it.
+func (h *httpConn) call(f *frame, x *exchange, handler Handler) (err error) {
 	returned := false
 	defer func() {
 		if returned {
@@ -279,7 +280,7 @@ func (h *httpConn) call(f *frame, x *exchange) (err error) {
 		}
 		h.goexit(f, x)
 	}()
-	err = x.handler.Serve(&x.w, &x.r)
+	err = handler.Serve(&x.w, &x.r)
 	returned = true
 	return err
 }

@@ -44,8 +44,8 @@ func appendRouteKey(key []byte, r *Request) []byte {
 	return key
 }
 
-// handleError answers err, and reports whether that worked.
-func (s *Server) handleError(w *ResponseWriter, err error) bool {
+// handleError answers err. It fails as ErrorHandler and its answer do.
+func (s *Server) handleError(w *ResponseWriter, err error) error {
 	var status *StatusError
 	if !errors.As(err, &status) || status.Code < 400 || status.Code > 999 {
 		status = nil
@@ -53,24 +53,14 @@ func (s *Server) handleError(w *ResponseWriter, err error) bool {
 	} else if status.Code >= 500 && status.Err != nil {
 		s.logHandlerError(w.r, err)
 	}
-	if s.ErrorHandler != nil {
-		s.callErrorHandler(w, err)
-	} else {
+	if s.ErrorHandler == nil {
 		answerStatus(w, status)
+		return w.complete()
 	}
-	return w.complete() == nil
-}
-
-// callErrorHandler runs the user's ErrorHandler; its panic is a bare 500.
-func (s *Server) callErrorHandler(w *ResponseWriter, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			s.logHandlerError(w.r, &panicError{value: p})
-			w.drop()
-			answerStatus(w, nil)
-		}
-	}()
-	s.ErrorHandler(w, w.r, err)
+	return w.h.call(w.c.frame, w.h.x, HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		s.ErrorHandler(w, r, err)
+		return w.complete()
+	}))
 }
 
 // answerStatus writes the answer for a status; nil stands for a bare 500.
