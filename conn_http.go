@@ -139,10 +139,7 @@ func (h *httpConn) handle(c *Conn, in []byte) (next connState, used int) {
 		return stateHandler, 0
 	}
 	r.body.begin(c, h, &r.head, in[x.headLen:])
-	f.reading = pace{}
-	f.writing.reset()
-	f.readBy.reset()
-	f.writeBy.reset()
+	f.forget()
 	if len(f.out) > 0 && (!r.body.arrived() || f.loop == nil && !x.route.onLoop()) && c.sendWait(nil) != nil {
 		c.closing = true // earlier answers do not wait for a call that may
 		return stateHandler, 0
@@ -318,7 +315,8 @@ func (h *httpConn) refuse(c *Conn, in []byte, err error) connState {
 		c.frame.counts[countRequests]++
 	}
 	x.r.begin(c, h, in[:x.r.head.method.end]) // HEAD gets no content (RFC 9110 §9.3.2)
-	x.r.refused = true
+	x.r.refuse()
+	c.frame.forget()
 	x.w.begin(c, h, &x.r)
 	x.w.close = true
 	h.srv.refused(c, err)

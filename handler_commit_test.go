@@ -2,11 +2,13 @@ package flare
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 )
 
 // An error in place of a response keeps what belongs to a refusal, all values
@@ -180,4 +182,44 @@ func TestUsersCodeBehindTheHandler(t *testing.T) {
 		t.Error("a refusal whose error handler panicked does not say that the connection ends")
 	}
 	dialRaw(t, addr).get("/fine").want(t, 200, "fine") // the loop goes on
+}
+
+// An ErrorHandler is given a refused request as it is given others: with a body,
+// which is empty, and with no deadline of the handler that ran before.
+func TestErrorHandlerOfARefusal(t *testing.T) {
+	const long = 16 << 20 // more than sockets hold
+	s := &Server{Logger: quietLogger(), Loops: 1, Handler: Inline(HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		w.SetWriteDeadline(time.Unix(1, 0))
+		return w.Text(200, "fine")
+	})), ErrorHandler: func(w *ResponseWriter, r *Request, err error) {
+		body, readErr := r.Bytes()
+		w.WriteHeader(418)
+		fmt.Fprintf(w, "%q %v\n", body, readErr)
+		w.Write(make([]byte, long))
+	}}
+	addr := startServer(t, s)
+	c := dialRaw(t, addr)
+	c.get("/").want(t, 200, "fine")
+	c.send("GET / HTTP/1.1\r\nHost: h\r\nno colon\r\n\r\n")
+	if a := c.answer("GET"); a.StatusCode != 418 || len(a.body) != long+len("\"\" <nil>\n") || !strings.HasPrefix(a.body, "\"\" <nil>\n") {
+		t.Errorf("status %d, %d bytes: %.30q", a.StatusCode, len(a.body), a.body)
+	}
+}
+
+// panickyRouter is a Router whose Route panics for one path.
+type panickyRouter struct{ routes }
+
+func (p panickyRouter) Route(r *Request) (Handler, string) {
+	if r.Path() == "/panic" {
+		panic("route")
+	}
+	return p.routes.Route(r)
+}
+
+func TestRouterPanics(t *testing.T) {
+	s := &Server{Logger: quietLogger(), Handler: panickyRouter{routes{"/fine": textHandler("fine")}}}
+	c := dialRaw(t, startServer(t, s))
+	c.send(request("/panic"), request("/fine"))
+	c.answer("GET").want(t, 500, "Internal Server Error\n")
+	c.answer("GET").want(t, 200, "fine")
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 )
 
 // This file is layer 4 (roles): how a request finds its handler and the
@@ -26,12 +27,25 @@ func (s *Server) routeOf(r *Request) (Handler, *route) {
 	case nil:
 		return notFound, s.routes.find("", pinInline)
 	case Router:
-		handler, pattern := h.Route(r)
+		handler, pattern := askRouter(h, r)
 		return handler, s.routes.find(pattern, pinOf(handler))
 	default:
 		var key [routeKeyMax]byte
 		return h, s.routes.find(viewString(appendRouteKey(key[:0], r)), s.pin)
 	}
+}
+
+// askRouter calls the user's Route. Its panic is the handler's, since the answer
+// is made there.
+func askRouter(router Router, r *Request) (h Handler, pattern string) {
+	defer func() {
+		if p := recover(); p != nil {
+			r.c.frame.counts[countPanics]++
+			err := &panicError{value: p, stack: debug.Stack()}
+			h = HandlerFunc(func(*ResponseWriter, *Request) error { return err })
+		}
+	}()
+	return router.Route(r)
 }
 
 // appendRouteKey names r's route by its method and first path segment.
