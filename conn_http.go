@@ -146,6 +146,7 @@ func (h *httpConn) handle(c *Conn, in []byte) (next connState, used int) {
 	}
 	x.w.begin(c, h, r)
 	err := h.run(f, x)
+	c.called(f)
 	if x.w.hijacked {
 		h.hijackEnded(x, err)
 		return c.state, 0
@@ -155,6 +156,7 @@ func (h *httpConn) handle(c *Conn, in []byte) (next connState, used int) {
 		return h.switchTo(c, x, err), used
 	}
 	x.w.finish(err)
+	c.called(f)
 	r.end()
 	used = len(in) - r.body.leave(c)
 	if !r.body.done && !c.closing {
@@ -301,6 +303,7 @@ func (h *httpConn) goexit(f *frame, x *exchange) {
 	x.w.drop()
 	x.r.end()
 	c.sendWait(nil)
+	f.clock.read() // it may all have taken long
 	c.closing = true
 	c.abort = c.abort || begun
 	v := c.wind(f) // an orderly end: a reset would destroy the earlier answers

@@ -65,9 +65,7 @@ func (w *ResponseWriter) commit(length int64) error {
 	if head.expectContinue {
 		w.r.body.setAnswered(f)
 	}
-	if w.c.own.Load()&ownLent != 0 {
-		f.clock.read() // the handler may have waited, and Date is the time of the answer
-	}
+	w.c.called(f) // the handler may have waited, and Date is the time of the answer
 	out := appendStatusLine(f.out, status)
 	if !own.date {
 		out = append(out, f.clock.date.line(f.clock.unix)...)
