@@ -560,9 +560,10 @@ func TestWebSocketOpenFailsOnce(t *testing.T) {
 // What has come while nobody read ends the silence: the loop was busy with
 // something else, or a blocking reader with the message before.
 func TestWebSocketNotIdleUnread(t *testing.T) {
-	const idle = 100 * time.Millisecond
+	const idle = 500 * time.Millisecond
 	o := WebSocketOptions{IdleTimeout: idle}
 	t.Run("loop", func(t *testing.T) {
+		t.Parallel()
 		seen := make(chan string, 2)
 		opened := make(chan *WebSocket, 1)
 		s := &Server{Loops: 1, Handler: Inline(&WebSocketHandler{WebSocketOptions: o,
@@ -574,8 +575,7 @@ func TestWebSocketNotIdleUnread(t *testing.T) {
 		l := ob.c.loop
 		l.call(func() {
 			c.send(string(wsFrame(0x81, "here", true)))
-			for until := time.Now().Add(2 * idle); time.Now().Before(until); {
-			}
+			time.Sleep(2 * idle)
 			l.frame.clock.read()
 			l.expire(l.frame) // before its poller has told anything
 			if ob.ended() {
@@ -587,6 +587,7 @@ func TestWebSocketNotIdleUnread(t *testing.T) {
 		}
 	})
 	t.Run("blocking", func(t *testing.T) {
+		t.Parallel()
 		ws, c, _ := wsPair(t, "blocking", o)
 		for _, m := range []string{"first", "second"} {
 			c.send(string(wsFrame(0x81, m, true)))

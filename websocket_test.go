@@ -546,9 +546,10 @@ func TestCloseAnsweredBehindWriter(t *testing.T) {
 // is not what others are told.
 func TestWriteGivenUp(t *testing.T) {
 	ws, c, _ := wsPair(t, "blocking", WebSocketOptions{})
-	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	long := make([]byte, 32<<20)
+	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 	defer cancel()
-	if err := ws.Write(ctx, BinaryMessage, make([]byte, 32<<20)); err != context.DeadlineExceeded {
+	if err := ws.Write(ctx, BinaryMessage, long); err != context.DeadlineExceeded {
 		t.Errorf("%v", err)
 	}
 	if _, _, err := ws.Read(wsPatience(t)); err != ErrClosed {
@@ -568,7 +569,7 @@ func TestWriteGivenUp(t *testing.T) {
 func TestWriterFailsInTheMiddle(t *testing.T) {
 	for _, style := range wsBothStyles {
 		t.Run(style, func(t *testing.T) {
-			ws, c, s := wsPair(t, style, WebSocketOptions{CloseTimeout: 50 * time.Millisecond})
+			ws, c, s := wsPair(t, style, WebSocketOptions{CloseTimeout: 500 * time.Millisecond})
 			w, err := ws.Writer(wsPatience(t), TextMessage)
 			if err != nil {
 				t.Fatal(err)
