@@ -26,11 +26,25 @@ func (h *WebSocketHandler) serveCarried(w *ResponseWriter, r *Request) error {
 	}
 	defer ws.Close(CloseNormal, "")
 	logger := w.h.srv.logger()
+	var ended error
+	returned := false
+	defer func() {
+		if !returned { // runtime.Goexit was called
+			ended = &CloseError{Code: CloseInternalError}
+			ws.Close(CloseInternalError, "")
+		}
+		if h.OnClose != nil {
+			code, reason := endOf(ended)
+			logWebSocketError(logger, callWebSocket(func() error {
+				h.OnClose(ws, code, reason)
+				return nil
+			}))
+		}
+	}()
 	if h.OnOpen != nil {
 		err = callWebSocket(func() error { return h.OnOpen(ws, r) })
 	}
 	r.end() // as on a loop, r is OnOpen's alone
-	var ended error
 	for err == nil {
 		var kind MessageKind
 		var p []byte
@@ -46,13 +60,7 @@ func (h *WebSocketHandler) serveCarried(w *ResponseWriter, r *Request) error {
 		ws.Close(closeOf(err))
 		_, _, ended = ws.Read(context.Background())
 	}
-	if h.OnClose != nil {
-		code, reason := endOf(ended)
-		logWebSocketError(logger, callWebSocket(func() error {
-			h.OnClose(ws, code, reason)
-			return nil
-		}))
-	}
+	returned = true
 	return nil
 }
 
