@@ -316,7 +316,7 @@ func (c *Conn) data(f *frame, in []byte) (n int, err error) {
 		return c.proto.Data(c, in, c.eof)
 	}
 	returned := false
-	defer c.recovered(&returned)
+	defer c.recovered(c.user(), &returned)
 	c.since = f.clock.now
 	f.setRoute(c.route)
 	if f.loop != nil {

@@ -42,10 +42,11 @@ var errDataCount = errors.New("flare: Data used more than it was given")
 // errGoexit is the end of a connection whose Protocol ended the goroutine.
 var errGoexit = errors.New("flare: a protocol called runtime.Goexit")
 
-// recovered is deferred around a user's code, which says at its end that it has
-// returned: a panic ends the connection. runtime.Goexit ends the goroutine, and
-// the connection, but not the loop.
-func (c *Conn) recovered(returned *bool) {
+// recovered is deferred around a protocol's code, which says at its end that it
+// has returned: a panic ends the connection. runtime.Goexit in a user's ends the
+// goroutine, and the connection, but not the loop; flare's own see to it
+// themselves, and have no u.
+func (c *Conn) recovered(u *userConn, returned *bool) {
 	if *returned {
 		return
 	}
@@ -54,9 +55,8 @@ func (c *Conn) recovered(returned *bool) {
 		c.closing, c.abort = true, true
 		return
 	}
-	u := c.user()
-	if u.exited {
-		return // around another call: c is no longer this goroutine's
+	if u == nil || u.exited {
+		return // the end has been seen to: c is no longer this goroutine's
 	}
 	u.exited = true
 	f, v := c.frame, verdictClose
@@ -156,7 +156,7 @@ func (c *Conn) callPosted(f *frame) {
 	u.fns = nil
 	c.loop.postMu.Unlock()
 	returned := false
-	defer c.recovered(&returned)
+	defer c.recovered(c.user(), &returned)
 	f.setRoute(c.route)
 	for _, fn := range fns {
 		fn()
@@ -280,7 +280,7 @@ func (c *Conn) userExpired(f *frame) verdict {
 
 func (c *Conn) callExpired(f *frame, e expiredProtocol) {
 	returned := false
-	defer c.recovered(&returned)
+	defer c.recovered(c.user(), &returned)
 	f.setRoute(c.route)
 	e.Expired(c)
 	returned = true
@@ -293,7 +293,7 @@ func (c *Conn) callDrained(f *frame) {
 		return
 	}
 	returned := false
-	defer c.recovered(&returned)
+	defer c.recovered(c.user(), &returned)
 	f.setRoute(c.route)
 	c.proto.Drained(c)
 	returned = true
