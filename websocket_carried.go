@@ -29,7 +29,9 @@ func (h *WebSocketHandler) serveCarried(w *ResponseWriter, r *Request) error {
 	if h.OnOpen != nil {
 		err = callWebSocket(func() error { return h.OnOpen(ws, r) })
 	}
-	r.end() // as on a loop, r is OnOpen's alone
+	// As on a loop r is OnOpen's alone, but for those who wait for Serve.
+	r.end()
+	defer func() { r.live = true }()
 	var ended error
 	for err == nil {
 		var kind MessageKind
