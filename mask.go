@@ -3,6 +3,7 @@ package flare
 import (
 	"encoding/binary"
 	"math/bits"
+	"unsafe"
 )
 
 // This file is layer 0 (base): WebSocket masking (RFC 6455 §5.3), the XOR of a
@@ -10,9 +11,9 @@ import (
 // frame, no connection and no source of keys. The frame reader and writer call
 // it, and users who speak the protocol on their own.
 //
-// The work is done by mask_generic.go in Go, mask_amd64.s with AVX2 and
-// AVX-512, and mask_arm64.s with NEON, picked by size and CPU. The build tag
-// purego leaves Go alone.
+// The work is done by maskRun: mask_amd64.s with SSE2, AVX2 or AVX-512, as size
+// and CPU say; elsewhere mask_generic.go in Go, with mask_arm64.s and NEON for
+// what is long. The build tag purego leaves Go alone.
 //
 // All of them handle an end that is no whole word in the same way. The last
 // word is one that ends where the payload ends, and so overlaps the word before
@@ -32,7 +33,8 @@ import (
 //
 // It allocates nothing and may be called from anywhere.
 func MaskBytes(p []byte, key [4]byte, pos int) int {
-	maskWord(p, rotateMask(binary.LittleEndian.Uint32(key[:]), pos))
+	// As rotateMask does it; with a call of that the compiler would not inline MaskBytes.
+	maskRun(unsafe.SliceData(p), len(p), bits.RotateLeft32(binary.LittleEndian.Uint32(key[:]), -8*pos))
 	return pos + len(p)
 }
 
@@ -40,3 +42,6 @@ func MaskBytes(p []byte, key [4]byte, pos int) int {
 // whose lowest byte belongs to the first payload byte. A rotation counts mod
 // 32, and with it n mod 4.
 func rotateMask(key uint32, n int) uint32 { return bits.RotateLeft32(key, -8*n) }
+
+// maskWord XORs p with key, whose lowest byte belongs to p[0].
+func maskWord(p []byte, key uint32) { maskRun(unsafe.SliceData(p), len(p), key) }

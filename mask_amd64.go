@@ -2,43 +2,24 @@
 
 package flare
 
-// This file is layer 0 (base): the choice between the ways to mask on amd64,
-// by size and by what CPU and operating system have.
+// This file is layer 0 (base): what CPU and operating system have for masking
+// on amd64.
 
-// What masks the payloads that are long enough for vectors.
+// What masks the payloads of more than 32 bytes.
 const (
-	maskByGo     = 0
+	maskBySSE2   = 0
 	maskByAVX2   = 1
 	maskByAVX512 = 2
 )
 
-// maskBest is the best that this machine has. It is read by maskByVectors.
+// maskBest is the best that this machine has. It is read by maskRun.
 var maskBest uint8 = maskDetect()
 
-// maskVectors masks p, of more than maskShortMax bytes, and reports whether it has.
-func maskVectors(p []byte, key uint32) bool {
-	if maskBest == maskByGo {
-		return false
-	}
-	maskByVectors(&p[0], len(p), key)
-	return true
-}
-
-// maskByVectors goes on as maskAVX512 or maskAVX2, as maskBest and n say. It is
-// assembly so that the compiler can inline maskVectors: one call in all.
+// maskRun masks n bytes at p, any number. It is assembly from the first branch
+// on: masking is one call.
 //
 //go:noescape
-func maskByVectors(p *byte, n int, key uint32)
-
-// maskAVX2 masks n bytes, at least 64. The CPU must have AVX2.
-//
-//go:noescape
-func maskAVX2(p *byte, n int, key uint32)
-
-// maskAVX512 masks n bytes, at least 512. The CPU must have AVX-512 F.
-//
-//go:noescape
-func maskAVX512(p *byte, n int, key uint32)
+func maskRun(p *byte, n int, key uint32)
 
 // maskDetect asks the CPU what it has and the operating system, through XCR0,
 // which registers it saves (Intel SDM volume 1, §14.3 and §15.2).
@@ -50,11 +31,11 @@ func maskDetect() uint8 {
 	)
 	leaves, _, _, _ := cpuid(0, 0)
 	if leaves < 7 {
-		return maskByGo
+		return maskBySSE2
 	}
 	_, _, ecx, _ := cpuid(1, 0)
 	if ecx&(osxsave|avx) != osxsave|avx {
-		return maskByGo
+		return maskBySSE2
 	}
 	state := xgetbv0()
 	_, ebx, _, _ := cpuid(7, 0)
@@ -64,7 +45,7 @@ func maskDetect() uint8 {
 	case state&stateAVX == stateAVX && ebx&avx2 != 0:
 		return maskByAVX2
 	}
-	return maskByGo
+	return maskBySSE2
 }
 
 // cpuid executes CPUID.

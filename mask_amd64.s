@@ -1,53 +1,110 @@
 //go:build !purego
 
-// Layer 0 (base): masking with AVX2 and AVX-512, and the questions to the CPU.
-// mask_amd64.go says when which is called, mask.go how ends are handled.
+// Layer 0 (base): masking with SSE2, AVX2 and AVX-512, and the questions to the
+// CPU. mask_amd64.go says who has which, mask.go how ends are handled.
 //
-// A store that crosses a cache line takes twice as long or more, so a long
-// payload's blocks begin on a boundary: the first vector, then blocks of four
-// vectors that are aligned, then the last four vectors. What is not aligned,
-// and so may overlap, is read before the blocks and written after them. The
-// key is rotated for each of the three, RORL by 8 × their offset: the CPU takes
-// the shift mod 32, and with it the offset mod 4. Up to maskAlign bytes the
-// blocks simply begin where the payload does.
-
-#define maskAlign $512
+// What a short payload takes is the call's instructions, its branches taken and
+// its stores, the arguments among them: the shortest come first. What a long one
+// takes is its stores. One that crosses a cache line costs two or more, so a
+// long payload's blocks begin on a boundary. The vectors that are not aligned,
+// and so may overlap, are read before the blocks and written after them.
+//
+// Keys are rotated by 8 × the offset of what they are for: the CPU takes the
+// shift mod 32, and with it the offset mod 4.
 
 #include "textflag.h"
 
-// AVX-512 where its vectors, as long as a cache line, do not cross two.
-//
-// func maskByVectors(p *byte, n int, key uint32)
-TEXT ·maskByVectors(SB), NOSPLIT, $0-20
-	CMPB ·maskBest(SB), $2   // maskByAVX512
-	JNE  avx2
-	CMPQ n+8(FP), maskAlign
-	JA   avx512
-	CMPQ n+8(FP), $512
-	JB   avx2
-	MOVQ p+0(FP), AX
-	TESTQ $63, AX
-	JEQ  avx512
-
-avx2:
-	JMP  ·maskAVX2(SB)
-
-avx512:
-	JMP  ·maskAVX512(SB)
-
-// func maskAVX2(p *byte, n int, key uint32)
-TEXT ·maskAVX2(SB), NOSPLIT, $0-20
-	MOVQ p+0(FP), DI
+// func maskRun(p *byte, n int, key uint32)
+TEXT ·maskRun(SB), NOSPLIT, $0-20
 	MOVQ n+8(FP), BX
+	MOVQ p+0(FP), DI
 	MOVL key+16(FP), AX
-	VMOVD AX, X0
-	VPBROADCASTD X0, Y0      // key of the first vectors
+	CMPQ BX, $8
+	JAE  over7
+	CMPQ BX, $4
+	JB   upto3
 	LEAL (BX*8), CX
+	MOVL -4(DI)(BX*1), R8
+	XORL AX, (DI)
+	RORL CX, AX              // key of the last word
+	XORL AX, R8
+	MOVL R8, -4(DI)(BX*1)
+	RET
+
+upto3:
+	CMPQ BX, $2
+	JB   upto1
+	LEAL -16(BX*8), CX
+	MOVWLZX -2(DI)(BX*1), R8
+	XORW AX, (DI)
+	SHRL CX, AX              // key of the last word
+	XORL AX, R8
+	MOVW R8, -2(DI)(BX*1)
+	RET
+
+upto1:
+	TESTQ BX, BX
+	JEQ  nothing
+	XORB AX, (DI)
+
+nothing:
+	RET
+
+over7:
+	LEAL (BX*8), CX
+	CMPQ BX, $16
+	JBE  upto16
+	CMPQ BX, $32
+	JA   over32
+	MOVQ AX, X0
+	PSHUFL $0, X0, X0
+	RORL CX, AX              // key of the last vector
+	MOVQ AX, X1
+	PSHUFL $0, X1, X1
+	MOVOU (DI), X2
+	MOVOU -16(DI)(BX*1), X3
+	PXOR X0, X2
+	PXOR X1, X3
+	MOVOU X2, (DI)
+	MOVOU X3, -16(DI)(BX*1)
+	RET
+
+upto16:
+	MOVQ AX, DX
+	SHLQ $32, AX
+	ORQ  DX, AX
+	MOVQ -8(DI)(BX*1), R8
+	XORQ AX, (DI)
+	RORQ CX, AX              // key of the last word
+	XORQ AX, R8
+	MOVQ R8, -8(DI)(BX*1)
+	RET
+
+// From here on SI is where the payload ends, and DX the key of the last word.
+over32:
 	MOVL AX, DX
 	RORL CX, DX
+	LEAQ (DI)(BX*1), SI
+	CMPQ BX, $192
+	JA   over192
+
+upto192OrNoAVX512:
+	CMPB ·maskBest(SB), $1   // maskByAVX2
+	JB   sse2
+	VMOVD AX, X0
+	VPBROADCASTD X0, Y0      // key of the first vectors
 	VMOVD DX, X1
 	VPBROADCASTD X1, Y1      // key of the last vectors
-	LEAQ (DI)(BX*1), SI      // end
+	CMPQ BX, $64
+	JA   over64
+	VPXOR (DI), Y0, Y2
+	VPXOR -32(SI), Y1, Y3
+	VMOVDQU Y2, (DI)
+	VMOVDQU Y3, -32(SI)
+	VZEROUPPER
+	RET
+
+over64:
 	CMPQ BX, $128
 	JA   over128
 	VPXOR (DI), Y0, Y2
@@ -70,8 +127,8 @@ over128:
 	JBE  upto192
 	MOVQ DI, R8              // blocks begin here
 	LEAQ -128(SI), R9        // and end where the last four begin, or after
-	CMPQ BX, maskAlign
-	JBE  block
+	CMPQ BX, $512
+	JBE  blockAVX2
 	VPXOR (DI), Y0, Y2       // first
 	ADDQ $31, R8             // or begin at the next boundary
 	ANDQ $-32, R8
@@ -83,7 +140,7 @@ over128:
 	VPBROADCASTD X0, Y0      // key of the blocks
 	PCALIGN $32
 
-block:
+blockAVX2:
 	VPXOR (R8), Y0, Y7
 	VPXOR 32(R8), Y0, Y8
 	VPXOR 64(R8), Y0, Y9
@@ -94,16 +151,16 @@ block:
 	VMOVDQU Y10, 96(R8)
 	ADDQ $128, R8
 	CMPQ R8, R9
-	JB   block
+	JB   blockAVX2
 	VMOVDQU Y3, -128(SI)
 	VMOVDQU Y4, -96(SI)
 	VMOVDQU Y5, -64(SI)
 	VMOVDQU Y6, -32(SI)
-	CMPQ BX, maskAlign
-	JBE  done
+	CMPQ BX, $512
+	JBE  doneAVX2
 	VMOVDQU Y2, (DI)
 
-done:
+doneAVX2:
 	VZEROUPPER
 	RET
 
@@ -119,29 +176,21 @@ upto192:
 	VZEROUPPER
 	RET
 
-// Only registers 16 to 31 are written: they have no legacy SSE half, so no
+// AVX-512. Its vectors are as long as a cache line: the first and the last may
+// cross two lines, all others are aligned. Blocks are of two vectors, and two
+// are left for the end, so that no more than one is written twice. Only
+// registers 16 to 31 are written: they have no legacy SSE half, so no
 // VZEROUPPER is due.
-//
-// func maskAVX512(p *byte, n int, key uint32)
-TEXT ·maskAVX512(SB), NOSPLIT, $0-20
-	MOVQ p+0(FP), DI
-	MOVQ n+8(FP), BX
-	MOVL key+16(FP), AX
-	VPBROADCASTD AX, Z16     // key of the first vector, and of blocks that begin there
-	LEAL (BX*8), CX
-	MOVL AX, DX
-	RORL CX, DX
-	VPBROADCASTD DX, Z17     // key of the last vectors
-	LEAQ (DI)(BX*1), SI      // end
-	VPXORD -256(SI), Z17, Z19 // last four
-	VPXORD -192(SI), Z17, Z20
-	VPXORD -128(SI), Z17, Z21
-	VPXORD -64(SI), Z17, Z22
-	LEAQ -256(SI), R9        // blocks end where the last four begin, or after
-	MOVQ DI, R8
-	MOVQ DI, R10
-	ANDQ $63, R10
-	JEQ  block               // and begin here
+over192:
+	CMPB ·maskBest(SB), $2   // maskByAVX512
+	JNE  upto192OrNoAVX512
+	VPBROADCASTD DX, Z17
+	SUBQ $64, SI
+	VPXORD (SI), Z17, Z19    // last
+	VPBROADCASTD AX, Z16
+	MOVQ DI, R8              // blocks begin here
+	TESTQ $63, DI
+	JEQ  aligned
 	VPXORD (DI), Z16, Z18    // first
 	ADDQ $63, R8             // or begin at the next boundary
 	ANDQ $-64, R8
@@ -149,30 +198,54 @@ TEXT ·maskAVX512(SB), NOSPLIT, $0-20
 	SUBQ DI, CX
 	SHLL $3, CX
 	RORL CX, AX
-	VPBROADCASTD AX, Z16     // key of the blocks
+	VPBROADCASTD AX, Z16     // key of all that is aligned
+
+aligned:
+	LEAQ -1(SI), R9          // last aligned one: the line before the last byte's
+	ANDQ $-64, R9
+	VPXORD (R9), Z16, Z22
 	PCALIGN $32
 
-block:
-	VPXORD (R8), Z16, Z23
-	VPXORD 64(R8), Z16, Z24
-	VPXORD 128(R8), Z16, Z25
-	VPXORD 192(R8), Z16, Z26
-	VMOVDQA64 Z23, (R8)
-	VMOVDQA64 Z24, 64(R8)
-	VMOVDQA64 Z25, 128(R8)
-	VMOVDQA64 Z26, 192(R8)
-	ADDQ $256, R8
+blockAVX512:
+	VPXORD (R8), Z16, Z20
+	VPXORD 64(R8), Z16, Z21
+	VMOVDQA64 Z20, (R8)
+	VMOVDQA64 Z21, 64(R8)
+	ADDQ $128, R8
 	CMPQ R8, R9
-	JB   block
-	VMOVDQU64 Z19, -256(SI)
-	VMOVDQU64 Z20, -192(SI)
-	VMOVDQU64 Z21, -128(SI)
-	VMOVDQU64 Z22, -64(SI)
-	TESTQ R10, R10
-	JEQ  done
+	JB   blockAVX512
+	VMOVDQA64 Z22, (R9)
+	VMOVDQU64 Z19, (SI)
+	TESTQ $63, DI
+	JEQ  doneAVX512
 	VMOVDQU64 Z18, (DI)
 
-done:
+doneAVX512:
+	RET
+
+sse2:
+	MOVQ AX, X0
+	PSHUFL $0, X0, X0        // key of the blocks
+	MOVQ DX, X1
+	PSHUFL $0, X1, X1        // key of the last two
+	SUBQ $32, SI             // blocks end here, or after
+	MOVOU (SI), X2
+	MOVOU 16(SI), X3
+	PXOR X1, X2
+	PXOR X1, X3
+
+blockSSE2:
+	MOVOU (DI), X4
+	MOVOU 16(DI), X5
+	PXOR X0, X4
+	PXOR X0, X5
+	MOVOU X4, (DI)
+	MOVOU X5, 16(DI)
+	ADDQ $32, DI
+	CMPQ DI, SI
+	JB   blockSSE2
+	MOVOU X2, (SI)
+	MOVOU X3, 16(SI)
 	RET
 
 // func cpuid(leaf, subleaf uint32) (eax, ebx, ecx, edx uint32)

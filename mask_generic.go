@@ -1,21 +1,24 @@
+//go:build purego || !amd64
+
 package flare
 
 import (
 	"encoding/binary"
 	"math/bits"
+	"unsafe"
 )
 
-// This file is layer 0 (base): masking in Go, eight bytes at a time. Short
-// payloads are always masked here, since a call of assembly costs more than
-// that; longer ones on CPUs without assembly of their own and under purego.
+// This file is layer 0 (base): masking in Go, eight bytes at a time, on all but
+// amd64. Short payloads are always masked here, longer ones on CPUs without
+// assembly of their own and under purego.
 
 // maskShortMax is the longest payload that is short: up to here words are no
 // slower than vectors with their call, measured.
 const maskShortMax = 64
 
-// maskWord XORs p with key, whose lowest byte belongs to p[0].
-func maskWord(p []byte, key uint32) {
-	n := len(p)
+// maskRun masks n bytes at start.
+func maskRun(start *byte, n int, key uint32) {
+	p := unsafe.Slice(start, n)
 	if n < 8 {
 		maskFew(p, key)
 		return

@@ -2,4 +2,4 @@
 
 package flare
 
-func maskAssembly() []maskWay { return nil }
+func maskWays() []maskWay { return []maskWay{{"word", 0, maskWord}, {"generic", 33, maskBlocks}} }

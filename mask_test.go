@@ -11,17 +11,12 @@ import (
 	"unsafe"
 )
 
-// A maskWay is one implementation, called by its own name.
+// A maskWay is one implementation. Each architecture's maskWays lists what this
+// machine can run.
 type maskWay struct {
 	name     string
 	bytesMin int // shortest payload it takes
 	mask     func(p []byte, key uint32)
-}
-
-// maskWays lists what this machine can run: Go, maskWord, which chooses, and
-// what maskAssembly of the architecture adds.
-func maskWays() []maskWay {
-	return append([]maskWay{{"generic", 33, maskBlocks}, {"word", 0, maskWord}}, maskAssembly()...)
 }
 
 func forEachMaskWay(t *testing.T, f func(t *testing.T, way maskWay)) {
