@@ -238,6 +238,7 @@ func (c *Conn) feed(f *frame, in []byte) verdict {
 			break
 		}
 		n, err := c.data(f, in)
+		c.called(f)
 		if uint(n) > uint(len(in)) {
 			n, err, c.abort = 0, errDataCount, true
 		}
@@ -299,6 +300,14 @@ func (c *Conn) feed(f *frame, in []byte) verdict {
 		return verdictMore
 	}
 	return c.resting()
+}
+
+// called is for after each call of what may have waited: the limits of what
+// comes next count from then.
+func (c *Conn) called(f *frame) {
+	if c.own.Load()&ownLent != 0 {
+		f.clock.read()
+	}
 }
 
 // data calls the protocol, timed where the predictor asks for it.
@@ -457,6 +466,7 @@ func (c *Conn) expired(f *frame) verdict {
 	c.err, c.closing = ErrTimeout, true
 	if e, ok := c.proto.(expirer); ok {
 		e.expire(c)
+		c.called(f)
 	}
 	if !c.flush(f) {
 		return c.blocked()

@@ -139,16 +139,14 @@ func (h *httpConn) handle(c *Conn, in []byte) (next connState, used int) {
 		return stateHandler, 0
 	}
 	r.body.begin(c, h, &r.head, in[x.headLen:])
-	f.reading = pace{}
-	f.writing.reset()
-	f.readBy.reset()
-	f.writeBy.reset()
+	f.forget()
 	if len(f.out) > 0 && (!r.body.arrived() || f.loop == nil && !x.route.onLoop()) && c.sendWait(nil) != nil {
 		c.closing = true // earlier answers do not wait for a call that may
 		return stateHandler, 0
 	}
 	x.w.begin(c, h, r)
 	err := h.run(f, x)
+	c.called(f)
 	if x.w.hijacked {
 		h.hijackEnded(x, err)
 		return c.state, 0
@@ -158,6 +156,7 @@ func (h *httpConn) handle(c *Conn, in []byte) (next connState, used int) {
 		return h.switchTo(c, x, err), used
 	}
 	x.w.finish(err)
+	c.called(f)
 	r.end()
 	used = len(in) - r.body.leave(c)
 	if !r.body.done && !c.closing {
@@ -238,11 +237,11 @@ func (h *httpConn) run(f *frame, x *exchange) error {
 	if f.loop != nil {
 		f.counts[countInline]++
 		if f.timed == 0 {
-			return h.call(f, x)
+			return h.call(f, x, x.handler)
 		}
 		f.clock.read()
 		before := f.clock.now
-		err := h.call(f, x)
+		err := h.call(f, x, x.handler)
 		f.clock.read()
 		if f.clock.now-before > longCall && rt.pin == pinNone {
 			rt.demote()
@@ -252,7 +251,7 @@ func (h *httpConn) run(f *frame, x *exchange) error {
 	f.counts[countWorker]++
 	f.clock.read()
 	before := f.clock.now
-	err := h.call(f, x)
+	err := h.call(f, x, x.handler)
 	f.clock.read()
 	if rt.record(f.clock.now - before) {
 		f.counts[countPromotions]++
@@ -260,9 +259,10 @@ func (h *httpConn) run(f *frame, x *exchange) error {
 	return err
 }
 
-// call calls the handler. A panic becomes an error. runtime.Goexit ends the
-// goroutine, but neither the loop nor the connection with it.
-func (h *httpConn) call(f *frame, x *exchange) (err error) {
+// call calls a handler, or what else of the user's there is to call for x. A
+// panic becomes an error. runtime.Goexit ends the goroutine, but neither the
+// loop nor the connection with it.
+func (h *httpConn) call(f *frame, x *exchange, handler Handler) (err error) {
 	returned := false
 	defer func() {
 		if returned {
@@ -279,7 +279,7 @@ func (h *httpConn) call(f *frame, x *exchange) (err error) {
 		}
 		h.goexit(f, x)
 	}()
-	err = x.handler.Serve(&x.w, &x.r)
+	err = handler.Serve(&x.w, &x.r)
 	returned = true
 	return err
 }
@@ -303,6 +303,7 @@ func (h *httpConn) goexit(f *frame, x *exchange) {
 	x.w.drop()
 	x.r.end()
 	c.sendWait(nil)
+	f.clock.read() // it may all have taken long
 	c.closing = true
 	c.abort = c.abort || begun
 	v := c.wind(f) // an orderly end: a reset would destroy the earlier answers
@@ -317,7 +318,8 @@ func (h *httpConn) refuse(c *Conn, in []byte, err error) connState {
 		c.frame.counts[countRequests]++
 	}
 	x.r.begin(c, h, in[:x.r.head.method.end]) // HEAD gets no content (RFC 9110 §9.3.2)
-	x.r.refused = true
+	x.r.refuse()
+	c.frame.forget()
 	x.w.begin(c, h, &x.r)
 	x.w.close = true
 	h.srv.refused(c, err)

@@ -451,3 +451,27 @@ func TestFeedDrainIsBounded(t *testing.T) {
 		tr.pieces = [][]byte{[]byte("x")}
 	}
 }
+
+// TestFeedRateWaitsForTheAnswer has a client that takes an earlier answer slowly
+// while it sends a body: nothing was read of the body in that time, which does
+// not count against it.
+func TestFeedRateWaitsForTheAnswer(t *testing.T) {
+	f := newFeeder(t, describingServer())
+	c := f.srv.newConn(f.loop, -1, netip.AddrPort{})
+	input := head("GET / HTTP/1.1") + head("POST / HTTP/1.1", "Content-Length: 1000") + "part"
+	tr := &scriptedTransport{c: c, shutAt: -1, sendMax: 1, pieces: [][]byte{[]byte(input), {}}}
+	c.tr = tr
+	c.edges |= ownRead | ownWrite
+	c.drive(f.frame)
+	for c.state == stateFlush {
+		f.frame.clock.now += rateGrace
+		c.edges |= ownWrite
+		c.drive(f.frame)
+	}
+	if c.state != stateBody {
+		t.Fatalf("state %v, sent %q", c.state, tr.sent)
+	}
+	if left := c.deadline() - f.frame.clock.now; left < rateGrace {
+		t.Errorf("the body has %v to go on", left)
+	}
+}

@@ -1,6 +1,7 @@
 package flare
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -345,4 +346,59 @@ func TestIdleTimeoutBehindALongerOne(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The time that a handler took is none in which its client took nothing: what is
+// left to send when it returns has all of WriteTimeout, on the loop as well.
+func TestWriteTimeoutBehindALongCall(t *testing.T) {
+	const timeout = 2 * time.Second
+	for name, pinned := range map[string]Middleware{"inline": Inline, "offload": Offload} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			returned := make(chan struct{})
+			s := &Server{Logger: quietLogger(), WriteTimeout: timeout, Handler: pinned(HandlerFunc(func(w *ResponseWriter, r *Request) error {
+				defer close(returned)
+				if err := w.Flush(); err != nil {
+					return err
+				}
+				time.Sleep(timeout + timeout/4)
+				for piece := make([]byte, 64<<10); ; { // fill the socket
+					if _, errno := w.c.send(piece); errno != 0 {
+						break
+					}
+				}
+				_, err := w.WriteString("the end")
+				return err
+			}))}
+			addr := startServer(t, s)
+			c := dialRaw(t, addr)
+			c.send("GET / HTTP/1.0\r\n\r\n")
+			<-returned
+			eventually(t, "output that waits", func() bool { return gauge(s, stateFlush) == 1 || counted(s, countTimeoutWrite) == 1 })
+			time.Sleep(10 * tick) // a deadline that has passed is seen by then
+			got, err := io.ReadAll(c.br)
+			if err != nil || !bytes.HasSuffix(got, []byte("the end")) {
+				t.Errorf("received %d bytes, %v", len(got), err)
+			}
+		})
+	}
+}
+
+// Nor has a client been silent while the handler ran: what its body lacks is
+// waited for from the answer on.
+func TestDrainBehindALongCall(t *testing.T) {
+	const length = awaitBodyMax + 1
+	s := &Server{Logger: quietLogger(), Handler: Inline(HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		if r.Method() == "POST" {
+			w.Flush()
+			time.Sleep(lingerSilent + lingerSilent/4)
+		}
+		return w.Text(200, "fine")
+	}))}
+	c := dialRaw(t, startServer(t, s))
+	c.send(head("POST / HTTP/1.1", fmt.Sprint("Content-Length: ", length)))
+	c.answer("POST").want(t, 200, "fine")
+	time.Sleep(10 * tick) // a deadline that has passed is seen by then
+	c.send(strings.Repeat("x", length), request("/"))
+	c.answer("GET").want(t, 200, "fine")
 }

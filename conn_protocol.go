@@ -186,6 +186,7 @@ func (c *Conn) stepUser(f *frame) (v verdict, ok bool) {
 		c.edges &^= ownNudge
 		c.callPosted(f)
 	}
+	c.called(f) // Drained, too
 	switch {
 	case !c.flush(f): // what Drained and posted functions wrote
 		return c.blocked(), false
@@ -230,6 +231,7 @@ func (c *Conn) userExpired(f *frame) verdict {
 		u.wakeAt = 0
 		if e, ok := u.Protocol.(expiredProtocol); ok {
 			c.callExpired(f, e)
+			c.called(f)
 			return c.step(f)
 		}
 	default:

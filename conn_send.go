@@ -186,6 +186,7 @@ func (c *Conn) sendQueued(f *frame) bool {
 	c.putBuffer(c.out.buffer)
 	c.out = nil
 	if c.state == stateFlush {
+		c.began += f.clock.now - c.since // nothing was read meanwhile
 		c.setState(c.resume)
 	}
 	if u := c.user(); u != nil && u.told {

@@ -52,6 +52,14 @@ func (f *frame) release() {
 	}
 }
 
+// forget takes away what the handler before has left of its waits and deadlines.
+func (f *frame) forget() {
+	f.reading = pace{}
+	f.writing.reset()
+	f.readBy.reset()
+	f.writeBy.reset()
+}
+
 // setRoute says what runs next, for a thief. It is stored only when it
 // changes, since the store is an expensive one.
 func (f *frame) setRoute(rt *route) {

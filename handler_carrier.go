@@ -86,7 +86,8 @@ func (s *Server) serveCarried(k carrier, in carried) (cut bool) {
 	}
 	if err != nil {
 		r.begin(c, h, in.head[:r.head.method.end])
-		r.refused, r.ctx = true, ctx
+		r.refuse()
+		r.ctx = ctx
 		w.begin(c, h, r)
 		w.close = true
 		s.refused(c, err)

@@ -65,9 +65,7 @@ func (w *ResponseWriter) commit(length int64) error {
 	if head.expectContinue {
 		w.r.body.setAnswered(f)
 	}
-	if w.c.own.Load()&ownLent != 0 {
-		f.clock.read() // the handler may have waited, and Date is the time of the answer
-	}
+	w.c.called(f) // the handler may have waited, and Date is the time of the answer
 	out := appendStatusLine(f.out, status)
 	if !own.date {
 		out = append(out, f.clock.date.line(f.clock.unix)...)
@@ -156,9 +154,19 @@ func (w *ResponseWriter) scanHeader() (own ownFields, err error) {
 	return own, nil
 }
 
+// A completion is complete as a handler: hooks are the user's code, which may
+// panic behind the handler's return as well as before it.
+type completion struct{}
+
+func (completion) Serve(w *ResponseWriter, _ *Request) error { return w.complete() }
+
 // finish ends the response of a handler that returned err.
 func (w *ResponseWriter) finish(err error) {
-	if err == nil {
+	switch {
+	case err != nil:
+	case len(w.hooks) > 0:
+		err = w.h.call(w.c.frame, w.h.x, completion{})
+	default:
 		err = w.complete()
 	}
 	if err != nil {
@@ -211,39 +219,47 @@ func (w *ResponseWriter) complete() error {
 	return w.c.sendWait(w.buf)
 }
 
-// fail answers err in place of what was buffered. A response that has begun is
-// cut off, so that the client cannot take a part for the whole.
+// fail answers err in place of what was buffered.
 func (w *ResponseWriter) fail(err error) {
-	c := w.c
-	aborted := errors.Is(err, http.ErrAbortHandler)
-	if aborted && !w.begun {
-		w.drop()
-		c.closing = true
-		return
-	}
-	if w.begun {
-		if (!errors.Is(err, c.err) || c.err == nil) && !aborted {
-			w.h.srv.logHandlerError(w.r, err)
-		}
-		c.closing = true
-		if !w.chunked && w.declared < 0 && w.via == nil {
-			c.abort = true // the end of the connection would look like the end of the body
-		}
+	if w.cutOff(err) {
 		return
 	}
 	keep := w.close
 	w.drop()
 	w.close = keep
-	if w.h.srv.handleError(w, err) {
+	if err = w.h.srv.handleError(w, err); err == nil || w.cutOff(err) {
 		return
 	}
-	// The error handler failed as well.
+	w.h.srv.logHandlerError(w.r, err) // the error handler failed as well
 	w.drop()
-	w.close = true
-	w.Text(http.StatusInternalServerError, http.StatusText(http.StatusInternalServerError)+"\n")
-	if err := w.complete(); err != nil {
-		c.closing, c.abort = true, true
+	w.close = keep
+	answerStatus(w, nil)
+	if w.complete() != nil {
+		w.c.closing, w.c.abort = true, true
 	}
+}
+
+// cutOff ends the connection of a response that has begun, so that the client
+// cannot take a part for the whole, and of one that is not to be sent at all.
+// It reports whether the response was one of these.
+func (w *ResponseWriter) cutOff(err error) bool {
+	c := w.c
+	aborted := errors.Is(err, http.ErrAbortHandler)
+	if !w.begun && !aborted {
+		return false
+	}
+	c.closing = true
+	if !w.begun {
+		w.drop()
+		return true
+	}
+	if (!errors.Is(err, c.err) || c.err == nil) && !aborted {
+		w.h.srv.logHandlerError(w.r, err)
+	}
+	if !w.chunked && w.declared < 0 && w.via == nil {
+		c.abort = true // the end of the connection would look like the end of the body
+	}
+	return true
 }
 
 // keptInRefusal are fields that stay when an error takes the place of what was

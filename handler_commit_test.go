@@ -2,9 +2,13 @@ package flare
 
 import (
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 )
 
 // An error in place of a response keeps what belongs to a refusal, all values
@@ -114,4 +118,108 @@ func TestConnectAnswer(t *testing.T) {
 			t.Errorf("%s: %q", host, got)
 		}
 	}
+}
+
+// panickyCloser is a hook's writer that fails when all else is over.
+type panickyCloser struct{ io.WriteCloser }
+
+func (panickyCloser) Close() error { panic("hook") }
+
+// What of the user's code runs behind the handler, or in place of it, ends the
+// request and not the process, the loop or the next response.
+func TestUsersCodeBehindTheHandler(t *testing.T) {
+	hook := func(fn CommitFunc) Handler {
+		return HandlerFunc(func(w *ResponseWriter, r *Request) error {
+			w.OnCommit(fn)
+			return w.Text(200, "hooked")
+		})
+	}
+	s := &Server{Logger: quietLogger(), Handler: routes{
+		"/fine":   textHandler("fine"),
+		"/hook":   hook(func(int, *Header, io.WriteCloser) io.WriteCloser { panic("hook") }),
+		"/close":  hook(func(_ int, _ *Header, next io.WriteCloser) io.WriteCloser { return panickyCloser{next} }),
+		"/goexit": hook(func(int, *Header, io.WriteCloser) io.WriteCloser { runtime.Goexit(); return nil }),
+	}, ErrorHandler: func(w *ResponseWriter, r *Request, err error) {
+		switch {
+		case r.Path() == "/late":
+			w.WriteString("begun")
+			w.Flush()
+			panic("late")
+		case r.Path() == "/header":
+			w.Header().Set("X", "\n")
+		case r.Path() == "/exits":
+			runtime.Goexit()
+		case r.Path() == "/aborts":
+			panic(http.ErrAbortHandler)
+		case r.Path() == "/hooks":
+			w.OnCommit(func(int, *Header, io.WriteCloser) io.WriteCloser { panic("hook") })
+		default:
+			panic("error handler")
+		}
+	}}
+	addr := startServer(t, s)
+	for _, path := range []string{"/hook", "/close", "/none", "/header", "/hooks"} {
+		c := dialRaw(t, addr)
+		c.send(request("/fine"), request(path), request("/fine"))
+		c.answer("GET").want(t, 200, "fine")
+		c.answer("GET").want(t, 500, "Internal Server Error\n")
+		c.answer("GET").want(t, 200, "fine") // the failure was the request's
+	}
+	for path, heads := range map[string]int{"/goexit": 1, "/exits": 1, "/aborts": 1, "/late": 2} {
+		c := dialRaw(t, addr)
+		c.send(request("/fine"), request(path))
+		c.answer("GET").want(t, 200, "fine")
+		c.toEnd()
+		if got := c.got.String(); strings.Count(got, "HTTP/1.1 ") != heads || strings.Contains(got, "\r\n0\r\n") {
+			t.Errorf("%s: received %q", path, got)
+		}
+	}
+	refused := dialRaw(t, addr)
+	refused.send("GET / HTTP/1.1\r\nHost: h\r\nno colon\r\n\r\n")
+	a := refused.answer("GET")
+	a.want(t, 500, "Internal Server Error\n")
+	if !a.Close {
+		t.Error("a refusal whose error handler panicked does not say that the connection ends")
+	}
+	dialRaw(t, addr).get("/fine").want(t, 200, "fine") // the loop goes on
+}
+
+// An ErrorHandler is given a refused request as it is given others: with a body,
+// which is empty, and with no deadline of the handler that ran before.
+func TestErrorHandlerOfARefusal(t *testing.T) {
+	const long = 16 << 20 // more than sockets hold
+	s := &Server{Logger: quietLogger(), Loops: 1, Handler: Inline(HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		w.SetWriteDeadline(time.Unix(1, 0))
+		return w.Text(200, "fine")
+	})), ErrorHandler: func(w *ResponseWriter, r *Request, err error) {
+		body, readErr := r.Bytes()
+		w.WriteHeader(418)
+		fmt.Fprintf(w, "%q %v\n", body, readErr)
+		w.Write(make([]byte, long))
+	}}
+	addr := startServer(t, s)
+	c := dialRaw(t, addr)
+	c.get("/").want(t, 200, "fine")
+	c.send("GET / HTTP/1.1\r\nHost: h\r\nno colon\r\n\r\n")
+	if a := c.answer("GET"); a.StatusCode != 418 || len(a.body) != long+len("\"\" <nil>\n") || !strings.HasPrefix(a.body, "\"\" <nil>\n") {
+		t.Errorf("status %d, %d bytes: %.30q", a.StatusCode, len(a.body), a.body)
+	}
+}
+
+// panickyRouter is a Router whose Route panics for one path.
+type panickyRouter struct{ routes }
+
+func (p panickyRouter) Route(r *Request) (Handler, string) {
+	if r.Path() == "/panic" {
+		panic("route")
+	}
+	return p.routes.Route(r)
+}
+
+func TestRouterPanics(t *testing.T) {
+	s := &Server{Logger: quietLogger(), Handler: panickyRouter{routes{"/fine": textHandler("fine")}}}
+	c := dialRaw(t, startServer(t, s))
+	c.send(request("/panic"), request("/fine"))
+	c.answer("GET").want(t, 500, "Internal Server Error\n")
+	c.answer("GET").want(t, 200, "fine")
 }

@@ -53,6 +53,10 @@ func (r *Request) begin(c *Conn, h *httpConn, raw []byte) {
 	r.c, r.h, r.raw, r.live = c, h, raw, true
 }
 
+// refuse readies r, begun, for an ErrorHandler in place of its handler: there is
+// nothing to read from a request whose head was not understood.
+func (r *Request) refuse() { r.refused, r.body.done = true, true }
+
 // end makes every later use of r a panic.
 func (r *Request) end() {
 	if r.c.ctx.Load() != nil {

@@ -114,9 +114,13 @@ func (w *ResponseWriter) Committed() bool { return w.begun }
 // handler's, and is closed at the end. The header may be changed until fn's
 // writer first passes on more than flare holds back, or is flushed. The writer
 // may have a method Flush() error. Of several, the last registered is nearest
-// to the handler.
+// to the handler. For a response whose head is final already it is too late:
+// fn is not called.
 func (w *ResponseWriter) OnCommit(fn CommitFunc) {
 	w.check()
+	if w.begun || w.top != nil {
+		return
+	}
 	w.hooks = append(w.hooks, fn)
 }
 
@@ -260,7 +264,7 @@ func (w *ResponseWriter) HTML(code int, s string) error {
 // Blob sends p with the given content type.
 func (w *ResponseWriter) Blob(code int, contentType string, p []byte) error {
 	w.reply(code, contentType)
-	if w.declared < 0 && len(w.hooks) == 0 && len(p) > responseBufferMax {
+	if !w.begun && len(w.buf) == 0 && len(w.hooks) == 0 && !w.hasTrailer() && len(p) > responseBufferMax {
 		w.header.Set("Content-Length", strconv.Itoa(len(p)))
 	}
 	_, err := w.Write(p)

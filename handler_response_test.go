@@ -473,3 +473,50 @@ func (w tagged) Write(p []byte) (int, error) {
 	}
 	return len(p), nil
 }
+
+// A hook that comes when the head is final is not called: it would change a
+// body whose head says nothing of it.
+func TestOnCommitTooLate(t *testing.T) {
+	compressed := Compress(HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		w.WriteString("second")
+		return w.Flush()
+	}))
+	s := &Server{Logger: quietLogger(), Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		w.Header().Set("Content-Type", "text/plain")
+		w.WriteString("first ")
+		w.Flush()
+		return compressed.Serve(w, r)
+	})}
+	c := dialRaw(t, startServer(t, s))
+	c.send(request("/", "Accept-Encoding: gzip"))
+	c.answer("GET").want(t, 200, "first second")
+}
+
+// Blob declares the length of a long body where that is the whole of it, and
+// where nothing is to come behind it.
+func TestBlobIsNotAlone(t *testing.T) {
+	long := []byte(strings.Repeat("b", responseBufferMax+1))
+	s := &Server{Logger: quietLogger(), Handler: routes{
+		"/": HandlerFunc(func(w *ResponseWriter, r *Request) error { return w.Blob(200, "text/plain", long) }),
+		"/behind": HandlerFunc(func(w *ResponseWriter, r *Request) error {
+			w.WriteString("a")
+			return w.Blob(200, "text/plain", long)
+		}),
+		"/trailer": HandlerFunc(func(w *ResponseWriter, r *Request) error {
+			w.Trailer().Set("X-Sum", "1")
+			return w.Blob(200, "text/plain", long)
+		}),
+	}}
+	c := dialRaw(t, startServer(t, s))
+	a := c.get("/")
+	a.want(t, 200, string(long))
+	if a.ContentLength != int64(len(long)) {
+		t.Errorf("alone: Content-Length %d", a.ContentLength)
+	}
+	c.get("/behind").want(t, 200, "a"+string(long))
+	a = c.get("/trailer")
+	a.want(t, 200, string(long))
+	if a.Trailer.Get("X-Sum") != "1" {
+		t.Errorf("trailer %v", a.Trailer)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 )
 
 // This file is layer 4 (roles): how a request finds its handler and the
@@ -26,12 +27,25 @@ func (s *Server) routeOf(r *Request) (Handler, *route) {
 	case nil:
 		return notFound, s.routes.find("", pinInline)
 	case Router:
-		handler, pattern := h.Route(r)
+		handler, pattern := askRouter(h, r)
 		return handler, s.routes.find(pattern, pinOf(handler))
 	default:
 		var key [routeKeyMax]byte
 		return h, s.routes.find(viewString(appendRouteKey(key[:0], r)), s.pin)
 	}
+}
+
+// askRouter calls the user's Route. Its panic is the handler's, since the answer
+// is made there.
+func askRouter(router Router, r *Request) (h Handler, pattern string) {
+	defer func() {
+		if p := recover(); p != nil {
+			r.c.frame.counts[countPanics]++
+			err := &panicError{value: p, stack: debug.Stack()}
+			h = HandlerFunc(func(*ResponseWriter, *Request) error { return err })
+		}
+	}()
+	return router.Route(r)
 }
 
 // appendRouteKey names r's route by its method and first path segment.
@@ -44,8 +58,8 @@ func appendRouteKey(key []byte, r *Request) []byte {
 	return key
 }
 
-// handleError answers err, and reports whether that worked.
-func (s *Server) handleError(w *ResponseWriter, err error) bool {
+// handleError answers err. It fails as ErrorHandler and its answer do.
+func (s *Server) handleError(w *ResponseWriter, err error) error {
 	var status *StatusError
 	if !errors.As(err, &status) || status.Code < 400 || status.Code > 999 {
 		status = nil
@@ -53,24 +67,14 @@ func (s *Server) handleError(w *ResponseWriter, err error) bool {
 	} else if status.Code >= 500 && status.Err != nil {
 		s.logHandlerError(w.r, err)
 	}
-	if s.ErrorHandler != nil {
-		s.callErrorHandler(w, err)
-	} else {
+	if s.ErrorHandler == nil {
 		answerStatus(w, status)
+		return w.complete()
 	}
-	return w.complete() == nil
-}
-
-// callErrorHandler runs the user's ErrorHandler; its panic is a bare 500.
-func (s *Server) callErrorHandler(w *ResponseWriter, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			s.logHandlerError(w.r, &panicError{value: p})
-			w.drop()
-			answerStatus(w, nil)
-		}
-	}()
-	s.ErrorHandler(w, w.r, err)
+	return w.h.call(w.c.frame, w.h.x, HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		s.ErrorHandler(w, r, err)
+		return w.complete()
+	}))
 }
 
 // answerStatus writes the answer for a status; nil stands for a bare 500.
