@@ -209,6 +209,9 @@ type switchedProtocol interface {
 	// switched is called before the first Data, with what the handler returned,
 	// and gives the predictor's record for Data.
 	switched(c *Conn, err error) *route
+
+	// goexit ends the connection for a goroutine that ends.
+	goexit(c *Conn)
 }
 
 // drain discards the rest of a body that its handler did not read, and reports
@@ -297,6 +300,11 @@ func (h *httpConn) goexit(f *frame, x *exchange) {
 	if c.gone {
 		h.hijackEnded(x, nil)
 		c.finish(f, verdictGone)
+		return
+	}
+	if p := x.w.switched; p != nil {
+		h.switchTo(c, x, nil)
+		p.goexit(c)
 		return
 	}
 	begun := x.w.begun // a part of a response must not look whole

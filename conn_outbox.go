@@ -504,6 +504,11 @@ func (c *Conn) alarmed(f *frame) verdict {
 		return verdictClose
 	}
 	if e, ok := c.proto.(expirer); ok && c.state == stateSwitched {
+		c.edges |= ownRead // a last look: something may have come that no turn has seen yet
+		v := c.step(f)
+		if at := c.alarmDeadline(); v != verdictIdle && v != verdictPartial || at == 0 || at > f.clock.now {
+			return v
+		}
 		e.expire(c)
 	}
 	if !c.stepOutbox(ob, f) {

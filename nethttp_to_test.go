@@ -377,6 +377,8 @@ func TestToHTTPWebSocket(t *testing.T) {
 			switch string(p) {
 			case "panic":
 				panic("on purpose")
+			case "goexit":
+				runtime.Goexit()
 			case "refuse":
 				return &CloseError{Code: 4001, Reason: "refused"}
 			}
@@ -433,6 +435,7 @@ func TestToHTTPWebSocket(t *testing.T) {
 
 	for _, last := range []struct{ send, reported string }{
 		{"", fmt.Sprint(CloseCode(4000), "bye")}, {"refuse", fmt.Sprint(CloseCode(4001), "")}, {"panic", fmt.Sprint(CloseInternalError, "")},
+		{"goexit", fmt.Sprint(CloseInternalError, "")},
 	} {
 		ws := dial("/handler")
 		if path := <-opened; path != "/handler" {

@@ -292,9 +292,18 @@ func (ws *WebSocket) Close(code CloseCode, reason string) error {
 		return err
 	}
 	if ws.lim.close > 0 {
-		ws.loopOut.endBy(time.Since(origin) + ws.lim.close)
+		ws.loopOut.endBy(after(time.Since(origin), ws.lim.close))
 	}
 	return nil
+}
+
+// closeSoon is Close that does not wait.
+func (ws *WebSocket) closeSoon(code CloseCode) {
+	if ws.blocking == nil {
+		ws.Close(code, "")
+	} else if ws.sendClose(code, "") == nil {
+		go ws.blocking.shakeHands()
+	}
 }
 
 // goingAway closes because the server does.

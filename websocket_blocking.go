@@ -34,13 +34,14 @@ type blockingSocket struct {
 
 	mu sync.Mutex
 	outQueue
-	sending     bool      // a goroutine is in nc.Write
-	inFlight    int       // bytes that it holds
-	counted     int       // of the queue and in flight, in buffered
-	countedIn   int       // of the input, in buffered
-	leaving     bool      // goingAway was called
-	finished    bool      // done is closed
-	writeBefore time.Time // write deadline that is set
+	sending     bool          // a goroutine is in nc.Write
+	sent        chan struct{} // closed when none is any more; made by who waits for it
+	inFlight    int           // bytes that it holds
+	counted     int           // of the queue and in flight, in buffered
+	countedIn   int           // of the input, in buffered
+	leaving     bool          // goingAway was called
+	finished    bool          // done is closed
+	writeBefore time.Time     // write deadline that is set
 
 	// The reader's: who has put a value into reading.
 	reading     chan struct{} // capacity 1
@@ -180,8 +181,40 @@ func (b *blockingSocket) flush(ctx context.Context) error {
 		go b.flushRest()
 		return nil
 	}
-	b.sending = false
+	b.stopSending()
 	return err
+}
+
+// stopSending is the end of a sender. b.mu is held.
+func (b *blockingSocket) stopSending() {
+	b.sending = false
+	if b.sent != nil {
+		close(b.sent)
+		b.sent = nil
+	}
+}
+
+// awaitSent waits until nobody sends any more, and reports whether that came
+// before the end of ctx.
+func (b *blockingSocket) awaitSent(ctx context.Context) bool {
+	b.mu.Lock()
+	if !b.sending {
+		b.mu.Unlock()
+		return true
+	}
+	if b.sent == nil {
+		b.sent = make(chan struct{})
+	}
+	sent := b.sent
+	b.mu.Unlock()
+	select {
+	case <-sent:
+		return true
+	case <-b.done:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // flushSoon has what is queued sent by another goroutine.
@@ -201,7 +234,7 @@ func (b *blockingSocket) flushRest() {
 	for b.queue != nil && b.err == nil {
 		b.sendQueue(context.Background())
 	}
-	b.sending = false
+	b.stopSending()
 }
 
 // sendQueue sends the queue as it is. b.mu is held, but not while it waits.
@@ -215,17 +248,20 @@ func (b *blockingSocket) sendQueue(ctx context.Context) error {
 	q.release()
 	b.mu.Lock()
 	b.inFlight = 0
-	if err != nil && b.err == nil {
-		b.end(err)
-		go b.finish(err, false) // half a frame may be out
-	}
-	if err != nil {
-		return b.err // why it ended says more than what the write met then
-	}
-	if b.err == nil {
+	switch {
+	case err == nil && b.err == nil:
 		b.takeLatest()
+	case err != nil && b.err != nil:
+		return b.err // why it ended says more than what the write met then
+	case err != nil:
+		cause := err
+		if err == ctx.Err() {
+			cause = ErrClosed // the end of ctx is this writer's alone
+		}
+		b.end(cause)
+		go b.finish(cause, false) // half a frame may be out
 	}
-	return nil
+	return err
 }
 
 // unlock ends what was done under b.mu to the queue, and counts what the peer
@@ -249,7 +285,7 @@ func (b *blockingSocket) write(ctx context.Context, p []byte) error {
 		// A deadline that is a little later than asked for saves setting it for
 		// each message.
 		if now := time.Now(); b.writeBefore.Sub(now) < limit {
-			b.writeBefore = now.Add(limit + limit/4)
+			b.writeBefore = now.Add(after(limit/4, limit))
 			b.nc.SetWriteDeadline(b.writeBefore)
 		}
 	}
@@ -282,12 +318,22 @@ func (b *blockingSocket) close(code CloseCode, reason string) error {
 	if err := b.ws.sendClose(code, reason); err != nil {
 		return err
 	}
-	ctx := context.Background()
+	return b.shakeHands()
+}
+
+// closeTime returns a context for as long as the closing handshake may take.
+func (b *blockingSocket) closeTime() (context.Context, context.CancelFunc) {
 	if limit := b.ws.lim.close; limit > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, limit)
-		defer cancel()
+		return context.WithTimeout(context.Background(), limit)
 	}
+	return context.Background(), func() {}
+}
+
+// shakeHands waits for the answer to the close frame that was queued, and ends
+// the connection.
+func (b *blockingSocket) shakeHands() error {
+	ctx, cancel := b.closeTime()
+	defer cancel()
 	b.flush(ctx)
 	select {
 	case b.reading <- struct{}{}: // nobody reads: this goroutine does

@@ -24,15 +24,28 @@ func (h *WebSocketHandler) serveCarried(w *ResponseWriter, r *Request) error {
 	if err != nil {
 		return err
 	}
+	defer func() { r.live = true }() // for those around who have waited for Serve
 	defer ws.Close(CloseNormal, "")
 	logger := w.h.srv.logger()
+	var ended error
+	returned := false
+	defer func() {
+		if !returned { // runtime.Goexit was called
+			ended = &CloseError{Code: CloseInternalError}
+			ws.Close(CloseInternalError, "")
+		}
+		if h.OnClose != nil {
+			code, reason := endOf(ended)
+			logWebSocketError(logger, callWebSocket(func() error {
+				h.OnClose(ws, code, reason)
+				return nil
+			}))
+		}
+	}()
 	if h.OnOpen != nil {
 		err = callWebSocket(func() error { return h.OnOpen(ws, r) })
 	}
-	// As on a loop r is OnOpen's alone, but for those who wait for Serve.
-	r.end()
-	defer func() { r.live = true }()
-	var ended error
+	r.end() // as on a loop, r is OnOpen's alone
 	for err == nil {
 		var kind MessageKind
 		var p []byte
@@ -48,13 +61,7 @@ func (h *WebSocketHandler) serveCarried(w *ResponseWriter, r *Request) error {
 		ws.Close(closeOf(err))
 		_, _, ended = ws.Read(context.Background())
 	}
-	if h.OnClose != nil {
-		code, reason := endOf(ended)
-		logWebSocketError(logger, callWebSocket(func() error {
-			h.OnClose(ws, code, reason)
-			return nil
-		}))
-	}
+	returned = true
 	return nil
 }
 

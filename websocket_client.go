@@ -192,7 +192,7 @@ func (d *webSocketDial) appendHandshake(b []byte, key string) ([]byte, error) {
 		h.Add(fieldWSProtocol, s)
 	}
 	if o.Compression != CompressionOff {
-		h.Set(fieldWSExtensions, string(offerDeflate(o.Compression).append(nil)))
+		h.Set(fieldWSExtensions, string(offerDeflate(o.Compression, o.mayTakeOver()).append(nil)))
 	}
 	if d.jar != nil && o.Header.index("Cookie") < 0 {
 		if cookies := d.jar.CookieHeader(d.target.url()); cookies != "" {

@@ -27,6 +27,11 @@ const (
 	inflateRatioMax  = 200
 
 	inflateStepBytes = 4 << 10 // room made for output at first
+
+	// A block that ends a stream has the next one begin with the whole window
+	// in its place. A message may do so a few times, and once in so many bytes.
+	inflateStreamsFree  = 16
+	inflateBytesAStream = 1 << 10
 )
 
 // flateTail is what a sender leaves off a message (RFC 7692 §7.2.1), and
@@ -106,6 +111,7 @@ func (z *inflater) inflate(message []byte, bytesMax int64) (out *buffer, rule st
 // drain reads all of src through fr.
 func (z *inflater) drain(fr io.ReadCloser, src *flateSource, bytesMax int64) (out *buffer, rule string) {
 	grow := max(int64(len(src.message))*inflateRatioMax, inflateFreeBytes)
+	streams := inflateStreamsFree + len(src.message)/inflateBytesAStream
 	out = getBuffer(max(inflateStepBytes, len(src.message)))
 	for {
 		out = out.grown(1)
@@ -128,6 +134,9 @@ func (z *inflater) drain(fr io.ReadCloser, src *flateSource, bytesMax int64) (ou
 		// follows it begins another, with the same window.
 		if len(src.message) == 0 {
 			return out, ""
+		}
+		if streams--; streams < 0 {
+			return out, ruleMessageRatio
 		}
 		fr.(flate.Resetter).Reset(src, slideWindow(append([]byte(nil), z.window...), out.b))
 	}

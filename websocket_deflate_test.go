@@ -130,6 +130,8 @@ func TestInflateRefuses(t *testing.T) {
 		{"no block of that type", []byte("\x07"), 100, ruleMessageFlate},
 		{"stored length wrong", []byte("\x00\x05\x00\x00\x00hello"), 100, ruleMessageFlate},
 		{"reference before the beginning", []byte("\xf2\x00\x11\x00\x00"), 100, ruleMessageFlate},
+		{"a few streams", bytes.Repeat([]byte("\x03\x00"), inflateStreamsFree), 100, ""},
+		{"streams without end", bytes.Repeat([]byte("\x03\x00"), 1<<19), 100, ruleMessageRatio},
 		{"cut short", []byte("\xf2\x48\xcd"), 100, ruleMessageFlate},
 	}
 	for _, c := range cases {

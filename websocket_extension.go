@@ -217,23 +217,24 @@ func acceptDeflate(offers []extension, mode Compression, sendTakeover bool) (agr
 	return agreed, false
 }
 
-// offerDeflate returns what a client offers.
-func offerDeflate(mode Compression) deflateParams {
-	p := deflateParams{clientBits: windowBitsUnspecified}
-	if mode != CompressionTakeover {
-		p.serverNoTakeover, p.clientNoTakeover = true, true
+// offerDeflate returns what a client offers. sendTakeover is what the client's
+// own direction may do.
+func offerDeflate(mode Compression, sendTakeover bool) deflateParams {
+	return deflateParams{
+		serverNoTakeover: mode != CompressionTakeover,
+		clientNoTakeover: mode != CompressionTakeover || !sendTakeover,
+		clientBits:       windowBitsUnspecified,
 	}
-	return p
 }
 
 // verifyDeflate reads a server's answer to offer. agreed is false when the
 // server wants no compression; any answer that was not offered is an error
 // (RFC 7692 §7.1, RFC 6455 §9.1).
-func verifyDeflate(answer []extension, mode Compression) (p deflateParams, agreed bool, err error) {
+func verifyDeflate(answer []extension, mode Compression, sendTakeover bool) (p deflateParams, agreed bool, err error) {
 	if len(answer) == 0 {
 		return p, false, nil
 	}
-	offer := offerDeflate(mode)
+	offer := offerDeflate(mode, sendTakeover)
 	p, ok := deflateOf(answer[0])
 	switch {
 	case mode == CompressionOff, !ok, len(answer) > 1:

@@ -1,7 +1,11 @@
 package flare
 
 import (
+	"bytes"
+	"context"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 )
@@ -120,7 +124,7 @@ func TestVerifyDeflate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p, agreed, err := verifyDeflate(answer, c.mode)
+		p, agreed, err := verifyDeflate(answer, c.mode, true)
 		got := "none"
 		switch {
 		case err != nil:
@@ -162,5 +166,68 @@ func TestDeflateCodecsFit(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A client whose messages may be dropped lets none refer to them.
+func TestDroppedMessagesAreNotReferredTo(t *testing.T) {
+	const half, count = 1 << 10, 100
+	message := func(i int) []byte { // the first half is the second of the one before
+		p := make([]byte, 2*half, 2*half+1)
+		rand.NewChaCha8([32]byte{byte(i)}).Read(p[:half])
+		rand.NewChaCha8([32]byte{byte(i + 1)}).Read(p[half:])
+		return append(p, byte(i))
+	}
+	start, got := make(chan bool), make(chan error, 1)
+	o := WebSocketOptions{Compression: CompressionTakeover, MaxMessageBytes: -1}
+	url := TestServer(t, &Server{Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		ws, err := AcceptWebSocket(w, r, &o)
+		if err != nil {
+			return err
+		}
+		<-start
+		ws.Read(context.Background()) // what has filled the way
+		for seen := 0; ; seen++ {
+			_, p, err := ws.Read(context.Background())
+			switch {
+			case err != nil:
+			case len(p) == 0 && seen > 0 && seen < count:
+				got <- nil
+				return ws.Close(CloseNormal, "")
+			case len(p) == 0:
+				err = fmt.Errorf("%d messages of %d", seen, count)
+			case !bytes.Equal(p, message(int(p[2*half]))):
+				err = errors.New("a message is not what was sent")
+			}
+			if err != nil {
+				got <- err
+				return ws.Close(CloseNormal, "")
+			}
+		}
+	})})
+	o.QueuePolicy, o.MaxQueueBytes = QueueDropOldest, 16<<10
+	ws := wsDial(t, url, o)
+	ctx := wsPatience(t)
+	first := make(chan error, 1)
+	go func() { first <- ws.Write(ctx, BinaryMessage, wsRandom(32<<20)) }()
+	eventually(t, "the way to be full", func() bool {
+		ws.blocking.mu.Lock()
+		defer ws.blocking.mu.Unlock()
+		return ws.blocking.sending
+	})
+	for i := range count {
+		if err := ws.Write(ctx, BinaryMessage, message(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := ws.Write(ctx, BinaryMessage, nil); err != nil {
+		t.Fatal(err)
+	}
+	close(start)
+	if err := <-got; err != nil {
+		t.Error(err)
+	}
+	if err := <-first; err != nil {
+		t.Error(err)
 	}
 }

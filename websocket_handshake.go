@@ -118,10 +118,13 @@ func checkHandshake(w *ResponseWriter, r *Request, o *WebSocketOptions) (hs hand
 			return hs, badHandshake("malformed Sec-WebSocket-Extensions")
 		}
 	}
-	// A message that was dropped must not be referred to by later ones.
-	hs.deflate, hs.compressed = acceptDeflate(offers, o.Compression, o.QueuePolicy != QueueDropOldest)
+	hs.deflate, hs.compressed = acceptDeflate(offers, o.Compression, o.mayTakeOver())
 	return hs, w.header.fault()
 }
+
+// mayTakeOver reports whether messages that are sent may refer to earlier ones:
+// not where those may have been dropped.
+func (o *WebSocketOptions) mayTakeOver() bool { return o.QueuePolicy != QueueDropOldest }
 
 // chooseSubprotocol returns the first of supported that was offered.
 func chooseSubprotocol(fields, supported []string) (string, error) {
@@ -260,7 +263,7 @@ func verifyHandshake(status int, upgraded bool, h *Header, key string, o *DialOp
 		}
 	}
 	if err == nil {
-		hs.deflate, hs.compressed, err = verifyDeflate(answer, o.Compression)
+		hs.deflate, hs.compressed, err = verifyDeflate(answer, o.Compression, o.mayTakeOver())
 	}
 	if errors.Is(err, errExtension) {
 		return fail("an extension that was not offered so (RFC 6455 §4.1)")

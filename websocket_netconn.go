@@ -41,6 +41,9 @@ type websocketConn struct {
 func (c *websocketConn) Read(p []byte) (int, error) {
 	c.readMu.Lock()
 	defer c.readMu.Unlock()
+	if len(p) == 0 && !c.closed.Load() {
+		return 0, nil
+	}
 	ctx := c.reads.context()
 	for {
 		if c.closed.Load() {

@@ -36,6 +36,9 @@ func TestNetConn(t *testing.T) {
 			t.Fatal(n, err)
 		}
 	}
+	if n, err := conn.Read(nil); n != 0 || err != nil { // does not wait, as no net.Conn's does
+		t.Fatal(n, err)
+	}
 	br := bufio.NewReader(conn)
 	for _, want := range []string{"HELLO\n", "WORLD\n"} {
 		if line, err := br.ReadString('\n'); line != want || err != nil {

@@ -101,17 +101,19 @@ func (b *blockingSocket) startReading(ctx context.Context) error {
 
 func (b *blockingSocket) stopReading() { <-b.reading }
 
-// abandonStream skips the rest of a message that Reader was asked for.
+// abandonStream skips the rest of a message that Reader was asked for. Whoever
+// still has its stream gets no more of it, also when ctx ends before the rest
+// has come: what it would read has made room for what came.
 func (b *blockingSocket) abandonStream(ctx context.Context) error {
 	s := b.stream
-	for s != nil && !s.last && s.err == nil {
+	if s != nil && s.err == nil {
+		s.err = errStreamStale
+	}
+	for s != nil && !s.last {
 		if _, err := b.next(ctx); err != nil {
 			return err
 		}
 		s.last = b.reader.last
-	}
-	if s != nil {
-		s.err = errStreamStale
 	}
 	b.stream, b.reader.pieces = nil, false
 	return nil
@@ -189,7 +191,9 @@ func (b *blockingSocket) next(ctx context.Context) (messageEvent, error) {
 			return ev, nil
 		case eventPing:
 			b.ws.pong(b.reader.data)
-			b.flush(context.Background()) // a peer that does not read is not read from
+			if err := b.flushReading(ctx); err != nil {
+				return eventNone, err
+			}
 		case eventClose:
 			return eventNone, b.closedByPeer()
 		case eventNone:
@@ -200,20 +204,46 @@ func (b *blockingSocket) next(ctx context.Context) (messageEvent, error) {
 	}
 }
 
+// flushReading is flush in a read: a peer that does not read is not read from.
+// The end of ctx ends the wait and, unlike that of a write, nothing else.
+func (b *blockingSocket) flushReading(ctx context.Context) error {
+	if ctx.Done() == nil {
+		b.flush(ctx)
+		return nil
+	}
+	sent := make(chan struct{})
+	go func() {
+		defer close(sent)
+		b.flush(context.Background())
+	}()
+	select {
+	case <-sent:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // closedByPeer answers the peer's close frame (RFC 6455 §5.5.1).
 func (b *blockingSocket) closedByPeer() error {
 	err := &CloseError{Code: b.reader.code, Reason: string(b.reader.data)}
-	b.ws.sendClose(err.Code, "")
-	b.flush(context.Background())
-	return b.readEnded(err, true)
+	return b.part(err, err.Code, "")
 }
 
 // failed ends the connection of a peer that broke a rule (RFC 6455 §7.1.7).
 func (b *blockingSocket) failed(err error) error {
 	code, _ := closeOf(err)
-	b.ws.sendClose(code, "")
-	b.flush(context.Background())
-	return b.readEnded(err, true)
+	return b.part(err, code, "")
+}
+
+// part ends the connection behind a close frame of which the peer has
+// CloseTimeout to take all that it waits behind. err is the result of reading.
+func (b *blockingSocket) part(err error, code CloseCode, reason string) error {
+	b.ws.sendClose(code, reason)
+	ctx, cancel := b.closeTime()
+	defer cancel()
+	b.flush(ctx)
+	return b.readEnded(err, b.awaitSent(ctx)) // another goroutine may be the sender
 }
 
 // readEnded makes err the result of this and every later read.
@@ -229,8 +259,13 @@ func (b *blockingSocket) fill(ctx context.Context) error {
 	kept := copy(b.buf, b.in)
 	b.in = b.buf[:kept]
 	b.countInput()
+	looked := false
 	for {
 		b.setReadDeadline()
+		if looked {
+			b.readBefore = time.Now().Add(tick)
+			b.nc.SetReadDeadline(b.readBefore)
+		}
 		if ctx.Err() != nil {
 			return ctx.Err() // the deadline that ended with it may just have been overwritten
 		}
@@ -246,6 +281,9 @@ func (b *blockingSocket) fill(ctx context.Context) error {
 				return ctx.Err()
 			}
 			b.readBefore = time.Time{}
+			if looked = !looked; looked {
+				continue // the time may have passed while nobody read: what has come since counts
+			}
 			if err := b.silent(time.Now()); err != nil {
 				return err
 			}
@@ -298,9 +336,7 @@ func (b *blockingSocket) silenceEnds() (at time.Time) {
 func (b *blockingSocket) silent(now time.Time) error {
 	lim := &b.ws.lim
 	if lim.idle > 0 && !now.Before(b.lastMessage.Add(lim.idle)) {
-		b.ws.sendClose(CloseGoingAway, "idle")
-		b.flush(context.Background())
-		return b.readEnded(ErrTimeout, true)
+		return b.part(ErrTimeout, CloseGoingAway, "idle")
 	}
 	switch {
 	case lim.heartbeat <= 0 || now.Before(b.silenceEnds()):

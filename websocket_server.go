@@ -154,7 +154,7 @@ func (p *loopSocket) switched(c *Conn, err error) *route {
 	p.silent, p.lastMessage = c.frame.clock.now, c.frame.clock.now
 	c.rearm = true // for the heartbeat; a request has longer
 	if err != nil {
-		p.closeFor(err)
+		p.ws.Close(closeOf(err)) // it has been logged as a handler's
 	}
 	return p.ws.handler.route
 }
@@ -266,7 +266,8 @@ func (p *loopSocket) call(c *Conn) (err error) {
 	return err
 }
 
-// goexit ends the connection of an OnMessage that called runtime.Goexit.
+// goexit ends the connection of an OnOpen or OnMessage that called
+// runtime.Goexit.
 func (p *loopSocket) goexit(c *Conn) {
 	f := c.frame
 	f.detach()

@@ -1,10 +1,14 @@
 package flare
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"math"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -129,6 +133,8 @@ func TestWebSocketCallbacks(t *testing.T) {
 					panic("open")
 				case "close":
 					return &CloseError{Code: 4001, Reason: "not you"}
+				case "goexit":
+					runtime.Goexit()
 				}
 				ws.Data = r.Query().Get("name")
 				return nil
@@ -172,6 +178,7 @@ func TestWebSocketCallbacks(t *testing.T) {
 		{"", string(wsFrame(0x81, "close", true)) + string(wsFrame(0x81, "name", true)) + answer, "close 1008 \"enough\"\n", end{CloseNormal, ""}},
 		{"?open=error", answer, "close 1011 \"\"\n", end{CloseNormal, ""}},
 		{"?open=panic", answer, "close 1011 \"\"\n", end{CloseNormal, ""}},
+		{"?open=goexit", "", "close 1011 \"\"\n", end{CloseInternalError, ""}},
 		{"?open=close", answer, "close 4001 \"not you\"\n", end{CloseNormal, ""}},
 	}
 	for name, where := range map[string]Middleware{"loop": Inline, "workers": Offload} {
@@ -499,4 +506,101 @@ func TestWebSocketIdleTimeout(t *testing.T) {
 			gone(t, s)
 		})
 	}
+}
+
+// The longest limits there are never end anything.
+func TestWebSocketLongestTimes(t *testing.T) {
+	const never = time.Duration(math.MaxInt64)
+	for _, style := range wsBothStyles {
+		t.Run(style, func(t *testing.T) {
+			ws, c, _ := wsPair(t, style, WebSocketOptions{WriteTimeout: never, Heartbeat: never, IdleTimeout: never, CloseTimeout: never})
+			if err := ws.WriteText(wsPatience(t), "x"); err != nil {
+				t.Fatal(err)
+			}
+			closed := make(chan error, 1)
+			go func() { closed <- ws.Close(CloseNormal, "") }()
+			in := make([]byte, len("\x81\x01x\x88\x02\x03\xe8"))
+			if _, err := io.ReadFull(c.br, in); err != nil {
+				t.Fatal(err)
+			}
+			c.SetReadDeadline(time.Now().Add(50 * time.Millisecond)) // many ticks of the loop
+			if _, err := c.br.ReadByte(); !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("before the peer has answered: %v", err)
+			}
+			c.SetReadDeadline(time.Now().Add(patience))
+			c.send(string(wsFrame(0x88, "\x03\xe8", true)))
+			if rest := c.toEnd(); len(rest) > 0 {
+				t.Errorf("%q", rest)
+			}
+			if err := <-closed; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// What OnOpen fails with is in the log once.
+func TestWebSocketOpenFailsOnce(t *testing.T) {
+	var log bytes.Buffer
+	s := &Server{Logger: slog.New(slog.NewTextHandler(&log, nil)), Handler: &WebSocketHandler{
+		OnOpen: func(*WebSocket, *Request) error { return errors.New("not today") },
+	}}
+	c := wsRaw(t, TestServer(t, s), "")
+	c.send(string(wsFrame(0x88, "\x03\xf3", true)))
+	if got := wsRest(t, c); got != "close 1011 \"\"\n" {
+		t.Errorf("%q", got)
+	}
+	c.Close()
+	gone(t, s)
+	if n := strings.Count(log.String(), "not today"); n != 1 {
+		t.Errorf("%d times in the log:\n%s", n, log.String())
+	}
+}
+
+// What has come while nobody read ends the silence: the loop was busy with
+// something else, or a blocking reader with the message before.
+func TestWebSocketNotIdleUnread(t *testing.T) {
+	const idle = 500 * time.Millisecond
+	o := WebSocketOptions{IdleTimeout: idle}
+	t.Run("loop", func(t *testing.T) {
+		t.Parallel()
+		seen := make(chan string, 2)
+		opened := make(chan *WebSocket, 1)
+		s := &Server{Loops: 1, Handler: Inline(&WebSocketHandler{WebSocketOptions: o,
+			OnOpen:    func(ws *WebSocket, r *Request) error { opened <- ws; return nil },
+			OnMessage: func(ws *WebSocket, kind MessageKind, p []byte) error { seen <- string(p); return nil },
+			OnClose:   func(ws *WebSocket, code CloseCode, reason string) { seen <- "closed" }})}
+		c := wsRaw(t, TestServer(t, s), "")
+		ob := (<-opened).loopOut
+		l := ob.c.loop
+		l.call(func() {
+			c.send(string(wsFrame(0x81, "here", true)))
+			time.Sleep(2 * idle)
+			l.frame.clock.read()
+			l.expire(l.frame) // before its poller has told anything
+			if ob.ended() {
+				seen <- "idle"
+			}
+		})
+		if got := <-seen; got != "here" {
+			t.Errorf("%q", got)
+		}
+	})
+	t.Run("blocking", func(t *testing.T) {
+		t.Parallel()
+		ws, c, _ := wsPair(t, "blocking", o)
+		for _, m := range []string{"first", "second"} {
+			c.send(string(wsFrame(0x81, m, true)))
+			if m == "second" {
+				time.Sleep(2 * idle)
+			}
+			if _, p, err := ws.Read(wsPatience(t)); err != nil || string(p) != m {
+				t.Fatalf("%q, %v", p, err)
+			}
+		}
+		go c.toEnd()
+		if _, _, err := ws.Read(wsPatience(t)); err != ErrTimeout {
+			t.Errorf("a peer that is idle: %v", err)
+		}
+	})
 }

@@ -503,3 +503,138 @@ func TestBroadcastToBusyHandler(t *testing.T) {
 	}
 	close(release)
 }
+
+// A close frame of the peer is answered behind what another goroutine sends.
+func TestCloseAnsweredBehindWriter(t *testing.T) {
+	const long = 32 << 20
+	ws, c, _ := wsPair(t, "blocking", WebSocketOptions{CloseTimeout: patience})
+	ctx := wsPatience(t)
+	wrote, read := make(chan error, 1), make(chan error, 1)
+	go func() { wrote <- ws.Write(ctx, BinaryMessage, make([]byte, long)) }()
+	eventually(t, "a writer that waits", func() bool {
+		ws.blocking.mu.Lock()
+		defer ws.blocking.mu.Unlock()
+		return ws.blocking.sending
+	})
+	if err := ws.WriteText(ctx, "behind"); err != nil && err != ErrBackpressure {
+		t.Fatal(err)
+	}
+	c.send(string(wsFrame(0x88, "\x03\xe8", true)))
+	go func() {
+		_, _, err := ws.Read(ctx)
+		read <- err
+	}()
+	eventually(t, "the close frame to be read", func() bool {
+		ws.blocking.mu.Lock()
+		defer ws.blocking.mu.Unlock()
+		return ws.blocking.sealed
+	})
+	const end = "\x81\x06behind\x88\x02\x03\xe8"
+	if got := c.toEnd(); len(got) != 10+long+len(end) || !bytes.HasSuffix(got, []byte(end)) {
+		t.Errorf("%d bytes that end with %q", len(got), tail(got))
+	}
+	var ce *CloseError
+	if err := <-read; !errors.As(err, &ce) || ce.Code != CloseNormal {
+		t.Errorf("read: %v", err)
+	}
+	if err := <-wrote; err != nil {
+		t.Errorf("write: %v", err)
+	}
+}
+
+// The end of a writer's context ends the connection if half a frame is out, but
+// is not what others are told.
+func TestWriteGivenUp(t *testing.T) {
+	ws, c, _ := wsPair(t, "blocking", WebSocketOptions{})
+	long := make([]byte, 32<<20)
+	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+	defer cancel()
+	if err := ws.Write(ctx, BinaryMessage, long); err != context.DeadlineExceeded {
+		t.Errorf("%v", err)
+	}
+	if _, _, err := ws.Read(wsPatience(t)); err != ErrClosed {
+		t.Errorf("read: %v", err)
+	}
+	if err := ws.WriteText(wsPatience(t), "x"); err != ErrClosed {
+		t.Errorf("write: %v", err)
+	}
+	if _, err := ws.NetConn(TextMessage).Read(make([]byte, 1)); err != net.ErrClosed {
+		t.Errorf("net.Conn: %v", err)
+	}
+	c.Close()
+}
+
+// A Writer that fails in the middle of its message closes the WebSocket, which
+// has CloseTimeout to end.
+func TestWriterFailsInTheMiddle(t *testing.T) {
+	for _, style := range wsBothStyles {
+		t.Run(style, func(t *testing.T) {
+			ws, c, s := wsPair(t, style, WebSocketOptions{CloseTimeout: 500 * time.Millisecond})
+			w, err := ws.Writer(wsPatience(t), TextMessage)
+			if err != nil {
+				t.Fatal(err)
+			}
+			io.WriteString(w, strings.Repeat("x", fragmentBytes+1))
+			if _, err := w.Write([]byte("\xff")); err != errMessageText {
+				t.Errorf("%v", err)
+			}
+			if got := c.toEnd(); !bytes.HasSuffix(got, []byte("\x88\x02\x03\xf3")) {
+				t.Errorf("%q", tail(got))
+			}
+			c.Close()
+			gone(t, s)
+		})
+	}
+}
+
+// The stream of a message that was left gives nothing more of it, also when the
+// read that left it was given up.
+func TestStreamLeftByReadGivenUp(t *testing.T) {
+	ws, c, _ := wsPair(t, "blocking", WebSocketOptions{})
+	c.send(string(wsFrame(0x01, "first", true)))
+	_, r, err := ws.Reader(wsPatience(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	read := make(chan error, 1)
+	go func() {
+		_, _, err := ws.Read(ctx)
+		read <- err
+	}()
+	c.send(string(wsFrame(0x00, "SECOND", true)))
+	eventually(t, "the message to be skipped", func() bool { return len(ws.blocking.reading) == 1 })
+	cancel()
+	if err := <-read; err != context.Canceled {
+		t.Fatal(err)
+	}
+	if n, err := r.Read(make([]byte, 10)); n != 0 || err != errStreamStale {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+	c.send(string(wsFrame(0x80, "third", true)), string(wsFrame(0x81, "next", true)))
+	if _, p, err := ws.Read(wsPatience(t)); err != nil || string(p) != "next" {
+		t.Errorf("%q, %v", p, err)
+	}
+}
+
+// A read ends with its context also while the answer to a ping waits for the
+// peer, and may be called again.
+func TestReadContextBehindPong(t *testing.T) {
+	client, server := net.Pipe() // takes nothing unread
+	defer client.Close()
+	ws := new(WebSocket)
+	newBlockingSocket(ws, server, newWebSocketShape(&handshake{}, &WebSocketOptions{}, false), wsFrame(0x89, "p", true), nil)
+	defer ws.blocking.finish(ErrClosed, false)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	defer cancel()
+	if _, _, err := ws.Read(ctx); err != context.DeadlineExceeded {
+		t.Fatal(err)
+	}
+	go func() {
+		io.ReadFull(client, make([]byte, len("\x8a\x01p")))
+		client.Write(wsFrame(0x81, "still here", true))
+	}()
+	if _, p, err := ws.Read(wsPatience(t)); err != nil || string(p) != "still here" {
+		t.Errorf("%q, %v", p, err)
+	}
+}

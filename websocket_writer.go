@@ -141,8 +141,7 @@ func (w *messageWriter) continuation(n int, policy QueuePolicy, last bool) error
 func (w *messageWriter) fail(err error) error {
 	w.err = err
 	if w.begun != nil {
-		w.ws.sendClose(CloseInternalError, "")
-		w.ws.flush(w.ctx)
+		w.ws.closeSoon(CloseInternalError)
 	}
 	w.done()
 	return err
