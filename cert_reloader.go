@@ -92,7 +92,8 @@ func (r *CertReloader) reload(now time.Time) {
 			r.current.Store(&cert)
 		}
 	}
-	if err != nil && (stamp != r.stamp || !stamp.settled) {
+	missing := stamp == certStamp{}
+	if err != nil && (stamp != r.stamp || !stamp.settled && !missing) {
 		logger := r.Logger
 		if logger == nil {
 			logger = slog.Default()

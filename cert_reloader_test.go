@@ -108,6 +108,14 @@ func TestCertReloaderRests(t *testing.T) {
 	if n := strings.Count(log.String(), "\n"); n != 1 {
 		t.Errorf("%d lines about one change:\n%s", n, log.String())
 	}
+	os.Remove(keyFile)
+	for range 3 {
+		r.lookNow()
+		r.GetCertificate(nil)
+	}
+	if n := strings.Count(log.String(), "\n"); n != 2 {
+		t.Errorf("%d lines when a file had gone:\n%s", n, log.String())
+	}
 }
 
 // Certificates change under load: no request fails, and the new one is there

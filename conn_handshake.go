@@ -72,7 +72,18 @@ func (c *Conn) stepTransport(f *frame) verdict {
 func (c *Conn) handshake(f *frame, t *tlsTransport) verdict {
 	t.until = after(c.since, c.limits.handshake)
 	t.tls = tls.Server(t, t.settings.config)
-	err := t.settings.run(t.tls)
+	err := errHandshakeExit
+	defer func() {
+		if err == errHandshakeExit {
+			t.settings.done(false, err)
+			f.clock.read()
+			t.shaking.Store(false)
+			v := c.refuseHandshake(f, t, err)
+			c.frame, f.conn = nil, nil
+			c.finish(f, v)
+		}
+	}()
+	err = t.settings.run(t.tls)
 	leaves := false
 	if err == nil {
 		state := t.tls.ConnectionState()
@@ -95,6 +106,11 @@ func (c *Conn) handshake(f *frame, t *tlsTransport) verdict {
 	c.setState(t.next)
 	return verdictMore
 }
+
+// errHandshakeExit is the end of a handshake in which a function of the
+// configuration called runtime.Goexit: it ends the goroutine, and the connection,
+// but nothing else.
+var errHandshakeExit = errors.New("flare: runtime.Goexit in a handshake")
 
 // run is the handshake of tc, over whatever connection. A panic of a function
 // of the configuration becomes an error.

@@ -219,7 +219,7 @@ func (t *plainTransport) stopReading() {
 func (t *plainTransport) fail(err error) {
 	if t.errno == 0 {
 		t.cause = err
-		if !errors.As(err, &t.errno) || wouldBlock(t.errno) {
+		if !errors.As(err, &t.errno) || t.errno == 0 || wouldBlock(t.errno) {
 			t.errno = syscall.ECONNRESET
 		}
 	}
@@ -442,7 +442,11 @@ func (t *plainTransport) takeOver() (net.Conn, error) {
 	if t.closed {
 		return nil, net.ErrClosed
 	}
-	return t.conn, t.conn.SetReadDeadline(time.Time{})
+	err := t.conn.SetReadDeadline(time.Time{})
+	if err != nil {
+		t.conn.Close()
+	}
+	return t.conn, err
 }
 
 // longAgo is a deadline that has passed.

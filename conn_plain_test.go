@@ -101,6 +101,9 @@ func TestPlainBadConn(t *testing.T) {
 		"is interrupted for ever": func(c net.Conn) net.Conn {
 			return plainBad{Conn: c, read: plainOnce(request("/")[:9], syscall.EINTR)}
 		},
+		"fails with a number that is no error": func(c net.Conn) net.Conn {
+			return plainBad{Conn: c, read: plainOnce(request("/")[:9], syscall.Errno(0))}
+		},
 		"fails to write": func(c net.Conn) net.Conn {
 			return plainBad{Conn: c, write: func([]byte) (int, error) { return 0, io.ErrClosedPipe }}
 		},
@@ -110,7 +113,7 @@ func TestPlainBadConn(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := &Server{Handler: textHandler("fine")}
+			s := &Server{Handler: textHandler("fine"), HeadTimeout: -1}
 			ln := newPlainListener()
 			ln.wrap = wrap
 			startPlainOn(t, s, ln)

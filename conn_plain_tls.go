@@ -43,6 +43,9 @@ func (s *plainTLS) Read(p []byte) (n int, err error) {
 	} else {
 		n, err = s.Conn.Read(p)
 	}
+	if n > 0 && err == io.EOF {
+		err = nil // it comes again, unless a close_notify in p comes first
+	}
 	s.fin = s.fin || err == io.EOF
 	s.mu.Lock()
 	s.records.feed(p[:n])
@@ -110,7 +113,14 @@ func (s *plainTLS) Close() error {
 func (t *plainTransport) handshake() bool {
 	s, tc := t.secured, t.conn.(*tls.Conn)
 	s.shaking = true
-	err := s.settings.run(tc)
+	err := errHandshakeExit
+	defer func() {
+		if err == errHandshakeExit {
+			s.settings.done(false, err)
+			t.shook(false, err)
+		}
+	}()
+	err = s.settings.run(tc)
 	s.shaking = false
 	leaves := false
 	if err == nil {
@@ -123,6 +133,11 @@ func (t *plainTransport) handshake() bool {
 	if isPlainHTTP(err) {
 		io.WriteString(s.Conn, answerPlainHTTP)
 	}
+	return t.shook(leaves, err)
+}
+
+// shook tells the loop how the handshake ended. False: nothing is read any more.
+func (t *plainTransport) shook(leaves bool, err error) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.shaken, t.refused = true, err

@@ -88,3 +88,19 @@ func TestPlainPartialRecordUntilTaken(t *testing.T) {
 		t.Errorf("%+v", seen)
 	}
 }
+
+// The end of the socket that comes with bytes comes again, unless there is a
+// close_notify among them: then it is an end in order.
+func TestPlainTLSEndWithBytes(t *testing.T) {
+	s := &plainTLS{Conn: plainBad{read: plainOnce("\x17\x03\x03\x00\x02ab", io.EOF)}, changed: func() {}}
+	p := make([]byte, 100)
+	if n, err := s.Read(p); n != 7 || err != nil {
+		t.Fatalf("%d, %v", n, err)
+	}
+	if err := s.cutOff(io.EOF); err != io.EOF { // as crypto/tls says of a close_notify
+		t.Errorf("an end with close_notify: %v", err)
+	}
+	if _, err := s.Read(p); s.cutOff(err) != io.ErrUnexpectedEOF {
+		t.Errorf("an end without close_notify: %v", s.cutOff(err))
+	}
+}

@@ -38,6 +38,10 @@ type carrier interface {
 	sendTrailer(h *Header)
 	flush() error
 
+	// leaveBody ends a request's body that was not read to its end, behind the
+	// response. find: its end is worth looking for.
+	leaveBody(find bool)
+
 	// The connection's. They fail with errors.ErrUnsupported where there is no
 	// such thing.
 	setReadDeadline(t time.Time) error
@@ -106,6 +110,10 @@ func (s *Server) serveCarried(k carrier, in carried) (cut bool) {
 		if cut = c.abort || c.closing; cut && w.begun && !c.abort {
 			k.flush() // what there is of it, so that the client sees that it is short
 		}
+		if b := &r.body; !cut && !b.done {
+			asks := r.head.expectContinue && b.total == 0 // the body may not come at all
+			k.leaveBody(!b.failed() && !asks && in.length-b.total <= drainBytesMax)
+		}
 		r.end()
 		r.match, r.via, w.via = nil, nil, nil
 		x.release(f)
@@ -153,6 +161,8 @@ func (b *requestBody) readCarried(p []byte) (int, error) {
 		err = errBodyCut()
 	case errors.As(err, &tooLarge):
 		err = &StatusError{Code: http.StatusRequestEntityTooLarge, Err: ErrTooLarge}
+	case err != nil && err != errHijacked && err != http.ErrBodyReadAfterClose:
+		err = &StatusError{Code: http.StatusBadRequest, Err: err} // the client's doing, whatever the other server calls it
 	}
 	return n, err
 }

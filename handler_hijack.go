@@ -73,7 +73,7 @@ func (w *ResponseWriter) takeOver() (conn net.Conn, rest []byte, err error) {
 	if t := c.tls(); t != nil && err == nil {
 		conn = t.detach(conn)
 	}
-	rest = append([]byte(nil), b.in...)
+	rest = append(append([]byte(nil), b.data...), b.in...) // in is right behind what is left of a chunk
 	if plain != nil {
 		rest = append(rest, plain.in...)
 	}

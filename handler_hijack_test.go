@@ -153,3 +153,24 @@ func TestGoexitAfterFailedWrite(t *testing.T) {
 		next.Close()
 	}
 }
+
+// Hijack loses nothing of a chunk that was read in part.
+func TestHijackInAChunk(t *testing.T) {
+	s := &Server{Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		if _, err := io.ReadFull(r.Body(), make([]byte, 5)); err != nil {
+			return err
+		}
+		conn, rw, err := w.Hijack()
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		_, err = io.CopyN(conn, rw, int64(len("world\r\n0\r\n\r\nmore")))
+		return err
+	})}
+	c := dialRaw(t, startServer(t, s))
+	c.send("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\na\r\nhelloworld\r\n0\r\n\r\nmore")
+	if got := string(c.toEnd()); got != "world\r\n0\r\n\r\nmore" {
+		t.Errorf("behind what was read came %q", got)
+	}
+}

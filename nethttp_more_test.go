@@ -2,10 +2,12 @@ package flare
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -483,6 +485,231 @@ func TestToHTTPWritesAfterFailure(t *testing.T) {
 		s.ServeHTTP(rec, httptest.NewRequest("GET", "/", nil))
 		if text := rec.Body.String(); text != "clean" {
 			t.Fatalf("the next request was answered with %d bytes that end with %q", len(text), tail([]byte(text)))
+		}
+	}
+}
+
+// What follows a body whose end cannot be found is no request, and what follows
+// one whose end can be found is.
+func TestToHTTPBodyLeft(t *testing.T) {
+	asked := make(chan string, 8)
+	addr := bridgeNetHTTP(t, &Server{Logger: quietLogger(), Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		asked <- r.Path()
+		if r.Path() == "/late" { // the body's fault comes when the response has begun
+			w.Flush()
+			io.Copy(io.Discard, r.Body())
+		}
+		return w.Text(200, "ok")
+	})})
+	const next = "GET /next HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+	for _, test := range []struct {
+		name, path, fields, body string
+		goesOn                   bool
+	}{
+		{"a malformed chunk", "/", "Transfer-Encoding: chunked", "ZZ\r\n", false},
+		{"a malformed chunk that was read", "/late", "Transfer-Encoding: chunked", "ZZ\r\n", false},
+		{"more than is discarded", "/", "Content-Length: 300000", "", false},
+		{"one that waits for a 100", "/", "Content-Length: 3\r\nExpect: 100-continue", "", false},
+		{"one that was not read", "/", "Content-Length: 3", "abc", true},
+		{"chunks that were not read", "/", "Transfer-Encoding: chunked", "3\r\nabc\r\n0\r\n\r\n", true},
+	} {
+		c := dialRaw(t, addr)
+		c.send("POST " + test.path + " HTTP/1.1\r\nHost: h\r\n" + test.fields + "\r\n\r\n" + test.body + next)
+		c.answer("POST").want(t, 200, "ok")
+		if test.goesOn {
+			c.answer("GET").want(t, 200, "ok")
+		}
+		c.CloseWrite()
+		if rest := c.toEnd(); len(rest) > 0 {
+			t.Errorf("%s: behind the answers came %q", test.name, rest)
+		}
+		<-asked
+		select {
+		case path := <-asked:
+			if !test.goesOn {
+				t.Errorf("%s: %s was asked for", test.name, path)
+			}
+		default:
+			if test.goesOn {
+				t.Errorf("%s: what followed was not asked for", test.name)
+			}
+		}
+	}
+}
+
+// The longest limits are none.
+func TestToHTTPLongestLimits(t *testing.T) {
+	s := &Server{BodyTimeout: math.MaxInt64, WriteTimeout: math.MaxInt64, Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		p, err := r.Bytes()
+		if err != nil {
+			return err
+		}
+		return w.Text(200, string(p))
+	})}
+	c := dialRaw(t, bridgeNetHTTP(t, s))
+	for range 2 {
+		c.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc")
+		c.answer("POST").want(t, 200, "abc")
+	}
+}
+
+// WriteTimeout bounds interim responses that their client does not read.
+func TestToHTTPInterimUnread(t *testing.T) {
+	done := make(chan bool)
+	s := &Server{WriteTimeout: 100 * time.Millisecond, Logger: quietLogger(), Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		defer close(done)
+		var h Header
+		h.Set("X-Much", strings.Repeat("x", 64<<10))
+		for range 512 {
+			w.Informational(103, &h)
+		}
+		return nil
+	})}
+	c := dialRaw(t, bridgeNetHTTP(t, s))
+	c.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+	select {
+	case <-done:
+	case <-time.After(patience / 2):
+		t.Error("the handler waits for its client for ever")
+		c.Close()
+		<-done
+	}
+}
+
+// A writer that fails as one without room does has failed.
+type bridgeFullWriter struct{ http.ResponseWriter }
+
+func (bridgeFullWriter) Write([]byte) (int, error) { return 0, syscall.EAGAIN }
+
+func TestToHTTPWriterWithoutRoom(t *testing.T) {
+	s := &Server{Logger: quietLogger(), WriteTimeout: -1, MinWriteRate: -1, Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		return w.Text(200, "ok")
+	})}
+	cut := make(chan any)
+	go func() {
+		defer func() { cut <- recover() }()
+		s.ServeHTTP(bridgeFullWriter{httptest.NewRecorder()}, httptest.NewRequest("GET", "/", nil))
+	}()
+	select {
+	case v := <-cut:
+		if v != http.ErrAbortHandler {
+			t.Errorf("ended with %v", v)
+		}
+	case <-time.After(patience):
+		t.Fatal("it waits for room of which nobody tells")
+	}
+}
+
+// A client that ends its request in the middle of the body is not the handler's
+// fault, over HTTP/2 either.
+func TestToHTTPBodyReset(t *testing.T) {
+	var log lockedBuffer
+	reading, failed := make(chan bool), make(chan error, 1)
+	s := &Server{Logger: slog.New(slog.NewTextHandler(&log, nil)), Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		close(reading)
+		_, err := r.Bytes()
+		failed <- err
+		return err
+	})}
+	addr := startTLSServer(t, s)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	body, more := io.Pipe()
+	defer more.Close()
+	req, err := http.NewRequestWithContext(ctx, "POST", "https://"+addr+"/", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		<-reading
+		cancel()
+	}()
+	if resp, err := tlsHTTPClient(t, true).Do(req); err == nil {
+		resp.Body.Close()
+		t.Errorf("the answer is %d", resp.StatusCode)
+	}
+	var status *StatusError
+	if err := <-failed; !errors.As(err, &status) || status.Code != 400 {
+		t.Errorf("the body failed with %v", err)
+	}
+	eventually(t, "the answer", func() bool { return s.Stats().Responses.Class4xx == 1 })
+	if text := log.String(); text != "" {
+		t.Errorf("the log has %s", text)
+	}
+}
+
+// After Hijack neither the body nor the response reaches the connection.
+func TestToHTTPHijackEndsBodyAndResponse(t *testing.T) {
+	done := make(chan bool)
+	s := &Server{Logger: quietLogger(), Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		defer close(done)
+		conn, rw, err := w.Hijack()
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		if n, err := r.Body().Read(make([]byte, 2)); n != 0 || err != errHijacked {
+			t.Errorf("the body: %d, %v", n, err)
+		}
+		if w.WriteString("stray"); w.Flush() != errHijacked {
+			t.Error("the response goes on")
+		}
+		p := make([]byte, 3)
+		if _, err := io.ReadFull(rw, p); string(p) != "abc" || err != nil {
+			t.Errorf("the connection has %q, %v", p, err)
+		}
+		_, err = io.WriteString(conn, "mine")
+		return err
+	})}
+	c := dialRaw(t, bridgeNetHTTP(t, s))
+	c.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc")
+	if got := c.toEnd(); string(got) != "mine" {
+		t.Errorf("the client got %q", got)
+	}
+	<-done
+}
+
+// What is around a WebSocketHandler has the request when it returns, on either
+// server.
+func TestToHTTPWebSocketMiddleware(t *testing.T) {
+	after, inside := make(chan string, 1), make(chan any, 1)
+	var kept *Request
+	h := &WebSocketHandler{
+		OnOpen: func(ws *WebSocket, r *Request) error {
+			kept = r
+			return nil
+		},
+		OnMessage: func(ws *WebSocket, kind MessageKind, p []byte) error {
+			defer func() { inside <- recover() }()
+			kept.Path()
+			return nil
+		},
+	}
+	s := &Server{Logger: quietLogger(), Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		err := h.Serve(w, r)
+		after <- r.Path()
+		return err
+	})}
+	for name, addr := range map[string]string{"flare": startServer(t, s), "net/http": bridgeNetHTTP(t, s)} {
+		ctx := wsPatience(t)
+		ws, _, err := DialWebSocket(ctx, "ws://"+addr+"/path", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := ws.Write(ctx, TextMessage, []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if v := <-inside; v == nil && name == "net/http" {
+			t.Error("OnMessage has OnOpen's request")
+		}
+		ws.Close(CloseNormal, "")
+		select {
+		case path := <-after:
+			if path != "/path" {
+				t.Errorf("%s: %s", name, path)
+			}
+		case <-ctx.Done():
+			t.Errorf("%s: the request ended before the handler", name)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"maps"
+	"math"
 	"net"
 	"net/http"
 	"net/netip"
@@ -15,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -53,12 +55,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		in.peer = netip.AddrPortFrom(peer.Addr().Unmap(), peer.Port())
 	}
 	if in.length != 0 && r.ProtoMajor == 1 {
-		k.rc.EnableFullDuplex() // flare's handlers read and write as they like
+		k.duplex = k.rc.EnableFullDuplex() == nil // flare's handlers read and write as they like
 	}
 	if s.serveCarried(k, in) {
 		panic(http.ErrAbortHandler)
 	}
-	if !k.hijacked {
+	if !k.hijacked.Load() {
 		k.writing.arm() // for what net/http still has to send
 	}
 }
@@ -130,7 +132,9 @@ type httpCarrier struct {
 	rc       *http.ResponseController
 	reading  carrierDeadline
 	writing  carrierDeadline
-	hijacked bool
+	hijacked atomic.Bool
+	duplex   bool // net/http leaves the body alone
+	closes   bool // the response says that the connection ends
 }
 
 func newHTTPCarrier(w http.ResponseWriter, r *http.Request, limits *connLimits) *httpCarrier {
@@ -151,12 +155,40 @@ func (k *httpCarrier) version() (name string, major int) { return k.r.Proto, k.r
 func (k *httpCarrier) tls() *tls.ConnectionState { return k.r.TLS }
 
 func (k *httpCarrier) readBody(p []byte) (int, error) {
+	if k.hijacked.Load() {
+		return 0, errHijacked
+	}
 	k.reading.arm()
 	n, err := k.r.Body.Read(p)
 	if k.rest(&k.reading); err == io.EOF {
 		k.reading.disarm() // from here on net/http reads, to see whether the client is still there
 	}
 	return n, err
+}
+
+// leaveBody discards the rest of a body, or has the connection end with the
+// response. With EnableFullDuplex net/http goes on with a connection on which it
+// could not find the end of a body, and takes what it has not read of it for the
+// next request.
+func (k *httpCarrier) leaveBody(find bool) {
+	if !k.duplex {
+		return
+	}
+	k.reading.setUser(time.Now().Add(lingerAll)) // the handler's, if any, was for its own reads
+	if find && !k.closes && !k.r.Close {
+		k.flush() // the client may wait for it before it goes on
+		if n, err := io.CopyN(io.Discard, k.r.Body, drainBytesMax+1); err == io.EOF && n <= drainBytesMax {
+			k.reading.setUser(time.Time{})
+			return
+		}
+	}
+	w := k.w
+	for outer, ok := w.(interface{ Unwrap() http.ResponseWriter }); ok; outer, ok = w.(interface{ Unwrap() http.ResponseWriter }) {
+		w = outer.Unwrap()
+	}
+	// The one way to have net/http close a connection behind a response that has
+	// begun: a reader that passes its limit asks for it.
+	http.MaxBytesReader(w, io.NopCloser(strings.NewReader("x")), 0).Read(make([]byte, 1))
 }
 
 func (k *httpCarrier) readTrailer(h *Header) {
@@ -171,6 +203,9 @@ func (k *httpCarrier) readTrailer(h *Header) {
 
 // sendHead sets the fields of h beside those that whoever called flare has set.
 func (k *httpCarrier) sendHead(status int, h *Header, length int64, closes bool) error {
+	if k.hijacked.Load() {
+		return errHijacked
+	}
 	fields := k.w.Header()
 	k.setFields(fields, h)
 	if length >= 0 {
@@ -178,6 +213,7 @@ func (k *httpCarrier) sendHead(status int, h *Header, length int64, closes bool)
 	}
 	if closes && k.r.ProtoMajor == 1 {
 		fields["Connection"] = []string{"close"}
+		k.closes = true
 	}
 	if _, ok := fields["Content-Type"]; !ok {
 		fields["Content-Type"] = nil // or net/http would guess one from the content
@@ -205,6 +241,11 @@ func (k *httpCarrier) setFields(fields http.Header, h *Header) {
 }
 
 func (k *httpCarrier) sendInterim(status int, h *Header) error {
+	if k.hijacked.Load() {
+		return errHijacked
+	}
+	k.writing.arm()
+	defer k.rest(&k.writing)
 	fields := k.w.Header()
 	kept := maps.Clone(fields)
 	clear(fields)
@@ -246,7 +287,7 @@ func (k *httpCarrier) rest(d *carrierDeadline) {
 
 func (k *httpCarrier) hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := k.rc.Hijack()
-	k.hijacked = err == nil
+	k.hijacked.Store(err == nil)
 	return conn, rw, err
 }
 
@@ -264,7 +305,7 @@ func (k *httpCarrier) send(p []byte) (int, syscall.Errno) {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return n, syscall.ETIMEDOUT
-	case errors.As(err, &errno) && errno != 0:
+	case errors.As(err, &errno) && errno != 0 && !wouldBlock(errno): // nobody would wake who waits for room
 		return n, errno
 	}
 	return n, syscall.EPIPE // net/http says no more than that the client is gone
@@ -294,7 +335,7 @@ func (d *carrierDeadline) arm() {
 	now := time.Now()
 	by := d.armed
 	if by.Sub(now) < d.limit {
-		by = now.Add(d.limit + d.limit/4)
+		by = now.Add(d.limit + min(d.limit/4, math.MaxInt64-d.limit))
 	}
 	if !d.user.IsZero() && d.user.Before(by) {
 		by = d.user

@@ -69,7 +69,7 @@ func (h *http2Server) start(s *Server) {
 		TLSConfig:         &tls.Config{NextProtos: []string{protoHTTP2}},
 		ReadHeaderTimeout: lim.conn.head,
 		IdleTimeout:       lim.conn.idle,
-		MaxHeaderBytes:    lim.head.headerBytes,
+		MaxHeaderBytes:    effectiveLimit(lim.head.headerBytes), // net/http adds to it, in 32 bits
 		HTTP2:             &http.HTTP2Config{WriteByteTimeout: lim.conn.write},
 		ErrorLog:          slogLogger(s.logger()),
 		ConnState: func(nc net.Conn, state http.ConnState) {

@@ -5,7 +5,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"math"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -144,5 +146,26 @@ func TestTLSHTTP2Stalls(t *testing.T) {
 	case <-failed:
 	case <-time.After(patience):
 		t.Error("the handler still waits for a client that does not read")
+	}
+}
+
+// Without a limit on fields, and with one that is too large for what net/http
+// reckons in, HTTP/2 has none that is smaller.
+func TestTLSHTTP2UnlimitedHeader(t *testing.T) {
+	for _, limit := range []int{-1, math.MaxInt} {
+		addr := startTLSServer(t, &Server{Handler: HandlerFunc(tlsRoutes), MaxHeaderBytes: limit})
+		req, err := http.NewRequest("GET", "https://"+addr+"/state", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("X-Long", strings.Repeat("x", 2<<20)) // net/http's own default is 1 MiB
+		resp, err := tlsHTTPClient(t, true).Do(req)
+		if err != nil {
+			t.Errorf("MaxHeaderBytes %d: %v", limit, err)
+			continue
+		}
+		if resp.Body.Close(); resp.StatusCode != 200 || resp.ProtoMajor != 2 {
+			t.Errorf("MaxHeaderBytes %d: %d over %s", limit, resp.StatusCode, resp.Proto)
+		}
 	}
 }

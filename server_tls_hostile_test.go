@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -393,5 +394,47 @@ func TestTLSCloseUnderLoad(t *testing.T) {
 			s.Close()
 		}
 		clients.Wait()
+	}
+}
+
+// A function of the configuration that ends its goroutine ends its connection,
+// and keeps neither the slot nor the server's end.
+func TestTLSGoexitInHandshake(t *testing.T) {
+	cert := tlsTestCA().issue(t, 9, "localhost")
+	for name, plain := range map[string]bool{"loop": false, "plain driver": true} {
+		var asked atomic.Int32
+		goexits := int32(slotsPerProcessor*runtime.GOMAXPROCS(0) + 1)
+		s := &Server{Handler: HandlerFunc(tlsRoutes), HandshakeTimeout: -1, Logger: quietLogger(), TLSConfig: &tls.Config{
+			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+				if asked.Add(1) <= goexits {
+					runtime.Goexit()
+				}
+				return &cert, nil
+			},
+		}}
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		addr := ln.Addr().String()
+		if plain {
+			ln = struct{ net.Listener }{ln}
+		}
+		served := make(chan error, 1)
+		go func() { served <- s.ServeTLS(ln, "", "") }()
+		for range goexits {
+			if err := dialTLSOver(t, addr, nil, unwrapped).Handshake(); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Fatalf("%s: the handshake: %v", name, err)
+			}
+		}
+		dialTLSRaw(t, addr, nil).Close()
+		gone(t, s)
+		if n := s.Stats().Handshakes.Failed; n != uint64(goexits) {
+			t.Errorf("%s: %d failed handshakes, want %d", name, n, goexits)
+		}
+		if err := s.Shutdown(wsPatience(t)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		<-served
 	}
 }

@@ -24,6 +24,7 @@ func (h *WebSocketHandler) serveCarried(w *ResponseWriter, r *Request) error {
 	if err != nil {
 		return err
 	}
+	defer func() { r.live = true }() // for those around who have waited for Serve
 	defer ws.Close(CloseNormal, "")
 	logger := w.h.srv.logger()
 	var ended error
