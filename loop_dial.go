@@ -110,7 +110,7 @@ func (c *Conn) open(f *frame) (v verdict, ok bool) {
 // begin asks the user what c speaks; nil for nothing.
 func (c *Conn) begin(opening *openingProtocol) (p Protocol) {
 	returned := false
-	defer c.recovered(&returned)
+	defer c.recovered(c.user(), &returned)
 	if opening.connected != nil {
 		p = opening.connected(c, nil)
 	} else {
