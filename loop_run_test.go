@@ -26,8 +26,12 @@ func newRunningLoop(t testing.TB) *Loop {
 // runLoop runs l until the test ends, which fails if it does not end in order.
 func runLoop(t testing.TB, l *Loop) {
 	t.Helper()
-	ended := make(chan error, 1)
+	ended, runs := make(chan error, 1), make(chan bool)
+	if err := l.Post(func() { close(runs) }); err != nil {
+		t.Fatal(err)
+	}
 	go func() { ended <- l.Run(context.Background()) }()
+	<-runs // after a Close that comes first there is nothing to run
 	t.Cleanup(func() {
 		if err := l.Close(); err != nil && !errors.Is(err, ErrClosed) {
 			t.Errorf("Close: %v", err)
