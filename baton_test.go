@@ -121,7 +121,7 @@ func TestPredictorLearns(t *testing.T) {
 	var slow atomic.Bool
 	s := &Server{Loops: 1, Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
 		if slow.Load() {
-			time.Sleep(10 * tick)
+			time.Sleep(10 * tick) // a slow handler
 		}
 		return w.Text(200, "ok")
 	})}
@@ -244,7 +244,7 @@ func TestPipelinedRequestsHaveOneHandlerAtATime(t *testing.T) {
 		if n := running.Add(1); n > most.Load() {
 			most.Store(n)
 		}
-		time.Sleep(time.Millisecond)
+		time.Sleep(time.Millisecond) // a second one would have time to begin
 		running.Add(-1)
 		return w.Text(200, r.Path())
 	})})
@@ -435,7 +435,8 @@ func (p *lineEcho) Data(c *Conn, in []byte, eof bool) (int, error) {
 		return 0, nil
 	}
 	if strings.HasPrefix(string(in), "wait") {
-		if err := p.others.goesOn(func() { time.Sleep(10 * tick) }); err != nil {
+		wait := func() { time.Sleep(10 * tick) } // what is tested: Data that blocks
+		if err := p.others.goesOn(wait); err != nil {
 			return 0, err
 		}
 	}

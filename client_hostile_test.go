@@ -215,7 +215,7 @@ func TestClientDripFed(t *testing.T) {
 				if _, err := c.Write([]byte("x")); err != nil {
 					return
 				}
-				time.Sleep(5 * time.Millisecond)
+				time.Sleep(5 * time.Millisecond) // the pace of the drip
 			}
 		})
 		c := clientOf(t, &Client{ResponseTimeout: 100 * time.Millisecond, Timeout: 200 * time.Millisecond})

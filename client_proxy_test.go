@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 func TestClientProxyEnvironment(t *testing.T) {
@@ -124,13 +123,13 @@ func clientStart(t *testing.T, addr string, name string, args ...string) {
 		t.Skipf("%s does not start: %v", name, err)
 	}
 	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		if c, err := net.Dial("tcp", addr); err == nil {
+	eventually(t, name+" to listen", func() bool {
+		c, err := net.Dial("tcp", addr)
+		if err == nil {
 			c.Close()
-			return
 		}
-	}
-	t.Fatalf("%s does not listen", name)
+		return err == nil
+	})
 }
 
 // clientProgram returns where a program is, and a free port, or skips.

@@ -361,7 +361,7 @@ func TestWriteTimeoutBehindALongCall(t *testing.T) {
 				if err := w.Flush(); err != nil {
 					return err
 				}
-				time.Sleep(timeout + timeout/4)
+				time.Sleep(timeout + timeout/4)        // a slow handler
 				for piece := make([]byte, 64<<10); ; { // fill the socket
 					if _, errno := w.c.send(piece); errno != 0 {
 						break

@@ -184,7 +184,8 @@ func (ob *outbox) sendQueue(may bool) {
 	}
 }
 
-// noteSend takes the result of a send; false: no more for now. ob.mu is held.
+// noteSend takes the result of a send; false: nothing more can be sent. ob.mu is
+// held.
 func (ob *outbox) noteSend(n int, errno syscall.Errno) bool {
 	switch errno {
 	case 0:

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -314,19 +313,11 @@ func TestConnProtocolFaults(t *testing.T) {
 					fault(p, c)
 					return p
 				})
-				conn, err := net.Dial("tcp", addr)
-				if err == nil { // or it was reset while it began
-					defer conn.Close()
-					conn.SetDeadline(time.Now().Add(patience))
-					io.WriteString(conn, "x")
-					if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
-						t.Errorf("the connection lives on: %v", err)
-					}
-				}
+				loopEnds(t, addr)
 				if begins {
 					return // there is no protocol that could be told
 				}
-				err = toldClosed(t, closed)
+				err := toldClosed(t, closed)
 				if name == "Data counts wrong" {
 					if err != errDataCount {
 						t.Errorf("closed with %v", err)
@@ -387,15 +378,7 @@ func TestConnProtocolGoexit(t *testing.T) {
 						fault(p, c)
 						return p
 					})
-					conn, err := net.Dial("tcp", addr)
-					if err == nil { // or it was reset while it began
-						defer conn.Close()
-						conn.SetDeadline(time.Now().Add(patience))
-						io.WriteString(conn, "x")
-						if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
-							t.Fatalf("the connection lives on: %v", err)
-						}
-					}
+					loopEnds(t, addr)
 					if name != "the beginning" { // there is no protocol that could be told
 						if err := toldClosed(t, closed); err != errGoexit {
 							t.Errorf("closed with %v", err)

@@ -5,6 +5,7 @@ package flare
 import (
 	"errors"
 	"io"
+	"net"
 	"net/netip"
 	"testing"
 	"time"
@@ -98,5 +99,20 @@ func loopRead(t *testing.T, c *rawClient, want string) {
 	got := make([]byte, len(want))
 	if _, err := io.ReadFull(c.br, got); err != nil || string(got) != want {
 		t.Fatalf("read %q, %v; want %q", got, err, want)
+	}
+}
+
+// loopEnds sends an octet to addr and fails the test unless the connection ends.
+func loopEnds(t *testing.T, addr string) {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		return // it was reset while it began
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(patience))
+	io.WriteString(conn, "x")
+	if _, err := conn.Read(make([]byte, 1)); err == nil || isTimeout(err) {
+		t.Fatalf("the connection lives on: %v", err)
 	}
 }

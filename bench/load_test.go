@@ -292,7 +292,7 @@ func TestPacedChargesAStallToAllDuringIt(t *testing.T) {
 		for next() > 0 {
 			mu.Lock()
 			if served++; served == 500 {
-				time.Sleep(stall)
+				time.Sleep(stall) // what the generator has to tell
 			}
 			mu.Unlock()
 			io.WriteString(c, rawAnswer)
@@ -319,7 +319,7 @@ func TestPacedChargesAStallToAllDuringIt(t *testing.T) {
 func TestPacedReportsWhatIsLeftOver(t *testing.T) {
 	addr := serveRaw(t, func(c net.Conn, next func() int) {
 		for next() > 0 {
-			time.Sleep(50 * time.Millisecond)
+			time.Sleep(50 * time.Millisecond) // a slow server
 			io.WriteString(c, rawAnswer)
 		}
 	})
