@@ -336,10 +336,10 @@ func (src *sourceFile) functions(name string) []string {
 	return names
 }
 
-// The README has a line for each file of the folder, in the table of its
+// ARCHITECTURE.md has a line for each file of the folder, in a table of its
 // layer, and none for a file that is not there.
-func TestReadmeFiles(t *testing.T) {
-	text, err := os.ReadFile("README.md")
+func TestArchitectureFiles(t *testing.T) {
+	text, err := os.ReadFile("ARCHITECTURE.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -355,13 +355,13 @@ func TestReadmeFiles(t *testing.T) {
 	layer := -1
 	listed := make(map[string]bool)
 	for line := range strings.Lines(string(text)) {
-		if m := readmeLayer.FindStringSubmatch(line); m != nil {
+		if m := architectureLayer.FindStringSubmatch(line); m != nil {
 			layer = slices.Index(layerNames[:], m[2])
 			if m[1] != strconv.Itoa(layer) {
-				t.Errorf("README.md: there is no layer %s %s", m[1], m[2])
+				t.Errorf("ARCHITECTURE.md: there is no layer %s %s", m[1], m[2])
 			}
 		}
-		m := readmeFile.FindStringSubmatch(line)
+		m := architectureFile.FindStringSubmatch(line)
 		if m == nil {
 			continue
 		}
@@ -369,11 +369,11 @@ func TestReadmeFiles(t *testing.T) {
 		at, exists := want[name]
 		switch {
 		case !exists:
-			t.Errorf("README.md lists %s, which is not there", name)
+			t.Errorf("ARCHITECTURE.md lists %s, which is not there", name)
 		case listed[name]:
-			t.Errorf("README.md lists %s twice", name)
+			t.Errorf("ARCHITECTURE.md lists %s twice", name)
 		case at != layer:
-			t.Errorf("README.md lists %s in layer %d, it is layer %d", name, layer, at)
+			t.Errorf("ARCHITECTURE.md lists %s in layer %d, it is layer %d", name, layer, at)
 		}
 		listed[name] = true
 	}
@@ -381,14 +381,14 @@ func TestReadmeFiles(t *testing.T) {
 		return cmp.Or(cmp.Compare(want[a], want[b]), strings.Compare(a, b))
 	}) {
 		if !listed[name] {
-			t.Errorf("README.md does not list %s, layer %d (%s)", name, want[name], layerNames[want[name]])
+			t.Errorf("ARCHITECTURE.md does not list %s, layer %d (%s)", name, want[name], layerNames[want[name]])
 		}
 	}
 }
 
 var (
-	readmeLayer = regexp.MustCompile(`^\*\*(\d) (\w+)\*\*`)
-	readmeFile  = regexp.MustCompile("^\\| `([\\w.]+\\.(?:go|s))` \\|")
+	architectureLayer = regexp.MustCompile(`^### (\d) (\w+): `)
+	architectureFile  = regexp.MustCompile("^\\| `([\\w.]+\\.(?:go|s))` \\|")
 )
 
 // The picture of the layers in doc.go names the family of each file, and no
