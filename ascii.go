@@ -32,15 +32,17 @@ var charClass = func() (table [256]uint8) {
 	add(classHex, "0123456789ABCDEFabcdef")
 	for c := range 256 {
 		switch {
-		case c == '\t' || c == ' ' || c >= 0x80:
+		case c >= 0x80: // obs-text; raw octets that browsers and curl put into targets
+			table[c] |= classValue | classQuoted | classTarget
+		case c == '\t' || c == ' ':
 			table[c] |= classValue | classQuoted
 		case c > ' ' && c < 0x7f:
 			table[c] |= classValue
 			if c != '"' && c != '\\' {
 				table[c] |= classQuoted
 			}
-			// '#' and '\' have no place in a target; '?' and '%' have, and
-			// have to be looked at.
+			// '#' has no place in a target. '?' has, and '%' and '\' in some
+			// parts of one: they have to be looked at.
 			if c != '#' && c != '\\' && c != '?' && c != '%' {
 				table[c] |= classTarget
 			}
@@ -102,6 +104,33 @@ func isASCII(s string) bool {
 		}
 	}
 	return true
+}
+
+// escapeNonASCII returns s with each octet above 0x7f as a %-escape.
+func escapeNonASCII(s string) string {
+	return escapeOctets(s, func(c byte) bool { return c >= 0x80 })
+}
+
+// escapeOctets returns s with the octets that escaped picks as %-escapes (RFC
+// 3986 §2.1); s itself if there are none.
+func escapeOctets(s string, escaped func(c byte) bool) string {
+	const hex = "0123456789ABCDEF"
+	var b []byte
+	for i := range len(s) {
+		switch c := s[i]; {
+		case escaped(c):
+			if b == nil {
+				b = append(make([]byte, 0, len(s)+16), s[:i]...)
+			}
+			b = append(b, '%', hex[c>>4], hex[c&15])
+		case b != nil:
+			b = append(b, c)
+		}
+	}
+	if b == nil {
+		return s
+	}
+	return string(b)
 }
 
 // isToken says whether s is a token: not empty, and tchars alone.

@@ -21,7 +21,7 @@ func TestCharClass(t *testing.T) {
 			want bool
 		}{
 			{"token", classToken, letterOrDigit(c) || in("!#$%&'*+-.^_`|~")},
-			{"target", classTarget, c > ' ' && c < 0x7f && !in(`#\?%`)},
+			{"target", classTarget, c > ' ' && c != 0x7f && !in(`#\?%`)},
 			{"value", classValue, c == '\t' || c >= ' ' && c != 0x7f},
 			{"host", classHost, letterOrDigit(c) || in("-._~!$&'()*+,;=")},
 			{"hex", classHex, in("0123456789abcdefABCDEF")},

@@ -144,11 +144,17 @@ func parsePlainTarget(s string) (t clientTarget, ok bool) {
 
 func isPlainQuery(s string) bool {
 	for i := range len(s) {
-		if c := s[i]; charClass[c]&classTarget == 0 && c != '?' && c != '%' {
+		if !isQueryOctet(s[i]) {
 			return false
 		}
 	}
 	return true
+}
+
+// isQueryOctet says whether a client sends c in a query as it is. It escapes
+// what is not ASCII, which servers need not take.
+func isQueryOctet(c byte) bool {
+	return charClass[c]&classTarget != 0 && c < 0x80 || c == '?' || c == '%'
 }
 
 // isPlainHost answers for names in lower case that are no IP literals, and for
@@ -217,19 +223,7 @@ func targetOf(u *url.URL, phase ClientPhase) (clientTarget, error) {
 // escapeTarget escapes what may not stand in a request target: url.Parse leaves
 // a query as it is, spaces and all.
 func escapeTarget(s string) string {
-	if isPlainQuery(s) {
-		return s
-	}
-	var b strings.Builder
-	for i := range len(s) {
-		if c := s[i]; charClass[c]&classTarget != 0 || c == '?' || c == '%' {
-			b.WriteByte(c)
-		} else {
-			const hex = "0123456789ABCDEF"
-			b.Write([]byte{'%', hex[c>>4], hex[c&15]})
-		}
-	}
-	return b.String()
+	return escapeOctets(s, func(c byte) bool { return !isQueryOctet(c) })
 }
 
 // checkHost returns the rule that a host breaks, "" for none. Whatever ends in

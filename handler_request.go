@@ -239,7 +239,7 @@ func (r *Request) URL() *url.URL {
 	path := r.string(r.head.path)
 	u := &url.URL{Path: r.Path()}
 	if r.head.pathEscaped {
-		u.RawPath = path
+		u.RawPath = escapeNonASCII(path) // url.URL takes no hint that is not ASCII
 	}
 	u.RawQuery = r.string(r.head.query)
 	u.ForceQuery = r.head.hasQuery && u.RawQuery == ""

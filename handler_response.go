@@ -281,13 +281,15 @@ func (w *ResponseWriter) JSON(code int, v any) error {
 	return w.Blob(code, "application/json", p)
 }
 
-// Redirect sends the client to location with a 3xx status.
+// Redirect sends the client to location with a 3xx status. Octets that are not
+// ASCII are sent escaped, since a URI has none (RFC 3986 §2); everything else
+// goes out as it is.
 func (w *ResponseWriter) Redirect(code int, location string) error {
 	if code < 300 || code > 399 {
 		return fmt.Errorf("flare: Redirect with status %d", code)
 	}
 	w.check()
-	w.header.Set("Location", location)
+	w.header.Set("Location", escapeNonASCII(location))
 	return w.Text(code, http.StatusText(code)+"\n")
 }
 

@@ -366,23 +366,7 @@ func redirectTarget(r *Request) string {
 // escapeForLocation escapes what a path must not hold (RFC 3986 §3.3) but some
 // clients send: quotes, braces and the like. Escapes stay as they are.
 func escapeForLocation(path string) string {
-	const hex = "0123456789ABCDEF"
-	var b []byte
-	for i := range len(path) {
-		c := path[i]
-		if c > ' ' && c < 0x7f && strings.IndexByte("\"<>[\\]^`{|}", c) < 0 {
-			if b != nil {
-				b = append(b, c)
-			}
-			continue
-		}
-		if b == nil {
-			b = append(make([]byte, 0, len(path)+16), path[:i]...)
-		}
-		b = append(b, '%', hex[c>>4], hex[c&15])
-	}
-	if b == nil {
-		return path
-	}
-	return string(b)
+	return escapeOctets(path, func(c byte) bool {
+		return c <= ' ' || c >= 0x7f || strings.IndexByte("\"<>[\\]^`{|}", c) >= 0
+	})
 }

@@ -83,10 +83,12 @@ func checkRequestHead(t *testing.T, h *requestHead, in []byte) {
 	if !isToken(h.method.of(in)) || h.method.len() > methodBytesMax {
 		t.Errorf("method %q", h.method.of(in))
 	}
-	if len(target) == 0 || len(target) > testLimits.uriBytes || bytes.ContainsFunc(target, func(r rune) bool {
-		return r <= ' ' || r >= 0x7f || r == '#' || r == '\\'
-	}) {
+	if len(target) == 0 || len(target) > testLimits.uriBytes ||
+		bytes.ContainsFunc(target, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '#' }) {
 		t.Errorf("target %q", target)
+	}
+	if before, _, _ := bytes.Cut(target, []byte("?")); bytes.IndexByte(before, '\\') >= 0 || !escapesAreValid(string(before)) {
+		t.Errorf("target %q before its query", target)
 	}
 	if path := h.path.of(in); h.form == originForm && path[0] != '/' || h.pathEscaped != bytes.Contains(path, []byte("%")) {
 		t.Errorf("path %q, escaped %t", path, h.pathEscaped)
@@ -213,6 +215,7 @@ func decode1(d *chunkedDecoder, b []byte, reset bool) (data []byte, n int, done 
 func FuzzTarget(f *testing.F) {
 	for _, seed := range []string{
 		"/", "/a/b?c=d", "//a", "/%2F?%zz", "*", "http://a/b?c", "HTTPS://[::1]:1", "a:443", "/?", "http://a%41/", "/a|b\"[]{}^`<>",
+		"/\xc3\xa9/\xff?\xc3\xa9=\xff", `/?q=100%&p=C:\Users&u=%u00e9?%`, "/%C3\xa9",
 	} {
 		f.Add(seed)
 	}

@@ -32,13 +32,18 @@ const (
 
 // scanTarget looks at the octets of the target from offset t on. It returns
 // the offset of the space behind it, 0 to ask for more octets, or the fault.
+//
+// It takes what RFC 3986 leaves out and clients send: octets from 0x80 on, and
+// in a query "\" and "%" without two digits behind it, which the WHATWG URL
+// standard's rules leave as they are typed. In a path those two stay faults: a
+// "\" is a separator to some, and a path has to decode in one way only.
 func (h *requestHead) scanTarget(b []byte, t int, lim *headLimits) (int, error) {
 	// One octet over the limit may be there: the space.
 	end := min(t+effectiveLimit(lim.uriBytes)+1, len(b))
 	cut := end < len(b)
 	b = b[:end:end]
 	i := t
-	query, escaped := 0, false // offset behind the first "?"; "%" before it
+	query, escaped := 0, false // offset behind the first "?"; an escape before it
 	for {
 		if i = skipClass(b, i, classTarget); i >= len(b) {
 			break
@@ -58,10 +63,13 @@ func (h *requestHead) scanTarget(b []byte, t int, lim *headLimits) (int, error) 
 			}
 			return i, h.classifyTarget(b)
 		}
-		if c == '?' {
-			if i++; query == 0 {
-				query = i
-			}
+		if c == '?' && query == 0 {
+			i++
+			query = i
+			continue
+		}
+		if query != 0 && (c == '?' || c == '%' || c == '\\') {
+			i++
 			continue
 		}
 		if c != '%' {
@@ -75,7 +83,7 @@ func (h *requestHead) scanTarget(b []byte, t int, lim *headLimits) (int, error) 
 		if i += 3; i > len(b) {
 			break
 		}
-		escaped = escaped || query == 0
+		escaped = true
 	}
 	if cut {
 		return 0, fault(http.StatusRequestURITooLong, end-1, ruleTargetMax)

@@ -1,6 +1,10 @@
 package flare
 
 import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"strings"
 	"testing"
@@ -88,6 +92,80 @@ func TestSplitAuthority(t *testing.T) {
 			if err == nil && test.ok && string(h.host.of([]byte(in[:n]))) != test.in {
 				t.Errorf("%q: host %q", in, h.host.of([]byte(in[:n])))
 			}
+		}
+	}
+}
+
+// TestTargetsThatClientsSend has targets that browsers, curl and Go's client
+// send and RFC 3986 has no place for: each reaches its handler as it was sent,
+// and a handler of net/http's sees what net/http's own server would show it.
+func TestTargetsThatClientsSend(t *testing.T) {
+	type seen struct{ target, path, pathValue, rawQuery, q, url string }
+	mux := NewMux()
+	mux.Get("/name/{name}", func(w *ResponseWriter, r *Request) error {
+		return w.JSON(200, []string{r.Target(), r.Path(), r.PathValue("name"), r.URL().RawQuery, r.Query().Get("q"), r.URL().String()})
+	})
+	mux.Get("/é/", func(w *ResponseWriter, r *Request) error { return w.Text(200, r.Pattern()) })
+	mux.Handle("/http/", FromHTTP(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, r.RequestURI+" "+r.URL.Path+" "+r.URL.RawQuery)
+	})))
+	addr := startServer(t, &Server{Handler: mux})
+	c := dialRaw(t, addr)
+	ask := func(target string) answer {
+		t.Helper()
+		c.send("GET " + target + " HTTP/1.1\r\nHost: h\r\n\r\n")
+		return c.answer("GET")
+	}
+	for _, want := range []seen{
+		{"/name/a?q=100%", "/name/a", "a", "q=100%", "", "/name/a?q=100%"},
+		{"/name/a?q=%u00e9", "/name/a", "a", "q=%u00e9", "", "/name/a?q=%u00e9"},
+		{`/name/a?q=C:\Users`, "/name/a", "a", `q=C:\Users`, `C:\Users`, `/name/a?q=C:\Users`},
+		{"/name/a?q=é", "/name/a", "a", "q=é", "é", "/name/a?q=é"},
+		{"/name/é", "/name/é", "é", "", "", "/name/%C3%A9"},
+		{"/name/%C3%A9", "/name/é", "é", "", "", "/name/%C3%A9"},
+		{"/name/é%2Fé", "/name/é/é", "é/é", "", "", "/name/%C3%A9%2F%C3%A9"},
+	} {
+		a := ask(want.target)
+		var got []string
+		if err := json.Unmarshal([]byte(a.body), &got); err != nil || len(got) != 6 {
+			t.Errorf("%q: %d %q", want.target, a.StatusCode, a.body)
+			continue
+		}
+		if got := (seen{got[0], got[1], got[2], got[3], got[4], got[5]}); got != want {
+			t.Errorf("got  %+v\nwant %+v", got, want)
+		}
+	}
+	ask("/é/x").want(t, 200, "GET /é/")
+	ask("/%C3%A9/x").want(t, 200, "GET /é/")
+	ask(`/http/é?100%\`).want(t, 200, `/http/é?100%\ /http/é 100%\`)
+
+	// Where they go back to the client, they are a URI.
+	for target, want := range map[string]string{
+		"/é?ü=100%":      "/%C3%A9/?%C3%BC=100%",
+		"/x/..//é/b\xff": "/%C3%A9/b%FF",
+	} {
+		if a := ask(target); a.StatusCode != 307 || a.Header.Get("Location") != want {
+			t.Errorf("%q: %d to %q, want %q", target, a.StatusCode, a.Header.Get("Location"), want)
+		}
+	}
+}
+
+// TestRedirectEscapesNonASCII compares Redirect with http.Redirect.
+func TestRedirectEscapesNonASCII(t *testing.T) {
+	for _, location := range []string{"/é", "/a%20b?q=ü#\xff", "https://h/日本?a|b", "/plain?a=b"} {
+		theirs := httptest.NewRecorder()
+		http.Redirect(theirs, httptest.NewRequest("GET", "/", nil), location, http.StatusFound)
+		client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+		client.Transport = TestClient(HandlerFunc(func(w *ResponseWriter, r *Request) error {
+			return w.Redirect(http.StatusFound, location)
+		})).Transport
+		resp, err := client.Get("http://h/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if got, want := resp.Header.Get("Location"), theirs.Header().Get("Location"); !strings.EqualFold(got, want) || !isASCII(got) {
+			t.Errorf("%q: Location %q, http.Redirect's is %q", location, got, want)
 		}
 	}
 }
