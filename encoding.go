@@ -71,6 +71,14 @@ type DecodeLimits struct {
 // fails with ErrUnsupportedEncoding. Close closes body if it is an io.Closer; it
 // may be called while another goroutine reads if body's may.
 func NewDecoder(body io.Reader, contentEncoding string, limits DecodeLimits) (io.ReadCloser, error) {
+	d, err := newDecoder(body, contentEncoding, limits)
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+func newDecoder(body io.Reader, contentEncoding string, limits DecodeLimits) (*decoder, error) {
 	d := &decoder{source: source{r: body}, limits: limits}
 	if d.limits.MaxBytes == 0 {
 		d.limits.MaxBytes = decodedBytesDefault
@@ -189,25 +197,58 @@ func (s *source) Read(p []byte) (int, error) {
 
 // A gzipReader reads gzip members up to the end of its input (RFC 1952 §2.2).
 type gzipReader struct {
-	in *bufio.Reader
-	z  *gzip.Reader // nil before the first octet
+	in     *bufio.Reader
+	z      *gzip.Reader // nil before the first member
+	inside bool         // a member, rather than where one may begin
 }
 
 func (g *gzipReader) Read(p []byte) (int, error) {
-	if g.z == nil {
-		if _, err := g.in.Peek(1); err != nil {
-			return 0, err // io.EOF: nothing at all, no content
+	for {
+		if !g.inside {
+			if err := g.begin(); err != nil {
+				return 0, err
+			}
 		}
-		z, err := gzip.NewReader(g.in)
+		n, err := g.z.Read(p)
 		if err == io.EOF {
-			err = io.ErrUnexpectedEOF
+			g.inside, err = false, nil
 		}
-		if err != nil {
-			return 0, err
+		if n > 0 || err != nil {
+			return n, err
 		}
-		g.z = z
 	}
-	return g.z.Read(p)
+}
+
+// gzipMagic is what each member begins with: two octets that say what it is,
+// and the only method there is.
+const gzipMagic = "\x1f\x8b\x08"
+
+// begin reads the header of a member. It returns io.EOF where there is none any
+// more. What does not begin as a member does is malformed however short it is.
+func (g *gzipReader) begin() error {
+	if _, err := g.in.Peek(1); err != nil {
+		return err // io.EOF: nothing at all, no content
+	}
+	magic, err := g.in.Peek(len(gzipMagic))
+	switch {
+	case string(magic) != gzipMagic[:len(magic)] && g.z != nil:
+		return errAfterCoded
+	case string(magic) != gzipMagic[:len(magic)]:
+		return gzip.ErrHeader
+	case err == nil && g.z == nil:
+		g.z, err = gzip.NewReader(g.in)
+	case err == nil:
+		err = g.z.Reset(g.in)
+	}
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		return err
+	}
+	g.z.Multistream(false)
+	g.inside = true
+	return nil
 }
 
 // A deflateReader reads one deflate stream, with its zlib wrapper or, as some
