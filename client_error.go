@@ -12,11 +12,14 @@ import (
 
 var (
 	// ErrInvalidURL means that a URL, or the host or port in it, is not one
-	// that the client sends a request to. Nothing was sent.
+	// that the client sends a request to. Nothing was sent; in PhaseRedirect
+	// nothing but the request that was answered with it.
 	ErrInvalidURL = errors.New("flare: invalid URL")
 
 	// ErrInvalidRequest means that a method, a header or a body cannot be sent
-	// as it was given. Nothing was sent.
+	// as it was given. Nothing was sent: what comes to light later, such as a
+	// body that fails while it is sent, is an error in PhaseWrite or
+	// PhaseRedirect without this Kind.
 	ErrInvalidRequest = errors.New("flare: invalid request")
 
 	// ErrTooManyRedirects means that the answer was one redirect too many.
@@ -36,7 +39,7 @@ const (
 	PhaseDial     ClientPhase = "dial"     // connecting
 	PhaseProxy    ClientPhase = "proxy"    // asking a proxy for a tunnel
 	PhaseTLS      ClientPhase = "tls"      // the handshake
-	PhaseWrite    ClientPhase = "write"    // sending the request
+	PhaseWrite    ClientPhase = "write"    // sending the request, or sending it again
 	PhaseHead     ClientPhase = "head"     // waiting for the response, to the end of its head
 	PhaseBody     ClientPhase = "body"     // receiving the body
 	PhaseRedirect ClientPhase = "redirect" // following a Location

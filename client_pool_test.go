@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -95,38 +96,65 @@ func (c clientCloseConn) Close() error {
 	return c.Conn.Close()
 }
 
-// A connection that ends after the request was sent, with no answer, is made
-// up for, once and where the request may be sent twice.
+// A connection that had rested and ends after the request was sent, with no
+// answer, is made up for, once and where the request may be sent twice. A new
+// one that does so is the caller's to know of.
 func TestClientRetry(t *testing.T) {
-	var conns atomic.Int32
-	serve := func(answers int) string {
-		conns.Store(0)
-		return clientRawServer(t, func(c net.Conn) {
-			if int(conns.Add(1)) <= answers {
-				return // closed: the request was read, nothing is answered
+	const ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+	for _, tt := range []struct {
+		name, method string
+		body         any
+		rested       bool
+		silent       int // requests that are read and not answered
+		requests     int // what is sent in all
+		works        bool
+	}{
+		{"GET", "GET", nil, true, 1, 2, true},
+		{"GET twice", "GET", nil, true, 2, 2, false},
+		{"GET, fresh", "GET", nil, false, 1, 1, false},
+		{"POST", "POST", nil, true, 1, 1, false},
+		{"PUT", "PUT", strings.NewReader("abc"), true, 1, 2, true},
+		{"PUT, fresh", "PUT", strings.NewReader("abc"), false, 1, 1, false},
+		{"PUT of a stream", "PUT", io.MultiReader(strings.NewReader("abc")), true, 1, 1, false},
+	} {
+		var requests atomic.Int32
+		primed := !tt.rested
+		url := clientAccept(t, func(c net.Conn) {
+			for clientReadHead(c) {
+				if !primed {
+					primed = true
+					io.WriteString(c, ok)
+					continue
+				}
+				if int(requests.Add(1)) <= tt.silent {
+					return
+				}
+				io.WriteString(c, strings.Replace(ok, "\r\n\r\n", "\r\nConnection: close\r\n\r\n", 1))
+				c.(*net.TCPConn).CloseWrite()
+				io.Copy(io.Discard, c)
+				return
 			}
-			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
 		})
-	}
-	c := clientOf(t, &Client{})
-	if body, err := clientFetch(t, c, serve(1)); err != nil || body != "ok" {
-		t.Errorf("%q, %v", body, err)
-	}
-	if _, err := clientFetch(t, c, serve(2)); !errors.Is(err, ErrUnexpectedEOF) && !errors.Is(err, ErrReset) || conns.Load() != 2 {
-		t.Errorf("%d connections, %v", conns.Load(), err)
-	}
-	if _, err := c.Post(clientContext(t), serve(1), nil); err == nil || conns.Load() != 1 {
-		t.Errorf("POST: %d connections, %v", conns.Load(), err)
-	}
-	resp, err := c.Put(clientContext(t), serve(1), strings.NewReader("abc"))
-	if err == nil {
-		_, err = resp.Bytes()
-	}
-	if err != nil || conns.Load() != 2 {
-		t.Errorf("PUT: %d connections, %v", conns.Load(), err)
-	}
-	if _, err = c.Put(clientContext(t), serve(1), io.MultiReader(strings.NewReader("abc"))); err == nil || conns.Load() != 1 {
-		t.Errorf("PUT of a stream: %d connections, %v", conns.Load(), err)
+		c := clientOf(t, &Client{})
+		if tt.rested {
+			if body, err := clientFetch(t, c, url); err != nil || body != "ok" {
+				t.Fatal(body, err)
+			}
+		}
+		r := &ClientRequest{Method: tt.method, URL: url}
+		if err := r.SetBody(tt.body); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := c.Do(clientContext(t), r)
+		if err == nil {
+			_, err = resp.Bytes()
+		}
+		if (err == nil) != tt.works || int(requests.Load()) != tt.requests {
+			t.Errorf("%s: %d requests, %v; want %d", tt.name, requests.Load(), err, tt.requests)
+		}
+		if err != nil && !errors.Is(err, ErrUnexpectedEOF) && !errors.Is(err, ErrReset) {
+			t.Errorf("%s: %v", tt.name, err)
+		}
 	}
 }
 
@@ -134,7 +162,7 @@ func TestClientRetry(t *testing.T) {
 func TestClientRestarts(t *testing.T) {
 	idle := clientIdleTimeout()
 	t.Run("flare", func(t *testing.T) {
-		clientRestarts(t, func() clientRestarter {
+		clientRestarts(t, false, func() clientRestarter {
 			return &Server{
 				Handler: textHandler("ok"), IdleTimeout: idle, MaxRequestsPerConn: 50,
 				DrainDelay: 200 * time.Millisecond, // what a restart without a failed request takes
@@ -142,7 +170,7 @@ func TestClientRestarts(t *testing.T) {
 		})
 	})
 	t.Run("net/http", func(t *testing.T) {
-		clientRestarts(t, func() clientRestarter {
+		clientRestarts(t, true, func() clientRestarter {
 			return &http.Server{Handler: http.HandlerFunc(clientEcho), IdleTimeout: idle}
 		})
 	})
@@ -164,7 +192,7 @@ type clientRestarter interface {
 }
 
 // clientRestarts has 64 callers ask a server while it is replaced ten times.
-func clientRestarts(t *testing.T, build func() clientRestarter) {
+func clientRestarts(t *testing.T, freshMayEnd bool, build func() clientRestarter) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -199,12 +227,17 @@ func clientRestarts(t *testing.T, build func() clientRestarter) {
 				default:
 				}
 				ctx, cancel := context.WithTimeout(context.Background(), patience)
-				resp, err := c.Get(ctx, url)
+				fresh := false // the last connection that was tried
+				resp, err := c.Get(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+					GotConn: func(info httptrace.GotConnInfo) { fresh = !info.Reused },
+				}), url)
 				if err == nil {
 					_, err = resp.Bytes()
 				}
 				cancel()
-				if err != nil && failures.Add(1) < 5 {
+				// net/http's Shutdown may end a connection that has just been accepted:
+				// that is for the caller to know.
+				if err != nil && !(freshMayEnd && fresh) && failures.Add(1) < 5 {
 					t.Errorf("call %d: %v", calls.Load(), err)
 				}
 				calls.Add(1)

@@ -27,6 +27,8 @@ type clientCall struct {
 	auth     string    // value of Authorization, "" for none
 	by       time.Time // total limit; zero: none
 
+	sent            bool // something of it was, on whatever connection
+	closes          bool // the connection is not to be used again
 	bodyDropped     bool // by a redirect
 	ownDropped      bool // credentials of the request stay away from other origins
 	defaultsDropped bool // so do those of the client
@@ -74,6 +76,23 @@ func (c *Client) followBare(ctx context.Context, method, url string) (*ClientRes
 func (x *clientCall) release() {
 	*x = clientCall{}
 	clientCalls.Put(x)
+}
+
+// phaseBefore is the phase in which a hop is that has not begun to send.
+func (x *clientCall) phaseBefore() ClientPhase {
+	if x.sent { // an attempt or a hop before it was
+		return PhaseWrite
+	}
+	return PhaseRequest
+}
+
+// unsendable is the error of a request that cannot be sent, or cannot be sent
+// again: only of the first can one say that nothing was.
+func (x *clientCall) unsendable(host string, err error) error {
+	if !x.sent {
+		return invalidRequest(host, err)
+	}
+	return &ClientError{Phase: PhaseWrite, Host: host, Err: err}
 }
 
 func (c *Client) followCall(ctx context.Context, x *clientCall, r *ClientRequest) (*ClientResponse, error) {
@@ -159,7 +178,7 @@ func (c *Client) redirect(x *clientCall, status int, location string) error {
 		x.bodyDropped = true
 	}
 	if !x.bodyDropped && !x.req.rewindable() {
-		return &ClientError{Phase: PhaseRedirect, Host: to.hostPort(), Kind: ErrInvalidRequest, Err: errBodySent}
+		return &ClientError{Phase: PhaseRedirect, Host: to.hostPort(), Err: errBodySent}
 	}
 	return nil
 }
@@ -186,7 +205,7 @@ func (c *Client) answer(ctx context.Context, x *clientCall) (*ClientResponse, er
 				err = errAuthValue // by Credentials that are not flare's
 			}
 			if err != nil {
-				return nil, invalidRequest(x.target.hostPort(), err)
+				return nil, x.unsendable(x.target.hostPort(), err)
 			}
 		}
 		resp, err := c.roundTrip(ctx, x)

@@ -38,7 +38,8 @@ type ClientResponse struct {
 	// Content-Encoding and Content-Length are gone from Header.
 	Decoded bool
 
-	minor uint8 // of HTTP/1
+	minor  uint8 // of HTTP/1
+	closes bool  // the server ends the connection behind it
 
 	// Progress is told how much of the body was read, in bytes as they came
 	// over the wire, and of how many, -1 where that is unknown. It is called

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptrace"
+	"strings"
 	"time"
 )
 
@@ -14,11 +15,13 @@ import (
 // ended while it rested. client_redirect.go and client_transport.go call it.
 
 // roundTrip sends the call's request and returns its response. An idempotent
-// request of whose answer nothing came is sent once more, on a new connection
-// (RFC 9112 §9.3.1); after a pooled connection the new one has that too.
+// request is sent once more, on a new connection, where the first one had been
+// at rest and nothing of an answer came: the server may have ended it at the
+// same time (RFC 9112 §9.3.1). What a new connection does is the caller's to
+// know.
 func (c *Client) roundTrip(ctx context.Context, x *clientCall) (*ClientResponse, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, clientError(PhaseRequest, x.target.hostPort(), err)
+		return nil, clientError(x.phaseBefore(), x.target.hostPort(), err)
 	}
 	route := clientRoute{origin: x.target.origin()}
 	var err error
@@ -29,8 +32,7 @@ func (c *Client) roundTrip(ctx context.Context, x *clientCall) (*ClientResponse,
 	if trace != nil && trace.GetConn != nil {
 		trace.GetConn(x.target.hostPort())
 	}
-	fresh := false
-	for retried := false; ; {
+	for fresh := false; ; {
 		now := time.Now()
 		conn, err := c.take(ctx, route, x, fresh, now, trace)
 		if err != nil {
@@ -39,6 +41,7 @@ func (c *Client) roundTrip(ctx context.Context, x *clientCall) (*ClientResponse,
 		if !conn.used {
 			now = time.Now() // connecting has taken some
 		}
+		rested := conn.used
 		h := clientHop{client: c, call: x, conn: conn, ctx: ctx, trace: trace, begun: now}
 		resp, err := h.run()
 		if err == nil {
@@ -49,13 +52,10 @@ func (c *Client) roundTrip(ctx context.Context, x *clientCall) (*ClientResponse,
 		if errors.Is(err, errStale) {
 			continue // it was never sent
 		}
-		if retried || !h.retries(err) {
+		if !rested || !h.retries(err) {
 			return nil, h.dress(err)
 		}
-		// A pooled connection that had ended says nothing about the server. A new
-		// one that ends at once is what a server that shuts down does, and its
-		// successor answers on the next.
-		retried, fresh = !conn.used, true
+		fresh = true
 	}
 }
 
@@ -111,7 +111,7 @@ type clientHop struct {
 // run sends the request and reads the head of the response. On an error the
 // connection is of no use any more.
 func (h *clientHop) run() (*ClientResponse, error) {
-	h.phase = PhaseWrite
+	h.phase = h.call.phaseBefore()
 	h.length = 0
 	if !h.call.bodyDropped {
 		if err := h.call.req.awaitUpload(h.ctx, h.call.by); err != nil {
@@ -119,7 +119,7 @@ func (h *clientHop) run() (*ClientResponse, error) {
 		}
 		var err error
 		if h.length, err = h.call.req.beginBody(); err != nil {
-			return nil, invalidRequest(h.conn.host, err)
+			return nil, h.call.unsendable(h.conn.host, err)
 		}
 		if h.call.req.Trailer != nil && h.length != 0 {
 			h.length = -1
@@ -128,6 +128,7 @@ func (h *clientHop) run() (*ClientResponse, error) {
 	if h.length != 0 {
 		h.begun = time.Now() // the body's owner may have taken some
 	}
+	h.phase = PhaseWrite
 	if h.ctx.Done() != nil {
 		h.stop = context.AfterFunc(h.ctx, h.conn.close)
 	}
@@ -167,7 +168,7 @@ func (h *clientHop) exchange() (*ClientResponse, error) {
 	}
 	if err != nil {
 		if own := h.upload.failure(); own != nil {
-			return nil, invalidRequest(h.conn.host, own)
+			return nil, &ClientError{Phase: PhaseWrite, Host: h.conn.host, Err: own}
 		}
 		if h.upload.timedOut() {
 			err = ErrTimeout // the connection's end came of it
@@ -205,6 +206,7 @@ func (h *clientHop) sendRequest() (n int, err error) {
 	conn.readBy(limitFrom(h.begun, cfg.responseTimeout, h.call.by))
 	whole := h.length == 0 || inline && !expects
 	sent, err := conn.send(out.b, whole)
+	h.call.sent = h.call.sent || !errors.Is(err, errStale)
 	if whole && sent == len(out.b) {
 		h.phase = PhaseHead
 	}
@@ -331,7 +333,7 @@ func (h *clientHop) awaitHead(n int) (int, error) {
 
 // retries says whether the request may be sent again.
 func (h *clientHop) retries(err error) bool {
-	if !isIdempotent(h.call.method) || h.conn.heard {
+	if !isIdempotent(h.call.method) || h.conn.heard || h.upload.failure() != nil {
 		return false
 	}
 	if h.ctx.Err() != nil || !h.call.bodyDropped && !h.call.req.rewindable() {
@@ -382,7 +384,8 @@ func (h *clientHop) respond(n int) (*ClientResponse, error) {
 	b.awake.Store(conn)
 	// A body that was announced and not sent leaves the server waiting for it.
 	sent := h.length == 0 || h.upload != nil || h.call.req.inMem && h.length >= 0 && h.length <= bodyInlineBytes && !h.expectsContinue()
-	b.reusable = head.persists(h.call.method) && sent && !h.broken && !h.call.req.Close
+	b.reusable = head.persists(h.call.method) && sent && !h.broken && !h.call.closes
+	resp.closes = !head.keepAlive() || kind == bodyUntilClose
 	conn.used = true
 	resp.Body, resp.ContentLength = b, b.length
 	if b.kind == bodyNone {
@@ -433,15 +436,18 @@ func (h *clientHop) beginBody(resp *ClientResponse, memory []byte) {
 // coding is one that was asked for.
 func (c *Client) decodeBody(resp *ClientResponse) error {
 	codings := resp.Header.Values("Content-Encoding")
-	if len(codings) != 1 {
+	if len(codings) == 0 {
 		return nil
 	}
-	decoder, err := NewDecoder(&resp.body, codings[0], c.cfg.decode)
+	decoder, err := newDecoder(&resp.body, strings.Join(codings, ","), c.cfg.decode) // RFC 9110 §5.3
 	if errors.Is(err, ErrUnsupportedEncoding) {
 		return nil // the user may know it
 	}
 	if err != nil {
 		return clientError(PhaseBody, resp.origin.hostPort(), err)
+	}
+	if !decoder.coded {
+		return nil // identity, or nothing at all: the body is as long as it says
 	}
 	resp.Body = decodedBody{decoder, resp.origin.hostPort()}
 	resp.Decoded, resp.ContentLength = true, -1

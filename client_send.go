@@ -72,8 +72,8 @@ func (c *Client) appendHead(b []byte, x *clientCall, proxied bool, proxyAuth str
 	if x.decodes = x.decodes && !seen.acceptEncoding && !seen.ranged; x.decodes {
 		b = append(b, "Accept-Encoding: gzip, deflate\r\n"...)
 	}
-	if r.Close && !seen.connection {
-		b = append(b, fieldClose...)
+	if x.closes = r.Close || seen.closes; r.Close && !seen.closes {
+		b = append(b, fieldClose...) // a line more of what is one list
 	}
 	switch {
 	case length < 0:
@@ -99,7 +99,9 @@ func (x *clientCall) host() string {
 
 // headSeen is what the user's fields have settled.
 type headSeen struct {
-	cookie, authorization, userAgent, acceptEncoding, ranged, connection bool
+	cookie, authorization, userAgent, acceptEncoding, ranged bool
+
+	closes bool // Connection has the member close
 }
 
 // appendField appends one of the user's fields, but for those that frame the
@@ -127,7 +129,7 @@ func (s *headSeen) appendField(b []byte, x *clientCall, f *headerField) []byte {
 				return b // the way to send none
 			}
 		}
-		s.connection = s.connection || equalFoldASCII(f.name, "Connection")
+		s.closes = s.closes || equalFoldASCII(f.name, "Connection") && listContains(value, "close")
 	case len("Content-Type"):
 		if equalFoldASCII(f.name, "Content-Type") && x.bodyDropped {
 			return b

@@ -265,7 +265,7 @@ func TestClientTrailers(t *testing.T) {
 	var framing Header
 	framing.Set("Content-Length", "3")
 	r = &ClientRequest{Method: "POST", URL: ts.URL, Body: strings.NewReader("abc"), Trailer: &framing}
-	if _, err := clientOf(t, &Client{}).Do(clientContext(t), r); !errors.Is(err, ErrInvalidRequest) {
+	if _, err := clientOf(t, &Client{}).Do(clientContext(t), r); !clientFailedLate(err, PhaseWrite) {
 		t.Errorf("framing trailer: %v", err)
 	}
 }
@@ -319,10 +319,17 @@ func TestClientBodyFails(t *testing.T) {
 	} {
 		r.Method, r.URL = "PUT", ts.URL
 		_, err := c.Do(clientContext(t), r)
-		if !errors.Is(err, ErrInvalidRequest) || name == "reader" && !errors.Is(err, broken) {
+		if !clientFailedLate(err, PhaseWrite) || name == "reader" && !errors.Is(err, broken) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// clientFailedLate says whether a request has failed in that phase, with
+// something of it sent: ErrInvalidRequest would say that nothing was.
+func clientFailedLate(err error, phase ClientPhase) bool {
+	var e *ClientError
+	return errors.As(err, &e) && e.Phase == phase && !errors.Is(err, ErrInvalidRequest)
 }
 
 func TestClientResponseHelpers(t *testing.T) {

@@ -141,7 +141,10 @@ func httpResponse(resp *ClientResponse, req *http.Request) *http.Response {
 		Uncompressed:  resp.Decoded,
 		Request:       req,
 		TLS:           resp.TLS(),
-		Close:         !resp.body.reusable,
+		Close:         resp.closes,
+	}
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		out.ContentLength = 0 // of the response; http.Response.Write takes -1 for a reason to close
 	}
 	for name, value := range resp.Header.All() {
 		switch {

@@ -214,8 +214,12 @@ func TestTransportTraceTLS(t *testing.T) {
 func TestTransportBodies(t *testing.T) {
 	var conns, open atomic.Int32
 	url := clientRawServer(t, func(c net.Conn) {
-		if !clientReadTo(c, "0\r\nX-Sum: 42\r\n\r\n") || conns.Add(1) == 1 {
-			return // without an answer: the client tries once more
+		first := conns.Add(1) == 1
+		if first {
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+		}
+		if !clientReadTo(c, "0\r\nX-Sum: 42\r\n\r\n") || first {
+			return // without an answer: the client, whose connection rested, tries once more
 		}
 		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 	})
@@ -230,6 +234,9 @@ func TestTransportBodies(t *testing.T) {
 		}{io.MultiReader(strings.NewReader("abc")), clientCloseFunc(sync.OnceFunc(func() { open.Add(-1) }))}, nil
 	}
 	c := clientOf(t, &Client{ContinueTimeout: patience})
+	if _, err := clientFetch(t, c, url); err != nil {
+		t.Fatal(err)
+	}
 	for _, tt := range []struct {
 		url, expect string
 		status      int

@@ -138,8 +138,9 @@ func TestClientNoRetry(t *testing.T) {
 		{"POST, rested", "POST", "", true, 2, ErrUnexpectedEOF},
 		{"PATCH, rested", "PATCH", "", true, 2, ErrUnexpectedEOF},
 		{"octet on a rested one", "GET", "H", true, 2, ErrUnexpectedEOF},
-		{"GET, rested", "GET", "", true, 4, ErrUnexpectedEOF}, // the pooled one, a new one, a new one
-		{"DELETE", "DELETE", "", false, 2, ErrUnexpectedEOF},
+		{"GET, rested", "GET", "", true, 3, ErrUnexpectedEOF}, // on the one that rested, and once more
+		{"GET", "GET", "", false, 1, ErrUnexpectedEOF},
+		{"DELETE", "DELETE", "", false, 1, ErrUnexpectedEOF},
 	} {
 		requests := make(chan struct{}, 16)
 		first := tt.rested
