@@ -18,9 +18,12 @@ const (
 	chunkSizeDigitsMax = 16
 
 	// Chunk extensions mean nothing to flare. Bounds keep them from being a way
-	// to send a body of any size that no body limit sees.
+	// to send a body of any size that no body limit sees. What a body may have
+	// of them grows with its data, since some clients sign each chunk (AWS's:
+	// 85 octets for 64 KiB), and so slowly that bodies of tiny chunks stay bounded.
 	extensionLineBytesMax = 1 << 10
-	extensionBodyBytesMax = 16 << 10
+	extensionBodyBytesMax = 16 << 10 // and one octet for each extensionDataRatio of data
+	extensionDataRatio    = 8
 )
 
 const (
@@ -67,12 +70,13 @@ const (
 type chunkedDecoder struct {
 	trailer Header // fields of the trailer section that may be there, once done
 
-	remaining int64 // of the chunk
-	offset    int   // octets consumed before the current call
+	remaining     int64 // of the chunk
+	data          int64 // octets of data so far
+	extensionBody int64 // octets of extension on the lines before
+	extensionLine int   // and on this line
+	offset        int   // octets consumed before the current call
 
 	digits         int // of the size so far
-	extensionLine  int // octets of extension on this line
-	extensionBody  int // and on the lines before
 	state          chunkState
 	extensionState extensionState
 
@@ -108,6 +112,7 @@ func (d *chunkedDecoder) decode(b []byte) (data []byte, n int, done bool, err er
 			size := int(min(int64(len(b)-n), d.remaining))
 			data = b[n : n+size : n+size]
 			n += size
+			d.data += int64(size)
 			if d.remaining -= int64(size); d.remaining == 0 {
 				d.state = chunkDataCR
 			}
@@ -156,7 +161,7 @@ func (d *chunkedDecoder) decodeFraming(c byte, at int) error {
 		}
 		d.state = chunkSize
 		d.digits = 0
-		d.extensionBody += d.extensionLine
+		d.extensionBody += int64(d.extensionLine)
 		d.extensionLine = 0
 	}
 	return nil
@@ -192,7 +197,8 @@ func (d *chunkedDecoder) decodeExtension(c byte, at int) error {
 		return nil
 	}
 	d.extensionLine++
-	if d.extensionLine > extensionLineBytesMax || d.extensionBody+d.extensionLine > extensionBodyBytesMax {
+	if d.extensionLine > extensionLineBytesMax ||
+		d.extensionBody+int64(d.extensionLine) > extensionBodyBytesMax+d.data/extensionDataRatio {
 		return fault(http.StatusRequestEntityTooLarge, at, ruleExtensionMax)
 	}
 	valid := false

@@ -39,6 +39,7 @@ func TestChunkedDecoder(t *testing.T) {
 	const rest = "GET / HTTP/1.1\r\n"
 	last := func(ext string) string { return "0" + ext + "\r\n\r\n" }
 	manyExtensions := strings.Repeat("1;"+strings.Repeat("a", 1023)+"\r\nx\r\n", 16)
+	more := strings.Repeat("y", 24) // with manyExtensions' 16 pays for 5
 	for _, test := range []struct {
 		name, in string
 		status   int
@@ -97,8 +98,11 @@ func TestChunkedDecoder(t *testing.T) {
 		{"extension with a bare CR in a string", last(";a=\"\r\""), 400, "", ""},
 		{"extension at the limit of a line", last(";" + strings.Repeat("a", 1023)), 0, "", ""},
 		{"extension over the limit of a line", last(";" + strings.Repeat("a", 1024)), 413, "", ""},
-		{"extensions at the limit of a body", manyExtensions + last(""), 0, strings.Repeat("x", 16), ""},
-		{"extensions over the limit of a body", manyExtensions + last(";"), 413, "", ""},
+		{"extensions at the limit of a body", manyExtensions + last(";a"), 0, strings.Repeat("x", 16), ""},
+		{"extensions over the limit of a body", manyExtensions + last(";ab"), 413, "", ""},
+		{"extensions that data pays for", manyExtensions + "18\r\n" + more + "\r\n" + last(";abcd"), 0, strings.Repeat("x", 16) + more, ""},
+		{"extensions that data does not pay for", manyExtensions + "18\r\n" + more + "\r\n" + last(";abcde"), 413, "", ""},
+		{"extensions that later data would pay for", manyExtensions + "18;ab\r\n" + more + "\r\n" + last(""), 413, "", ""},
 
 		{"trailer", "0\r\nA: b\r\nC-D:  e f\t\r\n\r\n", 0, "", "A: b\r\nC-D: e f\r\n"},
 		{"trailer that frames, routes or authenticates",
@@ -137,6 +141,46 @@ func TestChunkedDecoder(t *testing.T) {
 			}
 			if test.status == 0 && got.n != len(test.in) {
 				t.Errorf("consumed %d octets, want %d", got.n, len(test.in))
+			}
+		})
+	}
+}
+
+// TestChunkExtensionsGrowWithData holds that a client may sign each chunk of a
+// body of any length, as AWS's do, and that tiny chunks still end somewhere.
+func TestChunkExtensionsGrowWithData(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		size   int // of a chunk
+		ext    string
+		chunks int // sent
+		taken  int // before the fault; -1: all of them
+	}{
+		{"signed chunks of 64 KiB", 64 << 10, ";chunk-signature=" + strings.Repeat("0f", 32), 3000, -1},
+		{"signed chunks of 1 KiB", 1 << 10, ";chunk-signature=" + strings.Repeat("0f", 32), 3000, -1},
+		{"chunks of one octet", 1, ";a", 10_000, 8738},
+		{"chunks of one octet with long extensions", 1, ";a=" + strings.Repeat("b", 1000), 100, 16},
+		{"chunks that pay for nothing", 7, ";" + strings.Repeat("a", 1023), 100, 16},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			chunk := fmt.Appendf(nil, "%x%s\r\n%s\r\n", test.size, test.ext, strings.Repeat("x", test.size))
+			var d chunkedDecoder
+			d.reset(&testLimits)
+			for i := range test.chunks {
+				for b := chunk; len(b) > 0; {
+					_, n, _, err := d.decode(b)
+					if err != nil {
+						var parse *ParseError
+						if i != test.taken || !errors.As(err, &parse) || parse.Status != 413 || parse.Rule != ruleExtensionMax {
+							t.Errorf("chunk %d: %v, want it at %d", i, err, test.taken)
+						}
+						return
+					}
+					b = b[n:]
+				}
+			}
+			if test.taken >= 0 {
+				t.Errorf("all taken, want a fault at chunk %d", test.taken)
 			}
 		})
 	}

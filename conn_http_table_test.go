@@ -190,6 +190,7 @@ func refusals() []refusal {
 		{"extension line over its limit", 413, chunkedWith("1;a=" + strings.Repeat("b", 1<<10) + "\r\nx\r\n0\r\n\r\n")},
 		{"extensions of a body over their limit", 413,
 			chunkedWith(strings.Repeat("1;a="+strings.Repeat("b", 1000)+"\r\nx\r\n", 17) + "0\r\n\r\n")},
+		{"extensions of tiny chunks over their limit", 413, chunkedWith(strings.Repeat("1;abcdef\r\nx\r\n", 2500) + "0\r\n\r\n")},
 		{"trailer over the head's limit", 431, chunkedWith("0\r\nX: " + strings.Repeat("a", refusingHeaderMax) + "\r\n\r\n")},
 		{"trailer with too many fields", 431, chunkedWith("0\r\n" + strings.Repeat("X: a\r\n", refusingHeaders+1) + "\r\n")},
 		{"trailer without a colon", 400, chunkedWith("0\r\n" + m + "\r\n\r\n")},
