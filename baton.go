@@ -53,11 +53,11 @@ const (
 	verdictGone // nothing: the connection was handed over in the turn
 )
 
-// A frame is what one goroutine needs to drive connections: the read buffer,
+// A workset is what one goroutine needs to drive connections: the read buffer,
 // the output of a turn and the guard around it. It belongs to that goroutine;
-// when the baton is passed or stolen the frame stays with the goroutine that
+// when the baton is passed or stolen the workset stays with the goroutine that
 // was in the middle of a turn, and the new runner brings its own.
-type frame struct {
+type workset struct {
 	// The turn's guard. mu is for a handler that reads and writes from two
 	// goroutines, both of which may have to wait: it orders their detach.
 	mu    sync.Mutex
@@ -103,18 +103,18 @@ func (d *deadline) reset() {
 // goroutine is about to wait: the connection is lent to it from here on and a
 // fresh goroutine runs the loop. It comes before every wait of flare's own and
 // may be called any number of times in a turn.
-func (f *frame) detach() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	l := f.loop
+func (g *workset) detach() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	l := g.loop
 	if l == nil {
 		return
 	}
-	f.loop = nil
+	g.loop = nil
 	// The state is odd, so the loop's fields are still this goroutine's to
 	// read: nothing may be changed before the swap has won.
-	c := f.conn
-	if !l.state.CompareAndSwap(f.epoch, f.epoch+1) {
+	c := g.conn
+	if !l.state.CompareAndSwap(g.epoch, g.epoch+1) {
 		l.stealMu.Lock() // the thief has lent the connection once it is free
 		l.stealMu.Unlock()
 		return
@@ -123,10 +123,10 @@ func (f *frame) detach() {
 		c.lend()
 	}
 	l.passes.Add(1)
-	if rt := f.route.Load(); rt != nil {
+	if rt := g.route.Load(); rt != nil {
 		rt.demote()
 	}
-	go l.run(newRunnerFrame())
+	go l.run(newRunnerWorkset())
 }
 
 // lend marks the connection as owned by the calling or a coming goroutine.
@@ -156,10 +156,10 @@ func (l *Loop) steal(epoch uint64) {
 	l.steals.Add(1)
 	// The loser learns of it only when its handler returns, so the thief has
 	// to demote the route, or each new call of it stalls the loop again.
-	if rt := l.frame.route.Load(); rt != nil {
+	if rt := l.workset.route.Load(); rt != nil {
 		rt.demote()
 	}
-	go l.run(newRunnerFrame())
+	go l.run(newRunnerWorkset())
 }
 
 // take notes edges for c and reports whether the runner may drive it. Only the
@@ -195,9 +195,9 @@ func (c *Conn) take(edges uint32) bool {
 // ErrTimeout when limit passes (0: no limit), and ErrClosed when the server
 // closes.
 func (c *Conn) await(bit uint32, limit time.Duration) error {
-	note, wait, timer := &c.notes[0], ownWaitRead, &c.frame.timers[0]
+	note, wait, timer := &c.notes[0], ownWaitRead, &c.workset.timers[0]
 	if bit == ownWrite {
-		note, wait, timer = &c.notes[1], ownWaitWrite, &c.frame.timers[1]
+		note, wait, timer = &c.notes[1], ownWaitWrite, &c.workset.timers[1]
 	}
 	set, late := false, false
 	for {
@@ -246,9 +246,9 @@ func (c *Conn) await(bit uint32, limit time.Duration) error {
 	}
 }
 
-// rouse makes an owner that waits for bit look again at what it waits for. Any
+// wakeOwner makes an owner that waits for bit look again at what it waits for. Any
 // goroutine may call it while the handler runs.
-func (c *Conn) rouse(bit uint32) {
+func (c *Conn) wakeOwner(bit uint32) {
 	note, wait := &c.notes[0], ownWaitRead
 	if bit == ownWrite {
 		note, wait = &c.notes[1], ownWaitWrite
@@ -269,40 +269,40 @@ func (c *Conn) rouse(bit uint32) {
 
 // finish ends an owner's time with c after a turn that left v: back to the
 // loop without a word when there is nothing left to do, by post otherwise.
-func (c *Conn) finish(f *frame, v verdict) {
+func (c *Conn) finish(g *workset, v verdict) {
 	l := c.loop
-	f.loop = nil
-	f.clock.read() // the handler may have waited
+	g.loop = nil
+	g.clock.read() // the handler may have waited
 	for {
 		switch v {
 		case verdictWork, verdictMore:
-			v = c.drive(f)
+			v = c.drive(g)
 			continue
 		case verdictIdle:
-			f.publish(l)
+			g.publish(l)
 			c.show(c.state)
-			c.since = f.clock.now
+			c.since = g.clock.now
 			if c.rearm || l.managed {
 				break // the holder has something to do
 			}
 			if c.own.CompareAndSwap(ownLent, 0) {
 				// c is no longer this goroutine's.
 				l.lent.Add(-1)
-				f.release()
+				g.release()
 				return
 			}
 			old := c.own.And(^(ownEdges | ownCancel))
 			c.edges |= old & ownEdges
 			v = verdictClose
 			if old&ownStop == 0 {
-				v = c.drive(f)
+				v = c.drive(g)
 			}
 			continue
 		}
 		break
 	}
-	f.publish(l)
-	f.release()
+	g.publish(l)
+	g.release()
 	if v != verdictGone {
 		c.verdict = v
 		l.post(c)
@@ -311,7 +311,7 @@ func (c *Conn) finish(f *frame, v verdict) {
 
 // work is the goroutine of a connection whose next call is one for a worker.
 func (c *Conn) work() {
-	f := newFrame()
-	f.clock.read()
-	c.finish(f, c.drive(f))
+	g := newOwnerWorkset()
+	g.clock.read()
+	c.finish(g, c.drive(g))
 }

@@ -24,20 +24,20 @@ type clientBody struct {
 
 	awake atomic.Pointer[clientConn] // conn until the end; who swaps it out decides about it
 
-	mu       sync.Mutex  // a Read, or the end
-	conn     *clientConn // nil: nothing more to come from it
-	upload   *clientUpload
-	mem      []byte // received, not read
-	left     int64  // of bodyLength
-	length   int64  // declared, -1 unknown
-	read     int64
-	max      int64   // limit of read; negative: none
-	err      error   // what further Reads return; io.EOF after the end
-	trailer  *Header // nil: not asked for, and none came
-	kind     bodyKind
-	inMemory bool // mem is all that is left
-	tunnel   bool // what comes is not HTTP's: it is behind a 101
-	reusable bool // the connection may carry another request after the end
+	mu        sync.Mutex  // a Read, or the end
+	conn      *clientConn // nil: nothing more to come from it
+	upload    *clientUpload
+	mem       []byte // received, not read
+	remaining int64  // of bodyLength
+	length    int64  // declared, -1 unknown
+	read      int64
+	max       int64   // limit of read; negative: none
+	err       error   // what further Reads return; io.EOF after the end
+	trailer   *Header // nil: not asked for, and none came
+	kind      bodyKind
+	inMemory  bool // mem is all that is left
+	tunnel    bool // what comes is not HTTP's: it is behind a 101
+	reusable  bool // the connection may carry another request after the end
 
 	bufferedMax int64           // what Bytes may collect; negative: no limit
 	ctx         context.Context // ends the connection
@@ -93,15 +93,15 @@ func (b *clientBody) next(p []byte) (int, error) {
 	if b.kind == bodyChunked {
 		return b.nextChunked(p)
 	}
-	if b.kind == bodyLength && int64(len(p)) > b.left {
-		p = p[:b.left]
+	if b.kind == bodyLength && int64(len(p)) > b.remaining {
+		p = p[:b.remaining]
 	}
 	n, err := b.receive(p)
 	if err == io.EOF && b.kind == bodyUntilClose && b.conn.cutOff() {
 		err = ErrUnexpectedEOF // RFC 9112 §9.8
 	}
 	if b.kind == bodyLength {
-		if b.left -= int64(n); b.left == 0 {
+		if b.remaining -= int64(n); b.remaining == 0 {
 			return n, io.EOF
 		}
 		if err == io.EOF {
@@ -244,8 +244,8 @@ func (b *clientBody) skip() error {
 	switch {
 	case b.conn == nil:
 		return io.EOF
-	case b.kind == bodyLength && int64(len(b.conn.unread())) >= b.left:
-		b.conn.consume(int(b.left))
+	case b.kind == bodyLength && int64(len(b.conn.unread())) >= b.remaining:
+		b.conn.consume(int(b.remaining))
 		return io.EOF
 	case b.kind == bodyChunked:
 		for len(b.conn.unread()) > 0 {

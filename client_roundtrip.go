@@ -379,7 +379,7 @@ func (h *clientHop) respond(n int) (*ClientResponse, error) {
 	b := &resp.body
 	b.resp, b.client, b.conn, b.upload = resp, h.client, conn, h.upload
 	b.kind, b.length = kind, length
-	b.left, b.max, b.bufferedMax = b.length, cfg.bodyBytesMax, cfg.bufferedBytesMax
+	b.remaining, b.max, b.bufferedMax = b.length, cfg.bodyBytesMax, cfg.bufferedBytesMax
 	b.ctx, b.stop, b.by = h.ctx, h.stop, h.call.by
 	b.awake.Store(conn)
 	// A body that was announced and not sent leaves the server waiting for it.
@@ -412,14 +412,14 @@ func (h *clientHop) beginBody(resp *ClientResponse, memory []byte) {
 	b, conn := &resp.body, h.conn
 	switch {
 	case conn.head.status == http.StatusSwitchingProtocols:
-		b.kind, b.tunnel, b.left, b.length = bodyUntilClose, true, -1, -1
+		b.kind, b.tunnel, b.remaining, b.length = bodyUntilClose, true, -1, -1
 		resp.ContentLength = -1
 		resp.Body = tunnelBody{b, conn}
 	case b.kind == bodyNone:
 		b.mu.Lock()
 		b.end(io.EOF)
 		b.mu.Unlock()
-	case b.kind == bodyLength && int64(len(memory)) == b.left:
+	case b.kind == bodyLength && int64(len(memory)) == b.remaining:
 		b.inMemory, b.mem = true, memory
 		b.mu.Lock()
 		b.settle(true)

@@ -2,13 +2,13 @@ package flare
 
 import "time"
 
-// This file is layer 3 (engine): the time as one frame sees it, read once a
+// This file is layer 3 (engine): the time as one workset sees it, read once a
 // batch and not once a request.
 
 // origin is what every time.Duration that means a moment counts from.
 var origin = time.Now()
 
-// A clock belongs to one frame.
+// A clock belongs to one workset.
 type clock struct {
 	now      time.Duration // since origin, monotonic
 	unix     int64         // wall clock, seconds

@@ -85,7 +85,7 @@ type Conn struct {
 
 	// The owner's: the runner, or the goroutine it is lent to.
 	proto   Protocol
-	frame   *frame        // of the turn that runs, nil between turns
+	workset *workset      // of the turn that runs, nil between turns
 	unread  *buffer       // input that the protocol has not used
 	out     *unsent       // output that the peer did not take
 	since   time.Duration // what the state's deadline counts from
@@ -134,38 +134,38 @@ const (
 	turnExpire                 // the state's deadline has passed
 )
 
-// takeTurn is one turn of the connection on frame f. It touches only the
-// connection and the frame, so the runner and an owner run the same code.
-func (c *Conn) takeTurn(f *frame, kind turnKind) verdict {
-	c.frame, f.conn = f, c
+// takeTurn is one turn of the connection on workset g. It touches only the
+// connection and the workset, so the runner and an owner run the same code.
+func (c *Conn) takeTurn(g *workset, kind turnKind) verdict {
+	c.workset, g.conn = g, c
 	var v verdict
 	if kind == turnDrive {
-		v = c.step(f)
+		v = c.step(g)
 	} else {
-		v = c.expired(f)
+		v = c.expired(g)
 	}
-	c.frame, f.conn = nil, nil
+	c.workset, g.conn = nil, nil
 	return v
 }
 
-func (c *Conn) drive(f *frame) verdict { return c.takeTurn(f, turnDrive) }
+func (c *Conn) drive(g *workset) verdict { return c.takeTurn(g, turnDrive) }
 
 // step sends what is queued, receives, and feeds the protocol. On a loop it
 // receives once, so that others get their turn.
-func (c *Conn) step(f *frame) verdict {
+func (c *Conn) step(g *workset) verdict {
 	if c.tr != nil {
-		if v := c.stepTransport(f); v != verdictMore {
+		if v := c.stepTransport(g); v != verdictMore {
 			return v
 		}
 	}
 	if c.shared {
-		if !c.stepOutbox(c.outbox.Load(), f) {
+		if !c.stepOutbox(c.outbox.Load(), g) {
 			return c.blocked()
 		}
 	} else {
-		waits := c.out != nil && !c.sendQueued(f)
+		waits := c.out != nil && !c.sendQueued(g)
 		if c.user() != nil {
-			if v, ok := c.stepUser(f); !ok {
+			if v, ok := c.stepUser(g); !ok {
 				return v
 			}
 		} else if waits {
@@ -173,14 +173,14 @@ func (c *Conn) step(f *frame) verdict {
 		}
 	}
 	if c.closing {
-		return c.wind(f)
+		return c.closeGracefully(g)
 	}
 	for {
-		in, v := c.receive(f)
+		in, v := c.receive(g)
 		if v != verdictMore {
 			return v
 		}
-		if v = c.feed(f, in); v != verdictMore || f.loop != nil {
+		if v = c.feed(g, in); v != verdictMore || g.loop != nil {
 			return v
 		}
 	}
@@ -188,7 +188,7 @@ func (c *Conn) step(f *frame) verdict {
 
 // receive returns input for the protocol, with verdictMore, or the verdict
 // that stands when there is none.
-func (c *Conn) receive(f *frame) ([]byte, verdict) {
+func (c *Conn) receive(g *workset) ([]byte, verdict) {
 	if c.held {
 		c.held = false
 		return c.unread.b, verdictMore
@@ -196,14 +196,14 @@ func (c *Conn) receive(f *frame) ([]byte, verdict) {
 	if c.edges&ownRead == 0 {
 		return nil, c.resting()
 	}
-	buf := f.in
+	buf := g.in
 	if c.unread != nil {
 		c.unread = c.growBuffer(c.unread, 1)
 		buf = c.unread.b[len(c.unread.b):cap(c.unread.b)]
 	}
 	n, errno := c.recv(buf)
 	if c.tr != nil {
-		c.looked(errno, f.clock.now)
+		c.looked(errno, g.clock.now)
 	}
 	switch {
 	case errno == syscall.EAGAIN:
@@ -220,7 +220,7 @@ func (c *Conn) receive(f *frame) ([]byte, verdict) {
 		// of its own. The end of the stream is only seen by reading it.
 		c.edges &^= ownRead
 	}
-	f.counts[countBytesIn] += uint64(n)
+	g.counts[countBytesIn] += uint64(n)
 	if c.unread != nil {
 		c.unread.b = c.unread.b[:len(c.unread.b)+n]
 		return c.unread.b, verdictMore
@@ -230,24 +230,24 @@ func (c *Conn) receive(f *frame) ([]byte, verdict) {
 
 // feed hands in to the protocol until it makes no more progress, sends what it
 // wrote and keeps what it left.
-func (c *Conn) feed(f *frame, in []byte) verdict {
+func (c *Conn) feed(g *workset, in []byte) verdict {
 	c.want = wantNothing
 	for {
-		if c.route != nil && f.loop != nil && !c.route.onLoop() {
+		if c.route != nil && g.loop != nil && !c.route.onLoop() {
 			c.want = wantWork
 			break
 		}
-		n, err := c.data(f, in)
-		c.called(f)
+		n, err := c.data(g, in)
+		c.called(g)
 		if uint(n) > uint(len(in)) {
 			n, err, c.abort = 0, errDataCount, true
 		}
 		in = in[n:]
-		if f.pushed != nil { // everything of in was used, and then some
+		if g.pushed != nil { // everything of in was used, and then some
 			if c.unread != nil {
 				c.putBuffer(c.unread)
 			}
-			c.unread, f.pushed = f.pushed, nil
+			c.unread, g.pushed = g.pushed, nil
 			in = c.unread.b
 		}
 		if c.gone {
@@ -268,7 +268,7 @@ func (c *Conn) feed(f *frame, in []byte) verdict {
 			c.held = len(in) > 0 || c.eof
 			break
 		}
-		if (c.out != nil || c.overfull(f)) && !c.flush(f) {
+		if (c.out != nil || c.overfull(g)) && !c.flush(g) {
 			c.held = len(in) > 0 || c.eof
 			break
 		}
@@ -286,12 +286,12 @@ func (c *Conn) feed(f *frame, in []byte) verdict {
 	if c.want == wantWork {
 		c.held = true // also when answers of before have to wait first
 	}
-	if !c.flush(f) {
+	if !c.flush(g) {
 		return c.blocked()
 	}
 	switch {
 	case c.closing:
-		return c.wind(f)
+		return c.closeGracefully(g)
 	case c.want == wantWork:
 		return verdictWork
 	case c.pausing():
@@ -304,33 +304,33 @@ func (c *Conn) feed(f *frame, in []byte) verdict {
 
 // called is for after each call of what may have waited: the limits of what
 // comes next count from then.
-func (c *Conn) called(f *frame) {
+func (c *Conn) called(g *workset) {
 	if c.own.Load()&ownLent != 0 {
-		f.clock.read()
+		g.clock.read()
 	}
 }
 
 // data calls the protocol, timed where the predictor asks for it.
-func (c *Conn) data(f *frame, in []byte) (n int, err error) {
+func (c *Conn) data(g *workset, in []byte) (n int, err error) {
 	if c.route == nil {
 		return c.proto.Data(c, in, c.eof)
 	}
 	returned := false
 	defer c.recovered(c.user(), &returned)
-	c.since = f.clock.now
-	f.setRoute(c.route)
-	if f.loop != nil {
-		f.counts[countInline]++
+	c.since = g.clock.now
+	g.setRoute(c.route)
+	if g.loop != nil {
+		g.counts[countInline]++
 		n, err = c.proto.Data(c, in, c.eof)
 		returned = true
 		return n, err
 	}
-	f.counts[countWorker]++
+	g.counts[countWorker]++
 	before := time.Now()
 	n, err = c.proto.Data(c, in, c.eof)
 	returned = true
 	if c.route.record(time.Since(before)) {
-		f.counts[countPromotions]++
+		g.counts[countPromotions]++
 	}
 	return n, err
 }
@@ -426,56 +426,56 @@ func (c *Conn) deadline() time.Duration {
 }
 
 // expired is the turn of a connection whose deadline has passed.
-func (c *Conn) expired(f *frame) verdict {
-	if at := c.wakeAt(); c.state == stateSwitched && c.user() != nil || at != 0 && at <= f.clock.now {
-		return c.userExpired(f)
+func (c *Conn) expired(g *workset) verdict {
+	if at := c.wakeAt(); c.state == stateSwitched && c.user() != nil || at != 0 && at <= g.clock.now {
+		return c.userExpired(g)
 	}
 	if (c.state == stateSwitched || c.state == stateFlush) && c.shared {
-		return c.alarmed(f)
+		return c.alarmed(g)
 	}
 	switch c.state {
 	case stateIdle:
 		// A last look: a request may have come that no turn has seen yet.
 		c.edges |= ownRead
-		v := c.step(f)
-		if v == verdictPartial && c.state == stateIdle && c.deadline() <= f.clock.now {
-			f.counts[countTimeoutHead]++ // in the middle of a record
+		v := c.step(g)
+		if v == verdictPartial && c.state == stateIdle && c.deadline() <= g.clock.now {
+			g.counts[countTimeoutHead]++ // in the middle of a record
 			c.err = ErrTimeout
 			return verdictClose
 		}
-		if v != verdictIdle || c.since == f.clock.now {
+		if v != verdictIdle || c.since == g.clock.now {
 			return v
 		}
-		f.counts[countTimeoutIdle]++
+		g.counts[countTimeoutIdle]++
 		return verdictClose
 	case stateHandshake:
-		f.counts[countTimeoutHandshake]++
+		g.counts[countTimeoutHandshake]++
 		c.err = ErrTimeout
 		return verdictClose
 	case stateFlush:
-		if c.out.pace.look(c, f.clock.now); c.out.pace.due(c) > f.clock.now {
+		if c.out.pace.look(c, g.clock.now); c.out.pace.due(c) > g.clock.now {
 			return verdictFlush // the peer takes it, only not enough to make room
 		}
-		f.counts[countTimeoutWrite]++
+		g.counts[countTimeoutWrite]++
 		c.err, c.abort = ErrTimeout, true
 		return verdictClose
 	case stateDrain:
-		f.counts[countTimeoutLinger]++
+		g.counts[countTimeoutLinger]++
 		return verdictClose
 	case stateHead:
-		f.counts[countTimeoutHead]++
+		g.counts[countTimeoutHead]++
 	case stateBody:
-		f.counts[countTimeoutBody]++
+		g.counts[countTimeoutBody]++
 	}
 	c.err, c.closing = ErrTimeout, true
 	if e, ok := c.proto.(expirer); ok {
 		e.expire(c)
-		c.called(f)
+		c.called(g)
 	}
-	if !c.flush(f) {
+	if !c.flush(g) {
 		return c.blocked()
 	}
-	return c.wind(f)
+	return c.closeGracefully(g)
 }
 
 // recv takes what the peer has sent, without waiting.
@@ -498,13 +498,13 @@ func (c *Conn) drained() bool {
 // recvWait receives at least a byte, waiting for the peer within the limits of
 // time and rate. Only code that runs inside a handler calls it.
 func (c *Conn) recvWait(p []byte) (int, error) {
-	f := c.frame
+	g := c.workset
 	for {
 		n, errno := c.recv(p)
-		f.reading.moved += c.counted(n)
+		g.reading.moved += c.counted(n)
 		switch errno {
 		case 0:
-			f.counts[countBytesIn] += uint64(n)
+			g.counts[countBytesIn] += uint64(n)
 			if n == 0 {
 				c.eof = true
 			}
@@ -513,8 +513,8 @@ func (c *Conn) recvWait(p []byte) (int, error) {
 		default:
 			return 0, c.failure(errno)
 		}
-		f.detach()
-		if err := f.reading.await(c, ownRead, c.limits.body, c.limits.bodyRate, f.readBy.at()); err != nil {
+		g.detach()
+		if err := g.reading.await(c, ownRead, c.limits.body, c.limits.bodyRate, g.readBy.at()); err != nil {
 			return 0, err
 		}
 		c.edges |= ownRead // whether there is more than the next call takes is not known

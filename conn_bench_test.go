@@ -12,11 +12,11 @@ import (
 // A pairServer is a connection over a socketpair, driven as a loop drives it
 // but with no loop running: the whole path of a request, and nothing else.
 type pairServer struct {
-	loop   *Loop
-	conn   *Conn
-	frame  *frame
-	client int
-	answer []byte
+	loop    *Loop
+	conn    *Conn
+	workset *workset
+	client  int
+	answer  []byte
 }
 
 func newPairServer(t testing.TB, s *Server) *pairServer {
@@ -35,10 +35,10 @@ func newPairServer(t testing.TB, s *Server) *pairServer {
 	}
 	s.prepare()
 	l := newLoop(poller)
-	f := newRunnerFrame()
-	l.frame = f
-	f.clock.read()
-	p := &pairServer{loop: l, frame: f, client: fds[1], answer: make([]byte, 64<<10)}
+	g := newRunnerWorkset()
+	l.workset = g
+	g.clock.read()
+	p := &pairServer{loop: l, workset: g, client: fds[1], answer: make([]byte, 64<<10)}
 	p.conn = s.newConn(l, fds[0], netip.AddrPort{})
 	s.conns.Add(1)
 	l.add(p.conn)
@@ -61,7 +61,7 @@ func (p *pairServer) roundTrip(t testing.TB, input []byte) []byte {
 		t.Fatalf("sent %d: %v", n, errno)
 	}
 	if p.conn.take(ownRead) {
-		if !p.loop.turn(p.conn, p.frame, turnDrive) {
+		if !p.loop.turn(p.conn, p.workset, turnDrive) {
 			t.Fatal("the baton was taken")
 		}
 	}
@@ -150,7 +150,7 @@ func BenchmarkPlaintextUser(b *testing.B) {
 	for b.Loop() {
 		for range 2 {
 			p.conn.take(ownRead)
-			p.loop.turn(p.conn, p.frame, turnDrive)
+			p.loop.turn(p.conn, p.workset, turnDrive)
 		}
 	}
 }
@@ -163,7 +163,7 @@ func BenchmarkPlaintextUser16(b *testing.B) {
 	for b.Loop() {
 		for range 2 {
 			p.conn.take(ownRead)
-			p.loop.turn(p.conn, p.frame, turnDrive)
+			p.loop.turn(p.conn, p.workset, turnDrive)
 		}
 	}
 }
@@ -176,9 +176,9 @@ func BenchmarkPlaintextUserUnguarded(b *testing.B) {
 	for b.Loop() {
 		for range 2 {
 			p.conn.take(ownRead)
-			p.frame.loop = p.loop
-			v := p.conn.takeTurn(p.frame, turnDrive)
-			p.frame.loop = nil
+			p.workset.loop = p.loop
+			v := p.conn.takeTurn(p.workset, turnDrive)
+			p.workset.loop = nil
 			p.loop.apply(p.conn, v)
 		}
 	}

@@ -7,8 +7,8 @@ import "syscall"
 // peer has not read yet (RFC 9112 §9.6), so the write side is shut first and
 // what still arrives is discarded, for a bounded time and size.
 
-// wind ends a connection whose output has been sent.
-func (c *Conn) wind(f *frame) verdict {
+// closeGracefully ends a connection whose output has been sent.
+func (c *Conn) closeGracefully(g *workset) verdict {
 	if c.abort {
 		return verdictClose
 	}
@@ -17,7 +17,7 @@ func (c *Conn) wind(f *frame) verdict {
 		if c.shared {
 			c.outbox.Load().unwritten()
 		} else if c.out == nil {
-			c.written(f)
+			c.written(g)
 		}
 		return c.blocked()
 	}
@@ -31,7 +31,7 @@ func (c *Conn) wind(f *frame) verdict {
 		if c.state != stateDrain {
 			c.setState(stateDrain)
 		}
-		c.since, c.began, c.moved = f.clock.now, f.clock.now, 0
+		c.since, c.began, c.moved = g.clock.now, g.clock.now, 0
 		if c.tr != nil {
 			c.tr.shutdownWrite()
 		} else {
@@ -44,7 +44,7 @@ func (c *Conn) wind(f *frame) verdict {
 		c.unread, c.held = nil, false
 	}
 	for c.edges&ownRead != 0 {
-		n, errno := c.recv(f.in)
+		n, errno := c.recv(g.in)
 		if errno != 0 {
 			c.edges &^= ownRead
 			if errno != syscall.EAGAIN {
@@ -52,7 +52,7 @@ func (c *Conn) wind(f *frame) verdict {
 			}
 			break
 		}
-		c.since = f.clock.now
+		c.since = g.clock.now
 		c.moved += n
 		if n == 0 || c.moved > c.limits.lingerBytes {
 			return verdictClose

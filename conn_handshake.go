@@ -28,11 +28,11 @@ type tlsSettings struct {
 	config *tls.Config
 	slots  cryptoSlots
 
-	// leaves says whether connections that agree on a protocol leave the loop,
-	// and left has one that did, closed by its new owner. An error of leaves
+	// handsOver says whether connections that agree on a protocol leave the loop,
+	// and handedOver gets each that did, closed by its new owner. An error of handsOver
 	// ends the connection.
-	leaves func(protocol string) (bool, error)
-	left   func(c *Conn, tc *tls.Conn)
+	handsOver  func(protocol string) (bool, error)
+	handedOver func(c *Conn, tc *tls.Conn)
 
 	// done is told of the end of each handshake.
 	done func(resumed bool, err error)
@@ -47,11 +47,11 @@ func (c *Conn) secure(settings *tlsSettings) {
 
 // stepTransport begins a turn of a connection with a transport. verdictMore:
 // the turn goes on.
-func (c *Conn) stepTransport(f *frame) verdict {
+func (c *Conn) stepTransport(g *workset) verdict {
 	t := c.tls()
 	switch {
 	case t == nil && c.state == stateHandshake:
-		return c.plainShaken(f)
+		return c.plainShaken(g)
 	case t == nil:
 		return verdictMore
 	case c.state != stateHandshake:
@@ -62,25 +62,25 @@ func (c *Conn) stepTransport(f *frame) verdict {
 		return verdictMore
 	case c.edges&ownRead == 0:
 		return verdictPartial
-	case f.loop != nil:
+	case g.loop != nil:
 		return verdictWork
 	}
-	return c.handshake(f, t)
+	return c.handshake(g, t)
 }
 
 // handshake runs on the connection's own goroutine.
-func (c *Conn) handshake(f *frame, t *tlsTransport) verdict {
+func (c *Conn) handshake(g *workset, t *tlsTransport) verdict {
 	t.until = after(c.since, c.limits.handshake)
 	t.tls = tls.Server(t, t.settings.config)
 	err := errHandshakeExit
 	defer func() {
 		if err == errHandshakeExit {
 			t.settings.done(false, err)
-			f.clock.read()
+			g.clock.read()
 			t.shaking.Store(false)
-			v := c.refuseHandshake(f, t, err)
-			c.frame, f.conn = nil, nil
-			c.finish(f, v)
+			v := c.refuseHandshake(g, t, err)
+			c.workset, g.conn = nil, nil
+			c.finish(g, v)
 		}
 	}()
 	err = t.settings.run(t.tls)
@@ -88,15 +88,15 @@ func (c *Conn) handshake(f *frame, t *tlsTransport) verdict {
 	if err == nil {
 		state := t.tls.ConnectionState()
 		t.settings.done(state.DidResume, nil)
-		leaves, err = t.settings.leaves(state.NegotiatedProtocol)
+		leaves, err = t.settings.handsOver(state.NegotiatedProtocol)
 	} else {
 		t.settings.done(false, err)
 	}
-	f.clock.read()
+	g.clock.read()
 	t.shaking.Store(false)
 	switch {
 	case err != nil:
-		return c.refuseHandshake(f, t, err)
+		return c.refuseHandshake(g, t, err)
 	case leaves:
 		c.handOver(t)
 		return verdictGone
@@ -151,10 +151,10 @@ func (t *tlsTransport) awaitPeer() (err error) {
 
 // refuseHandshake ends a connection whose handshake failed. A peer that waits
 // for the reason gets it: an alert, or words if it does not speak TLS at all.
-func (c *Conn) refuseHandshake(f *frame, t *tlsTransport, err error) verdict {
+func (c *Conn) refuseHandshake(g *workset, t *tlsTransport, err error) verdict {
 	c.err = err
 	if errors.Is(err, ErrTimeout) {
-		f.counts[countTimeoutHandshake]++
+		g.counts[countTimeoutHandshake]++
 		return verdictClose
 	}
 	t.mode = tlsOff
@@ -162,14 +162,14 @@ func (c *Conn) refuseHandshake(f *frame, t *tlsTransport, err error) verdict {
 		return verdictClose
 	}
 	if isPlainHTTP(err) {
-		f.out = append(f.out, answerPlainHTTP...)
+		g.out = append(g.out, answerPlainHTTP...)
 	}
 	c.setState(stateDrain)
 	c.closing = true
-	if !c.flush(f) {
+	if !c.flush(g) {
 		return c.blocked()
 	}
-	return c.wind(f)
+	return c.closeGracefully(g)
 }
 
 // answerPlainHTTP is for a client that mistook the port.
@@ -193,7 +193,7 @@ func isPlainHTTP(err error) bool {
 // handOver takes the connection off its loop for good. Only its owner may do
 // so, off the loop.
 func (c *Conn) handOver(t *tlsTransport) {
-	nc, err := c.leave()
+	nc, err := c.takeOff()
 	if err != nil {
 		t.mu.Lock()
 		t.drop()
@@ -201,10 +201,10 @@ func (c *Conn) handOver(t *tlsTransport) {
 		c.ended()
 		return
 	}
-	t.settings.left(c, t.detach(nc))
+	t.settings.handedOver(c, t.detach(nc))
 }
 
-// atClose has fn called once the net.Conn that leave has returned is closed.
+// atClose has fn called once the net.Conn that takeOff has returned is closed.
 func (c *Conn) atClose(fn func()) {
 	if t := c.tls(); t != nil {
 		t.onClose = fn
@@ -219,9 +219,9 @@ func (t *tlsTransport) detach(nc net.Conn) *tls.Conn {
 	return t.tls
 }
 
-// leave has the loop let go of c, and returns a connection that blocks on its
+// takeOff has the loop let go of c, and returns a connection that blocks on its
 // socket; c's own descriptor is closed.
-func (c *Conn) leave() (net.Conn, error) {
+func (c *Conn) takeOff() (net.Conn, error) {
 	c.removed = make(chan struct{})
 	c.verdict = verdictRemove
 	c.loop.post(c)

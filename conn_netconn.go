@@ -28,18 +28,18 @@ import (
 // connection goes on with Data, unless it was closed before. Only Data may call
 // NetConn.
 func (c *Conn) NetConn(in []byte, use func(net.Conn) error) (n int, err error) {
-	f := c.frame
-	f.reading = pace{}
-	f.writing.reset()
-	f.readBy.reset()
-	f.writeBy.reset()
-	b := &blockingConn{c: c, f: f, in: in}
+	g := c.workset
+	g.reading = pace{}
+	g.writing.reset()
+	g.readBy.reset()
+	g.writeBy.reset()
+	b := &blockingConn{c: c, g: g, in: in}
 	defer func() {
 		b.end()
 		b.await(&b.reading)
 		b.await(&b.writing)
-		f.readBy.reset()
-		f.writeBy.reset()
+		g.readBy.reset()
+		g.writeBy.reset()
 		n = len(in) - len(b.in)
 	}()
 	return 0, use(b)
@@ -48,7 +48,7 @@ func (c *Conn) NetConn(in []byte, use func(net.Conn) error) (n int, err error) {
 // A blockingConn is such a net.Conn.
 type blockingConn struct {
 	c *Conn
-	f *frame // of the turn
+	g *workset // of the turn
 
 	reading, writing sync.Mutex // held by a call of each
 
@@ -66,15 +66,15 @@ func (b *blockingConn) end() bool {
 	if b.done.Swap(true) {
 		return false
 	}
-	b.setDeadline(&b.f.readBy, ownRead, longAgo)
-	b.setDeadline(&b.f.writeBy, ownWrite, longAgo)
+	b.setDeadline(&b.g.readBy, ownRead, longAgo)
+	b.setDeadline(&b.g.writeBy, ownWrite, longAgo)
 	return true
 }
 
 // await waits for a call that goes on.
 func (b *blockingConn) await(call *sync.Mutex) {
 	if !call.TryLock() {
-		b.f.detach()
+		b.g.detach()
 		call.Lock()
 	}
 	call.Unlock()
@@ -144,12 +144,12 @@ func (b *blockingConn) SetDeadline(t time.Time) error {
 
 // SetReadDeadline implements net.Conn: it holds for a Read that waits, too.
 func (b *blockingConn) SetReadDeadline(t time.Time) error {
-	return b.changeDeadline(&b.f.readBy, ownRead, t)
+	return b.changeDeadline(&b.g.readBy, ownRead, t)
 }
 
 // SetWriteDeadline implements net.Conn: it holds for a Write that waits, too.
 func (b *blockingConn) SetWriteDeadline(t time.Time) error {
-	return b.changeDeadline(&b.f.writeBy, ownWrite, t)
+	return b.changeDeadline(&b.g.writeBy, ownWrite, t)
 }
 
 func (b *blockingConn) changeDeadline(by *deadline, bit uint32, t time.Time) error {
@@ -165,7 +165,7 @@ func (b *blockingConn) changeDeadline(by *deadline, bit uint32, t time.Time) err
 // setDeadline sets one of the deadlines. b.mu is held.
 func (b *blockingConn) setDeadline(by *deadline, bit uint32, t time.Time) {
 	by.set(sinceOrigin(t))
-	b.c.rouse(bit)
+	b.c.wakeOwner(bit)
 }
 
 // netAddr is addr as package net has it.

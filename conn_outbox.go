@@ -46,11 +46,11 @@ type outbox struct {
 }
 
 // queueFirst queues the output of the protocol before. Nobody else has ob yet.
-func (ob *outbox) queueFirst(f *frame) {
+func (ob *outbox) queueFirst(g *workset) {
 	ob.lock()
 	defer ob.unlock()
-	ob.enqueue(f.out, nil, putControl)
-	f.out = f.out[:0]
+	ob.enqueue(g.out, nil, putControl)
+	g.out = g.out[:0]
 }
 
 // setOutbox gives c an outbox. From here on any goroutine may write.
@@ -419,20 +419,20 @@ func (ob *outbox) over() bool {
 
 // flushOutbox sends the turn's output. False as in flush: the connection waits
 // for its peer, or is broken.
-func (c *Conn) flushOutbox(ob *outbox, f *frame) bool {
+func (c *Conn) flushOutbox(ob *outbox, g *workset) bool {
 	ob.mu.Lock()
-	if ob.outStored == nil && len(f.out) == 0 {
+	if ob.outStored == nil && len(g.out) == 0 {
 		ob.corked = false
 		ob.mu.Unlock()
 		return true
 	}
 	ob.store()
 	defer ob.unlock()
-	if len(f.out) > 0 { // of the protocol before
+	if len(g.out) > 0 { // of the protocol before
 		if ob.err == nil {
-			ob.enqueue(f.out, nil, putControl)
+			ob.enqueue(g.out, nil, putControl)
 		}
-		f.out = f.out[:0]
+		g.out = g.out[:0]
 	}
 	ob.corked, ob.nudged = false, false
 	if !ob.stuck {
@@ -455,12 +455,12 @@ func (c *Conn) flushOutbox(ob *outbox, f *frame) bool {
 
 // stepOutbox begins a turn of a connection with an outbox; false: it waits for
 // its peer.
-func (c *Conn) stepOutbox(ob *outbox, f *frame) bool {
+func (c *Conn) stepOutbox(ob *outbox, g *workset) bool {
 	if c.edges&ownWrite != 0 {
 		c.edges &^= ownWrite
 		ob.writable(true)
 	}
-	if !c.flushOutbox(ob, f) {
+	if !c.flushOutbox(ob, g) {
 		return false
 	}
 	if c.state == stateFlush {
@@ -491,14 +491,14 @@ func (c *Conn) alarmDeadline() (at time.Duration) {
 
 // alarmed is the turn of such a connection whose time has come. What is overdue
 // ends it at once: its peer does not listen.
-func (c *Conn) alarmed(f *frame) verdict {
+func (c *Conn) alarmed(g *workset) verdict {
 	ob := c.outbox.Load()
 	ob.mu.Lock()
-	late := ob.overdue(f.clock.now)
-	over := ob.outStored != nil && ob.closeBy != 0 && f.clock.now >= ob.closeBy
+	late := ob.overdue(g.clock.now)
+	over := ob.outStored != nil && ob.closeBy != 0 && g.clock.now >= ob.closeBy
 	ob.mu.Unlock()
 	if late {
-		f.counts[countTimeoutWrite]++
+		g.counts[countTimeoutWrite]++
 	}
 	if late || over {
 		c.err, c.abort = ErrTimeout, late
@@ -506,17 +506,17 @@ func (c *Conn) alarmed(f *frame) verdict {
 	}
 	if e, ok := c.proto.(expirer); ok && c.state == stateSwitched {
 		c.edges |= ownRead // a last look: something may have come that no turn has seen yet
-		v := c.step(f)
-		if at := c.alarmDeadline(); v != verdictIdle && v != verdictPartial || at == 0 || at > f.clock.now {
+		v := c.step(g)
+		if at := c.alarmDeadline(); v != verdictIdle && v != verdictPartial || at == 0 || at > g.clock.now {
 			return v
 		}
 		e.expire(c)
 	}
-	if !c.stepOutbox(ob, f) {
+	if !c.stepOutbox(ob, g) {
 		return c.blocked()
 	}
 	if c.closing {
-		return c.wind(f)
+		return c.closeGracefully(g)
 	}
 	return c.resting()
 }

@@ -56,26 +56,26 @@ type plainTransport struct {
 
 	rung atomic.Uint32 // edges announced that the loop has not seen yet
 
-	mu      sync.Mutex
-	changed sync.Cond     // on mu: in was taken, or reading, leaving or closed changed
-	in      []byte        // received and not taken; the reader's memory
-	out     *buffer       // taken and not yet the writer's
-	left    int           // bytes taken and not written
-	began   time.Duration // when the writer's present write began
-	errno   syscall.Errno // how the connection failed, 0: it has not
-	cause   error         // behind errno
-	eof     bool          // the peer sends no more
-	reading bool          // the reader lives
-	writing bool          // the writer lives
-	shut    bool          // the writer is to shut the write side behind the queue
-	full    bool          // send had no room
-	asked   bool          // unwritten found something left
-	leaving bool          // the connection is being taken over
-	shaken  bool          // the handshake has ended; TLS alone
-	leaves  bool          // and the connection is another server's now
-	refused error         // or why it failed
-	closed  bool
-	reset   bool // by close
+	mu          sync.Mutex
+	changed     sync.Cond     // on mu: in was taken, or reading, leaving or closed changed
+	in          []byte        // received and not taken; the reader's memory
+	out         *buffer       // taken and not yet the writer's
+	unsentBytes int           // bytes taken and not written
+	began       time.Duration // when the writer's present write began
+	errno       syscall.Errno // how the connection failed, 0: it has not
+	cause       error         // behind errno
+	eof         bool          // the peer sends no more
+	reading     bool          // the reader lives
+	writing     bool          // the writer lives
+	shut        bool          // the writer is to shut the write side behind the queue
+	full        bool          // send had no room
+	asked       bool          // unwritten found something left
+	detaching   bool          // the connection is being taken over
+	handshaken  bool          // the handshake has ended; TLS alone
+	handsOver   bool          // and the connection is another server's now
+	refused     error         // or why it failed
+	closed      bool
+	reset       bool // by close
 }
 
 // onPlain makes c, which no loop knows yet, a connection of the plain driver over
@@ -141,12 +141,12 @@ func (t *plainTransport) onRing() {
 
 // drainPlain reports whether c, which may be idle, may be asked to end: what has
 // come may not have been read yet. A handshake ends when the server does.
-func (l *Loop) drainPlain(c *Conn, f *frame) bool {
+func (l *Loop) drainPlain(c *Conn, g *workset) bool {
 	if c.own.Load()&ownLent != 0 || c.outbox.Load() != nil {
 		return true // that is seen to otherwise
 	}
 	if c.state != stateHandshake {
-		return f.clock.now >= c.since+plainSettle
+		return g.clock.now >= c.since+plainSettle
 	}
 	if l.leaving {
 		l.close(c)
@@ -187,14 +187,14 @@ func (t *plainTransport) received(p []byte, err error) bool {
 		t.in = p
 		t.c.limits.buffered.Add(int64(len(p)))
 		t.announce(ownRead)
-		for len(t.in) > 0 && !t.closed && !t.leaving {
+		for len(t.in) > 0 && !t.closed && !t.detaching {
 			t.changed.Wait()
 		}
 	}
 	switch {
 	case t.closed:
 		t.announce(ownEdges)
-	case t.leaving: // err is the deadline that ended the read, or comes again
+	case t.detaching: // err is the deadline that ended the read, or comes again
 	case err == nil:
 		return true
 	case err == io.EOF:
@@ -233,7 +233,7 @@ func (t *plainTransport) drop() {
 		t.c.putBuffer(t.out)
 		t.out = nil
 	}
-	t.left = 0
+	t.unsentBytes = 0
 }
 
 func (t *plainTransport) recv(p []byte) (int, syscall.Errno) {
@@ -269,11 +269,11 @@ func (t *plainTransport) sendv(a, b []byte) (int, syscall.Errno) {
 		return 0, syscall.EPIPE
 	case t.errno != 0:
 		return 0, t.errno
-	case t.left >= plainQueueBytes:
+	case t.unsentBytes >= plainQueueBytes:
 		t.full = true
 		return 0, syscall.EAGAIN
 	}
-	room := plainQueueBytes - t.left
+	room := plainQueueBytes - t.unsentBytes
 	a = a[:min(len(a), room)]
 	b = b[:min(len(b), room-len(a))]
 	n := len(a) + len(b)
@@ -283,7 +283,7 @@ func (t *plainTransport) sendv(a, b []byte) (int, syscall.Errno) {
 		t.out = t.c.growBuffer(t.out, n)
 	}
 	t.out.b = append(append(t.out.b, a...), b...)
-	t.left += n
+	t.unsentBytes += n
 	t.startWriter()
 	return n, 0
 }
@@ -293,8 +293,8 @@ func (t *plainTransport) sendv(a, b []byte) (int, syscall.Errno) {
 func (t *plainTransport) unwritten() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.asked = t.left > 0
-	return t.left
+	t.asked = t.unsentBytes > 0
+	return t.unsentBytes
 }
 
 // unwritten has the peer take what the plain driver has not written yet, in the
@@ -362,13 +362,13 @@ func (t *plainTransport) wrote(n int, err error) bool {
 	if t.errno != 0 {
 		return false
 	}
-	t.left -= n
+	t.unsentBytes -= n
 	if err != nil {
 		t.fail(err)
 		return false
 	}
 	t.began = time.Since(origin) // of the next one
-	if t.full && t.left <= plainQueueBytes/2 || t.asked && t.left == 0 {
+	if t.full && t.unsentBytes <= plainQueueBytes/2 || t.asked && t.unsentBytes == 0 {
 		t.full = false
 		t.announce(ownWrite)
 	}
@@ -430,7 +430,7 @@ func (t *plainTransport) closeConn() {
 func (t *plainTransport) takeOver() (net.Conn, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.leaving = true
+	t.detaching = true
 	t.changed.Broadcast()
 	if err := t.conn.SetReadDeadline(longAgo); err != nil {
 		t.conn.Close()

@@ -117,7 +117,7 @@ func (t *plainTransport) handshake() bool {
 	defer func() {
 		if err == errHandshakeExit {
 			s.settings.done(false, err)
-			t.shook(false, err)
+			t.handshakeEnded(false, err)
 		}
 	}()
 	err = s.settings.run(tc)
@@ -126,23 +126,23 @@ func (t *plainTransport) handshake() bool {
 	if err == nil {
 		state := tc.ConnectionState()
 		s.settings.done(state.DidResume, nil)
-		leaves, err = s.settings.leaves(state.NegotiatedProtocol)
+		leaves, err = s.settings.handsOver(state.NegotiatedProtocol)
 	} else {
 		s.settings.done(false, err)
 	}
 	if isPlainHTTP(err) {
 		io.WriteString(s.Conn, answerPlainHTTP)
 	}
-	return t.shook(leaves, err)
+	return t.handshakeEnded(leaves, err)
 }
 
 // shook tells the loop how the handshake ended. False: nothing is read any more.
-func (t *plainTransport) shook(leaves bool, err error) bool {
+func (t *plainTransport) handshakeEnded(leaves bool, err error) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.shaken, t.refused = true, err
+	t.handshaken, t.refused = true, err
 	if err != nil || leaves || t.closed {
-		t.leaves = leaves && err == nil
+		t.handsOver = leaves && err == nil
 		t.stopReading()
 	}
 	t.announce(ownRead)
@@ -150,10 +150,10 @@ func (t *plainTransport) shook(leaves bool, err error) bool {
 }
 
 // plainShaken is a turn of a connection in its handshake.
-func (c *Conn) plainShaken(f *frame) verdict {
+func (c *Conn) plainShaken(g *workset) verdict {
 	t := c.plain()
 	t.mu.Lock()
-	shaken, leaves, err := t.shaken, t.leaves, t.refused
+	shaken, leaves, err := t.handshaken, t.handsOver, t.refused
 	t.mu.Unlock()
 	switch {
 	case err != nil:
@@ -164,13 +164,13 @@ func (c *Conn) plainShaken(f *frame) verdict {
 	case !leaves:
 		c.setState(t.secured.next)
 		return verdictMore
-	case f.loop != nil:
+	case g.loop != nil:
 		return verdictWork
 	}
-	if nc, err := c.leave(); err != nil {
+	if nc, err := c.takeOff(); err != nil {
 		c.ended()
 	} else {
-		t.secured.settings.left(c, nc.(*tls.Conn))
+		t.secured.settings.handedOver(c, nc.(*tls.Conn))
 	}
 	return verdictGone
 }

@@ -59,15 +59,15 @@ func (c *Conn) recovered(u *userConn, returned *bool) {
 		return // the end has been seen to: c is no longer this goroutine's
 	}
 	u.exited = true
-	f, v := c.frame, verdictClose
-	f.detach()
+	g, v := c.workset, verdictClose
+	g.detach()
 	if c.gone {
 		v = verdictGone
 	} else {
 		c.err, c.closing, c.abort = errGoexit, true, true
 	}
-	c.frame, f.conn = nil, nil
-	c.finish(f, v)
+	c.workset, g.conn = nil, nil
+	c.finish(g, v)
 }
 
 // A userConn is what a connection with a user's protocol has beside a Conn.
@@ -79,10 +79,10 @@ type userConn struct {
 	fns []func() // guarded by the loop's postMu: what others want called
 
 	// The owner's.
-	wakeAt  time.Duration // when SetTimeout's time is over, 0: never
-	opening bool          // the first turn is to come; loop_dial.go
-	told    bool          // Drained was called for what waits
-	exited  bool          // its code has called runtime.Goexit
+	wakeAt        time.Duration // when SetTimeout's time is over, 0: never
+	opening       bool          // the first turn is to come; loop_dial.go
+	drainedCalled bool          // Drained was called for what waits
+	exited        bool          // its code has called runtime.Goexit
 }
 
 // user returns what c has for a user's protocol; nil for HTTP, and for what it
@@ -149,7 +149,7 @@ func (c *Conn) nudge() {
 }
 
 // callPosted calls what was posted to c.
-func (c *Conn) callPosted(f *frame) {
+func (c *Conn) callPosted(g *workset) {
 	u := c.user()
 	c.loop.postMu.Lock()
 	fns := u.fns
@@ -157,7 +157,7 @@ func (c *Conn) callPosted(f *frame) {
 	c.loop.postMu.Unlock()
 	returned := false
 	defer c.recovered(c.user(), &returned)
-	f.setRoute(c.route)
+	g.setRoute(c.route)
 	for _, fn := range fns {
 		fn()
 	}
@@ -193,8 +193,8 @@ func (c *Conn) SetTimeout(d time.Duration) {
 		return
 	}
 	now := time.Since(origin)
-	if f := c.frame; f != nil && f.loop != nil {
-		now = f.clock.now // a turn on the loop is short
+	if g := c.workset; g != nil && g.loop != nil {
+		now = g.clock.now // a turn on the loop is short
 	}
 	at := after(now, d)
 	if u.wakeAt == 0 || at < u.wakeAt {
@@ -205,20 +205,20 @@ func (c *Conn) SetTimeout(d time.Duration) {
 
 // stepUser begins a turn of a connection with a user's protocol, after what was
 // queued has been offered to the peer. False: v stands.
-func (c *Conn) stepUser(f *frame) (v verdict, ok bool) {
+func (c *Conn) stepUser(g *workset) (v verdict, ok bool) {
 	u := c.user()
 	if u.opening {
-		if v, ok := c.open(f); !ok {
+		if v, ok := c.open(g); !ok {
 			return v, false
 		}
 	}
 	if c.edges&ownNudge != 0 {
 		c.edges &^= ownNudge
-		c.callPosted(f)
+		c.callPosted(g)
 	}
-	c.called(f) // Drained, too
+	c.called(g) // Drained, too
 	switch {
-	case !c.flush(f): // what Drained and posted functions wrote
+	case !c.flush(g): // what Drained and posted functions wrote
 		return c.blocked(), false
 	case c.abort:
 		return verdictClose, false
@@ -250,51 +250,51 @@ func (c *Conn) userDeadline() time.Duration {
 }
 
 // userExpired is the turn of such a connection whose time has come.
-func (c *Conn) userExpired(f *frame) verdict {
-	u, now := c.user(), f.clock.now
+func (c *Conn) userExpired(g *workset) verdict {
+	u, now := c.user(), g.clock.now
 	switch {
 	case u.opening:
-		f.counts[countTimeoutHead]++
+		g.counts[countTimeoutHead]++
 		c.err, c.abort = ErrTimeout, true
 		return verdictClose
 	case u.wakeAt != 0 && u.wakeAt <= now:
 		u.wakeAt = 0
 		if e, ok := u.Protocol.(expiredProtocol); ok {
-			c.callExpired(f, e)
-			c.called(f)
-			return c.step(f)
+			c.callExpired(g, e)
+			c.called(g)
+			return c.step(g)
 		}
 	default:
 		c.edges |= ownRead // a last look: something may have come that no turn has seen yet
-		if v := c.step(f); v != verdictIdle && v != verdictPartial && v != verdictPaused || c.since == now {
+		if v := c.step(g); v != verdictIdle && v != verdictPartial && v != verdictPaused || c.since == now {
 			return v
 		}
-		f.counts[countTimeoutIdle]++
+		g.counts[countTimeoutIdle]++
 		c.err = ErrTimeout
 		return verdictClose
 	}
-	f.counts[countTimeoutIdle]++
+	g.counts[countTimeoutIdle]++
 	c.err, c.closing, c.abort = ErrTimeout, true, c.out != nil // nor is what waits worth more time
-	return c.wind(f)
+	return c.closeGracefully(g)
 }
 
-func (c *Conn) callExpired(f *frame, e expiredProtocol) {
+func (c *Conn) callExpired(g *workset, e expiredProtocol) {
 	returned := false
 	defer c.recovered(c.user(), &returned)
-	f.setRoute(c.route)
+	g.setRoute(c.route)
 	e.Expired(c)
 	returned = true
 }
 
 // callDrained tells the protocol that there is room again.
-func (c *Conn) callDrained(f *frame) {
+func (c *Conn) callDrained(g *workset) {
 	if c.user() == nil {
 		c.proto.Drained(c)
 		return
 	}
 	returned := false
 	defer c.recovered(c.user(), &returned)
-	f.setRoute(c.route)
+	g.setRoute(c.route)
 	c.proto.Drained(c)
 	returned = true
 }

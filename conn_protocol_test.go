@@ -292,7 +292,7 @@ func TestConnProtocolFaults(t *testing.T) {
 		boom := errors.New("boom")
 		for name, fault := range map[string]func(p *expiringProtocol, c *Conn){
 			"Data panics":    func(p *expiringProtocol, c *Conn) { p.data = func(*Conn, []byte, bool) (int, error) { panic(boom) } },
-			"Drained panics": func(p *expiringProtocol, c *Conn) { c.Post(func() { c.callDrained(c.frame) }) },
+			"Drained panics": func(p *expiringProtocol, c *Conn) { c.Post(func() { c.callDrained(c.workset) }) },
 			"Expired panics": func(p *expiringProtocol, c *Conn) { c.SetTimeout(time.Millisecond) },
 			"a posted function panics": func(p *expiringProtocol, c *Conn) {
 				c.Post(func() { panic(boom) })
@@ -363,7 +363,7 @@ func TestConnProtocolGoexit(t *testing.T) {
 			"Data":          func(p *expiringProtocol, c *Conn) {},
 			"Expired":       func(p *expiringProtocol, c *Conn) { c.SetTimeout(time.Millisecond) },
 			"posted":        func(p *expiringProtocol, c *Conn) { c.Post(runtime.Goexit) },
-			"Drained":       func(p *expiringProtocol, c *Conn) { c.Post(func() { c.callDrained(c.frame) }) },
+			"Drained":       func(p *expiringProtocol, c *Conn) { c.Post(func() { c.callDrained(c.workset) }) },
 			"the beginning": func(p *expiringProtocol, c *Conn) { runtime.Goexit() },
 		} {
 			for _, inline := range []bool{false, true} {

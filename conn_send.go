@@ -6,7 +6,7 @@ import (
 )
 
 // This file is layer 3 (engine): the way out of a connection. Answers of one
-// turn are collected in the frame and leave in one write; what the peer does
+// turn are collected in the workset and leave in one write; what the peer does
 // not take is copied to the connection and waits for room.
 
 // flushBytes of collected output are sent before the turn goes on.
@@ -29,12 +29,12 @@ type unsent struct {
 // Drained says when to go on. What is larger than the bound is never taken.
 // What is written in one turn leaves in one system call if it is short.
 func (c *Conn) Write(p []byte) error {
-	f := c.frame
-	if f == nil {
+	g := c.workset
+	if g == nil {
 		return ErrClosed // called from Closed
 	}
-	if c.out == nil && !c.shared && (len(f.out) >= flushBytes || len(f.out)+len(p) > c.limits.outputBytes) {
-		c.flush(f) // what the peer takes at once does not count
+	if c.out == nil && !c.shared && (len(g.out) >= flushBytes || len(g.out)+len(p) > c.limits.outputBytes) {
+		c.flush(g) // what the peer takes at once does not count
 	}
 	if c.abort {
 		if c.err == nil {
@@ -42,14 +42,14 @@ func (c *Conn) Write(p []byte) error {
 		}
 		return c.err
 	}
-	queued := len(f.out)
+	queued := len(g.out)
 	if c.out != nil {
 		queued += len(c.out.b) - c.out.sent
 	}
 	if queued+len(p) > c.limits.outputBytes {
 		return ErrBackpressure
 	}
-	f.out = append(f.out, p...)
+	g.out = append(g.out, p...)
 	return nil
 }
 
@@ -93,8 +93,8 @@ func (c *Conn) sendv(a, b []byte) (int, syscall.Errno) {
 }
 
 // overfull reports whether output has to leave before the turn goes on.
-func (c *Conn) overfull(f *frame) bool {
-	if len(f.out) >= flushBytes {
+func (c *Conn) overfull(g *workset) bool {
+	if len(g.out) >= flushBytes {
 		return true
 	}
 	return c.shared && c.outbox.Load().over()
@@ -102,77 +102,77 @@ func (c *Conn) overfull(f *frame) bool {
 
 // flush sends the turn's output. False: the peer does not take all of it; the
 // rest is queued, or the connection is broken and c.abort set.
-func (c *Conn) flush(f *frame) bool {
+func (c *Conn) flush(g *workset) bool {
 	if c.shared {
-		return c.flushOutbox(c.outbox.Load(), f)
+		return c.flushOutbox(c.outbox.Load(), g)
 	}
-	if len(f.out) == 0 {
-		return c.out == nil && c.written(f)
+	if len(g.out) == 0 {
+		return c.out == nil && c.written(g)
 	}
 	if c.out != nil { // order: what is queued goes first
 		if c.out.sent > len(c.out.b)/2 { // or a queue that is never empty grows for ever
 			c.out.b = c.out.b[:copy(c.out.b, c.out.b[c.out.sent:])]
 			c.out.sent = 0
 		}
-		c.out.buffer = c.growBuffer(c.out.buffer, len(f.out))
-		c.out.b = append(c.out.b, f.out...)
-		f.out = f.out[:0]
+		c.out.buffer = c.growBuffer(c.out.buffer, len(g.out))
+		c.out.b = append(c.out.b, g.out...)
+		g.out = g.out[:0]
 		if u := c.user(); u != nil && len(c.out.b)-c.out.sent > c.lowMark() {
-			u.told = false
+			u.drainedCalled = false
 		}
 		return false
 	}
 	sent := 0
-	for sent < len(f.out) {
-		n, errno := c.send(f.out[sent:])
+	for sent < len(g.out) {
+		n, errno := c.send(g.out[sent:])
 		switch errno {
 		case 0:
 			sent += n
-			f.counts[countBytesOut] += uint64(n)
+			g.counts[countBytesOut] += uint64(n)
 			continue
 		case syscall.EAGAIN:
 			c.edges &^= ownWrite
-			c.out = &unsent{buffer: c.getBuffer(len(f.out) - sent)}
-			c.out.b = append(c.out.b, f.out[sent:]...)
-			c.out.pace.begin(c, f.clock.now)
+			c.out = &unsent{buffer: c.getBuffer(len(g.out) - sent)}
+			c.out.b = append(c.out.b, g.out[sent:]...)
+			c.out.pace.begin(c, g.clock.now)
 		default:
 			c.err, c.abort = c.failure(errno), true
 		}
-		f.out = f.out[:0]
+		g.out = g.out[:0]
 		return false
 	}
-	f.out = f.out[:0]
-	return c.written(f)
+	g.out = g.out[:0]
+	return c.written(g)
 }
 
 // written reports whether everything that was sent has left. What the plain
 // driver still has to write is waited for as what a socket does not take is.
-func (c *Conn) written(f *frame) bool {
+func (c *Conn) written(g *workset) bool {
 	if t := c.plain(); t == nil || t.unwritten() == 0 {
 		return true
 	}
 	c.out = &unsent{buffer: c.getBuffer(0)}
-	c.out.pace.begin(c, f.clock.now)
+	c.out.pace.begin(c, g.clock.now)
 	return false
 }
 
 // sendQueued goes on with output that had to wait. False as in flush.
-func (c *Conn) sendQueued(f *frame) bool {
+func (c *Conn) sendQueued(g *workset) bool {
 	for c.out.sent < len(c.out.b) {
 		n, errno := c.send(c.out.b[c.out.sent:])
 		switch errno {
 		case 0:
 			c.out.sent += n
 			c.out.pace.moved += int64(n)
-			f.counts[countBytesOut] += uint64(n)
+			g.counts[countBytesOut] += uint64(n)
 			continue
 		case syscall.EAGAIN:
 			c.edges &^= ownWrite
-			c.out.pace.look(c, f.clock.now)
-			if u := c.user(); u != nil && !u.told && !c.closing && len(c.out.b)-c.out.sent <= c.lowMark() {
-				u.told = true
-				c.callDrained(f)
-				c.flush(f)
+			c.out.pace.look(c, g.clock.now)
+			if u := c.user(); u != nil && !u.drainedCalled && !c.closing && len(c.out.b)-c.out.sent <= c.lowMark() {
+				u.drainedCalled = true
+				c.callDrained(g)
+				c.flush(g)
 			}
 		default:
 			c.err, c.abort = c.failure(errno), true
@@ -180,19 +180,19 @@ func (c *Conn) sendQueued(f *frame) bool {
 		return false
 	}
 	if t := c.plain(); t != nil && t.unwritten() > 0 {
-		c.out.pace.look(c, f.clock.now)
+		c.out.pace.look(c, g.clock.now)
 		return false
 	}
 	c.putBuffer(c.out.buffer)
 	c.out = nil
 	if c.state == stateFlush {
-		c.began += f.clock.now - c.since // nothing was read meanwhile
+		c.began += g.clock.now - c.since // nothing was read meanwhile
 		c.setState(c.resume)
 	}
-	if u := c.user(); u != nil && u.told {
-		u.told = false
+	if u := c.user(); u != nil && u.drainedCalled {
+		u.drainedCalled = false
 	} else if !c.closing {
-		c.callDrained(f)
+		c.callDrained(g)
 	}
 	return true
 }
@@ -215,12 +215,12 @@ func (c *Conn) blocked() verdict {
 // roomWait waits for room to write, after detach, within the limits of time and
 // rate. Failing, it breaks the connection: part of a message may have left.
 func (c *Conn) roomWait() error {
-	f := c.frame
-	err := f.writing.awaitRoom(c, f.writeBy.at())
+	g := c.workset
+	err := g.writing.awaitRoom(c, g.writeBy.at())
 	if err != nil {
 		c.err, c.abort = err, true
 		if err == ErrTimeout {
-			f.counts[countTimeoutWrite]++
+			g.counts[countTimeoutWrite]++
 		}
 	}
 	return err
@@ -229,24 +229,24 @@ func (c *Conn) roomWait() error {
 // sendWait sends the turn's output and then p, waiting for the peer where it
 // has to. Only code that runs inside a handler calls it.
 func (c *Conn) sendWait(p []byte) error {
-	f := c.frame
+	g := c.workset
 	if c.abort {
 		return c.err
 	}
-	out := f.out
-	f.out = f.out[:0]
-	if before := f.writing.moved; before < yieldBytes && before+int64(len(out)+len(p)) >= yieldBytes {
+	out := g.out
+	g.out = g.out[:0]
+	if before := g.writing.moved; before < yieldBytes && before+int64(len(out)+len(p)) >= yieldBytes {
 		c.boundUnsent()
 	}
 	for len(out)+len(p) > 0 {
 		n, errno := c.sendv(out, p)
 		switch errno {
 		case 0:
-			f.counts[countBytesOut] += uint64(n)
-			if before := f.writing.moved; before/yieldBytes != (before+int64(n))/yieldBytes {
+			g.counts[countBytesOut] += uint64(n)
+			if before := g.writing.moved; before/yieldBytes != (before+int64(n))/yieldBytes {
 				runtime.Gosched()
 			}
-			f.writing.moved += int64(n)
+			g.writing.moved += int64(n)
 			if n <= len(out) {
 				out = out[n:]
 			} else {
@@ -261,7 +261,7 @@ func (c *Conn) sendWait(p []byte) error {
 			c.err, c.abort = c.failure(errno), true
 			return c.err
 		}
-		f.detach()
+		g.detach()
 		if err := c.roomWait(); err != nil {
 			return err
 		}

@@ -53,7 +53,7 @@ func (c *Conn) setState(to connState) {
 		panic("flare: illegal move of a connection from " + c.state.String() + " to " + to.String())
 	}
 	c.state = to
-	if c.frame != nil {
-		c.since = c.frame.clock.now
+	if c.workset != nil {
+		c.since = c.workset.clock.now
 	}
 }

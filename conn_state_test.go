@@ -149,7 +149,7 @@ func TestSwitchFromHTTP(t *testing.T) {
 	}
 	tr := &scriptedTransport{c: c, shutAt: -1, pieces: [][]byte{[]byte("hello")}}
 	c.tr, c.edges = tr, ownRead
-	c.drive(f.frame)
+	c.drive(f.workset)
 	c.Switch(&switchingProtocol{second: true}) // from one to the next is no move
 	if string(tr.sent) != "HELLO" || c.state != stateSwitched {
 		t.Errorf("sent %q, state %v", tr.sent, c.state)

@@ -3,7 +3,7 @@ package flare
 import "sync"
 
 // This file is layer 4 (roles): requests and responses as reused objects. A
-// frame keeps a few and hands out the one that has rested longest, so that a
+// workset keeps a few and hands out the one that has rested longest, so that a
 // use after the handler's return is likely to meet an object that is not live,
 // and panics, rather than another request.
 
@@ -20,7 +20,7 @@ type exchange struct {
 	routed  bool
 }
 
-// An exchangeCache is what a frame keeps for HTTP: exchanges ready for reuse,
+// An exchangeCache is what a workset keeps for HTTP: exchanges ready for reuse,
 // as a ring.
 type exchangeCache struct {
 	spare  [spareExchanges]*exchange
@@ -29,21 +29,21 @@ type exchangeCache struct {
 }
 
 // exchanges returns f's cache.
-func (f *frame) exchanges() *exchangeCache {
-	cache, ok := f.kept.(*exchangeCache)
+func (g *workset) exchanges() *exchangeCache {
+	cache, ok := g.kept.(*exchangeCache)
 	if !ok {
 		cache = new(exchangeCache)
-		f.kept = cache
+		g.kept = cache
 	}
 	return cache
 }
 
-// exchangePool has those that no frame keeps.
+// exchangePool has those that no workset keeps.
 var exchangePool sync.Pool
 
-// newExchange returns an exchange for the frame's connection.
-func (f *frame) newExchange() *exchange {
-	if cache := f.exchanges(); cache.n > 0 {
+// newExchange returns an exchange for the workset's connection.
+func (g *workset) newExchange() *exchange {
+	if cache := g.exchanges(); cache.n > 0 {
 		x := cache.spare[cache.oldest%spareExchanges]
 		cache.oldest++
 		cache.n--
@@ -57,9 +57,9 @@ func (f *frame) newExchange() *exchange {
 	return x
 }
 
-// release readies x for another request. f is the frame of the connection's
+// release readies x for another request. g is the workset of the connection's
 // owner, nil outside a turn.
-func (x *exchange) release(f *frame) {
+func (x *exchange) release(g *workset) {
 	x.r.body.free()
 	if raceEnabled {
 		return // never reused, so that a use after the end is always found
@@ -67,11 +67,11 @@ func (x *exchange) release(f *frame) {
 	x.r.reset()
 	x.w.reset()
 	x.handler, x.route, x.headLen, x.routed = nil, nil, 0, false
-	if f == nil {
+	if g == nil {
 		exchangePool.Put(x)
 		return
 	}
-	cache := f.exchanges()
+	cache := g.exchanges()
 	next := &cache.spare[(cache.oldest+cache.n)%spareExchanges]
 	if cache.n == spareExchanges {
 		exchangePool.Put(*next)

@@ -66,17 +66,17 @@ func (s *Server) serveCarried(k carrier, in carried) (cut bool) {
 	h := c.proto.(*httpConn)
 	c.tr = k
 	c.own.Store(ownLent) // for good: no loop knows of it
-	f := newFrame()
-	f.clock.read()
-	c.frame, f.conn = f, c
-	x := f.newExchange()
+	g := newOwnerWorkset()
+	g.clock.read()
+	c.workset, g.conn = g, c
+	x := g.newExchange()
 	h.x, h.requests = x, 1
 	r, w := &x.r, &x.w
 	r.via = k
 	ctx, done := context.WithCancelCause(in.ctx)
 	defer done(errRequestDone)
 
-	f.counts[countRequests]++
+	g.counts[countRequests]++
 	n, err := r.head.parse(in.head, &s.lim.head)
 	switch {
 	case err == nil && n != len(in.head):
@@ -100,7 +100,7 @@ func (s *Server) serveCarried(k carrier, in carried) (cut bool) {
 		x.handler, x.route = s.routeOf(r)
 		r.body.beginCarried(c, h, k, in.length)
 		w.begin(c, h, r)
-		err = h.run(f, x)
+		err = h.run(g, x)
 	}
 	if w.hijacked {
 		h.hijackEnded(x, err)
@@ -116,10 +116,10 @@ func (s *Server) serveCarried(k carrier, in carried) (cut bool) {
 		}
 		r.end()
 		r.match, r.via, w.via = nil, nil, nil
-		x.release(f)
+		x.release(g)
 	}
-	f.publish(c.loop)
-	f.release()
+	g.publish(c.loop)
+	g.release()
 	return cut
 }
 
@@ -155,7 +155,7 @@ func (b *requestBody) readCarried(p []byte) (int, error) {
 		b.via.readTrailer(&b.chunks.trailer)
 		return n, nil
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		b.c.frame.counts[countTimeoutBody]++
+		b.c.workset.counts[countTimeoutBody]++
 		err = &StatusError{Code: http.StatusRequestTimeout, Err: ErrTimeout}
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		err = errBodyCut()
@@ -173,7 +173,7 @@ func (w *ResponseWriter) commitCarried(status int, length int64, isHead bool) er
 		length = -1
 	}
 	if status < 600 {
-		w.c.frame.counts[countClass1+status/100-1]++
+		w.c.workset.counts[countClass1+status/100-1]++
 	}
 	return w.via.sendHead(status, &w.header, length, w.close || w.r.body.failed())
 }

@@ -61,14 +61,14 @@ func (w *ResponseWriter) commit(length int64) error {
 		return w.commitCarried(status, length, isHead)
 	}
 
-	f := w.c.frame
+	g := w.c.workset
 	if head.expectContinue {
-		w.r.body.setAnswered(f)
+		w.r.body.setAnswered(g)
 	}
-	w.c.called(f) // the handler may have waited, and Date is the time of the answer
-	out := appendStatusLine(f.out, status)
+	w.c.called(g) // the handler may have waited, and Date is the time of the answer
+	out := appendStatusLine(g.out, status)
 	if !own.date {
-		out = append(out, f.clock.date.line(f.clock.unix)...)
+		out = append(out, g.clock.date.line(g.clock.unix)...)
 	}
 	out = w.header.appendTo(out)
 	switch {
@@ -92,9 +92,9 @@ func (w *ResponseWriter) commit(length int64) error {
 	case head.minor == 0:
 		out = append(out, fieldKeepAlive...)
 	}
-	f.out = append(out, '\r', '\n')
+	g.out = append(out, '\r', '\n')
 	if status < 600 {
-		f.counts[countClass1+status/100-1]++
+		g.counts[countClass1+status/100-1]++
 	}
 	return nil
 }
@@ -165,7 +165,7 @@ func (w *ResponseWriter) finish(err error) {
 	switch {
 	case err != nil:
 	case len(w.hooks) > 0:
-		err = w.h.call(w.c.frame, w.h.x, completion{})
+		err = w.h.call(w.c.workset, w.h.x, completion{})
 	default:
 		err = w.complete()
 	}
@@ -190,7 +190,7 @@ func (w *ResponseWriter) complete() error {
 	if err := w.startTrailer(); err != nil {
 		return err
 	}
-	f := w.c.frame
+	g := w.c.workset
 	if w.begun {
 		if (w.chunked || w.via != nil && w.declared < 0) && !w.noBody {
 			w.sendTrailer()
@@ -212,8 +212,8 @@ func (w *ResponseWriter) complete() error {
 	if w.noBody {
 		return nil
 	}
-	if len(f.out)+len(w.buf) <= flushBytes {
-		f.out = append(f.out, w.buf...)
+	if len(g.out)+len(w.buf) <= flushBytes {
+		g.out = append(g.out, w.buf...)
 		return nil
 	}
 	return w.c.sendWait(w.buf)

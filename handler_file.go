@@ -27,7 +27,7 @@ func (w *ResponseWriter) ReadFrom(r io.Reader) (int64, error) {
 	w.check()
 	file, n := regularFile(r)
 	if file != nil {
-		w.c.frame.detach() // a disk can block
+		w.c.workset.detach() // a disk can block
 	}
 	if file == nil || len(w.hooks) > 0 || w.c.tr != nil {
 		return w.copyFrom(r)
@@ -104,7 +104,7 @@ func (w *ResponseWriter) sendFile(file *os.File, n int64) (sent int64, err error
 	if err := c.sendWait(nil); err != nil {
 		return 0, err
 	}
-	c.frame.detach() // a disk can block
+	c.workset.detach() // a disk can block
 	raw, err := file.SyscallConn()
 	if err != nil {
 		return 0, err
@@ -127,8 +127,8 @@ func (w *ResponseWriter) sendFile(file *os.File, n int64) (sent int64, err error
 			}
 			sent += int64(k)
 			w.written += int64(k)
-			c.frame.counts[countBytesOut] += uint64(k)
-			c.frame.writing.moved += int64(k)
+			c.workset.counts[countBytesOut] += uint64(k)
+			c.workset.writing.moved += int64(k)
 		}
 	})
 	file.Seek(offset, io.SeekStart)
@@ -142,7 +142,7 @@ func (w *ResponseWriter) sendFile(file *os.File, n int64) (sent int64, err error
 // system, never to be made of input that was not checked.
 func (w *ResponseWriter) SendFile(name string) error {
 	w.check()
-	w.c.frame.detach() // a disk can block
+	w.c.workset.detach() // a disk can block
 	file, err := os.Open(name)
 	if err != nil {
 		return fileError(err)

@@ -58,14 +58,14 @@ func (w *ResponseWriter) takeOver() (conn net.Conn, rest []byte, err error) {
 	if err := c.sendWait(nil); err != nil {
 		return nil, nil, err
 	}
-	c.frame.detach()
+	c.workset.detach()
 	plain := c.plain()
 	for plain != nil && plain.unwritten() > 0 {
 		if err := c.roomWait(); err != nil {
 			return nil, nil, err
 		}
 	}
-	conn, err = c.leave()
+	conn, err = c.takeOff()
 	w.hijacked = true
 	if err != nil {
 		w.h.srv.connClosed(c.RemoteAddr(), StateHijacked)

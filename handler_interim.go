@@ -34,13 +34,13 @@ func (w *ResponseWriter) Informational(code int, h *Header) error {
 	if w.via != nil {
 		return w.via.sendInterim(code, h)
 	}
-	f := w.c.frame
+	g := w.c.workset
 	if w.r.head.expectContinue {
-		w.r.body.lockInterim(f)
+		w.r.body.lockInterim(g)
 		defer w.r.body.interim.Unlock()
 	}
-	f.out = h.appendTo(appendStatusLine(f.out, code))
-	f.out = append(f.out, '\r', '\n')
+	g.out = h.appendTo(appendStatusLine(g.out, code))
+	g.out = append(g.out, '\r', '\n')
 	return w.c.sendWait(nil)
 }
 
@@ -52,7 +52,7 @@ func (w *ResponseWriter) SetReadDeadline(t time.Time) error {
 	if w.via != nil {
 		return w.via.setReadDeadline(t)
 	}
-	w.c.frame.readBy.set(sinceOrigin(t))
+	w.c.workset.readBy.set(sinceOrigin(t))
 	return nil
 }
 
@@ -64,7 +64,7 @@ func (w *ResponseWriter) SetWriteDeadline(t time.Time) error {
 	if w.via != nil {
 		return w.via.setWriteDeadline(t)
 	}
-	w.c.frame.writeBy.set(sinceOrigin(t))
+	w.c.workset.writeBy.set(sinceOrigin(t))
 	return nil
 }
 

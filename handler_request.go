@@ -281,8 +281,8 @@ func (r *Request) Body() io.ReadCloser {
 // server's MaxBodyBytes.
 func (r *Request) Bytes() ([]byte, error) {
 	r.check()
-	if b := &r.body; b.kind == bodyLength && int64(len(b.in)) >= b.left {
-		p := make([]byte, b.left) // all of it has arrived
+	if b := &r.body; b.kind == bodyLength && int64(len(b.in)) >= b.remaining {
+		p := make([]byte, b.remaining) // all of it has arrived
 		_, err := io.ReadFull(b, p)
 		return p, err
 	}

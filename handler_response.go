@@ -198,19 +198,19 @@ func (w *ResponseWriter) stream(p []byte) error {
 	if w.noBody {
 		return nil
 	}
-	f := w.c.frame
+	g := w.c.workset
 	if w.chunked {
-		f.out = appendChunkSize(f.out, len(p))
+		g.out = appendChunkSize(g.out, len(p))
 	}
-	if len(f.out)+len(p) > streamBytes {
+	if len(g.out)+len(p) > streamBytes {
 		if err := w.c.sendWait(p); err != nil {
 			return err
 		}
 	} else {
-		f.out = append(f.out, p...)
+		g.out = append(g.out, p...)
 	}
 	if w.chunked {
-		f.out = append(f.out, '\r', '\n')
+		g.out = append(g.out, '\r', '\n')
 	}
 	return nil
 }

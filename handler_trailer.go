@@ -57,7 +57,7 @@ func (w *ResponseWriter) announceTrailer() {
 
 // sendTrailer ends a body in chunks.
 func (w *ResponseWriter) sendTrailer() {
-	f := w.c.frame
+	g := w.c.workset
 	if w.hasTrailer() {
 		kept := w.trailer.list[:0]
 		for _, field := range w.trailer.list {
@@ -69,11 +69,11 @@ func (w *ResponseWriter) sendTrailer() {
 	}
 	switch {
 	case w.via == nil:
-		f.out = append(f.out, lastChunk...)
+		g.out = append(g.out, lastChunk...)
 		if w.trailer != nil {
-			f.out = w.trailer.appendTo(f.out)
+			g.out = w.trailer.appendTo(g.out)
 		}
-		f.out = append(f.out, '\r', '\n')
+		g.out = append(g.out, '\r', '\n')
 	case w.hasTrailer():
 		w.via.sendTrailer(w.trailer)
 	}

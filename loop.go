@@ -23,16 +23,16 @@ const (
 // Its methods may be called from any goroutine.
 type Loop struct {
 	// Any goroutine.
-	stage  atomic.Uint32 // of a loop from NewLoop; loop_run.go
-	state  atomic.Uint64 // odd: a turn is running; baton.go
-	lent   atomic.Int32  // connections that are not the runner's
-	asleep atomic.Bool   // the runner blocks, or is about to, in the poller
-	has    atomic.Bool   // something was posted
-	steals atomic.Uint64
-	passes atomic.Uint64
-	counts loopCounts
-	gauges [connStates]atomic.Int32 // connections by state, as last shown
-	deaf   atomic.Bool              // it has no listeners any more, and gets none
+	stage       atomic.Uint32 // of a loop from NewLoop; loop_run.go
+	state       atomic.Uint64 // odd: a turn is running; baton.go
+	lent        atomic.Int32  // connections that are not the runner's
+	asleep      atomic.Bool   // the runner blocks, or is about to, in the poller
+	has         atomic.Bool   // something was posted
+	steals      atomic.Uint64
+	passes      atomic.Uint64
+	counts      loopCounts
+	gauges      [connStates]atomic.Int32 // connections by state, as last shown
+	noListeners atomic.Bool              // it has no listeners any more, and gets none
 
 	stealMu sync.Mutex // held by a thief between its swap and the lending
 
@@ -65,8 +65,8 @@ type Loop struct {
 	inboxNext  int   // cursor into inboxFns
 	closing    []int // descriptors to close after the batch
 	wheel      *TimerWheel
-	cur        *Conn  // whose turn it is
-	frame      *frame // of the runner
+	cur        *Conn    // whose turn it is
+	workset    *workset // of the runner
 	listeners  []*loopListener
 	unlistened bool     // there will be no listeners any more
 	watches    []*watch // other descriptors; loop_watch.go
@@ -112,45 +112,45 @@ func (l *Loop) closePoller() {
 func (l *Loop) start() {
 	l.stage.Store(loopOwned)
 	monitor.watch(l)
-	go l.run(newRunnerFrame())
+	go l.run(newRunnerWorkset())
 }
 
 // run is the runner: it returns when the loop has ended, or when the baton was
 // taken from it in the middle of a turn.
-func (l *Loop) run(f *frame) {
-	l.frame = f
-	f.clock.read()
+func (l *Loop) run(g *workset) {
+	l.workset = g
+	g.clock.read()
 	for {
 		for l.next < l.count {
 			ev := &l.events[l.next]
 			l.next++
 			if c := l.connAt(ev.FD); c == nil {
-				if !l.otherReady(ev, f) {
+				if !l.otherReady(ev, g) {
 					return
 				}
 			} else if !c.take(uint32(ev.Ready)) {
 				if l.managed {
-					l.hush(c, ev.Ready)
+					l.mute(c, ev.Ready)
 				}
-			} else if !l.turn(c, f, turnDrive) {
+			} else if !l.turn(c, g, turnDrive) {
 				return
 			}
 		}
 		for c := l.turning.pop(); c != nil; c = l.turning.pop() {
-			if c.take(0) && c.state != stateClosed && !l.turn(c, f, turnDrive) {
+			if c.take(0) && c.state != stateClosed && !l.turn(c, g, turnDrive) {
 				return
 			}
 		}
 		if l.accepting {
 			l.acceptMore()
 		}
-		if len(l.noting) > 0 && !l.notifyDue(f) {
+		if len(l.noting) > 0 && !l.notifyDue(g) {
 			return
 		}
-		if (l.has.Load() || l.inboxNext < len(l.inboxFns)) && !l.takePosted(f) {
+		if (l.has.Load() || l.inboxNext < len(l.inboxFns)) && !l.takePosted(g) {
 			return
 		}
-		if !l.expire(f) || l.draining && !l.drain(f) {
+		if !l.expire(g) || l.draining && !l.drain(g) {
 			return
 		}
 		l.closeAll()
@@ -158,33 +158,33 @@ func (l *Loop) run(f *frame) {
 			if l.refuse() {
 				continue
 			}
-			l.end(f)
+			l.end(g)
 			return
 		}
-		l.wait(f)
+		l.wait(g)
 	}
 }
 
 // turn lets c have its turn and applies what it leaves to be done. False: the
 // baton was taken meanwhile, and the caller has nothing left to do.
-func (l *Loop) turn(c *Conn, f *frame, kind turnKind) bool {
+func (l *Loop) turn(c *Conn, g *workset, kind turnKind) bool {
 	epoch := l.state.Load() + 1
 	l.cur = c
-	f.loop, f.epoch = l, epoch
+	g.loop, g.epoch = l, epoch
 	l.state.Store(epoch)
 	if !monitor.active.Load() { // after the store: see monitorState.kick
 		monitor.kick()
 	}
-	v := c.takeTurn(f, kind)
-	if f.loop == nil { // passed
-		c.finish(f, v)
+	v := c.takeTurn(g, kind)
+	if g.loop == nil { // passed
+		c.finish(g, v)
 		return false
 	}
-	f.loop = nil
+	g.loop = nil
 	if !l.state.CompareAndSwap(epoch, epoch+1) { // stolen
 		l.stealMu.Lock()
 		l.stealMu.Unlock()
-		c.finish(f, v)
+		c.finish(g, v)
 		return false
 	}
 	l.apply(c, v)
@@ -257,11 +257,11 @@ func (l *Loop) startDrain(leaving bool) {
 
 // drain closes the connections that are idle, after a last look for a request
 // that has arrived meanwhile.
-func (l *Loop) drain(f *frame) bool {
+func (l *Loop) drain(g *workset) bool {
 	for l.drainNext < len(l.conns) {
 		c := l.connAt(l.drainNext)
 		l.drainNext++
-		if c == nil || c.fd < 0 && !l.drainPlain(c, f) {
+		if c == nil || c.fd < 0 && !l.drainPlain(c, g) {
 			continue
 		}
 		if t := c.tls(); t != nil && t.shaking.Load() {
@@ -279,7 +279,7 @@ func (l *Loop) drain(f *frame) bool {
 		if !c.take(ownRead) || c.state != stateIdle {
 			continue
 		}
-		if !l.turn(c, f, turnDrive) {
+		if !l.turn(c, g, turnDrive) {
 			return false
 		}
 		if c.own.Load()&ownLent == 0 && c.state == stateIdle {
@@ -307,7 +307,7 @@ func (l *Loop) add(c *Conn) {
 	l.open++
 	c.shown = c.state
 	l.gauges[c.shown].Add(1)
-	c.since = l.frame.clock.now
+	c.since = l.workset.clock.now
 	l.arm(c)
 }
 
@@ -381,18 +381,18 @@ func (l *Loop) arm(c *Conn) {
 	c.armed = at
 	c.timer.Value = c
 	l.wheel.Arm(&c.timer, at)
-	if idle := c.limits.idle; idle > 0 && at > after(l.frame.clock.now, idle) {
+	if idle := c.limits.idle; idle > 0 && at > after(l.workset.clock.now, idle) {
 		c.rearm = true // too late for the next idle deadline
 	}
 }
 
 // expire gives each connection whose time is over its turn.
-func (l *Loop) expire(f *frame) bool {
-	l.wheel.Advance(f.clock.now)
+func (l *Loop) expire(g *workset) bool {
+	l.wheel.Advance(g.clock.now)
 	for t := l.wheel.Next(); t != nil; t = l.wheel.Next() {
 		switch v := t.Value.(type) {
 		case *Timer:
-			if !l.quit && v.stage.CompareAndSwap(timerWaits, timerCalled) && !l.guard(f, v.fn) {
+			if !l.quit && v.stage.CompareAndSwap(timerWaits, timerCalled) && !l.guard(g, v.fn) {
 				return false
 			}
 		case *loopListener:
@@ -405,20 +405,20 @@ func (l *Loop) expire(f *frame) bool {
 			v.armed = 0
 			if !v.take(0) {
 				// Its fields are the owner's, and so are the owner's waits.
-				v.armed = f.clock.now + lentRecheck
+				v.armed = g.clock.now + lentRecheck
 				l.wheel.Arm(t, v.armed)
-			} else if at := v.deadline(); at > f.clock.now {
+			} else if at := v.deadline(); at > g.clock.now {
 				l.arm(v)
 			} else if at == 0 && v.limits.idle > 0 {
 				// An owner may make it idle without a word: look again then.
-				v.armed = after(f.clock.now, v.limits.idle)
+				v.armed = after(g.clock.now, v.limits.idle)
 				l.wheel.Arm(t, v.armed)
 			} else if at != 0 {
 				// A last look may find something and lend the connection, and an
 				// owner gives it back without a word: the timer has to stay.
-				v.armed = f.clock.now + lentRecheck
+				v.armed = g.clock.now + lentRecheck
 				l.wheel.Arm(t, v.armed)
-				if !l.turn(v, f, turnExpire) {
+				if !l.turn(v, g, turnExpire) {
 					return false
 				}
 				if l.connAt(v.fd) == v && v.own.Load()&ownLent == 0 {
@@ -432,12 +432,12 @@ func (l *Loop) expire(f *frame) bool {
 
 // wait takes the next batch. It looks without blocking, lets other goroutines
 // run, looks again, and only then blocks; see block.
-func (l *Loop) wait(f *frame) {
+func (l *Loop) wait(g *workset) {
 	// A round without events takes time too: of what was posted, of turns that go on.
-	if l.handled += max(l.count, 1); l.handled >= clockEvents || f.timed > 0 {
-		l.readClock(f)
+	if l.handled += max(l.count, 1); l.handled >= clockEvents || g.timed > 0 {
+		l.readClock(g)
 	}
-	f.publish(l)
+	g.publish(l)
 	if l.lent.Load() > 0 {
 		// Owners are waiting for this processor: without this they get it only
 		// when the loop is out of work.
@@ -452,11 +452,11 @@ func (l *Loop) wait(f *frame) {
 	if l.poll(0) == 0 {
 		l.asleep.Store(true)
 		if !l.has.Load() { // post stores has before it looks at asleep
-			l.block(f)
+			l.block(g)
 		}
 		l.asleep.Store(false)
 	}
-	f.clock.read()
+	g.clock.read()
 	l.handled = 0
 }
 
@@ -470,14 +470,14 @@ func (l *Loop) wait(f *frame) {
 // has to be won back, and goroutines whose sleep is over wait for that too.
 // There the loop parks, and the monitor's timer stays pending while a connection
 // is lent: with one pending the supervisor does not sleep for longer.
-func (l *Loop) block(f *frame) {
+func (l *Loop) block(g *workset) {
 	if l.parker == nil {
-		l.poll(l.timeout(f))
+		l.poll(l.timeout(g))
 		return
 	}
 	var until time.Time
 	if at, ok := l.wheel.Deadline(); ok {
-		until = origin.Add(max(at, f.clock.now+tick))
+		until = origin.Add(max(at, g.clock.now+tick))
 	}
 	if err := l.parker.wait(until); err != nil {
 		l.parker.close()
@@ -490,25 +490,25 @@ func (l *Loop) anything() bool { return l.poll(0) > 0 || l.has.Load() || l.quit 
 
 // readClock takes the time, and learns from it how long the turns since the
 // last look took.
-func (l *Loop) readClock(f *frame) {
-	before, expected := f.clock.now, longTurn+time.Duration(l.handled)*usualTurn
-	f.clock.read()
+func (l *Loop) readClock(g *workset) {
+	before, expected := g.clock.now, longTurn+time.Duration(l.handled)*usualTurn
+	g.clock.read()
 	l.handled = 0
-	if took := f.clock.now - before; took > expected {
-		f.timed = timedTurns
+	if took := g.clock.now - before; took > expected {
+		g.timed = timedTurns
 		l.counts.lag(took)
-	} else if f.timed > 0 {
-		f.timed--
+	} else if g.timed > 0 {
+		g.timed--
 	}
 }
 
 // timeout is how long the loop may block.
-func (l *Loop) timeout(f *frame) time.Duration {
+func (l *Loop) timeout(g *workset) time.Duration {
 	at, ok := l.wheel.Deadline()
 	if !ok {
 		return -1
 	}
-	return max(at-f.clock.now, tick)
+	return max(at-g.clock.now, tick)
 }
 
 func (l *Loop) poll(timeout time.Duration) int {
@@ -525,7 +525,7 @@ func (l *Loop) poll(timeout time.Duration) int {
 
 // end closes everything that is the loop's and makes it dead. Connections that
 // are lent are told to stop; their owners close them.
-func (l *Loop) end(f *frame) {
+func (l *Loop) end(g *workset) {
 	reason := ErrClosed
 	if l.stage.Load() == loopOwned {
 		reason = ErrServerClosed
@@ -563,7 +563,7 @@ func (l *Loop) end(f *frame) {
 	l.closeAll()
 	monitor.unwatch(l)
 	l.closePoller()
-	f.publish(l)
-	f.release()
+	g.publish(l)
+	g.release()
 	close(l.ended)
 }

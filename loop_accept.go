@@ -49,7 +49,7 @@ func (l *Loop) unlisten() {
 	for _, ln := range l.listeners {
 		l.unlistenOne(ln)
 	}
-	l.deafen()
+	l.stopListening()
 }
 
 // unlistenOne stops accepting from ln and closes it. Connections that the kernel
@@ -80,13 +80,13 @@ func (l *Loop) closeListener(ln *loopListener) {
 	l.closing = append(l.closing, ln.fd)
 	// Not in place: a caller may be walking over the list.
 	l.listeners = slices.DeleteFunc(slices.Clone(l.listeners), func(other *loopListener) bool { return other == ln })
-	l.deafen()
+	l.stopListening()
 }
 
-// deafen tells when the last of the listeners is gone.
-func (l *Loop) deafen() {
+// stopListening tells when the last of the listeners is gone.
+func (l *Loop) stopListening() {
 	if l.unlistened && len(l.listeners) == 0 {
-		l.deaf.Store(true)
+		l.noListeners.Store(true)
 	}
 }
 
@@ -151,5 +151,5 @@ func (l *Loop) retryAccept(ln *loopListener, after time.Duration) {
 		l.poller.Modify(ln.fd, 0)
 	}
 	ln.retry.Value = ln
-	l.wheel.Arm(&ln.retry, l.frame.clock.now+after)
+	l.wheel.Arm(&ln.retry, l.workset.clock.now+after)
 }

@@ -77,7 +77,7 @@ type openingProtocol struct {
 
 // open is the beginning of a connection's first turn, or an earlier look at one
 // that is still being made. False: v stands.
-func (c *Conn) open(f *frame) (v verdict, ok bool) {
+func (c *Conn) open(g *workset) (v verdict, ok bool) {
 	u := c.user()
 	opening := u.Protocol.(*openingProtocol)
 	if opening.connected != nil {
@@ -91,8 +91,8 @@ func (c *Conn) open(f *frame) (v verdict, ok bool) {
 		}
 	}
 	u.opening, u.wakeAt = false, 0
-	c.since, c.rearm = f.clock.now, true // from here on silence counts
-	f.setRoute(c.route)
+	c.since, c.rearm = g.clock.now, true // from here on silence counts
+	g.setRoute(c.route)
 	u.Protocol = silentEnd{}
 	switch p := c.begin(opening); {
 	case u.Protocol != Protocol(silentEnd{}): // it has switched already
@@ -101,7 +101,7 @@ func (c *Conn) open(f *frame) (v verdict, ok bool) {
 	default:
 		u.Protocol = p
 	}
-	if !c.flush(f) {
+	if !c.flush(g) {
 		return c.blocked(), false
 	}
 	return verdictMore, true

@@ -37,8 +37,8 @@ func (l *Loop) askFor(c *Conn, want Interest) {
 	}
 }
 
-// hush has the poller not repeat what was noted for the owner of c.
-func (l *Loop) hush(c *Conn, ready Interest) {
+// mute has the poller not repeat what was noted for the owner of c.
+func (l *Loop) mute(c *Conn, ready Interest) {
 	if ready&Failed != 0 {
 		ready = interestAll
 	}

@@ -65,7 +65,7 @@ func (l *Loop) wakeUp() {
 
 // takePosted applies what was posted. False: the baton was taken meanwhile; the
 // new runner goes on with what is left in the inboxes.
-func (l *Loop) takePosted(f *frame) bool {
+func (l *Loop) takePosted(g *workset) bool {
 	l.postMu.Lock()
 	l.has.Store(false)
 	for c := l.posted; c != nil; { // turn the order round: first posted, first served
@@ -109,7 +109,7 @@ func (l *Loop) takePosted(f *frame) bool {
 		l.inboxNext++
 		if !p.guarded {
 			p.fn()
-		} else if !l.guard(f, p.fn) {
+		} else if !l.guard(g, p.fn) {
 			return false
 		}
 	}

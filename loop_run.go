@@ -53,7 +53,7 @@ func (l *Loop) Run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { l.stop(context.Cause(ctx)) })
 	defer stop()
 	monitor.watch(l)
-	l.run(newRunnerFrame())
+	l.run(newRunnerWorkset())
 	<-l.ended // when the baton was taken from this goroutine it ends elsewhere
 	l.stage.Store(loopClosed)
 	return l.failure
@@ -68,7 +68,7 @@ func (l *Loop) Close() error {
 	case l.stage.CompareAndSwap(loopNew, loopClosed):
 		l.quit = true // nobody has run it: it is this goroutine's
 		monitor.watch(l)
-		l.run(newRunnerFrame())
+		l.run(newRunnerWorkset())
 		<-l.ended
 		return nil
 	case l.stage.CompareAndSwap(loopRunning, loopClosed):
@@ -163,23 +163,23 @@ func (t *Timer) Stop() bool {
 // guard calls a user's function on the loop the way a turn of a connection is
 // taken: when it takes long the monitor gives the loop to another goroutine.
 // False: that has happened, and the caller has nothing left to do.
-func (l *Loop) guard(f *frame, fn func()) bool {
+func (l *Loop) guard(g *workset, fn func()) bool {
 	epoch := l.state.Load() + 1
 	l.cur = nil
-	f.setRoute(nil)
-	f.loop, f.epoch = l, epoch
+	g.setRoute(nil)
+	g.loop, g.epoch = l, epoch
 	l.state.Store(epoch)
 	if !monitor.active.Load() { // after the store: see monitorState.kick
 		monitor.kick()
 	}
 	fn()
-	f.loop = nil
+	g.loop = nil
 	if l.state.CompareAndSwap(epoch, epoch+1) {
 		return true
 	}
-	l.stealMu.Lock() // the thief has read the frame once it is free
+	l.stealMu.Lock() // the thief has read the workset once it is free
 	l.stealMu.Unlock()
-	f.publish(l)
-	f.release()
+	g.publish(l)
+	g.release()
 	return false
 }

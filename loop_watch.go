@@ -69,7 +69,7 @@ func (l *Loop) unwatchAll() {
 
 // otherReady deals with an event of a descriptor that is no connection. False:
 // the baton was taken.
-func (l *Loop) otherReady(ev *Event, f *frame) bool {
+func (l *Loop) otherReady(ev *Event, g *workset) bool {
 	for _, w := range l.watches {
 		if w.fd == ev.FD {
 			w.noted |= ev.Ready
@@ -77,7 +77,7 @@ func (l *Loop) otherReady(ev *Event, f *frame) bool {
 				w.muted = true
 				l.poller.Modify(w.fd, 0)
 			}
-			return l.notify(w, f)
+			return l.notify(w, g)
 		}
 	}
 	l.listenerReady(ev.FD)
@@ -86,14 +86,14 @@ func (l *Loop) otherReady(ev *Event, f *frame) bool {
 
 // notify calls w's function for what was noted, unless it is busy: then it is
 // called again when it has returned.
-func (l *Loop) notify(w *watch, f *frame) bool {
+func (l *Loop) notify(w *watch, g *workset) bool {
 	if w.busy || w.gone || w.noted == 0 {
 		return true
 	}
 	var more Interest
 	ready := w.noted
 	w.busy, w.noted = true, 0
-	if !l.guard(f, func() { more = w.ready(ready) }) {
+	if !l.guard(g, func() { more = w.ready(ready) }) {
 		l.call(func() { l.notified(w, more) })
 		return false
 	}
@@ -114,11 +114,11 @@ func (l *Loop) notified(w *watch, more Interest) {
 }
 
 // notifyDue calls those that have more to do.
-func (l *Loop) notifyDue(f *frame) bool {
+func (l *Loop) notifyDue(g *workset) bool {
 	for len(l.noting) > 0 {
 		w := l.noting[0]
 		l.noting = l.noting[1:]
-		if !l.notify(w, f) {
+		if !l.notify(w, g) {
 			return false
 		}
 	}

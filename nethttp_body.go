@@ -76,37 +76,37 @@ func (b *httpBody) Close() error {
 // setReadDeadline bounds how long reads of the body wait, those that wait
 // already included.
 func (x *httpExchange) setReadDeadline(t time.Time) error {
-	return x.withConn(func(c *Conn, f *frame, via carrier) error {
+	return x.withConn(func(c *Conn, g *workset, via carrier) error {
 		if via != nil {
 			return via.setReadDeadline(t)
 		}
-		f.readBy.set(sinceOrigin(t))
-		c.rouse(ownRead)
+		g.readBy.set(sinceOrigin(t))
+		c.wakeOwner(ownRead)
 		return nil
 	})
 }
 
 // setWriteDeadline is setReadDeadline for writes of the response.
 func (x *httpExchange) setWriteDeadline(t time.Time) error {
-	return x.withConn(func(c *Conn, f *frame, via carrier) error {
+	return x.withConn(func(c *Conn, g *workset, via carrier) error {
 		if via != nil {
 			return via.setWriteDeadline(t)
 		}
-		f.writeBy.set(sinceOrigin(t))
-		c.rouse(ownWrite)
+		g.writeBy.set(sinceOrigin(t))
+		c.wakeOwner(ownWrite)
 		return nil
 	})
 }
 
 // withConn calls fn unless the handler has returned.
-func (x *httpExchange) withConn(fn func(*Conn, *frame, carrier) error) error {
+func (x *httpExchange) withConn(fn func(*Conn, *workset, carrier) error) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.conn == nil {
 		return errWriterDone
 	}
 	via, _ := x.conn.tr.(carrier)
-	return fn(x.conn, x.frame, via)
+	return fn(x.conn, x.workset, via)
 }
 
 // An httpError is an error of net/http's with flare's that caused it.

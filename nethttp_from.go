@@ -62,13 +62,13 @@ type httpExchange struct {
 	ctx      httpContext
 
 	// mu guards what other goroutines than the handler's may do while it waits.
-	mu    sync.Mutex
-	conn  *Conn  // nil: the handler has returned
-	frame *frame // conn's
+	mu      sync.Mutex
+	conn    *Conn    // nil: the handler has returned
+	workset *workset // conn's
 }
 
 func newHTTPExchange(a *httpAdapter, w *ResponseWriter, r *Request) *httpExchange {
-	x := &httpExchange{adapter: a, conn: w.c, frame: w.c.frame}
+	x := &httpExchange{adapter: a, conn: w.c, workset: w.c.workset}
 	x.ctx = httpContext{Context: r.Context(), x: x, srv: w.h.srv, values: append([]requestValue(nil), r.values...)}
 	x.req = newHTTPRequest(r, &x.ctx)
 	x.body = httpBody{x: x, b: &r.body}
@@ -87,7 +87,7 @@ func (x *httpExchange) end() {
 	x.response.end()
 	x.body.Close()
 	x.mu.Lock()
-	x.conn, x.frame = nil, nil
+	x.conn, x.workset = nil, nil
 	x.mu.Unlock()
 	if form := x.req.MultipartForm; form != nil {
 		form.RemoveAll() // as net/http's server does

@@ -92,7 +92,7 @@ func (p *httpWriter) WriteHeader(code int) {
 // writeInterim sends the fields so far with a 1xx. They stay (RFC 8297 §2).
 func (p *httpWriter) writeInterim(code int) {
 	if code == http.StatusContinue {
-		p.w.r.body.setAnswered(p.w.c.frame) // the body needs none of its own
+		p.w.r.body.setAnswered(p.w.c.workset) // the body needs none of its own
 	}
 	var h Header
 	for _, name := range sortedNames(nil, p.fields) {

@@ -34,10 +34,10 @@ type pollEntry struct {
 
 // pollState is what the poller remembers beside an entry.
 type pollState struct {
-	want Interest
-	told Interest // of Hangup and Failed, since the last Modify
-	dev  uint64   // which file the number stood for: poll(2) knows numbers only
-	ino  uint64
+	want     Interest
+	reported Interest // of Hangup and Failed, since the last Modify
+	dev      uint64   // which file the number stood for: poll(2) knows numbers only
+	ino      uint64
 }
 
 // A pollPoller is a Poller on poll(2).
@@ -194,7 +194,7 @@ func (p *pollPoller) same(at int) bool {
 
 // ask sets what an entry is looked at for.
 func (p *pollPoller) ask(at, fd int, want Interest) {
-	p.states[at].want, p.states[at].told = want, 0
+	p.states[at].want, p.states[at].reported = want, 0
 	e := pollEntry{fd: int32(fd), events: pollRdHup}
 	if want&Readable != 0 {
 		e.events |= pollIn
@@ -248,11 +248,11 @@ func (p *pollPoller) deliver(at, fd int) Interest {
 	if s.want&(Readable|Writable) == 0 {
 		once |= Failed
 	}
-	if ready&^s.told&Failed == 0 { // or it is all told with the failure
-		ready &^= s.told & once
+	if ready&^s.reported&Failed == 0 { // or it is all told with the failure
+		ready &^= s.reported & once
 	}
-	s.told |= ready & (Hangup | Failed)
-	if s.told&Hangup != 0 {
+	s.reported |= ready & (Hangup | Failed)
+	if s.reported&Hangup != 0 {
 		e.events &^= pollRdHup
 	}
 	if ready == 0 {

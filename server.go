@@ -314,7 +314,7 @@ func (s *Server) admit(fd int, peer netip.AddrPort) *Conn {
 	}
 	l := s.loops[s.accepted.Add(1)%uint64(len(s.loops))]
 	s.conns.Add(1)
-	s.told(peer, StateNew)
+	s.notifyState(peer, StateNew)
 	return s.newConn(l, fd, peer)
 }
 
@@ -346,7 +346,7 @@ func (s *Server) connClosed(peer netip.AddrPort, state ConnState) {
 	if s.counts(peer) {
 		s.perIP.remove(peer.Addr())
 	}
-	s.told(peer, state)
+	s.notifyState(peer, state)
 	s.conns.Add(-1)
 }
 
@@ -388,7 +388,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 			s.drain(true)
 			s.blocking.each((*blockingSocket).goingAway)
 		}
-		if s.loops[0].deaf.Load() && s.acceptors.Load() == 0 && s.conns.Load() == 0 { // before, there may be some to accept yet
+		if s.loops[0].noListeners.Load() && s.acceptors.Load() == 0 && s.conns.Load() == 0 { // before, there may be some to accept yet
 			return s.Close()
 		}
 		select {

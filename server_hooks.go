@@ -25,7 +25,7 @@ func (s ConnState) String() string {
 	return [...]string{"new", "active", "idle", "hijacked", "closed"}[s]
 }
 
-func (s *Server) told(peer netip.AddrPort, state ConnState) {
+func (s *Server) notifyState(peer netip.AddrPort, state ConnState) {
 	if s.ConnState != nil {
 		s.ConnState(peer, state)
 	}

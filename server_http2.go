@@ -75,9 +75,9 @@ func (h *http2Server) start(s *Server) {
 		ConnState: func(nc net.Conn, state http.ConnState) {
 			switch state {
 			case http.StateActive:
-				s.told(addrPortOfNet(nc.RemoteAddr()), StateActive)
+				s.notifyState(addrPortOfNet(nc.RemoteAddr()), StateActive)
 			case http.StateIdle:
-				s.told(addrPortOfNet(nc.RemoteAddr()), StateIdle)
+				s.notifyState(addrPortOfNet(nc.RemoteAddr()), StateIdle)
 			}
 		},
 	}

@@ -40,7 +40,7 @@ func (s *Server) routeOf(r *Request) (Handler, *route) {
 func askRouter(router Router, r *Request) (h Handler, pattern string) {
 	defer func() {
 		if p := recover(); p != nil {
-			r.c.frame.counts[countPanics]++
+			r.c.workset.counts[countPanics]++
 			err := &panicError{value: p, stack: debug.Stack()}
 			h = HandlerFunc(func(*ResponseWriter, *Request) error { return err })
 		}
@@ -71,7 +71,7 @@ func (s *Server) handleError(w *ResponseWriter, err error) error {
 		answerStatus(w, status)
 		return w.complete()
 	}
-	return w.h.call(w.c.frame, w.h.x, HandlerFunc(func(w *ResponseWriter, r *Request) error {
+	return w.h.call(w.c.workset, w.h.x, HandlerFunc(func(w *ResponseWriter, r *Request) error {
 		s.ErrorHandler(w, r, err)
 		return w.complete()
 	}))
@@ -104,5 +104,5 @@ func (s *Server) logHandlerError(r *Request, err error) {
 
 // refused notes that a request was refused before any handler saw it.
 func (s *Server) refused(c *Conn, err error) {
-	s.refusals.log(s.logger(), "flare: request refused", c.frame.clock.now, err)
+	s.refusals.log(s.logger(), "flare: request refused", c.workset.clock.now, err)
 }

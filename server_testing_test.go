@@ -248,11 +248,11 @@ func (s *scriptedTransport) shutdownWrite() { s.shutAt = len(s.sent) }
 
 // A feeder makes connections of one server, whose loops never run.
 type feeder struct {
-	t     testing.TB
-	srv   *Server
-	loop  *Loop
-	frame *frame
-	seen  uint16 // states in which there was I/O
+	t       testing.TB
+	srv     *Server
+	loop    *Loop
+	workset *workset
+	seen    uint16 // states in which there was I/O
 }
 
 func newFeeder(t testing.TB, s *Server) *feeder {
@@ -261,8 +261,8 @@ func newFeeder(t testing.TB, s *Server) *feeder {
 	}
 	s.lim = s.limits()
 	s.pin = pinOf(s.Handler)
-	f := &feeder{t: t, srv: s, loop: newLoop(nil), frame: &frame{in: make([]byte, runnerReadBytes)}}
-	f.frame.clock.unix, f.frame.clock.nextUnix = 784111777, math.MaxInt64 // one Date for all
+	f := &feeder{t: t, srv: s, loop: newLoop(nil), workset: &workset{in: make([]byte, runnerReadBytes)}}
+	f.workset.clock.unix, f.workset.clock.nextUnix = 784111777, math.MaxInt64 // one Date for all
 	return f
 }
 
@@ -298,15 +298,15 @@ func (f *feeder) run(in feed) outcome {
 		}
 		if in.onLoop {
 			f.loop.state.Add(1)
-			f.frame.loop, f.frame.epoch = f.loop, f.loop.state.Load()
+			f.workset.loop, f.workset.epoch = f.loop, f.loop.state.Load()
 		}
 		c.edges |= ownRead | ownWrite
-		v = c.drive(f.frame)
+		v = c.drive(f.workset)
 		if in.onLoop {
-			if f.frame.loop == nil {
+			if f.workset.loop == nil {
 				f.t.Fatal("the baton was passed")
 			}
-			f.frame.loop = nil
+			f.workset.loop = nil
 			f.loop.state.Add(1)
 		}
 		idle := v == verdictIdle || v == verdictPartial || v == verdictLinger
@@ -318,8 +318,8 @@ func (f *feeder) run(in feed) outcome {
 	if v == verdictLinger && tr.shutAt != len(tr.sent) {
 		f.t.Errorf("lingering with the write side open")
 	}
-	if len(f.frame.out) > 0 || c.out != nil {
-		f.t.Errorf("output is left behind: %q", f.frame.out)
+	if len(f.workset.out) > 0 || c.out != nil {
+		f.t.Errorf("output is left behind: %q", f.workset.out)
 	}
 	c.setState(stateClosed)
 	c.ended()

@@ -120,11 +120,11 @@ func (s *Server) tlsSettings(certFile, keyFile string) (*tlsSettings, error) {
 		}
 	}
 	return &tlsSettings{
-		config: config,
-		slots:  slots,
-		done:   s.handshakeDone,
-		left:   s.serveHTTP2,
-		leaves: func(protocol string) (bool, error) {
+		config:     config,
+		slots:      slots,
+		done:       s.handshakeDone,
+		handedOver: s.serveHTTP2,
+		handsOver: func(protocol string) (bool, error) {
 			if protocol != protoHTTP2 || s.NewProtocol != nil {
 				return false, nil
 			}

@@ -84,7 +84,7 @@ type WebSocket struct {
 	Data any
 
 	// Fixed.
-	*websocketShape
+	*websocketProfile
 	codecs   *websocketCodecs // nil: messages are not compressed
 	blocking *blockingSocket  // nil: on a loop
 	loopOut  *outbox          // nil: blocking

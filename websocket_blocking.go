@@ -60,13 +60,13 @@ type blockingSocket struct {
 
 // newBlockingSocket makes ws one of the given shape that is read from nc. in is
 // what has been received already.
-func newBlockingSocket(ws *WebSocket, nc net.Conn, shape *websocketShape, in []byte, onEnd func()) {
+func newBlockingSocket(ws *WebSocket, nc net.Conn, shape *websocketProfile, in []byte, onEnd func()) {
 	now := time.Now()
 	b := &blockingSocket{
 		ws: ws, nc: nc, onEnd: onEnd, done: make(chan struct{}), reading: make(chan struct{}, 1),
 		lastRead: now, lastMessage: now,
 	}
-	ws.blocking, ws.websocketShape, ws.codecs = b, shape, shape.newCodecs()
+	ws.blocking, ws.websocketProfile, ws.codecs = b, shape, shape.newCodecs()
 	b.reader.rules, b.reader.bytesMax = shape.rules, shape.lim.messageBytes
 	if ws.codecs != nil {
 		b.reader.inflater = ws.codecs.inflater

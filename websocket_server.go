@@ -50,25 +50,25 @@ func (h *WebSocketHandler) Serve(w *ResponseWriter, r *Request) error {
 	if err != nil {
 		return err
 	}
-	c, f := w.c, w.c.frame
+	c, g := w.c, w.c.workset
 	h.once.Do(func() {
 		h.route = newRoute()
-		if rt := f.route.Load(); rt != nil {
+		if rt := g.route.Load(); rt != nil {
 			h.route.pin = rt.pin
 		}
 	})
 	p := new(loopSocket)
 	ws, ob := &p.ws, &p.out
 	shape := h.shapes.find(h, w.h.srv, &hs)
-	ws.websocketShape, ws.codecs, ws.loopOut = shape, shape.newCodecs(), ob
+	ws.websocketProfile, ws.codecs, ws.loopOut = shape, shape.newCodecs(), ob
 	ob.c, ob.owner, ob.rules = c, ws, &shape.out
 	w.upgrade(&hs, p)
 
 	// Everything so far leaves first. From here on anybody may write.
-	ob.queueFirst(f)
+	ob.queueFirst(g)
 	c.setOutbox(ob)
-	if f.loop != nil {
-		ob.cork(f.loop, f.epoch)
+	if g.loop != nil {
+		ob.cork(g.loop, g.epoch)
 	}
 	if h.OnOpen != nil {
 		return h.OnOpen(ws, r)
@@ -79,9 +79,9 @@ func (h *WebSocketHandler) Serve(w *ResponseWriter, r *Request) error {
 // upgrade writes the 101 (Switching Protocols); what is written to w behind it
 // goes nowhere.
 func (w *ResponseWriter) upgrade(hs *handshake, p switchedProtocol) {
-	f := w.c.frame
-	f.out = hs.appendAnswer(f.out, &w.header)
-	f.counts[countClass1]++
+	g := w.c.workset
+	g.out = hs.appendAnswer(g.out, &w.header)
+	g.counts[countClass1]++
 	w.begun, w.noBody, w.switched = true, true, p
 }
 
@@ -151,7 +151,7 @@ func (p *loopSocket) settle(c *Conn, ended bool) {
 }
 
 func (p *loopSocket) switched(c *Conn, err error) *route {
-	p.silent, p.lastMessage = c.frame.clock.now, c.frame.clock.now
+	p.silent, p.lastMessage = c.workset.clock.now, c.workset.clock.now
 	c.rearm = true // for the heartbeat; a request has longer
 	if err != nil {
 		p.ws.Close(closeOf(err)) // it has been logged as a handler's
@@ -162,12 +162,12 @@ func (p *loopSocket) switched(c *Conn, err error) *route {
 // Data takes what has arrived: all of it, or up to where the peer has to read
 // before more is answered.
 func (p *loopSocket) Data(c *Conn, in []byte, eof bool) (int, error) {
-	f := c.frame
+	g := c.workset
 	if len(in) > 0 {
-		p.silent, p.pinged = f.clock.now, false
+		p.silent, p.pinged = g.clock.now, false
 	}
-	if f.loop != nil {
-		p.out.cork(f.loop, f.epoch)
+	if g.loop != nil {
+		p.out.cork(g.loop, g.epoch)
 	}
 	n, r := 0, p.reader
 	if r == nil {
@@ -200,7 +200,7 @@ func (p *loopSocket) Data(c *Conn, in []byte, eof bool) (int, error) {
 func (p *loopSocket) event(c *Conn, ev messageEvent) {
 	switch ev {
 	case eventMessage:
-		p.lastMessage = c.frame.clock.now
+		p.lastMessage = c.workset.clock.now
 		if p.ws.handler.OnMessage == nil || p.out.ended() {
 			return // RFC 6455 §5.5.1: after a close frame of our own nobody waits for it
 		}
@@ -255,7 +255,7 @@ func (p *loopSocket) call(c *Conn) (err error) {
 			return
 		}
 		if v := recover(); v != nil {
-			c.frame.counts[countPanics]++
+			c.workset.counts[countPanics]++
 			err = &panicError{value: v, stack: debug.Stack()}
 			return
 		}
@@ -269,19 +269,19 @@ func (p *loopSocket) call(c *Conn) (err error) {
 // goexit ends the connection of an OnOpen or OnMessage that called
 // runtime.Goexit.
 func (p *loopSocket) goexit(c *Conn) {
-	f := c.frame
-	f.detach()
+	g := c.workset
+	g.detach()
 	p.end = &CloseError{Code: CloseInternalError}
 	p.ws.sendClose(CloseInternalError, "")
 	c.closing = true
 	var v verdict
-	if c.flush(f) {
-		v = c.wind(f)
+	if c.flush(g) {
+		v = c.closeGracefully(g)
 	} else {
 		v = c.blocked()
 	}
-	c.frame, f.conn = nil, nil
-	c.finish(f, v)
+	c.workset, g.conn = nil, nil
+	c.finish(g, v)
 }
 
 // Drained has nothing to do: writers wait at the outbox.
@@ -313,7 +313,7 @@ func (p *loopSocket) alarm(c *Conn) (at time.Duration) {
 
 // expire breaks the silence with a ping, and ends what stays silent.
 func (p *loopSocket) expire(c *Conn) {
-	now, lim := c.frame.clock.now, &p.ws.lim
+	now, lim := c.workset.clock.now, &p.ws.lim
 	if at := after(p.lastMessage, lim.idle); at != 0 && at <= now {
 		p.lastMessage = now
 		p.ws.Close(CloseGoingAway, "idle")
@@ -322,7 +322,7 @@ func (p *loopSocket) expire(c *Conn) {
 		return
 	}
 	if p.pinged {
-		c.frame.counts[countTimeoutIdle]++
+		c.workset.counts[countTimeoutIdle]++
 		c.err, c.closing, c.abort = ErrTimeout, true, true
 		return
 	}

@@ -576,8 +576,8 @@ func TestWebSocketNotIdleUnread(t *testing.T) {
 		l.call(func() {
 			c.send(string(wsFrame(0x81, "here", true)))
 			time.Sleep(2 * idle)
-			l.frame.clock.read()
-			l.expire(l.frame) // before its poller has told anything
+			l.workset.clock.read()
+			l.expire(l.workset) // before its poller has told anything
 			if ob.ended() {
 				seen <- "idle"
 			}

@@ -22,19 +22,19 @@ func errBodyCut() error {
 
 // A requestBody is an io.ReadCloser for the handler's goroutine.
 type requestBody struct {
-	c      *Conn
-	h      *httpConn
-	in     []byte  // input not used yet: the turn's, or buf's
-	buf    *buffer // input received after the turn's was used up; chunked only
-	via    carrier // of bodyCarried
-	data   []byte  // of a chunk, decoded and not handed out; part of in's memory
-	left   int64   // of a body with a length
-	total  int64   // read, for the limit
-	chunks chunkedDecoder
-	kind   bodyKind
-	expect bool // the client waits for a 100 (Continue)
-	done   bool // the end has been seen
-	err    error
+	c         *Conn
+	h         *httpConn
+	in        []byte  // input not used yet: the turn's, or buf's
+	buf       *buffer // input received after the turn's was used up; chunked only
+	via       carrier // of bodyCarried
+	data      []byte  // of a chunk, decoded and not handed out; part of in's memory
+	remaining int64   // of a body with a length
+	total     int64   // read, for the limit
+	chunks    chunkedDecoder
+	kind      bodyKind
+	expect    bool // the client waits for a 100 (Continue)
+	done      bool // the end has been seen
+	err       error
 
 	// closes: an answer that is committed now has to be the connection's last.
 	// It is for a handler that reads and writes from two goroutines.
@@ -58,7 +58,7 @@ func (b *requestBody) begin(c *Conn, h *httpConn, head *requestHead, in []byte) 
 		b.kind = bodyChunked
 		b.chunks.reset(&h.srv.lim.head)
 	case head.contentLength > 0:
-		b.kind, b.left = bodyLength, head.contentLength
+		b.kind, b.remaining = bodyLength, head.contentLength
 	default:
 		b.done = true
 		return
@@ -69,7 +69,7 @@ func (b *requestBody) begin(c *Conn, h *httpConn, head *requestHead, in []byte) 
 
 // judge brings closes up to date.
 func (b *requestBody) judge() {
-	closes := b.failed() || !b.done && (b.expect || b.left > drainBytesMax && !b.duplex.Load())
+	closes := b.failed() || !b.done && (b.expect || b.remaining > drainBytesMax && !b.duplex.Load())
 	if b.closes.Load() != closes {
 		b.closes.Store(closes)
 	}
@@ -82,7 +82,7 @@ func (b *requestBody) reset() {
 	}
 	b.free()
 	b.chunks.trailer.reset()
-	b.c, b.h, b.in, b.data, b.via, b.left, b.total = nil, nil, nil, nil, nil, 0, 0
+	b.c, b.h, b.in, b.data, b.via, b.remaining, b.total = nil, nil, nil, nil, nil, 0, 0
 	b.kind, b.expect, b.done, b.err = bodyNone, false, false, nil
 	b.closes.Store(false)
 	b.duplex.Store(false)
@@ -152,15 +152,15 @@ func (b *requestBody) Read(p []byte) (int, error) {
 
 // readLength reads a body with Content-Length, straight into p.
 func (b *requestBody) readLength(p []byte) (n int, err error) {
-	p = p[:min(int64(len(p)), b.left)]
+	p = p[:min(int64(len(p)), b.remaining)]
 	if len(b.in) > 0 {
 		n = copy(p, b.in)
 		b.in = b.in[n:]
 	} else if n, err = b.receive(p); err != nil {
 		return 0, err
 	}
-	b.left -= int64(n)
-	b.done = b.left == 0
+	b.remaining -= int64(n)
+	b.done = b.remaining == 0
 	return n, nil
 }
 
@@ -210,7 +210,7 @@ func (b *requestBody) receive(p []byte) (int, error) {
 	n, err := b.c.recvWait(p)
 	switch {
 	case errors.Is(err, ErrTimeout):
-		b.c.frame.counts[countTimeoutBody]++
+		b.c.workset.counts[countTimeoutBody]++
 		return 0, &StatusError{Code: http.StatusRequestTimeout, Err: err}
 	case err != nil:
 		return 0, err
@@ -223,39 +223,39 @@ func (b *requestBody) receive(p []byte) (int, error) {
 // sendContinue asks for the body (RFC 9110 §10.1.1), unless the final answer
 // has begun.
 func (b *requestBody) sendContinue() error {
-	f := b.c.frame
-	b.lockInterim(f)
+	g := b.c.workset
+	b.lockInterim(g)
 	defer b.interim.Unlock()
 	if b.answered {
 		return nil
 	}
-	f.out = append(f.out, "HTTP/1.1 100 Continue\r\n\r\n"...)
+	g.out = append(g.out, "HTTP/1.1 100 Continue\r\n\r\n"...)
 	return b.c.sendWait(nil)
 }
 
 // lockInterim locks interim, which its holder may have while it waits for the
 // client.
-func (b *requestBody) lockInterim(f *frame) {
+func (b *requestBody) lockInterim(g *workset) {
 	if !b.interim.TryLock() {
-		f.detach()
+		g.detach()
 		b.interim.Lock()
 	}
 }
 
 // setAnswered keeps the body, if there is one, from asking for itself with a 100
 // from here on.
-func (b *requestBody) setAnswered(f *frame) {
+func (b *requestBody) setAnswered(g *workset) {
 	if b.kind == bodyNone { // reset relies on it
 		return
 	}
-	b.lockInterim(f)
+	b.lockInterim(g)
 	b.answered = true
 	b.interim.Unlock()
 }
 
 // arrived reports whether a body that was begun can be read without waiting.
 func (b *requestBody) arrived() bool {
-	return b.done || b.kind == bodyLength && int64(len(b.in)) >= b.left
+	return b.done || b.kind == bodyLength && int64(len(b.in)) >= b.remaining
 }
 
 // failed reports whether the end of the body cannot be found any more, and so
@@ -264,9 +264,9 @@ func (b *requestBody) failed() bool {
 	return b.err != nil && !b.done && b.err != http.ErrBodyReadAfterClose
 }
 
-// leave ends the handler's part: it reports how much of the turn's input is
+// handBack ends the handler's part: it reports how much of the turn's input is
 // left, and gives back what was received beyond the body.
-func (b *requestBody) leave(c *Conn) (unused int) {
+func (b *requestBody) handBack(c *Conn) (unused int) {
 	b.data = nil
 	if b.failed() {
 		c.closing = true
@@ -276,7 +276,7 @@ func (b *requestBody) leave(c *Conn) (unused int) {
 	}
 	if len(b.in) > 0 {
 		b.buf.b = b.buf.b[:copy(b.buf.b[:cap(b.buf.b)], b.in)]
-		c.frame.pushed, b.buf = b.buf, nil
+		c.workset.pushed, b.buf = b.buf, nil
 	}
 	b.in = nil
 	return 0
@@ -285,9 +285,9 @@ func (b *requestBody) leave(c *Conn) (unused int) {
 // skip discards body bytes at the front of in and reports how many.
 func (b *requestBody) skip(in []byte) (n int, err error) {
 	if b.kind == bodyLength {
-		n = int(min(int64(len(in)), b.left))
-		b.left -= int64(n)
-		b.done = b.left == 0
+		n = int(min(int64(len(in)), b.remaining))
+		b.remaining -= int64(n)
+		b.done = b.remaining == 0
 		return n, nil
 	}
 	for !b.done {

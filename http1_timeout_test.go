@@ -305,13 +305,13 @@ func TestIdleTimerAfterALastLook(t *testing.T) {
 	s := &Server{Handler: Offload(HandlerFunc(func(w *ResponseWriter, r *Request) error { return w.Text(200, "x") }))}
 	f := newFeeder(t, s)
 	l := f.loop
-	l.frame, l.conns = f.frame, make([]*Conn, 1)
+	l.workset, l.conns = f.workset, make([]*Conn, 1)
 	c := s.newConn(l, 0, netip.AddrPort{})
 	tr := &scriptedTransport{c: c, pieces: [][]byte{[]byte("GET / HTTP/1.1\r\nHost: h\r\n\r\n"), {}}, shutAt: -1}
 	c.tr, l.conns[0] = tr, c
 	l.arm(c)
-	l.frame.clock.now = c.armed + 2*tick
-	if !l.expire(f.frame) {
+	l.workset.clock.now = c.armed + 2*tick
+	if !l.expire(f.workset) {
 		t.Fatal("the baton was taken")
 	}
 	eventually(t, "the end of the worker", func() bool { return c.own.Load()&ownLent == 0 })

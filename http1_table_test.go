@@ -55,7 +55,7 @@ func refusingServer() *Server {
 }
 
 // refusals has every row of what is refused by the wire format alone. Rows
-// about time are in conn_http_behaviour_test.go.
+// about time are in http1_behaviour_test.go.
 func refusals() []refusal {
 	const m = mark
 	rows := []refusal{

@@ -10,7 +10,7 @@ import (
 
 // This file goes through what RFC 9110 and 9112 ask of a server between accepting
 // a request and sending its answer, sentence by sentence, each with the shortest
-// exchange that shows it. The depth is in the other tests of conn_http_*.
+// exchange that shows it. The depth is in the other tests of http1_*.
 
 // A listRow is a sentence and its exchange.
 type listRow struct {

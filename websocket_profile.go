@@ -32,7 +32,7 @@ func (o *WebSocketOptions) limits() websocketLimits {
 }
 
 // A websocketShape does not change once it is made.
-type websocketShape struct {
+type websocketProfile struct {
 	lim         websocketLimits
 	policy      QueuePolicy
 	client      bool
@@ -63,8 +63,8 @@ func newWebSocketCodecs(agreed deflateParams, client bool) *websocketCodecs {
 // remembers reports whether what they do depends on messages of before.
 func (z *websocketCodecs) remembers() bool { return z.deflater.takeover || z.inflater.takeover }
 
-func newWebSocketShape(hs *handshake, o *WebSocketOptions, client bool) *websocketShape {
-	s := &websocketShape{
+func newWebSocketShape(hs *handshake, o *WebSocketOptions, client bool) *websocketProfile {
+	s := &websocketProfile{
 		lim: o.limits(), policy: o.QueuePolicy, client: client,
 		compressed: hs.compressed, agreed: hs.deflate, subprotocol: hs.subprotocol,
 		rules: frameRules{masked: !client}, // RFC 6455 §5.1
@@ -79,7 +79,7 @@ func newWebSocketShape(hs *handshake, o *WebSocketOptions, client bool) *websock
 }
 
 // newCodecs returns what a new connection compresses with, nil for nothing.
-func (s *websocketShape) newCodecs() *websocketCodecs {
+func (s *websocketProfile) newCodecs() *websocketCodecs {
 	if s.compressed && s.codecs == nil {
 		return newWebSocketCodecs(s.agreed, s.client)
 	}
@@ -93,11 +93,11 @@ const shapesKept = 16
 // websocketShapes has the shapes of a handler's connections.
 type websocketShapes struct {
 	mu   sync.Mutex
-	list []*websocketShape // guarded by mu
+	list []*websocketProfile // guarded by mu
 }
 
 // find returns the shape for what hs agreed on.
-func (l *websocketShapes) find(h *WebSocketHandler, srv *Server, hs *handshake) *websocketShape {
+func (l *websocketShapes) find(h *WebSocketHandler, srv *Server, hs *handshake) *websocketProfile {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, s := range l.list {

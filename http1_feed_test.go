@@ -345,7 +345,7 @@ func TestFeedTimeouts(t *testing.T) {
 			c.tr = tr
 			for len(tr.pieces) > 0 {
 				c.edges |= ownRead
-				c.drive(f.frame)
+				c.drive(f.workset)
 			}
 			if c.state != row.state {
 				t.Fatalf("state %v, want %v", c.state, row.state)
@@ -353,7 +353,7 @@ func TestFeedTimeouts(t *testing.T) {
 			if at := c.deadline(); at <= c.since {
 				t.Fatalf("no deadline in state %v", c.state)
 			}
-			v := c.takeTurn(f.frame, turnExpire)
+			v := c.takeTurn(f.workset, turnExpire)
 			var codes []string
 			for _, a := range parseAnswers(t, string(tr.sent)) {
 				codes = append(codes, fmt.Sprint(a.StatusCode))
@@ -381,15 +381,15 @@ func TestFeedHeadTimeoutIsNotRearmed(t *testing.T) {
 	tr := &scriptedTransport{c: c, shutAt: -1}
 	c.tr = tr
 	var first time.Duration
-	f.frame.clock.now = time.Second
+	f.workset.clock.now = time.Second
 	for i, octet := range head("GET / HTTP/1.1") {
-		f.frame.clock.now += time.Second
+		f.workset.clock.now += time.Second
 		tr.pieces = [][]byte{{byte(octet)}}
 		c.edges |= ownRead
-		c.drive(f.frame)
+		c.drive(f.workset)
 		if i == 0 {
 			first = c.deadline()
-			if want := f.frame.clock.now + defaultHeadTimeout; first != want {
+			if want := f.workset.clock.now + defaultHeadTimeout; first != want {
 				t.Fatalf("deadline %v, want %v", first, want)
 			}
 		} else if c.state == stateHead && c.deadline() != first {
@@ -436,9 +436,9 @@ func TestFeedDrainIsBounded(t *testing.T) {
 	var began time.Duration
 	for passed := time.Duration(0); passed < 2*lingerAll; passed += lingerSilent / 2 {
 		c.edges |= ownRead
-		c.drive(f.frame)
+		c.drive(f.workset)
 		if passed == 0 {
-			began = f.frame.clock.now // the handler's run has read it
+			began = f.workset.clock.now // the handler's run has read it
 		}
 		if c.state != stateDrain {
 			t.Fatalf("state %v", c.state)
@@ -447,7 +447,7 @@ func TestFeedDrainIsBounded(t *testing.T) {
 		if got := c.deadline(); got != want {
 			t.Fatalf("after %v: the deadline is %v, want %v", passed, got, want)
 		}
-		f.frame.clock.now += lingerSilent / 2
+		f.workset.clock.now += lingerSilent / 2
 		tr.pieces = [][]byte{[]byte("x")}
 	}
 }
@@ -462,16 +462,16 @@ func TestFeedRateWaitsForTheAnswer(t *testing.T) {
 	tr := &scriptedTransport{c: c, shutAt: -1, sendMax: 1, pieces: [][]byte{[]byte(input), {}}}
 	c.tr = tr
 	c.edges |= ownRead | ownWrite
-	c.drive(f.frame)
+	c.drive(f.workset)
 	for c.state == stateFlush {
-		f.frame.clock.now += rateGrace
+		f.workset.clock.now += rateGrace
 		c.edges |= ownWrite
-		c.drive(f.frame)
+		c.drive(f.workset)
 	}
 	if c.state != stateBody {
 		t.Fatalf("state %v, sent %q", c.state, tr.sent)
 	}
-	if left := c.deadline() - f.frame.clock.now; left < rateGrace {
+	if left := c.deadline() - f.workset.clock.now; left < rateGrace {
 		t.Errorf("the body has %v to go on", left)
 	}
 }

@@ -75,8 +75,8 @@ func (h *httpConn) idle(c *Conn, in []byte) connState {
 		}
 		return stateIdle
 	}
-	h.x = c.frame.newExchange()
-	h.srv.told(c.RemoteAddr(), StateActive)
+	h.x = c.workset.newExchange()
+	h.srv.notifyState(c.RemoteAddr(), StateActive)
 	return stateHead
 }
 
@@ -95,7 +95,7 @@ func (h *httpConn) head(c *Conn, in []byte) connState {
 	}
 	x.headLen, c.moved = n, 0
 	h.requests++
-	c.frame.counts[countRequests]++
+	c.workset.counts[countRequests]++
 	if max := h.srv.lim.bodyBytes; max >= 0 && x.r.head.contentLength > max {
 		return h.refuse(c, in, &StatusError{Code: 413, Err: ErrTooLarge})
 	}
@@ -113,10 +113,10 @@ func (h *httpConn) body(c *Conn, in []byte) connState {
 			c.closing = true
 		}
 		if c.moved == 0 {
-			c.began = c.frame.clock.now
+			c.began = c.workset.clock.now
 		}
 		if got := len(in); got > c.moved {
-			c.moved, c.since = got, c.frame.clock.now // progress
+			c.moved, c.since = got, c.workset.clock.now // progress
 		}
 		return stateBody
 	}
@@ -126,27 +126,27 @@ func (h *httpConn) body(c *Conn, in []byte) connState {
 // handle runs the handler and sends its answer. It reports how much of in the
 // request was.
 func (h *httpConn) handle(c *Conn, in []byte) (next connState, used int) {
-	x, f := h.x, c.frame
+	x, g := h.x, c.workset
 	r := &x.r
 	r.begin(c, h, in[:x.headLen])
 	if !x.routed {
 		x.handler, x.route = h.srv.routeOf(r)
 		x.routed = true
 	}
-	f.setRoute(x.route)
-	if f.loop != nil && !x.route.onLoop() {
+	g.setRoute(x.route)
+	if g.loop != nil && !x.route.onLoop() {
 		c.want = wantWork
 		return stateHandler, 0
 	}
 	r.body.begin(c, h, &r.head, in[x.headLen:])
-	f.forget()
-	if len(f.out) > 0 && (!r.body.arrived() || f.loop == nil && !x.route.onLoop()) && c.sendWait(nil) != nil {
+	g.forget()
+	if len(g.out) > 0 && (!r.body.arrived() || g.loop == nil && !x.route.onLoop()) && c.sendWait(nil) != nil {
 		c.closing = true // earlier answers do not wait for a call that may
 		return stateHandler, 0
 	}
 	x.w.begin(c, h, r)
-	err := h.run(f, x)
-	c.called(f)
+	err := h.run(g, x)
+	c.called(g)
 	if x.w.hijacked {
 		h.hijackEnded(x, err)
 		return c.state, 0
@@ -156,23 +156,23 @@ func (h *httpConn) handle(c *Conn, in []byte) (next connState, used int) {
 		return h.switchTo(c, x, err), used
 	}
 	x.w.finish(err)
-	c.called(f)
+	c.called(g)
 	r.end()
-	used = len(in) - r.body.leave(c)
+	used = len(in) - r.body.handBack(c)
 	if !r.body.done && !c.closing {
-		if r.body.left > drainBytesMax || r.body.expect {
+		if r.body.remaining > drainBytesMax || r.body.expect {
 			c.closing = true
 			return stateHandler, used
 		}
-		c.began, c.moved = f.clock.now, 0
+		c.began, c.moved = g.clock.now, 0
 		return stateDrain, used
 	}
-	x.release(f)
+	x.release(g)
 	h.x = nil
 	if c.closing {
 		return stateHandler, used
 	}
-	h.srv.told(c.RemoteAddr(), StateIdle)
+	h.srv.notifyState(c.RemoteAddr(), StateIdle)
 	return stateIdle, used
 }
 
@@ -195,7 +195,7 @@ func (h *httpConn) switchTo(c *Conn, x *exchange, err error) connState {
 	p := x.w.switched
 	x.w.live = false
 	x.r.end()
-	x.release(c.frame)
+	x.release(c.workset)
 	h.x = nil
 	c.route = p.switched(c, err)
 	c.Switch(p)
@@ -220,7 +220,7 @@ func (h *httpConn) drain(c *Conn, in []byte) (next connState, used int) {
 	b := &h.x.r.body
 	used, err := b.skip(in)
 	c.moved += used
-	c.since = c.frame.clock.now // progress
+	c.since = c.workset.clock.now // progress
 	if err != nil || c.moved > drainBytesMax || c.eof && !b.done {
 		c.closing = true
 		return stateDrain, used
@@ -228,36 +228,36 @@ func (h *httpConn) drain(c *Conn, in []byte) (next connState, used int) {
 	if !b.done {
 		return stateDrain, used
 	}
-	h.x.release(c.frame)
+	h.x.release(c.workset)
 	h.x = nil
-	h.srv.told(c.RemoteAddr(), StateIdle)
+	h.srv.notifyState(c.RemoteAddr(), StateIdle)
 	return stateIdle, used
 }
 
 // run calls the handler and times it where the predictor asks for it.
-func (h *httpConn) run(f *frame, x *exchange) error {
+func (h *httpConn) run(g *workset, x *exchange) error {
 	rt := x.route
-	if f.loop != nil {
-		f.counts[countInline]++
-		if f.timed == 0 {
-			return h.call(f, x, x.handler)
+	if g.loop != nil {
+		g.counts[countInline]++
+		if g.timed == 0 {
+			return h.call(g, x, x.handler)
 		}
-		f.clock.read()
-		before := f.clock.now
-		err := h.call(f, x, x.handler)
-		f.clock.read()
-		if f.clock.now-before > longCall && rt.pin == pinNone {
+		g.clock.read()
+		before := g.clock.now
+		err := h.call(g, x, x.handler)
+		g.clock.read()
+		if g.clock.now-before > longCall && rt.pin == pinNone {
 			rt.demote()
 		}
 		return err
 	}
-	f.counts[countWorker]++
-	f.clock.read()
-	before := f.clock.now
-	err := h.call(f, x, x.handler)
-	f.clock.read()
-	if rt.record(f.clock.now - before) {
-		f.counts[countPromotions]++
+	g.counts[countWorker]++
+	g.clock.read()
+	before := g.clock.now
+	err := h.call(g, x, x.handler)
+	g.clock.read()
+	if rt.record(g.clock.now - before) {
+		g.counts[countPromotions]++
 	}
 	return err
 }
@@ -265,7 +265,7 @@ func (h *httpConn) run(f *frame, x *exchange) error {
 // call calls a handler, or what else of the user's there is to call for x. A
 // panic becomes an error. runtime.Goexit ends the goroutine, but neither the
 // loop nor the connection with it.
-func (h *httpConn) call(f *frame, x *exchange, handler Handler) (err error) {
+func (h *httpConn) call(g *workset, x *exchange, handler Handler) (err error) {
 	returned := false
 	defer func() {
 		if returned {
@@ -276,11 +276,11 @@ func (h *httpConn) call(f *frame, x *exchange, handler Handler) (err error) {
 				err = http.ErrAbortHandler
 				return
 			}
-			f.counts[countPanics]++
+			g.counts[countPanics]++
 			err = &panicError{value: p, stack: debug.Stack()}
 			return
 		}
-		h.goexit(f, x)
+		h.goexit(g, x)
 	}()
 	err = handler.Serve(&x.w, &x.r)
 	returned = true
@@ -289,17 +289,17 @@ func (h *httpConn) call(f *frame, x *exchange, handler Handler) (err error) {
 
 // goexit ends the connection of a handler that called runtime.Goexit. Earlier
 // answers of the turn are sent; the request gets none.
-func (h *httpConn) goexit(f *frame, x *exchange) {
-	c := f.conn
+func (h *httpConn) goexit(g *workset, x *exchange) {
+	c := g.conn
 	if x.r.via != nil {
 		x.w.live = false // the other server ends the connection
 		x.r.end()
 		return
 	}
-	f.detach()
+	g.detach()
 	if c.gone {
 		h.hijackEnded(x, nil)
-		c.finish(f, verdictGone)
+		c.finish(g, verdictGone)
 		return
 	}
 	if p := x.w.switched; p != nil {
@@ -311,23 +311,23 @@ func (h *httpConn) goexit(f *frame, x *exchange) {
 	x.w.drop()
 	x.r.end()
 	c.sendWait(nil)
-	f.clock.read() // it may all have taken long
+	g.clock.read() // it may all have taken long
 	c.closing = true
 	c.abort = c.abort || begun
-	v := c.wind(f) // an orderly end: a reset would destroy the earlier answers
-	c.frame, f.conn = nil, nil
-	c.finish(f, v)
+	v := c.closeGracefully(g) // an orderly end: a reset would destroy the earlier answers
+	c.workset, g.conn = nil, nil
+	c.finish(g, v)
 }
 
 // refuse answers what no handler gets to see, and ends the connection.
 func (h *httpConn) refuse(c *Conn, in []byte, err error) connState {
 	x := h.x
 	if x.headLen == 0 { // else head has counted it
-		c.frame.counts[countRequests]++
+		c.workset.counts[countRequests]++
 	}
 	x.r.begin(c, h, in[:x.r.head.method.end]) // HEAD gets no content (RFC 9110 §9.3.2)
 	x.r.refuse()
-	c.frame.forget()
+	c.workset.forget()
 	x.w.begin(c, h, &x.r)
 	x.w.close = true
 	h.srv.refused(c, err)

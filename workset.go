@@ -1,0 +1,117 @@
+package flare
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// This file is layer 3 (engine): worksets, their pools, and what they count.
+
+const (
+	runnerReadBytes = 64 << 10 // one receive of the runner
+	ownerReadBytes  = 4 << 10  // one receive of an owner: there may be thousands
+	outKeptBytes    = 64 << 10 // output capacity that a workset keeps between turns
+)
+
+var runnerWorksets, ownerWorksets sync.Pool
+
+// newRunnerWorkset returns a workset for a goroutine that runs a loop.
+func newRunnerWorkset() *workset {
+	g, _ := runnerWorksets.Get().(*workset)
+	if g == nil {
+		g = &workset{in: make([]byte, runnerReadBytes), out: make([]byte, 0, 16<<10), runner: true}
+	}
+	return g
+}
+
+// newOwnerWorkset returns a workset for an owner.
+func newOwnerWorkset() *workset {
+	g, _ := ownerWorksets.Get().(*workset)
+	if g == nil {
+		g = &workset{in: make([]byte, ownerReadBytes), out: make([]byte, 0, 1<<10)}
+	}
+	return g
+}
+
+// release gives the workset back; its goroutine is done with it.
+func (g *workset) release() {
+	g.loop, g.conn, g.timed = nil, nil, 0
+	g.setRoute(nil)
+	g.out = g.out[:0] // what a broken connection did not take is not for the next one
+	if raceEnabled {
+		return
+	}
+	if cap(g.out) > outKeptBytes {
+		g.out = make([]byte, 0, 1<<10)
+	}
+	if g.runner {
+		runnerWorksets.Put(g)
+	} else {
+		ownerWorksets.Put(g)
+	}
+}
+
+// forget takes away what the handler before has left of its waits and deadlines.
+func (g *workset) forget() {
+	g.reading = pace{}
+	g.writing.reset()
+	g.readBy.reset()
+	g.writeBy.reset()
+}
+
+// setRoute says what runs next, for a thief. It is stored only when it
+// changes, since the store is an expensive one.
+func (g *workset) setRoute(rt *route) {
+	if g.route.Load() != rt {
+		g.route.Store(rt)
+	}
+}
+
+// What is counted. A workset counts in plain words and publishes once a batch.
+const (
+	countRequests = iota
+	countInline
+	countWorker
+	countPromotions
+	countPanics
+	countBytesIn
+	countBytesOut
+	countClass1 // responses by class: 1xx to 5xx
+	countClass2
+	countClass3
+	countClass4
+	countClass5
+	countTimeoutHandshake
+	countTimeoutIdle
+	countTimeoutHead
+	countTimeoutBody
+	countTimeoutWrite
+	countTimeoutLinger
+	countKinds
+)
+
+type counts [countKinds]uint64
+
+// loopCounts are a loop's sums, read by Stats from any goroutine.
+type loopCounts struct {
+	sums   [countKinds]atomic.Uint64
+	lagMax atomic.Int64 // longest batch, ns
+}
+
+// lag notes how long a batch took. Only the runner calls it.
+func (lc *loopCounts) lag(took time.Duration) {
+	if int64(took) > lc.lagMax.Load() {
+		lc.lagMax.Store(int64(took))
+	}
+}
+
+// publish adds what the workset has counted to the loop's sums.
+func (g *workset) publish(l *Loop) {
+	for i := range g.counts {
+		if n := g.counts[i]; n != 0 {
+			l.counts.sums[i].Add(n)
+			g.counts[i] = 0
+		}
+	}
+}
