@@ -44,11 +44,22 @@ type CertReloader struct {
 	stamp certStamp  // of the pair that was tried last; guarded by mu
 }
 
-// A certStamp tells whether files are as they were.
+// A certStamp tells whether files are as they were: the same ones, which they are
+// not where a symbolic link was turned to others of the same age and size, and
+// unchanged. Its zero value stands for files that are not there.
 type certStamp struct {
-	certTime, keyTime time.Time
-	certSize, keySize int64
-	settled           bool
+	cert, key os.FileInfo
+	settled   bool
+}
+
+// same reports whether s, of files that are there, and o stamp the same pair.
+func (s certStamp) same(o certStamp) bool {
+	return sameCertFile(s.cert, o.cert) && sameCertFile(s.key, o.key)
+}
+
+// sameCertFile reports whether b, which may be nil, is a, unchanged.
+func sameCertFile(a, b os.FileInfo) bool {
+	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
 }
 
 // NewCertReloader reads the files, in PEM. The first may hold intermediate
@@ -84,7 +95,7 @@ func (r *CertReloader) reload(now time.Time) {
 	defer r.mu.Unlock()
 	stamp, err := r.look(now)
 	if err == nil {
-		if stamp == r.stamp && stamp.settled {
+		if stamp.settled && r.stamp.settled && stamp.same(r.stamp) {
 			return
 		}
 		var cert tls.Certificate
@@ -92,8 +103,8 @@ func (r *CertReloader) reload(now time.Time) {
 			r.current.Store(&cert)
 		}
 	}
-	missing := stamp == certStamp{}
-	if err != nil && (stamp != r.stamp || !stamp.settled && !missing) {
+	gone := stamp.cert == nil && r.stamp.cert == nil // which was told when they went
+	if err != nil && !gone {
 		logger := r.Logger
 		if logger == nil {
 			logger = slog.Default()
@@ -113,7 +124,9 @@ func (r *CertReloader) look(now time.Time) (certStamp, error) {
 	if err != nil {
 		return certStamp{}, err
 	}
-	s := certStamp{certTime: cert.ModTime(), keyTime: key.ModTime(), certSize: cert.Size(), keySize: key.Size()}
-	s.settled = now.Sub(s.certTime) > certSettles && now.Sub(s.keyTime) > certSettles
-	return s, nil
+	for _, info := range []os.FileInfo{cert, key} {
+		os.SameFile(info, info) // or Windows would look which file it is later, by name
+	}
+	settled := now.Sub(cert.ModTime()) > certSettles && now.Sub(key.ModTime()) > certSettles
+	return certStamp{cert: cert, key: key, settled: settled}, nil
 }

@@ -2,9 +2,11 @@ package flare
 
 import (
 	"crypto/tls"
+	"errors"
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -115,6 +117,52 @@ func TestCertReloaderRests(t *testing.T) {
 	}
 	if n := strings.Count(log.String(), "\n"); n != 2 {
 		t.Errorf("%d lines when a file had gone:\n%s", n, log.String())
+	}
+}
+
+// TestCertReloaderSeesTurnedLink holds that a symbolic link which was turned is
+// seen where nothing but the file is another one: ages and sizes are equal.
+func TestCertReloaderSeesTurnedLink(t *testing.T) {
+	dir, ca := t.TempDir(), tlsTestCA()
+	past := time.Now().Add(-time.Hour)
+	size := 4 << 10
+	for i, name := range []string{"first", "second"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		certFile, keyFile := tlsFiles(t, filepath.Join(dir, name), ca.issue(t, int64(120+i), "localhost"))
+		for _, file := range []string{certFile, keyFile} {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text = append(text, strings.Repeat("\n", size-len(text))...)
+			if err := errors.Join(os.WriteFile(file, text, 0o600), os.Chtimes(file, past, past)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	live := filepath.Join(dir, "live")
+	turn := func(name string) {
+		next := filepath.Join(dir, "next")
+		if err := os.Symlink(name, next); err != nil {
+			t.Skipf("no symbolic links here: %v", err)
+		}
+		if err := os.Rename(next, live); err != nil {
+			t.Fatal(err)
+		}
+	}
+	turn("first")
+	r, err := NewCertReloader(filepath.Join(live, "cert.pem"), filepath.Join(live, "key.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, name := range []string{"first", "second", "first"} {
+		turn(name)
+		r.lookNow()
+		if got, want := certSerial(t, r), int64(120+i%2); got != want {
+			t.Errorf("turned to %s: certificate %d, want %d", name, got, want)
+		}
 	}
 }
 
