@@ -29,7 +29,8 @@ type WebSocketOptions struct {
 	// OriginPatterns says from which pages a browser may connect, besides those
 	// of the server's own host. A pattern is a host with its port, or with a
 	// scheme in front: "*.example.com", "https://app.example.com:8443", in the
-	// syntax of path.Match; "*" allows every page. Servers only.
+	// syntax of path.Match; "*" allows every page. A scheme's default port may be
+	// written or left out. Servers only.
 	OriginPatterns []string
 
 	// Compression is permessage-deflate; off by default.
@@ -141,6 +142,11 @@ func (ws *WebSocket) RemoteAddr() netip.AddrPort {
 // waits while the peer does not read, until ctx ends or WriteTimeout passes;
 // otherwise it does not wait. After the end of the connection it fails with an
 // error that is ErrClosed where nothing else went wrong.
+//
+// A WebSocket of AcceptWebSocket or DialWebSocket has no loop: whoever writes
+// sends, and waits for the peer whatever the policy is. When ctx ends meanwhile
+// the connection ends with it, for every user of it, since a part of the
+// message may have left. Writer, WritePrepared and Ping do the same.
 func (ws *WebSocket) Write(ctx context.Context, kind MessageKind, p []byte) error {
 	if err := checkMessage(kind, p); err != nil {
 		return err

@@ -162,27 +162,60 @@ func originAllowed(r *Request, patterns []string) bool {
 	if len(origins) > 1 {
 		return false
 	}
-	u, err := url.Parse(origins[0])
+	u, err := url.Parse(strings.ToLower(origins[0]))
 	if err != nil || u.User != nil {
 		return false
 	}
-	if u.Host != "" && equalFoldASCII(u.Host, r.hostView()) {
+	port := defaultPort(u.Scheme)
+	if u.Host != "" && withoutPort(u.Host, port) == withoutPort(strings.ToLower(r.hostView()), port) {
 		return true
 	}
-	origin, host := strings.ToLower(origins[0]), strings.ToLower(u.Host)
 	for _, pattern := range patterns {
-		name := host
-		if strings.Contains(pattern, "://") || pattern == "null" {
-			name = origin
-		}
-		if name == "" && pattern != "*" {
-			continue // "null" and the like have no host
-		}
-		if ok, _ := path.Match(strings.ToLower(pattern), name); ok {
+		if originMatches(u, port, strings.ToLower(pattern)) {
 			return true
 		}
 	}
 	return false
+}
+
+// originMatches reports whether an origin fits a pattern. A default port may
+// stand in either of them, or in none.
+func originMatches(u *url.URL, port, pattern string) bool {
+	whole := strings.Contains(pattern, "://") || pattern == "null"
+	if u.Host == "" { // "null" and the like
+		ok, _ := path.Match(pattern, u.String())
+		return pattern == "*" || whole && ok
+	}
+	host := withoutPort(u.Host, port)
+	for _, name := range []string{host, host + port} {
+		if whole {
+			name = u.Scheme + "://" + name
+		}
+		if ok, _ := path.Match(pattern, name); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// defaultPort returns ":port" of a scheme that has a default one (RFC 6454 §4).
+func defaultPort(scheme string) string {
+	switch scheme {
+	case "http", "ws":
+		return ":80"
+	case "https", "wss":
+		return ":443"
+	}
+	return ""
+}
+
+// withoutPort cuts the default port off a host, or an empty one (RFC 3986
+// §3.2.3).
+func withoutPort(host, port string) string {
+	if name, ok := strings.CutSuffix(host, port); ok && port != "" {
+		return name
+	}
+	return strings.TrimSuffix(host, ":")
 }
 
 // appendAnswer appends the 101 (Switching Protocols) for hs, with those of the

@@ -109,6 +109,60 @@ func TestOriginAny(t *testing.T) {
 	}
 }
 
+// TestOriginDefaultPort holds that a default port may be written or left out,
+// on either side: what is behind a proxy sees another Host than the page's.
+func TestOriginDefaultPort(t *testing.T) {
+	patterns := []string{"a.example", "b.example:443", "https://c.example", "https://d.example:443", "*.e.example:80", "f.example:8443", "x-app://g"}
+	for _, c := range []struct {
+		host, origin string
+		want         bool
+	}{
+		{"h", "http://h:80", true},
+		{"h", "https://h:443", true},
+		{"h:80", "http://h", true},
+		{"h:443", "https://h", true},
+		{"h:", "https://h", true},
+		{"H:443", "HTTPS://h", true},
+		{"[::1]:443", "https://[::1]", true},
+		{"[::1]", "http://[::1]:80", true},
+		{"h", "https://h:80", false},
+		{"h", "http://h:443", false},
+		{"h:443", "http://h", false},
+		{"h:80", "https://h", false},
+		{"h:8080", "http://h", false},
+		{"h", "http://h:8080", false},
+		{"h:80", "http://h:8080", false},
+		{"h:180", "http://h:1", false},
+		{"h", "x-app://h:80", false},
+		{"h", "https://a.example:443", true},
+		{"h", "http://a.example:80", true},
+		{"h", "http://a.example:8080", false},
+		{"h", "https://b.example", true},
+		{"h", "https://b.example:443", true},
+		{"h", "http://b.example", false},
+		{"h", "https://c.example:443", true},
+		{"h", "http://c.example:443", false},
+		{"h", "https://d.example", true},
+		{"h", "http://d.example", false},
+		{"h", "http://x.e.example", true},
+		{"h", "https://x.e.example", false},
+		{"h", "https://f.example", false},
+		{"h", "https://f.example:8443", true},
+		{"h", "x-app://g", true},
+		{"h", "x-app://i", false},
+	} {
+		var r Request
+		r.head.reset()
+		r.raw = []byte("GET / HTTP/1.1\r\nHost: " + c.host + "\r\nOrigin: " + c.origin + "\r\n\r\n")
+		if _, err := r.head.parse(r.raw, &benchLimits); err != nil {
+			t.Fatal(err)
+		}
+		if got := originAllowed(&r, patterns); got != c.want {
+			t.Errorf("page of %s on host %s: allowed %t, want %t", c.origin, c.host, got, c.want)
+		}
+	}
+}
+
 // A handler's own fields stand in the 101, and none that would break it.
 func TestHandshakeFields(t *testing.T) {
 	ws := wsEcho(WebSocketOptions{})
