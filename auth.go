@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 )
 
@@ -72,67 +73,114 @@ func (c *Challenge) Param(name string) string {
 	return ""
 }
 
+// has says whether a parameter is there, be it empty.
+func (c *Challenge) has(name string) bool {
+	return slices.ContainsFunc(c.Params, func(p AuthParam) bool { return equalFoldASCII(p.Name, name) })
+}
+
 // ParseChallenges reads the value of a WWW-Authenticate, Proxy-Authenticate,
 // Authorization or Proxy-Authorization field (RFC 9110 §11.3, §11.4). The
 // error is a *ParseError.
 func ParseChallenges(field string) ([]Challenge, error) {
-	var all []Challenge
 	p := authParser{s: field}
+	return p.challenges()
+}
+
+// readChallenges reads what a server has sent to a client, which takes what it
+// can use: a value without quotes is all up to the next comma, behind one with
+// quotes the comma may be missing, and a parameter that is none, or is there
+// already, is left out.
+func readChallenges(field string) []Challenge {
+	p := authParser{s: field, lenient: true}
+	all, _ := p.challenges() // those before what cannot be read
+	return all
+}
+
+// challenges reads them all, and what was read until an error.
+func (p *authParser) challenges() (all []Challenge, err error) {
 	for {
 		before := p.i
 		p.skip(true)
-		if p.i == len(field) {
+		if p.i == len(p.s) {
 			return all, nil
 		}
-		comma := len(all) == 0 || strings.IndexByte(field[before:p.i], ',') >= 0
+		comma := len(all) == 0 || strings.IndexByte(p.s[before:p.i], ',') >= 0
 		start := p.i
 		name := p.token()
-		if name == "" {
-			return nil, fault(http.StatusBadRequest, p.i, ruleAuthScheme)
+		if name != "" && p.equals() {
+			err = p.param(all, name, start)
+		} else if err = p.scheme(name, start, comma); err == nil {
+			all = append(all, Challenge{Scheme: name})
+			p.skip(false)
+			all[len(all)-1].Token = p.token68()
 		}
-		if p.equals() {
-			if len(all) == 0 || all[len(all)-1].Token != "" {
-				return nil, fault(http.StatusBadRequest, start, ruleAuthParam)
-			}
-			value, err := p.value()
-			if err != nil {
-				return nil, err
-			}
-			c := &all[len(all)-1]
-			for _, old := range c.Params {
-				if equalFoldASCII(old.Name, name) {
-					return nil, fault(http.StatusBadRequest, start, ruleAuthTwice)
-				}
-			}
-			c.Params = append(c.Params, AuthParam{name, value})
-			continue
+		if err != nil && !p.lenient {
+			return nil, err
 		}
-		if !comma {
-			return nil, fault(http.StatusBadRequest, start, ruleAuthSeparator)
+		if err != nil {
+			p.skipMember(start)
 		}
-		all = append(all, Challenge{Scheme: name})
-		if p.i < len(field) && field[p.i] != ',' && !isBlank(field[p.i]) {
-			return nil, fault(http.StatusBadRequest, p.i, ruleAuthScheme)
-		}
-		p.skip(false)
-		all[len(all)-1].Token = p.token68()
 	}
 }
 
-// parseAuthParams reads a list of parameters without a scheme, as in
-// Authentication-Info (RFC 7615 §3).
-func parseAuthParams(field string) (Challenge, error) {
-	all, err := ParseChallenges("info " + field)
-	if err != nil || len(all) != 1 || all[0].Token != "" {
-		return Challenge{}, errors.Join(ErrMalformed, err)
+// param reads the value of a parameter of the last challenge.
+func (p *authParser) param(all []Challenge, name string, start int) error {
+	if len(all) == 0 || all[len(all)-1].Token != "" {
+		return fault(http.StatusBadRequest, start, ruleAuthParam)
 	}
-	return all[0], nil
+	value, err := p.value()
+	if err != nil {
+		return err
+	}
+	c := &all[len(all)-1]
+	if c.has(name) {
+		return fault(http.StatusBadRequest, start, ruleAuthTwice)
+	}
+	c.Params = append(c.Params, AuthParam{name, value})
+	return nil
+}
+
+// scheme says why a name that begins at start is no scheme.
+func (p *authParser) scheme(name string, start int, comma bool) error {
+	switch {
+	case name == "":
+		return fault(http.StatusBadRequest, p.i, ruleAuthScheme)
+	case !comma:
+		return fault(http.StatusBadRequest, start, ruleAuthSeparator)
+	case p.i < len(p.s) && p.s[p.i] != ',' && !isBlank(p.s[p.i]):
+		return fault(http.StatusBadRequest, p.i, ruleAuthScheme)
+	}
+	return nil
+}
+
+// skipMember goes to the comma behind the member that begins at start, past
+// those in a quoted string.
+func (p *authParser) skipMember(start int) {
+	quoted := false
+	for p.i = start; p.i < len(p.s) && (quoted || p.s[p.i] != ','); p.i++ {
+		switch {
+		case p.s[p.i] == '"':
+			quoted = !quoted
+		case p.s[p.i] == '\\' && quoted && p.i+1 < len(p.s):
+			p.i++
+		}
+	}
+}
+
+// readAuthParams reads a list of parameters without a scheme, as in
+// Authentication-Info (RFC 7615 §3), as readChallenges does.
+func readAuthParams(field string) Challenge {
+	if all := readChallenges("info " + field); len(all) > 0 {
+		return all[0]
+	}
+	return Challenge{}
 }
 
 // An authParser reads a field from the left.
 type authParser struct {
-	s string
-	i int
+	s       string
+	i       int
+	lenient bool // what is wrong is left out
 }
 
 func (p *authParser) skip(commas bool) {
@@ -197,14 +245,27 @@ func (p *authParser) value() (string, error) {
 		if value, ok = p.quoted(); !ok {
 			return "", fault(http.StatusBadRequest, p.i, ruleAuthValue)
 		}
-	} else if value = p.token(); value == "" {
+	} else if value = p.bareValue(); value == "" {
 		return "", fault(http.StatusBadRequest, p.i, ruleAuthValue)
 	}
 	p.skip(false)
-	if p.i < len(p.s) && p.s[p.i] != ',' {
+	if p.i < len(p.s) && p.s[p.i] != ',' && !p.lenient {
 		return "", fault(http.StatusBadRequest, p.i, ruleAuthSeparator)
 	}
 	return value, nil
+}
+
+// bareValue reads a value without quotes: a token, leniently all up to the next
+// comma.
+func (p *authParser) bareValue() string {
+	if !p.lenient {
+		return p.token()
+	}
+	start := p.i
+	for p.i < len(p.s) && p.s[p.i] != ',' {
+		p.i++
+	}
+	return trimBlank(p.s[start:p.i])
 }
 
 // quoted reads a quoted-string (RFC 9110 §5.6.4).

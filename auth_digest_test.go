@@ -3,11 +3,11 @@ package flare
 import (
 	"bytes"
 	"crypto/md5"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -239,7 +239,7 @@ func TestDigestNextNonce(t *testing.T) {
 			t.Errorf("%d: %s, want %s", i, got, want)
 		}
 	}
-	if err := d.Answered(`nextnonce=`, third); !errors.Is(err, ErrMalformed) {
+	if err := d.Answered(`nextnonce=`, third); err != nil { // the answer is one without it
 		t.Errorf("malformed: %v", err)
 	}
 	if d.Challenged([]Challenge{{Scheme: "Digest", Params: []AuthParam{{"nonce", "three"}}}}, third) {
@@ -447,4 +447,73 @@ func findApache(t *testing.T) (binary, modules string) {
 	}
 	t.Skip("no Apache with mod_auth_digest to be challenged by")
 	return "", ""
+}
+
+// One odd parameter is no reason to give a challenge up: this is what cameras,
+// printers and old servers send.
+func TestDigestOddChallenges(t *testing.T) {
+	for _, tt := range []struct{ field, want string }{
+		{`Digest realm="r", nonce="n", domain=/x`, `realm="r", nonce="n"`},
+		{`Digest realm="r", nonce=YWJj==`, `realm="r", nonce="YWJj=="`},
+		{`Digest realm=My Camera, nonce="n"`, `realm="My Camera", nonce="n"`},
+		{`Digest realm="r" nonce="n"`, `realm="r", nonce="n"`},
+		{`Digest realm="r", nonce="n", nonce="m"`, `realm="r", nonce="n"`},
+		{`Digest realm="r", =, x=, nonce="n"`, `realm="r", nonce="n"`},
+		{`Digest realm="r", nonce="n", "junk, here", stale=false`, `realm="r", nonce="n"`},
+		{`Digest realm="r", nonce="n", opaque=""`, `realm="r", nonce="n", opaque=""`},
+		{`Digest realm="r", nonce="n", opaque="o"`, `realm="r", nonce="n", opaque="o"`},
+		{`Digest realm="r", nonce="n", opaque=a=/b==`, `realm="r", nonce="n", opaque="a=/b=="`},
+		{`Negotiate abc==, Digest realm="r", nonce="n"`, `realm="r", nonce="n"`},
+		{`@, Digest realm="r", nonce="n"`, `realm="r", nonce="n"`},
+	} {
+		d := &DigestAuth{User: "u", Password: "p"}
+		resp := &ClientResponse{StatusCode: 401}
+		resp.Header.Add("WWW-Authenticate", tt.field)
+		if again, err := challenged(d, resp, &clientCall{bodyDropped: true}, 0); !again || err != nil {
+			t.Errorf("%s: %v, %v", tt.field, again, err)
+			continue
+		}
+		sent, err := d.Authorization(&AuthRequest{Method: "GET", Target: "/"})
+		if err != nil {
+			t.Errorf("%s: %v", tt.field, err)
+			continue
+		}
+		all, err := ParseChallenges(sent)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		for _, name := range []string{"realm", "nonce", "opaque"} {
+			if all[0].has(name) {
+				got += ", " + name + `="` + all[0].Param(name) + `"`
+			}
+		}
+		if got = strings.TrimPrefix(got, ", "); got != tt.want {
+			t.Errorf("%s: %s, want %s", tt.field, got, tt.want)
+		}
+	}
+}
+
+// An Authentication-Info that cannot be read is none: the answer stands. No
+// error has a line break in it.
+func TestDigestMalformedInfo(t *testing.T) {
+	for _, info := range []string{"rspauth", "=", `nextnonce="`, "x y z", ",,,", `rspauth="1" junk`} {
+		ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Authorization") == "" {
+				w.Header().Set("WWW-Authenticate", `Digest realm="r", nonce="n"`)
+				w.WriteHeader(401)
+				return
+			}
+			w.Header().Set("Authentication-Info", info)
+		}))
+		resp, err := clientOf(t, &Client{Auth: &DigestAuth{User: "u", Password: "p"}}).Get(clientContext(t), ts.URL)
+		clientWantText(t, resp, err, 200, "")
+		ts.Close()
+	}
+	d := &DigestAuth{}
+	for _, sent := range []string{"\x00", "Digest a=b, Digest c=d", `Digest nonce="`} {
+		if err := d.Answered(`nextnonce="m"`, sent); err != nil {
+			t.Errorf("%q: %v", sent, err)
+		}
+	}
 }
