@@ -67,9 +67,12 @@ func (env *proxyEnvironment) proxyURL(t *clientTarget) string {
 func (env *proxyEnvironment) bypasses(t *clientTarget) bool {
 	host := strings.TrimSuffix(t.host, ".")
 	addr, literal := literalAddr(t.host)
-	addr = addr.Unmap().WithZone("")
-	if isLocalhost(host) || literal && addr.IsLoopback() {
+	addr = addr.Unmap()
+	if isLocalhost(host) || literal && addr.WithZone("").IsLoopback() {
 		return true
+	}
+	if literal {
+		host = "" // no name matches an address, nor the zone that is in one
 	}
 	for _, member := range env.never {
 		if bypassMember(member, host, t.port, addr) {
@@ -79,7 +82,8 @@ func (env *proxyEnvironment) bypasses(t *clientTarget) bool {
 	return false
 }
 
-// bypassMember says whether one member of NO_PROXY means the host: "*", an
+// bypassMember says whether one member of NO_PROXY means the host, "" where it
+// is an address: "*", an
 // address, a network, a name with all below it, or with a leading dot only
 // those below; a port narrows it.
 func bypassMember(member, host string, port uint16, addr netip.Addr) bool {
@@ -87,11 +91,11 @@ func bypassMember(member, host string, port uint16, addr netip.Addr) bool {
 		return true
 	}
 	if prefix, err := netip.ParsePrefix(member); err == nil {
-		return addr.IsValid() && prefix.Contains(addr)
+		return addr.IsValid() && prefix.Contains(addr.WithZone(""))
 	}
 	name := strings.Trim(member, "[]")
 	if at, err := ParseAddr(name); err == nil {
-		return at.Unmap() == addr
+		return sameAddr(at, addr)
 	}
 	if colon := strings.LastIndexByte(member, ':'); colon >= 0 {
 		p, ok := parsePort([]byte(member[colon+1:]))
@@ -100,14 +104,26 @@ func bypassMember(member, host string, port uint16, addr netip.Addr) bool {
 		}
 		name = strings.Trim(member[:colon], "[]")
 		if at, err := ParseAddr(name); err == nil {
-			return at.Unmap() == addr
+			return sameAddr(at, addr)
 		}
+	}
+	if host == "" {
+		return false
 	}
 	name = strings.TrimPrefix(name, "*")
 	if below, only := strings.CutPrefix(name, "."); only {
 		return strings.HasSuffix(host, "."+below)
 	}
 	return host == name || strings.HasSuffix(host, "."+name)
+}
+
+// sameAddr says whether a member means an address; one without a zone means it
+// in all zones.
+func sameAddr(member, addr netip.Addr) bool {
+	if member.Zone() == "" {
+		addr = addr.WithZone("")
+	}
+	return member.Unmap() == addr
 }
 
 // proxyFor returns the proxy that a request goes through, nil for none.

@@ -22,7 +22,7 @@ func TestClientProxyEnvironment(t *testing.T) {
 	t.Setenv("HTTP_PROXY", "http://proxy.test:3128")
 	t.Setenv("HTTPS_PROXY", "http://other.test")
 	t.Setenv("no_proxy", "")
-	t.Setenv("NO_PROXY", "never.test, .below.test,10.0.0.0/8,192.0.2.1, port.test:81,[2001:db8::1]")
+	t.Setenv("NO_PROXY", "never.test, .below.test,10.0.0.0/8,192.0.2.1, port.test:81,[2001:db8::1],fe80::/64,fe81::1,fe82::1%eth1")
 	t.Setenv("REQUEST_METHOD", "")
 	env := readProxyEnvironment()
 	const plain, secure = "http://proxy.test:3128", "http://proxy.test:3129"
@@ -32,6 +32,9 @@ func TestClientProxyEnvironment(t *testing.T) {
 		{"http://below.test", plain}, {"http://x.below.test", ""},
 		{"http://10.1.2.3", ""}, {"http://11.1.2.3", plain}, {"http://192.0.2.1", ""}, {"http://192.0.2.2", plain},
 		{"http://port.test:81", ""}, {"http://port.test", plain}, {"http://[2001:db8::1]", ""}, {"http://[2001:db8::2]", plain},
+		{"http://[fe80::1%25eth0]", ""}, {"http://[fe81::1%25eth0]", ""}, {"http://[fe82::1%25eth1]", ""}, {"http://[fe82::1%25eth2]", plain},
+		// A zone is whatever one writes there, and no name.
+		{"http://[fe90::1%25never.test]", plain}, {"http://[fe90::1%25x.never.test]", plain}, {"http://[fe90::1%25.below.test]", plain}, {"http://[fe90::1%25x.port.test]:81", plain},
 		{"http://localhost", ""}, {"http://127.0.0.1", ""}, {"http://[::1]:80", ""}, {"http://a.localhost", ""},
 	}
 	for _, tt := range tests {

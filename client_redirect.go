@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 )
@@ -162,6 +163,9 @@ func (c *Client) redirect(x *clientCall, status int, location string) error {
 		return &ClientError{Phase: PhaseRedirect, Host: to.hostPort(), Kind: ErrInsecureRedirect}
 	}
 	to.user = from.user
+	if to.fragment == "" && !strings.Contains(location, "#") { // RFC 9110 §10.2.2
+		to.fragment = from.fragment
+	}
 	if to.origin() != from.origin() { // for good: coming back does not restore them
 		x.ownDropped, x.defaultsDropped, to.user = true, true, nil
 	}
@@ -242,9 +246,7 @@ func challenged(creds Credentials, resp *ClientResponse, x *clientCall, attempt 
 	}
 	var all []Challenge
 	for _, value := range resp.Header.Values("WWW-Authenticate") {
-		if challenges, err := ParseChallenges(value); err == nil {
-			all = append(all, challenges...)
-		}
+		all = append(all, readChallenges(value)...)
 	}
 	return creds.Challenged(all, x.auth) && attempt < challengesMax && (x.bodyDropped || x.req.rewindable()), nil
 }

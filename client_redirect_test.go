@@ -61,6 +61,69 @@ func TestClientRedirectMethods(t *testing.T) {
 	clientWantText(t, resp, err, 302, "")
 }
 
+// What described the old body leaves with it; all else goes on.
+func TestClientRedirectBodyFields(t *testing.T) {
+	gone := []string{"Content-Type", "Content-Encoding", "Content-Language", "Content-Location", "Content-Digest", "Repr-Digest",
+		"Digest", "Content-MD5", "Content-Range", "Content-Disposition", "Last-Modified", "Trailer", "Expect"}
+	kept := []string{"X-Other", "Accept", "If-Match", "Content-Security-Policy"}
+	var got http.Header
+	ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/" {
+			http.Redirect(w, r, "/to", http.StatusSeeOther)
+			return
+		}
+		got = r.Header
+	}))
+	defer ts.Close()
+	for _, byClient := range []bool{false, true} {
+		c := clientOf(t, &Client{})
+		r := &ClientRequest{Method: "POST", URL: ts.URL}
+		r.SetBody([]byte("abc"))
+		h := &r.Header
+		if byClient {
+			h = &c.Header
+		}
+		for _, name := range append(gone, kept...) {
+			h.Set(name, "v")
+		}
+		h.Set("Expect", "100-continue")
+		resp, err := c.Do(clientContext(t), r)
+		clientWantText(t, resp, err, 200, "")
+		for _, name := range gone {
+			if v := got.Get(name); v != "" {
+				t.Errorf("%s: %q", name, v)
+			}
+		}
+		for _, name := range kept {
+			if v := got.Get(name); v != "v" {
+				t.Errorf("%s was dropped", name)
+			}
+		}
+	}
+}
+
+// The URL that answered keeps the fragment, unless a redirect names another.
+func TestClientURLFragment(t *testing.T) {
+	ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if to := r.URL.Query().Get("to"); to != "" {
+			w.Header().Set("Location", to)
+			w.WriteHeader(302)
+		}
+	}))
+	defer ts.Close()
+	for _, tt := range []struct{ ref, want string }{
+		{"/a", "/a"}, {"/a#b", "/a#b"}, {"/a?c#b%20d", "/a?c#b%20d"},
+		{"/a?to=/x#b", "/x#b"}, {"/a?to=/x%23y#b", "/x#y"}, {"/a?to=/x%23#b", "/x"},
+		{"/a?to=/x%3Fto=/z#b", "/z#b"}, {"/a?to=/x%3Fto=/z%23y#b", "/z#y"},
+	} {
+		resp, err := clientOf(t, &Client{}).Get(clientContext(t), ts.URL+tt.ref)
+		clientWantText(t, resp, err, 200, "")
+		if got := strings.TrimPrefix(resp.URL().String(), ts.URL); got != tt.want {
+			t.Errorf("%s: %s, want %s", tt.ref, got, tt.want)
+		}
+	}
+}
+
 func TestClientRedirectCount(t *testing.T) {
 	ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var n int

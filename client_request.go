@@ -52,7 +52,9 @@ type ClientRequest struct {
 	start   int64  // where Body, an io.Seeker, began
 	seeks   bool   // start counts
 	sent    bool   // Body has been read from
-	closes  bool   // Body is closed once it was sent: Transport's duty
+
+	autoType string // the Content-Type that SetBody has set; "" for none
+	closes   bool   // Body is closed once it was sent: Transport's duty
 
 	upload *clientUpload // may still read from Body; it has to end before Body begins again
 }
@@ -61,10 +63,14 @@ type ClientRequest struct {
 // A string is taken for JSON text and sent as it is, as application/json.
 // url.Values are sent as a form. An io.Reader is streamed. nil is no body.
 // Anything else, a *string too, is encoded as JSON. A Content-Type that is set
-// already stays.
+// already stays, but for the one of a body before that SetBody has set itself.
 func (r *ClientRequest) SetBody(v any) error {
 	r.Body, r.payload, r.inMem, r.seeks, r.sent, r.upload = nil, nil, false, false, false, nil
 	r.ContentLength = 0
+	if r.autoType != "" && r.Header.Get("Content-Type") == r.autoType {
+		r.Header.Del("Content-Type") // it was that of the body before
+	}
+	r.autoType = ""
 	switch v := v.(type) {
 	case nil:
 	case []byte:
@@ -89,6 +95,7 @@ func (r *ClientRequest) setPayload(p []byte, contentType string) {
 	r.payload, r.inMem = p, true
 	if r.Header.Get("Content-Type") == "" {
 		r.Header.Set("Content-Type", contentType)
+		r.autoType = contentType
 	}
 }
 

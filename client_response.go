@@ -40,6 +40,7 @@ type ClientResponse struct {
 
 	minor  uint8 // of HTTP/1
 	closes bool  // the server ends the connection behind it
+	bare   bool  // the status line ends with the status code
 
 	// Progress is told how much of the body was read, in bytes as they came
 	// over the wire, and of how many, -1 where that is unknown. It is called
@@ -69,7 +70,8 @@ func (r *ClientResponse) Proto() string {
 	return "HTTP/1.1"
 }
 
-// URL returns the URL that answered, after redirects, in a new value.
+// URL returns the URL that answered, after redirects, in a new value. It has the
+// fragment that the request's URL had, unless a redirect named another.
 func (r *ClientResponse) URL() *url.URL {
 	u, _ := url.Parse(r.text) // parseTarget has seen it to be one
 	return u

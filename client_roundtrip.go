@@ -371,7 +371,7 @@ func (h *clientHop) respond(n int) (*ClientResponse, error) {
 	resp := &ClientResponse{
 		StatusCode: head.status,
 		reason:     text[head.reason.start:head.reason.end], minor: head.minor,
-		method: h.call.method, text: h.call.target.text, origin: conn.route.origin,
+		method: h.call.method, text: h.call.target.textWithFragment(), origin: conn.route.origin,
 		tls: conn.state,
 	}
 	resp.Header.list = resp.fields[:0]
@@ -385,6 +385,7 @@ func (h *clientHop) respond(n int) (*ClientResponse, error) {
 	// A body that was announced and not sent leaves the server waiting for it.
 	sent := h.length == 0 || h.upload != nil || h.call.req.inMem && h.length >= 0 && h.length <= bodyInlineBytes && !h.expectsContinue()
 	b.reusable = head.persists(h.call.method) && sent && !h.broken && !h.call.closes
+	resp.bare = int(head.reason.start) == len("HTTP/1.1 200")
 	resp.closes = !head.keepAlive() || kind == bodyUntilClose
 	conn.used = true
 	resp.Body, resp.ContentLength = b, b.length

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptrace"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -35,15 +36,17 @@ var (
 func (c *Client) appendHead(b []byte, x *clientCall, proxied bool, proxyAuth string, length int64) []byte {
 	r := x.req
 	b = append(append(b, x.method...), ' ')
-	if proxied { // RFC 9112 §3.2.2
-		b = append(append(append(b, x.target.scheme()...), "://"...), x.target.authority...)
+	host := x.host()
+	path := x.target.path
+	if proxied && !x.target.absolute { // RFC 9112 §3.2.2; a proxy goes by this, not by Host
+		b = append(append(append(b, x.target.scheme()...), "://"...), host...)
+		if path == "*" {
+			path = "" // RFC 9112 §3.2.4
+		}
 	}
-	b = append(append(b, x.target.path...), " HTTP/1.1\r\nHost: "...)
-	b = append(b, x.host()...)
+	b = append(append(b, path...), " HTTP/1.1\r\nHost: "...)
+	b = append(b, host...)
 	b = append(b, "\r\n"...)
-	if proxied {
-		b = append(b, proxyAuth...)
-	}
 	var seen headSeen
 	if x.defaults != nil {
 		for i := range x.defaults.list {
@@ -64,6 +67,9 @@ func (c *Client) appendHead(b []byte, x *clientCall, proxied bool, proxyAuth str
 	}
 	if x.auth != "" && !seen.authorization {
 		b = append(append(append(b, "Authorization: "...), x.auth...), "\r\n"...)
+	}
+	if proxied && !seen.proxyAuthorization {
+		b = append(b, proxyAuth...)
 	}
 	if !seen.userAgent {
 		b = append(b, "User-Agent: flare\r\n"...)
@@ -97,9 +103,22 @@ func (x *clientCall) host() string {
 	return x.target.authority
 }
 
+// bodyFields describe a request's body (RFC 9110 §8, RFC 9530), or belong to
+// its transfer: they leave with it when a redirect makes a GET of it (RFC 9110
+// §15.4).
+var bodyFields = []string{
+	"Content-Digest", "Content-Disposition", "Content-Encoding", "Content-Language",
+	"Content-Location", "Content-MD5", "Content-Range", "Content-Type", "Digest",
+	"Expect", "Last-Modified", "Repr-Digest", "Trailer",
+}
+
+func isBodyField(name string) bool {
+	return slices.ContainsFunc(bodyFields, func(field string) bool { return equalFoldASCII(name, field) })
+}
+
 // headSeen is what the user's fields have settled.
 type headSeen struct {
-	cookie, authorization, userAgent, acceptEncoding, ranged bool
+	cookie, authorization, proxyAuthorization, userAgent, acceptEncoding, ranged bool
 
 	closes bool // Connection has the member close
 }
@@ -107,6 +126,9 @@ type headSeen struct {
 // appendField appends one of the user's fields, but for those that frame the
 // message: framing is the client's own.
 func (s *headSeen) appendField(b []byte, x *clientCall, f *headerField) []byte {
+	if x.bodyDropped && isBodyField(f.name) {
+		return b
+	}
 	value := f.value
 	switch len(f.name) {
 	case len("Host"):
@@ -120,9 +142,6 @@ func (s *headSeen) appendField(b []byte, x *clientCall, f *headerField) []byte {
 			s.cookie = true
 			value += "; " + x.cookies // one line (RFC 6265 §5.4)
 		}
-		if equalFoldASCII(f.name, "Expect") && x.bodyDropped {
-			return b
-		}
 	case len("User-Agent"):
 		if equalFoldASCII(f.name, "User-Agent") {
 			if s.userAgent = true; value == "" {
@@ -130,22 +149,16 @@ func (s *headSeen) appendField(b []byte, x *clientCall, f *headerField) []byte {
 			}
 		}
 		s.closes = s.closes || equalFoldASCII(f.name, "Connection") && listContains(value, "close")
-	case len("Content-Type"):
-		if equalFoldASCII(f.name, "Content-Type") && x.bodyDropped {
-			return b
-		}
 	case len("Authorization"):
 		s.authorization = s.authorization || equalFoldASCII(f.name, "Authorization")
+	case len("Proxy-Authorization"):
+		s.proxyAuthorization = s.proxyAuthorization || equalFoldASCII(f.name, "Proxy-Authorization")
 	case len("Content-Length"):
 		if equalFoldASCII(f.name, "Content-Length") {
 			return b
 		}
 	case len("Accept-Encoding"):
 		s.acceptEncoding = s.acceptEncoding || equalFoldASCII(f.name, "Accept-Encoding")
-	case len("Content-Encoding"):
-		if x.bodyDropped && (equalFoldASCII(f.name, "Content-Encoding") || equalFoldASCII(f.name, "Content-Language")) {
-			return b
-		}
 	case len("Transfer-Encoding"):
 		if equalFoldASCII(f.name, "Transfer-Encoding") {
 			return b

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -20,7 +21,6 @@ func TestClientSentOnce(t *testing.T) {
 		clientReadHead(c)
 	})
 	gone := errors.New("gone")
-	c := clientOf(t, &Client{})
 	for name, tt := range map[string]struct {
 		getBody func() (io.Reader, error)
 		phase   ClientPhase
@@ -30,14 +30,14 @@ func TestClientSentOnce(t *testing.T) {
 		"GetBody failing": {func() (io.Reader, error) { return nil, gone }, PhaseWrite, gone},
 	} {
 		r := &ClientRequest{Method: "POST", URL: url, Body: io.MultiReader(strings.NewReader("abc")), ContentLength: 3, GetBody: tt.getBody}
-		if _, err := c.Do(clientContext(t), r); !clientFailedLate(err, tt.phase) || !errors.Is(err, tt.want) {
+		if _, err := clientOf(t, &Client{}).Do(clientContext(t), r); !clientFailedLate(err, tt.phase) || !errors.Is(err, tt.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	// Before anything of it was, ErrInvalidRequest still says so.
 	r := &ClientRequest{Method: "POST", URL: url, Body: clientReadFunc(func([]byte) (int, error) { return 0, gone }), GetBody: func() (io.Reader, error) { return nil, gone }}
 	r.sent = true
-	if _, err := c.Do(clientContext(t), r); !errors.Is(err, ErrInvalidRequest) {
+	if _, err := clientOf(t, &Client{}).Do(clientContext(t), r); !errors.Is(err, ErrInvalidRequest) {
 		t.Errorf("nothing sent: %v", err)
 	}
 }
@@ -110,4 +110,84 @@ func TestClientConnectionClose(t *testing.T) {
 	if conns.Load() != 3 {
 		t.Errorf("Transport: %d connections for 3 requests", conns.Load())
 	}
+}
+
+// A body's content type follows the body when it is set anew; one that the user
+// has set stays.
+func TestClientBodyTypeAnew(t *testing.T) {
+	r := new(ClientRequest)
+	for _, tt := range []struct {
+		body any
+		want string
+	}{
+		{"{}", "application/json"},
+		{url.Values{"a": {"b"}}, "application/x-www-form-urlencoded"},
+		{map[string]int{"a": 1}, "application/json"},
+		{[]byte("x"), ""},
+		{"{}", "application/json"},
+		{strings.NewReader("x"), ""},
+		{url.Values{}, "application/x-www-form-urlencoded"},
+		{nil, ""},
+	} {
+		if err := r.SetBody(tt.body); err != nil {
+			t.Fatal(err)
+		}
+		if got := r.Header.Get("Content-Type"); got != tt.want {
+			t.Errorf("%T: %q, want %q", tt.body, got, tt.want)
+		}
+	}
+	r.SetBody("{}")
+	r.Header.Set("Content-Type", "text/plain")
+	r.SetBody(url.Values{})
+	r.SetBody("{}")
+	if got := r.Header.Get("Content-Type"); got != "text/plain" {
+		t.Errorf("the user's own became %q", got)
+	}
+}
+
+// The user's Proxy-Authorization takes the place of that in the proxy's URL.
+func TestClientProxyAuthorization(t *testing.T) {
+	heads := make(chan *http.Request, 1)
+	at := clientAccept(t, func(c net.Conn) {
+		if req, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+			heads <- req
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+		}
+	})
+	proxy, _ := url.Parse(strings.Replace(at, "//", "//u:p@", 1))
+	byProxy := func(*url.URL) (*url.URL, error) { return proxy, nil }
+	for name, tt := range map[string]struct {
+		r    ClientRequest
+		c    *Client
+		want string
+	}{
+		"URL":     {c: &Client{}, want: "Basic dTpw"},
+		"request": {c: &Client{}, r: ClientRequest{Header: headerOf("Proxy-Authorization", "Own x")}, want: "Own x"},
+		"client":  {c: &Client{Header: headerOf("proxy-authorization", "Own y")}, want: "Own y"},
+	} {
+		tt.c.Proxy, tt.r.URL = byProxy, "http://origin.test/a?b"
+		if _, err := clientOf(t, tt.c).Do(clientContext(t), &tt.r); err != nil {
+			t.Fatal(name, err)
+		}
+		req := <-heads
+		if got := strings.Join(req.Header.Values("Proxy-Authorization"), "|"); got != tt.want {
+			t.Errorf("%s: %q, want %q", name, got, tt.want)
+		}
+		if req.RequestURI != "http://origin.test/a?b" {
+			t.Errorf("%s: target %q", name, req.RequestURI)
+		}
+	}
+	// A Host of the user's is where the proxy is sent: it goes by the target alone.
+	r := &ClientRequest{URL: "http://origin.test/a", Header: headerOf("Host", "other.test:81")}
+	if _, err := clientOf(t, &Client{Proxy: byProxy}).Do(clientContext(t), r); err != nil {
+		t.Fatal(err)
+	}
+	if req := <-heads; req.RequestURI != "http://other.test:81/a" || req.Host != "other.test:81" {
+		t.Errorf("target %q, Host %q", req.RequestURI, req.Host)
+	}
+}
+
+func headerOf(name, value string) (h Header) {
+	h.Set(name, value)
+	return h
 }

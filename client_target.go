@@ -27,6 +27,7 @@ const (
 	ruleLabelMax     = "label of a host name longer than 63 octets"
 	ruleLabelEmpty   = "empty label in a host name"
 	ruleHostOctet    = "octet that is not of a host name"
+	ruleHostASCII    = "host name is not ASCII: give it in its ASCII form, with xn-- (RFC 5890 §2.3.2.1)"
 	ruleHostLiteral  = "host is not an IP literal, and ends like one"
 	rulePort         = "port is not 1 to 65535"
 	ruleURLNoBaseURL = "relative URL without a BaseURL"
@@ -37,11 +38,13 @@ type clientTarget struct {
 	text      string // the URL, without userinfo and fragment
 	host      string // lower-case, without brackets or port; a zone stays
 	authority string // the Host field
-	path      string // origin form: path and query
+	path      string // origin form: path and query; "*"; or what absolute says
+	fragment  string // escaped; "" for none. It is not sent
 	user      *url.Userinfo
 	parsed    *url.URL // nil until asked for
 	port      uint16
 	https     bool
+	absolute  bool // path is in absolute form already
 }
 
 // origin identifies who gets to see credentials (RFC 6454 §4).
@@ -63,6 +66,14 @@ func joinHostPort(host string, port uint16) string {
 		host = "[" + host + "]"
 	}
 	return host + ":" + strconv.Itoa(int(port))
+}
+
+// textWithFragment is the URL as its user would write it, without userinfo.
+func (t *clientTarget) textWithFragment() string {
+	if t.fragment == "" {
+		return t.text
+	}
+	return t.text + "#" + t.fragment
 }
 
 func (t *clientTarget) scheme() string {
@@ -214,6 +225,7 @@ func targetOf(u *url.URL, phase ClientPhase) (clientTarget, error) {
 	if u.RawQuery != "" || u.ForceQuery {
 		t.path += "?" + escapeTarget(u.RawQuery)
 	}
+	t.fragment = u.EscapedFragment()
 	clean := *u
 	clean.User, clean.Fragment, clean.RawFragment = nil, "", ""
 	t.parsed, t.text = &clean, clean.String()
@@ -256,6 +268,8 @@ func checkHost(s string) string {
 			if i < len(name) {
 				last = i + 1
 			}
+		case name[i] >= 0x80:
+			return ruleHostASCII
 		case !isHostNameOctet(name[i]):
 			return ruleHostOctet
 		}

@@ -1,7 +1,9 @@
 package flare
 
 import (
+	"errors"
 	"net/url"
+	"strings"
 	"testing"
 )
 
@@ -24,6 +26,19 @@ func TestClientTarget(t *testing.T) {
 		if err != nil || got.host != tt.host || got.authority != tt.authority || got.path != tt.path {
 			t.Errorf("%s: %+v, %v", tt.url, got, err)
 		}
+	}
+}
+
+// A host in another alphabet is refused with what to do about it.
+func TestClientHostASCII(t *testing.T) {
+	for _, s := range []string{"http://b\u00fccher.test/", "http://b%C3%BCcher.test/", "http://\u4f8b\u3048.test:80/"} {
+		_, err := parseTarget(s, PhaseRequest)
+		if !errors.Is(err, ErrInvalidURL) || !strings.Contains(err.Error(), "ASCII form, with xn--") {
+			t.Errorf("%s: %v", s, err)
+		}
+	}
+	if got, err := parseTarget("http://xn--bcher-kva.test/", PhaseRequest); err != nil || got.host != "xn--bcher-kva.test" {
+		t.Errorf("%+v, %v", got, err)
 	}
 }
 

@@ -42,6 +42,7 @@ func (t clientTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if c.cfg.timeout > 0 {
 		x.by = time.Now().Add(c.cfg.timeout)
 	}
+	probeBody(req.Context(), x)
 	resp, err := c.roundTrip(req.Context(), x)
 	if body, ok := x.req.Body.(io.Closer); ok && (err != nil || x.req.upload == nil) {
 		body.Close() // RoundTrip's duty, whether or not it was sent
@@ -63,7 +64,7 @@ func transportCall(req *http.Request) (*clientCall, error) {
 	if req.URL == nil {
 		return nil, invalidRequest("", errNilURL)
 	}
-	target, err := targetOf(req.URL, PhaseRequest)
+	target, err := transportTarget(req)
 	if err != nil {
 		return nil, err
 	}
@@ -106,31 +107,40 @@ func transportCall(req *http.Request) (*clientCall, error) {
 	return &clientCall{req: r, method: r.method(), target: target, decodes: req.Method != http.MethodHead}, nil
 }
 
-// A trailerBody copies a request's trailer once the body has ended: only then
-// are its values final.
-type trailerBody struct {
-	io.ReadCloser
-	from http.Header
-	to   *Header
-}
-
-func (b *trailerBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err == io.EOF {
-		*b.to = Header{} // of an attempt before
-		for name, values := range b.from {
-			for _, value := range values {
-				b.to.Add(name, value)
-			}
-		}
+// transportTarget takes a request's URL apart, with the forms of a target that
+// http.Request has beside a path: "*" of OPTIONS, and Opaque.
+func transportTarget(req *http.Request) (clientTarget, error) {
+	u := *req.URL
+	opaque := u.Opaque
+	star := u.Path == "*" && req.Method == http.MethodOptions && opaque == "" && u.RawQuery == "" && !u.ForceQuery
+	if opaque == "" && !star {
+		return targetOf(&u, PhaseRequest)
 	}
-	return n, err
+	u.Opaque, u.Path, u.RawPath = "", "/", ""
+	t, err := targetOf(&u, PhaseRequest)
+	if err != nil {
+		return t, err
+	}
+	if star { // RFC 9112 §3.2.4
+		t.path = "*"
+		return t, nil
+	}
+	switch { // as http.Request writes it
+	case strings.HasPrefix(opaque, "//"):
+		opaque, t.absolute = t.scheme()+":"+opaque, true
+	case strings.HasPrefix(opaque, "http://"), strings.HasPrefix(opaque, "https://"):
+		t.absolute = true
+	case opaque[0] != '/':
+		return t, invalidURL(PhaseRequest, ruleURLForm)
+	}
+	t.path = escapeTarget(opaque) + strings.TrimPrefix(t.path, "/") // the query
+	return t, nil
 }
 
 // httpResponse translates a response.
 func httpResponse(resp *ClientResponse, req *http.Request) *http.Response {
 	out := &http.Response{
-		Status:        strconv.Itoa(resp.StatusCode) + " " + resp.Reason(),
+		Status:        strconv.Itoa(resp.StatusCode),
 		StatusCode:    resp.StatusCode,
 		Proto:         resp.Proto(),
 		ProtoMajor:    1,
@@ -142,6 +152,9 @@ func httpResponse(resp *ClientResponse, req *http.Request) *http.Response {
 		Request:       req,
 		TLS:           resp.TLS(),
 		Close:         resp.closes,
+	}
+	if !resp.bare {
+		out.Status += " " + resp.Reason()
 	}
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		out.ContentLength = 0 // of the response; http.Response.Write takes -1 for a reason to close

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"net"
@@ -13,6 +14,7 @@ import (
 	"net/http/httptest"
 	"net/http/httptrace"
 	"net/textproto"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -332,5 +334,132 @@ func TestTransportHead(t *testing.T) {
 		}
 		req = req.Clone(req.Context())
 		req.Host, req.Body = "", io.NopCloser(strings.NewReader("abc"))
+	}
+}
+
+// Transport writes requests as net/http's does: the forms of a target, a Host of
+// the user's behind a proxy, and an empty body of unknown length.
+func TestTransportRequests(t *testing.T) {
+	heads := make(chan string, 1)
+	at := clientAccept(t, func(c net.Conn) {
+		in := bufio.NewReader(c)
+		req, err := http.ReadRequest(in)
+		if err != nil {
+			return
+		}
+		body, _ := io.ReadAll(req.Body)
+		heads <- fmt.Sprintf("%s %s host=%s length=%d %q", req.Method, req.RequestURI, req.Host, req.ContentLength, body)
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+	})
+	addr, _ := url.Parse(at)
+	unknown := func(s string) io.Reader { return io.MultiReader(strings.NewReader(s)) }
+	for _, tt := range []struct {
+		name, method string
+		url          url.URL
+		host         string
+		body         io.Reader
+		proxied      bool
+		want         string // "": as net/http
+	}{
+		{name: "star", method: "OPTIONS", url: url.URL{Path: "*"}},
+		{name: "star behind a proxy", method: "OPTIONS", url: url.URL{Path: "*"}, proxied: true,
+			want: "OPTIONS http://" + addr.Host + " host=" + addr.Host + ` length=0 ""`}, // RFC 9112 §3.2.4; net/http's is no URL
+		{name: "opaque", method: "GET", url: url.URL{Opaque: "/a%2Fb"}},
+		{name: "opaque with a query", method: "GET", url: url.URL{Opaque: "/a", RawQuery: "b=c"}},
+		{name: "opaque and a path", method: "GET", url: url.URL{Opaque: "/a", Path: "/b"}},
+		{name: "opaque with a host", method: "GET", url: url.URL{Opaque: "//h.test/a%2Fb"}},
+		{name: "opaque URL", method: "GET", url: url.URL{Opaque: "http://h.test/a"}},
+		{name: "opaque with a host, behind a proxy", method: "GET", url: url.URL{Opaque: "//h.test/a"}, proxied: true},
+		{name: "Host", method: "GET", url: url.URL{Path: "/a"}, host: "h.test"},
+		{name: "Host behind a proxy", method: "GET", url: url.URL{Path: "/a"}, host: "h.test", proxied: true},
+		{name: "empty GET", method: "GET", url: url.URL{Path: "/"}, body: unknown("")},
+		{name: "empty DELETE", method: "DELETE", url: url.URL{Path: "/"}, body: unknown("")},
+		{name: "empty POST", method: "POST", url: url.URL{Path: "/"}, body: unknown("")},
+		{name: "GET with a body", method: "GET", url: url.URL{Path: "/"}, body: unknown("abc")},
+		{name: "GET with an octet", method: "GET", url: url.URL{Path: "/"}, body: unknown("a")},
+		{name: "no body at all", method: "GET", url: url.URL{Path: "/"}, body: http.NoBody},
+	} {
+		var proxy func(*http.Request) (*url.URL, error)
+		c := clientOf(t, &Client{Proxy: func(*url.URL) (*url.URL, error) { return nil, nil }})
+		if tt.proxied {
+			proxy = http.ProxyURL(addr)
+			c.Proxy = func(*url.URL) (*url.URL, error) { return addr, nil }
+		}
+		tt.url.Scheme, tt.url.Host = "http", addr.Host
+		ask := func(via http.RoundTripper, body io.Reader) string {
+			req := (&http.Request{Method: tt.method, URL: &tt.url, Host: tt.host, Header: http.Header{}}).WithContext(clientContext(t))
+			if body != nil {
+				req.Body = io.NopCloser(body)
+			}
+			resp, err := via.RoundTrip(req)
+			if err != nil {
+				t.Errorf("%s: %v", tt.name, err)
+				return ""
+			}
+			resp.Body.Close()
+			return <-heads
+		}
+		got := ask(c.Transport(), tt.body)
+		if want := tt.want; want == "" {
+			if tt.body != nil {
+				b := map[string]string{"GET with a body": "abc", "GET with an octet": "a"}[tt.name]
+				tt.body = unknown(b)
+			}
+			std := &http.Transport{Proxy: proxy, DisableKeepAlives: false}
+			if want = ask(std, tt.body); got != want {
+				t.Errorf("%s: %s, net/http: %s", tt.name, got, want)
+			}
+			std.CloseIdleConnections()
+		} else if got != want {
+			t.Errorf("%s: %s, want %s", tt.name, got, want)
+		}
+	}
+	for _, opaque := range []string{"a", "mailto:x", "\r\nX: y"} {
+		req := (&http.Request{Method: "GET", URL: &url.URL{Scheme: "http", Host: addr.Host, Opaque: opaque}}).WithContext(clientContext(t))
+		if _, err := clientOf(t, &Client{}).Transport().RoundTrip(req); !errors.Is(err, ErrInvalidURL) {
+			t.Errorf("Opaque %q: %v", opaque, err)
+		}
+	}
+}
+
+// A body that waits does not keep its request from being sent.
+func TestTransportBodyWaits(t *testing.T) {
+	body, feed := io.Pipe()
+	url := clientRawServer(t, func(c net.Conn) {
+		feed.Write([]byte("abc"))
+		feed.Close()
+		clientReadTo(c, "0\r\n\r\n")
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+	})
+	req, err := http.NewRequestWithContext(clientContext(t), "GET", url, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := clientOf(t, &Client{}).Transport().RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if p, err := io.ReadAll(resp.Body); err != nil || string(p) != "ok" {
+		t.Errorf("%q, %v", p, err)
+	}
+}
+
+// A reason phrase that is missing is missing in Status.
+func TestTransportStatus(t *testing.T) {
+	for line, want := range map[string]string{"200": "200", "200 ": "200 ", "200 OK": "200 OK", "404 Not  Found": "404 Not  Found"} {
+		url := clientRawServer(t, func(c net.Conn) {
+			io.WriteString(c, "HTTP/1.1 "+line+"\r\nContent-Length: 0\r\n\r\n")
+			clientReadHead(c)
+		})
+		for _, via := range []http.RoundTripper{clientOf(t, &Client{}).Transport(), &http.Transport{DisableKeepAlives: true}} {
+			req, _ := http.NewRequestWithContext(clientContext(t), "GET", url, nil)
+			resp, err := via.RoundTrip(req)
+			if err != nil || resp.Status != want {
+				t.Errorf("%q by %T: %+v, %v", line, via, resp, err)
+				continue
+			}
+			resp.Body.Close()
+		}
 	}
 }
