@@ -65,6 +65,13 @@ func (w *ResponseWriter) commit(length int64) error {
 	if head.expectContinue {
 		w.r.body.setAnswered(g)
 	}
+	if length < 0 && w.declared < 0 && !w.noBody && head.minor == 0 {
+		w.close = true // HTTP/1.0: the end of the connection is the end of the body
+	}
+	closes := w.mustClose()
+	if closes && own.keepAlive {
+		w.header.dropKeepAlive()
+	}
 	w.c.called(g) // the handler may have waited, and Date is the time of the answer
 	out := appendStatusLine(g.out, status)
 	if !own.date {
@@ -80,16 +87,14 @@ func (w *ResponseWriter) commit(length int64) error {
 	case head.minor >= 1:
 		w.chunked = true
 		out = append(out, fieldChunked...)
-	default:
-		w.close = true // HTTP/1.0: the end of the connection is the end of the body
 	}
 	switch {
-	case w.mustClose():
+	case closes:
 		w.c.closing = true
 		if !own.close {
 			out = append(out, fieldClose...)
 		}
-	case head.minor == 0:
+	case head.minor == 0 && !own.keepAlive:
 		out = append(out, fieldKeepAlive...)
 	}
 	g.out = append(out, '\r', '\n')
@@ -115,7 +120,7 @@ func (w *ResponseWriter) mustClose() bool {
 }
 
 // ownFields is what scanHeader found among the fields that a handler has set.
-type ownFields struct{ date, close bool }
+type ownFields struct{ date, close, keepAlive bool }
 
 // scanHeader looks for the fields that frame the response, and removes those
 // that are not a handler's to set.
@@ -127,8 +132,10 @@ func (w *ResponseWriter) scanHeader() (own ownFields, err error) {
 		case len("Date"):
 			own.date = own.date || equalFoldASCII(name, "Date")
 		case len("Connection"):
-			if equalFoldASCII(name, "Connection") && listContains(value, "close") {
-				own.close, w.close = true, true
+			if equalFoldASCII(name, "Connection") {
+				own.close = own.close || listContains(value, "close")
+				own.keepAlive = own.keepAlive || listContains(value, "keep-alive")
+				w.close = w.close || own.close
 			}
 		case len("Content-Length"):
 			if equalFoldASCII(name, "Content-Length") {

@@ -1,15 +1,73 @@
 package flare
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/textproto"
+	"net/url"
 	"runtime"
 	"strings"
 	"testing"
 	"time"
 )
+
+// TestConnectionFieldSaysOneThing holds that a response which ends its connection
+// says close and nothing else of that, whatever the handler has set, and that
+// other options of the handler's stay.
+func TestConnectionFieldSaysOneThing(t *testing.T) {
+	set := func(h http.Header, values string) {
+		for _, value := range strings.Split(values, "|") {
+			h.Add("Connection", value)
+		}
+		h.Set("Keep-Alive", "timeout=5")
+	}
+	flares := HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		h := http.Header{}
+		set(h, r.URL().Query().Get("c"))
+		for name, values := range h {
+			for _, value := range values {
+				w.Header().Add(name, value)
+			}
+		}
+		return w.Text(200, "fine")
+	})
+	https := FromHTTP(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		set(w.Header(), r.URL.Query().Get("c"))
+		io.WriteString(w, "fine")
+	}))
+	for name, handler := range map[string]Handler{"flare": flares, "FromHTTP": https} {
+		addr := startServer(t, &Server{Handler: handler})
+		for _, row := range []struct{ proto, asked, set, want, keepAlive string }{
+			{"HTTP/1.1", "close", "keep-alive", "close", ""},
+			{"HTTP/1.1", "close", "Keep-Alive , x", "x|close", ""},
+			{"HTTP/1.1", "close", "x, keep-alive,y", "x,y|close", ""},
+			{"HTTP/1.1", "close", "x|keep-alive", "x|close", ""},
+			{"HTTP/1.1", "close", "close, keep-alive", "close", ""},
+			{"HTTP/1.1", "x", "keep-alive|close", "close", ""},
+			{"HTTP/1.1", "x", "keep-alive", "keep-alive", "timeout=5"},
+			{"HTTP/1.0", "x", "keep-alive", "close", ""},
+			{"HTTP/1.0", "keep-alive", "keep-alive", "keep-alive", "timeout=5"},
+			{"HTTP/1.0", "keep-alive", "x", "x|keep-alive", "timeout=5"},
+		} {
+			c := dialRaw(t, addr)
+			c.send(head("GET /?c="+url.QueryEscape(row.set)+" "+row.proto, "Connection: "+row.asked))
+			c.answer("GET")
+			// As it is on the wire: net/http's parser takes close out.
+			lines := textproto.NewReader(bufio.NewReader(&c.got))
+			lines.ReadLine()
+			sent, err := lines.ReadMIMEHeader()
+			got, keepAlive := strings.Join(sent["Connection"], "|"), sent.Get("Keep-Alive")
+			if err != nil || got != row.want || keepAlive != row.keepAlive {
+				t.Errorf("%s: %s asked %q, set %q: Connection %q, Keep-Alive %q, %v; want %q, %q",
+					name, row.proto, row.asked, row.set, got, keepAlive, err, row.want, row.keepAlive)
+			}
+			c.Close()
+		}
+	}
+}
 
 // An error in place of a response keeps what belongs to a refusal, all values
 // of it, and nothing else.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 )
 
 // This file is layer 1 (wire): the fields of one message, as a list in the
@@ -169,6 +170,23 @@ func (h *Header) fill(text string, fields []field) {
 	h.list = slices.Grow(h.list, len(fields))
 	for _, f := range fields {
 		h.list = append(h.list, headerField{text[f.name:f.nameEnd], text[f.value:f.valueEnd]})
+	}
+}
+
+// dropKeepAlive takes back what a handler has said of a connection that ends with
+// its response (RFC 9112 §9.3): the option keep-alive and the field of that name.
+func (h *Header) dropKeepAlive() {
+	h.Del("Keep-Alive")
+	h.list = slices.DeleteFunc(h.list, func(f headerField) bool {
+		return equalFoldASCII(f.name, "Connection") && equalFoldASCII(f.value, "keep-alive")
+	})
+	for i, f := range h.list {
+		if equalFoldASCII(f.name, "Connection") {
+			options := slices.DeleteFunc(strings.Split(f.value, ","), func(option string) bool {
+				return equalFoldASCII(trimBlank(option), "keep-alive")
+			})
+			h.list[i].value = trimBlank(strings.Join(options, ","))
+		}
 	}
 }
 
