@@ -3,7 +3,6 @@ package flare
 import (
 	"net/netip"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
@@ -50,13 +49,6 @@ type connLimits struct {
 	ended                   func(*Conn)  // told of each that has ended, by whoever had it; may be nil
 }
 
-// A transport stands in for a socket: TLS, a plain driver, a test.
-type transport interface {
-	recv(p []byte) (n int, errno syscall.Errno)
-	send(p []byte) (n int, errno syscall.Errno)
-	shutdownWrite()
-}
-
 // What a protocol asks of the turn it is in.
 type connWant uint8
 
@@ -72,7 +64,7 @@ type Conn struct {
 	// Fixed when the connection is made.
 	loop   *Loop
 	limits *connLimits
-	tr     transport // nil: the descriptor itself
+	tr     transport
 	peer   netip.Addr
 	fd     int // negative: of the plain driver, see conn_plain.go
 
@@ -120,7 +112,7 @@ type Conn struct {
 
 // init readies a connection that no loop knows yet.
 func (c *Conn) init(l *Loop, limits *connLimits, fd int, peer netip.AddrPort) {
-	c.loop, c.limits, c.fd = l, limits, fd
+	c.loop, c.limits, c.fd, c.tr = l, limits, fd, (*fdConn)(c)
 	c.peer, c.peerPort = peer.Addr(), peer.Port()
 }
 
@@ -153,10 +145,13 @@ func (c *Conn) drive(g *workset) verdict { return c.takeTurn(g, turnDrive) }
 // step sends what is queued, receives, and feeds the protocol. On a loop it
 // receives once, so that others get their turn.
 func (c *Conn) step(g *workset) verdict {
-	if c.tr != nil {
-		if v := c.stepTransport(g); v != verdictMore {
+	if c.state == stateHandshake {
+		if v := c.tr.handshake(g); v != verdictMore {
 			return v
 		}
+	} else if err := c.tr.flush(); err != nil && err != errWouldBlock {
+		c.err, c.abort = err, true
+		return verdictClose
 	}
 	if c.shared {
 		if !c.stepOutbox(c.outbox.Load(), g) {
@@ -201,21 +196,19 @@ func (c *Conn) receive(g *workset) ([]byte, verdict) {
 		c.unread = c.growBuffer(c.unread, 1)
 		buf = c.unread.b[len(c.unread.b):cap(c.unread.b)]
 	}
-	n, errno := c.recv(buf)
-	if c.tr != nil {
-		c.looked(errno, g.clock.now)
-	}
+	n, err := c.tr.recv(buf)
+	c.tr.looked(err == errWouldBlock, g.clock.now)
 	switch {
-	case errno == syscall.EAGAIN:
+	case err == errWouldBlock:
 		c.edges &^= ownRead
 		return nil, c.resting()
-	case errno != 0:
-		c.err = c.failure(errno)
+	case err != nil:
+		c.err = err
 		return nil, verdictClose
 	case n == 0:
 		c.eof = true
 		c.edges &^= ownRead
-	case n < len(buf) && c.drained() && c.edges&(ownRDHup|ownHup) == 0:
+	case n < len(buf) && c.tr.drained() && c.edges&(ownRDHup|ownHup) == 0:
 		// A short read has emptied the socket, and what comes later is an edge
 		// of its own. The end of the stream is only seen by reading it.
 		c.edges &^= ownRead
@@ -386,7 +379,7 @@ func (c *Conn) resting() verdict {
 	if c.unread != nil || c.state == stateHead || c.state == stateBody || c.state == stateDrain {
 		return verdictPartial
 	}
-	if c.tr != nil && c.partialRecord().began != 0 {
+	if c.tr.partial().began != 0 {
 		return verdictPartial
 	}
 	return verdictIdle
@@ -400,13 +393,13 @@ func (c *Conn) deadline() time.Duration {
 		limit = c.limits.handshake
 	case stateIdle:
 		limit = c.limits.idle
-		if part := c.partialRecord(); part.began != 0 {
+		if part := c.tr.partial(); part.began != 0 {
 			return soonest(after(c.since, limit), after(part.began, c.limits.head))
 		}
 	case stateHead:
 		limit = c.limits.head
 	case stateBody:
-		part := c.partialRecord() // is progress too
+		part := c.tr.partial() // is progress too
 		since, moved := max(c.since, part.grew), int64(c.moved+part.size)
 		return soonest(after(since, c.limits.body), after(c.began, rateLimit(c.limits.bodyRate, moved)))
 	case stateFlush:
@@ -478,40 +471,23 @@ func (c *Conn) expired(g *workset) verdict {
 	return c.closeGracefully(g)
 }
 
-// recv takes what the peer has sent, without waiting.
-func (c *Conn) recv(p []byte) (int, syscall.Errno) {
-	if c.tr != nil {
-		return c.tr.recv(p)
-	}
-	return recvConn(c.fd, p)
-}
-
-// drained reports, after a recv that was short, that there is nothing left of
-// what came. A transport may keep bytes of its own.
-func (c *Conn) drained() bool {
-	if t := c.tls(); t != nil {
-		return t.drained()
-	}
-	return c.tr == nil
-}
-
 // recvWait receives at least a byte, waiting for the peer within the limits of
 // time and rate. Only code that runs inside a handler calls it.
 func (c *Conn) recvWait(p []byte) (int, error) {
 	g := c.workset
 	for {
-		n, errno := c.recv(p)
-		g.reading.moved += c.counted(n)
-		switch errno {
-		case 0:
+		n, err := c.tr.recv(p)
+		g.reading.moved += int64(c.tr.counted(n))
+		switch err {
+		case nil:
 			g.counts[countBytesIn] += uint64(n)
 			if n == 0 {
 				c.eof = true
 			}
 			return n, nil
-		case syscall.EAGAIN:
+		case errWouldBlock:
 		default:
-			return 0, c.failure(errno)
+			return 0, err
 		}
 		g.detach()
 		if err := g.reading.await(c, ownRead, c.limits.body, c.limits.bodyRate, g.readBy.at()); err != nil {

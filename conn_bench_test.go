@@ -127,19 +127,19 @@ func BenchmarkSocketpairFloor(b *testing.B) {
 // A loopTransport gives the same input to every receive but each second, and
 // takes all output: what is left is flare's own work.
 type loopTransport struct {
+	memoryBase
 	input []byte
 	given bool
 }
 
-func (t *loopTransport) recv(p []byte) (int, syscall.Errno) {
+func (t *loopTransport) recv(p []byte) (int, error) {
 	if t.given = !t.given; !t.given {
-		return 0, syscall.EAGAIN
+		return 0, errWouldBlock
 	}
-	return copy(p, t.input), 0
+	return copy(p, t.input), nil
 }
 
-func (t *loopTransport) send(p []byte) (int, syscall.Errno) { return len(p), 0 }
-func (t *loopTransport) shutdownWrite()                     {}
+func (t *loopTransport) send(a, b []byte) (int, error) { return len(a) + len(b), nil }
 
 // BenchmarkPlaintextUser is the user part of GET /plaintext: guard, receive,
 // parse, handler, response, without the system calls.

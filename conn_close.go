@@ -1,7 +1,5 @@
 package flare
 
-import "syscall"
-
 // This file is layer 3 (engine): how a connection ends. A close with input
 // unread would make the kernel send a reset, which destroys answers that the
 // peer has not read yet (RFC 9112 §9.6), so the write side is shut first and
@@ -12,16 +10,15 @@ func (c *Conn) closeGracefully(g *workset) verdict {
 	if c.abort {
 		return verdictClose
 	}
-	plain := c.plain()
-	if plain != nil && !c.shut && plain.unwritten() > 0 {
+	if !c.shut && c.tr.unwritten() > 0 {
 		if c.shared {
-			c.outbox.Load().unwritten()
+			c.outbox.Load().awaitWritten()
 		} else if c.out == nil {
 			c.written(g)
 		}
 		return c.blocked()
 	}
-	if c.eof || plain != nil && !plain.halfCloses() {
+	if c.eof || !c.tr.halfCloses() {
 		// No input is left unread, or nobody is to wait for an end of the write
 		// side that cannot come.
 		return verdictClose
@@ -32,11 +29,7 @@ func (c *Conn) closeGracefully(g *workset) verdict {
 			c.setState(stateDrain)
 		}
 		c.since, c.began, c.moved = g.clock.now, g.clock.now, 0
-		if c.tr != nil {
-			c.tr.shutdownWrite()
-		} else {
-			shutdownWrite(c.fd)
-		}
+		c.tr.shutdownWrite()
 	}
 	if c.unread != nil {
 		c.moved += len(c.unread.b)
@@ -44,10 +37,10 @@ func (c *Conn) closeGracefully(g *workset) verdict {
 		c.unread, c.held = nil, false
 	}
 	for c.edges&ownRead != 0 {
-		n, errno := c.recv(g.in)
-		if errno != 0 {
+		n, err := c.tr.recv(g.in)
+		if err != nil {
 			c.edges &^= ownRead
-			if errno != syscall.EAGAIN {
+			if err != errWouldBlock {
 				return verdictClose
 			}
 			break
@@ -95,7 +88,7 @@ func (c *Conn) abandon() {
 	if ob := c.outbox.Load(); ob != nil {
 		ob.kill(ErrClosed)
 	}
-	c.endTransport()
+	c.tr.end(c.abort)
 	if c.abort && c.fd >= 0 {
 		setResetOnClose(c.fd)
 	}
@@ -103,23 +96,4 @@ func (c *Conn) abandon() {
 		closeFD(c.fd)
 	}
 	c.ended()
-}
-
-// endTransport lets a transport say its last word. Nothing is sent after it.
-func (c *Conn) endTransport() {
-	if t := c.tls(); t != nil {
-		t.end(c.abort)
-	} else if t := c.plain(); t != nil {
-		t.close(c.abort)
-	}
-}
-
-// cut ends both directions of a connection that is lent, or may be: its owner
-// finds out and comes to end it. The caller knows it to be open.
-func (c *Conn) cut() {
-	if t := c.plain(); t != nil {
-		t.close(false)
-	} else {
-		shutdownBoth(c.fd)
-	}
 }

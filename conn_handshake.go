@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"runtime/debug"
-	"syscall"
 	"time"
 )
 
@@ -29,10 +28,11 @@ type tlsSettings struct {
 	slots  cryptoSlots
 
 	// handsOver says whether connections that agree on a protocol leave the loop,
-	// and handedOver gets each that did, closed by its new owner. An error of handsOver
+	// handedOver gets each that did, and closed those that their new owner has closed. An error of handsOver
 	// ends the connection.
 	handsOver  func(protocol string) (bool, error)
 	handedOver func(c *Conn, tc *tls.Conn)
+	closed     func(c *Conn)
 
 	// done is told of the end of each handshake.
 	done func(resumed bool, err error)
@@ -45,31 +45,18 @@ func (c *Conn) secure(settings *tlsSettings) {
 	c.tr, c.state = t, stateHandshake
 }
 
-// stepTransport begins a turn of a connection with a transport. verdictMore:
-// the turn goes on.
-func (c *Conn) stepTransport(g *workset) verdict {
-	t := c.tls()
+func (t *tlsTransport) handshake(g *workset) verdict {
 	switch {
-	case t == nil && c.state == stateHandshake:
-		return c.plainShaken(g)
-	case t == nil:
-		return verdictMore
-	case c.state != stateHandshake:
-		if errno := t.flush(); errno != 0 && errno != syscall.EAGAIN {
-			c.err, c.abort = c.failure(errno), true
-			return verdictClose
-		}
-		return verdictMore
-	case c.edges&ownRead == 0:
+	case t.c.edges&ownRead == 0:
 		return verdictPartial
 	case g.loop != nil:
 		return verdictWork
 	}
-	return c.handshake(g, t)
+	return t.c.shakeHands(g, t)
 }
 
-// handshake runs on the connection's own goroutine.
-func (c *Conn) handshake(g *workset, t *tlsTransport) verdict {
+// shakeHands runs on the connection's own goroutine.
+func (c *Conn) shakeHands(g *workset, t *tlsTransport) verdict {
 	t.until = after(c.since, c.limits.handshake)
 	t.tls = tls.Server(t, t.settings.config)
 	err := errHandshakeExit
@@ -136,7 +123,7 @@ func (s cryptoSlots) outside(fn func()) {
 // without a slot.
 func (t *tlsTransport) awaitPeer() (err error) {
 	bit := ownRead
-	if t.flush() == syscall.EAGAIN {
+	if t.flush() == errWouldBlock {
 		bit = ownWrite
 	}
 	limit := time.Duration(0)
@@ -193,7 +180,7 @@ func isPlainHTTP(err error) bool {
 // handOver takes the connection off its loop for good. Only its owner may do
 // so, off the loop.
 func (c *Conn) handOver(t *tlsTransport) {
-	nc, err := c.takeOff()
+	nc, _, err := c.takeOff()
 	if err != nil {
 		t.mu.Lock()
 		t.drop()
@@ -201,27 +188,23 @@ func (c *Conn) handOver(t *tlsTransport) {
 		c.ended()
 		return
 	}
-	t.settings.handedOver(c, t.detach(nc))
+	t.onClose = func() { t.settings.closed(c) }
+	t.settings.handedOver(c, nc.(*tls.Conn))
 }
 
-// atClose has fn called once the net.Conn that takeOff has returned is closed.
-func (c *Conn) atClose(fn func()) {
-	if t := c.tls(); t != nil {
-		t.onClose = fn
-	} else {
-		c.plain().secured.onClose = fn
+// takeOver makes t the net.Conn below a tls.Conn that blocks.
+func (t *tlsTransport) takeOver() (net.Conn, []byte, error) {
+	nc, _, err := (*fdConn)(t.c).takeOver()
+	if err != nil {
+		return nil, nil, err
 	}
-}
-
-// detach makes t one that blocks on nc, which is its alone.
-func (t *tlsTransport) detach(nc net.Conn) *tls.Conn {
 	t.mode, t.nc = tlsBlocking, nc
-	return t.tls
+	return t.tls, nil, nil
 }
 
-// takeOff has the loop let go of c, and returns a connection that blocks on its
-// socket; c's own descriptor is closed.
-func (c *Conn) takeOff() (net.Conn, error) {
+// takeOff has the loop let go of c, and returns a connection that blocks in its
+// place, with what was received and not used; c's own descriptor is closed.
+func (c *Conn) takeOff() (net.Conn, []byte, error) {
 	c.removed = make(chan struct{})
 	c.verdict = verdictRemove
 	c.loop.post(c)
@@ -229,10 +212,5 @@ func (c *Conn) takeOff() (net.Conn, error) {
 	// The loop has forgotten c: from here on it is this goroutine's alone.
 	c.gone = true
 	c.setState(stateClosed)
-	if t := c.plain(); t != nil {
-		return t.takeOver()
-	}
-	nc, err := fileConn(c.fd)
-	closeFD(c.fd)
-	return nc, err
+	return c.tr.takeOver()
 }

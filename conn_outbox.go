@@ -3,7 +3,6 @@ package flare
 import (
 	"context"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -79,7 +78,7 @@ func (ob *outbox) put(head, p []byte, kind putKind) error {
 	}
 	ob.sealed = kind == putLast
 	rest := append(ob.head[:0], head...)
-	if !ob.corked && !ob.stuck && ob.queue == nil && ob.c.anyoneSends() {
+	if !ob.corked && !ob.stuck && ob.queue == nil && ob.c.tr.anyoneSends() {
 		all := len(rest) + len(p)
 		rest, p = ob.sendDirect(rest, p)
 		if ob.err != nil {
@@ -111,7 +110,7 @@ func (ob *outbox) admit(n int, policy QueuePolicy) error {
 		return nil
 	}
 	if !ob.stuck {
-		ob.sendQueue(ob.c.anyoneSends())
+		ob.sendQueue(ob.c.tr.anyoneSends())
 		if ob.err != nil || ob.fits(n) {
 			return ob.err
 		}
@@ -121,11 +120,7 @@ func (ob *outbox) admit(n int, policy QueuePolicy) error {
 		ob.fail(ErrBackpressure)
 		return ob.err
 	case QueueDropOldest:
-		promised := 0
-		if t := ob.c.tls(); t != nil {
-			promised = t.promised
-		}
-		ob.dropOldest(n, promised)
+		ob.dropOldest(n, ob.c.tr.promised())
 		return nil
 	}
 	return ErrBackpressure
@@ -137,9 +132,9 @@ func (ob *outbox) pushOut() {
 	case ob.queue == nil || ob.stuck:
 	case ob.corked:
 		if ob.waiting() >= flushBytes {
-			ob.sendQueue(ob.c.anyoneSends())
+			ob.sendQueue(ob.c.tr.anyoneSends())
 		}
-	case !ob.c.anyoneSends():
+	case !ob.c.tr.anyoneSends():
 		ob.nudge()
 	default:
 		ob.sendQueue(true)
@@ -150,8 +145,8 @@ func (ob *outbox) pushOut() {
 // ob.mu is held, the queue is empty.
 func (ob *outbox) sendDirect(head, p []byte) (restHead, rest []byte) {
 	for len(head)+len(p) > 0 {
-		n, errno := ob.c.sendv(head, p)
-		if !ob.noteSend(n, errno) {
+		n, err := ob.c.tr.send(head, p)
+		if !ob.noteSend(n, err) {
 			break
 		}
 		if n <= len(head) {
@@ -171,8 +166,8 @@ func (ob *outbox) sendQueue(may bool) {
 	}
 	for ob.queue != nil && ob.err == nil {
 		for ob.sent < len(ob.queue.b) {
-			n, errno := ob.c.send(ob.queue.b[ob.sent:])
-			if !ob.noteSend(n, errno) {
+			n, err := ob.c.tr.send(ob.queue.b[ob.sent:], nil)
+			if !ob.noteSend(n, err) {
 				return
 			}
 			ob.sent += n
@@ -186,16 +181,16 @@ func (ob *outbox) sendQueue(may bool) {
 
 // noteSend takes the result of a send; false: nothing more can be sent. ob.mu is
 // held.
-func (ob *outbox) noteSend(n int, errno syscall.Errno) bool {
-	switch errno {
-	case 0:
+func (ob *outbox) noteSend(n int, err error) bool {
+	switch err {
+	case nil:
 		if ob.began != 0 { // it has something to catch up with: its progress counts
 			ob.progress = time.Since(origin)
 			ob.moved += int64(n)
 		}
 		ob.c.loop.counts.sums[countBytesOut].Add(uint64(n))
 		return true
-	case syscall.EAGAIN:
+	case errWouldBlock:
 		if !ob.stuck {
 			ob.stuck = true
 			ob.progress = time.Since(origin)
@@ -210,7 +205,7 @@ func (ob *outbox) noteSend(n int, errno syscall.Errno) bool {
 			}
 		}
 	default:
-		ob.fail(ob.c.failure(errno))
+		ob.fail(err)
 	}
 	return false
 }
@@ -242,6 +237,14 @@ func (ob *outbox) nudge() {
 	})
 }
 
+// awaitWritten has the peer take what the transport has not written yet, in the
+// time that it has for what a socket does not take.
+func (ob *outbox) awaitWritten() {
+	ob.lock()
+	defer ob.unlock()
+	ob.noteSend(0, errWouldBlock)
+}
+
 // fail makes every later write fail with err and cuts the connection, so that
 // its owner comes to end it. ob.mu is held.
 func (ob *outbox) fail(err error) {
@@ -249,8 +252,8 @@ func (ob *outbox) fail(err error) {
 		return
 	}
 	ob.end(err)
-	if ob.c.anyoneSends() {
-		ob.c.cut()
+	if ob.c.tr.anyoneSends() {
+		ob.c.tr.cut()
 	} else {
 		ob.nudge()
 	}
@@ -283,7 +286,7 @@ func (ob *outbox) uncork(mine bool) {
 	defer ob.unlock()
 	ob.corked = false
 	if ob.outStored != nil && !ob.stuck {
-		ob.sendQueue(mine || ob.c.anyoneSends())
+		ob.sendQueue(mine || ob.c.tr.anyoneSends())
 		if ob.queue != nil && !ob.stuck && ob.err == nil {
 			ob.nudge()
 		}
@@ -295,7 +298,7 @@ func (ob *outbox) uncork(mine bool) {
 func (ob *outbox) writable(mine bool) {
 	ob.mu.Lock()
 	defer ob.unlock()
-	if ob.outStored == nil || !mine && !ob.c.anyoneSends() {
+	if ob.outStored == nil || !mine && !ob.c.tr.anyoneSends() {
 		return
 	}
 	ob.stuck, ob.nudged = false, false
@@ -313,7 +316,7 @@ func (ob *outbox) awaitRoom(ctx context.Context, n int) error {
 	if ob.corked { // nothing is collected while a writer waits
 		ob.corked = false
 		if !ob.stuck {
-			ob.sendQueue(ob.c.anyoneSends())
+			ob.sendQueue(ob.c.tr.anyoneSends())
 		}
 		// The writer may be the handler that holds the loop up. Whether it is
 		// cannot be told; taking the loop away from one that is not does no

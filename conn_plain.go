@@ -1,11 +1,13 @@
 package flare
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -62,8 +64,7 @@ type plainTransport struct {
 	out         *buffer       // taken and not yet the writer's
 	unsentBytes int           // bytes taken and not written
 	began       time.Duration // when the writer's present write began
-	errno       syscall.Errno // how the connection failed, 0: it has not
-	cause       error         // behind errno
+	err         error         // how the connection failed, nil: it has not
 	eof         bool          // the peer sends no more
 	reading     bool          // the reader lives
 	writing     bool          // the writer lives
@@ -92,12 +93,6 @@ func (c *Conn) onPlain(conn net.Conn, settings *tlsSettings) {
 	c.fd, c.tr = -1, t
 }
 
-// plain returns c's transport if it is the plain driver's, else nil.
-func (c *Conn) plain() *plainTransport {
-	t, _ := c.tr.(*plainTransport)
-	return t
-}
-
 // addPlain gives c a number and starts its reader. The runner calls it. The
 // numbers of plain connections are negative: -1 is the first of l.plain.
 func (l *Loop) addPlain(c *Conn) {
@@ -111,7 +106,7 @@ func (l *Loop) addPlain(c *Conn) {
 	}
 	c.edges |= ownWrite // the first that a poller would report
 	l.ready.push(c)
-	t := c.plain()
+	t := c.tr.(*plainTransport)
 	t.mu.Lock()
 	t.reading = true
 	t.mu.Unlock()
@@ -156,7 +151,7 @@ func (l *Loop) drainPlain(c *Conn, g *workset) bool {
 
 // read is the reader: it receives until the end.
 func (t *plainTransport) read() {
-	if t.secured != nil && !t.handshake() {
+	if t.secured != nil && !t.shakeHands() {
 		return
 	}
 	b := getBuffer(plainReadBytes)
@@ -217,11 +212,11 @@ func (t *plainTransport) stopReading() {
 
 // fail notes that the connection is broken. t.mu is held.
 func (t *plainTransport) fail(err error) {
-	if t.errno == 0 {
-		t.cause = err
-		if !errors.As(err, &t.errno) || t.errno == 0 || wouldBlock(t.errno) {
-			t.errno = syscall.ECONNRESET
-		}
+	if err == errWouldBlock {
+		err = syscall.ECONNRESET // a net.Conn has no business saying so
+	}
+	if t.err == nil {
+		t.err = err
 	}
 	t.drop()
 	t.announce(ownEdges)
@@ -236,12 +231,12 @@ func (t *plainTransport) drop() {
 	t.unsentBytes = 0
 }
 
-func (t *plainTransport) recv(p []byte) (int, syscall.Errno) {
+func (t *plainTransport) recv(p []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
 	case t.closed:
-		return 0, syscall.ECONNRESET
+		return 0, cmp.Or[error](t.err, syscall.ECONNRESET)
 	case len(t.in) > 0:
 		n := copy(p, t.in)
 		t.in = t.in[n:]
@@ -249,29 +244,43 @@ func (t *plainTransport) recv(p []byte) (int, syscall.Errno) {
 		if len(t.in) == 0 {
 			t.changed.Broadcast()
 		}
-		return n, 0
-	case t.errno != 0:
-		return 0, t.errno
+		return n, nil
+	case t.err != nil:
+		return 0, t.err
 	case t.eof:
-		return 0, 0
+		return 0, nil
 	}
-	return 0, syscall.EAGAIN
+	return 0, errWouldBlock
 }
 
-func (t *plainTransport) send(p []byte) (int, syscall.Errno) { return t.sendv(p, nil) }
+func (t *plainTransport) drained() bool             { return false }
+func (t *plainTransport) anyoneSends() bool         { return true }
+func (t *plainTransport) flush() error              { return nil }
+func (t *plainTransport) promised() int             { return 0 }
+func (t *plainTransport) unacked() int              { return t.unwritten() }
+func (t *plainTransport) localAddr() netip.AddrPort { return addrPortOfNet(t.conn.LocalAddr()) }
+func (t *plainTransport) cut()                      { t.end(false) }
+func (t *plainTransport) canTakeOver() bool         { return true }
 
-// sendv is send of a and then b.
-func (t *plainTransport) sendv(a, b []byte) (int, syscall.Errno) {
+// looked begins to count anew.
+func (t *plainTransport) looked(bool, time.Duration) { t.counted(0) }
+
+// sendFile: the net.Conn may be anything.
+func (t *plainTransport) sendFile(*os.File, *int64, int) (int, error) {
+	return 0, errors.ErrUnsupported
+}
+
+func (t *plainTransport) send(a, b []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
 	case t.closed:
-		return 0, syscall.EPIPE
-	case t.errno != 0:
-		return 0, t.errno
+		return 0, cmp.Or[error](t.err, syscall.EPIPE)
+	case t.err != nil:
+		return 0, t.err
 	case t.unsentBytes >= plainQueueBytes:
 		t.full = true
-		return 0, syscall.EAGAIN
+		return 0, errWouldBlock
 	}
 	room := plainQueueBytes - t.unsentBytes
 	a = a[:min(len(a), room)]
@@ -285,7 +294,7 @@ func (t *plainTransport) sendv(a, b []byte) (int, syscall.Errno) {
 	t.out.b = append(append(t.out.b, a...), b...)
 	t.unsentBytes += n
 	t.startWriter()
-	return n, 0
+	return n, nil
 }
 
 // unwritten is how much of what was sent has not been written. Where that is not
@@ -295,14 +304,6 @@ func (t *plainTransport) unwritten() int {
 	defer t.mu.Unlock()
 	t.asked = t.unsentBytes > 0
 	return t.unsentBytes
-}
-
-// unwritten has the peer take what the plain driver has not written yet, in the
-// time that it has to read.
-func (ob *outbox) unwritten() {
-	ob.lock()
-	defer ob.unlock()
-	ob.noteSend(0, syscall.EAGAIN)
 }
 
 // startWriter sees to it that there is a writer. t.mu is held.
@@ -359,7 +360,7 @@ func (t *plainTransport) nextOut() *buffer {
 func (t *plainTransport) wrote(n int, err error) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.errno != 0 {
+	if t.err != nil {
 		return false
 	}
 	t.unsentBytes -= n
@@ -396,7 +397,7 @@ func (t *plainTransport) shutdownWrite() {
 
 // close ends the connection, with a reset if asked to. It never waits, and a
 // second one does nothing.
-func (t *plainTransport) close(reset bool) {
+func (t *plainTransport) end(reset bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
@@ -427,26 +428,26 @@ func (t *plainTransport) closeConn() {
 // takeOver ends the driver's part in a connection that its loop has let go of.
 // Everything sent has been written before; what was received and not taken is
 // left in t.in.
-func (t *plainTransport) takeOver() (net.Conn, error) {
+func (t *plainTransport) takeOver() (net.Conn, []byte, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.detaching = true
 	t.changed.Broadcast()
 	if err := t.conn.SetReadDeadline(longAgo); err != nil {
 		t.conn.Close()
-		return nil, err
+		return nil, nil, err
 	}
 	for t.reading {
 		t.changed.Wait()
 	}
 	if t.closed {
-		return nil, net.ErrClosed
+		return nil, nil, net.ErrClosed
 	}
 	err := t.conn.SetReadDeadline(time.Time{})
 	if err != nil {
 		t.conn.Close()
 	}
-	return t.conn, err
+	return t.conn, t.in, err
 }
 
 // longAgo is a deadline that has passed.

@@ -73,7 +73,7 @@ func (s *plainTLS) cutOff(err error) error {
 	return err
 }
 
-func (t *plainTransport) partialRecord() partialRecord {
+func (t *plainTransport) partial() partialRecord {
 	if t.secured == nil {
 		return partialRecord{}
 	}
@@ -82,12 +82,13 @@ func (t *plainTransport) partialRecord() partialRecord {
 	return t.secured.part
 }
 
-func (t *plainTransport) counted() (n int) {
-	if t.secured != nil {
-		t.secured.mu.Lock()
-		defer t.secured.mu.Unlock()
-		n, t.secured.arrived = t.secured.arrived, 0
+func (t *plainTransport) counted(n int) int {
+	if t.secured == nil {
+		return n
 	}
+	t.secured.mu.Lock()
+	defer t.secured.mu.Unlock()
+	n, t.secured.arrived = t.secured.arrived, 0
 	return n
 }
 
@@ -110,7 +111,7 @@ func (s *plainTLS) Close() error {
 
 // handshake is the reader's part of it. False: it has failed, or the connection
 // leaves the loop, and there is nothing to read.
-func (t *plainTransport) handshake() bool {
+func (t *plainTransport) shakeHands() bool {
 	s, tc := t.secured, t.conn.(*tls.Conn)
 	s.shaking = true
 	err := errHandshakeExit
@@ -150,8 +151,8 @@ func (t *plainTransport) handshakeEnded(leaves bool, err error) bool {
 }
 
 // plainShaken is a turn of a connection in its handshake.
-func (c *Conn) plainShaken(g *workset) verdict {
-	t := c.plain()
+func (t *plainTransport) handshake(g *workset) verdict {
+	c := t.c
 	t.mu.Lock()
 	shaken, leaves, err := t.handshaken, t.handsOver, t.refused
 	t.mu.Unlock()
@@ -167,11 +168,14 @@ func (c *Conn) plainShaken(g *workset) verdict {
 	case g.loop != nil:
 		return verdictWork
 	}
-	if nc, err := c.takeOff(); err != nil {
+	nc, _, err := c.takeOff()
+	if err != nil {
 		c.ended()
-	} else {
-		t.secured.settings.handedOver(c, nc.(*tls.Conn))
+		return verdictGone
 	}
+	settings := t.secured.settings
+	t.secured.onClose = func() { settings.closed(c) }
+	settings.handedOver(c, nc.(*tls.Conn))
 	return verdictGone
 }
 
@@ -186,4 +190,10 @@ func (t *plainTransport) tlsState() *tls.ConnectionState {
 		t.secured.state = &state
 	}
 	return t.secured.state
+}
+
+func (t *plainTransport) handshaking() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.secured != nil && !t.handshaken
 }

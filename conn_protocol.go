@@ -102,14 +102,7 @@ func (c *Conn) RemoteAddr() netip.AddrPort { return netip.AddrPortFrom(c.peer, c
 // LocalAddr returns the connection's own address; the zero value for a Unix
 // socket and for one that is broken.
 func (c *Conn) LocalAddr() netip.AddrPort {
-	if t := c.plain(); t != nil {
-		return addrPortOfNet(t.conn.LocalAddr())
-	}
-	if c.fd < 0 { // a test's
-		return netip.AddrPort{}
-	}
-	addr, _ := localAddrPort(c.fd)
-	return addr
+	return c.tr.localAddr()
 }
 
 // Post has fn called as the methods of the connection's Protocol are: when none

@@ -53,45 +53,6 @@ func (c *Conn) Write(p []byte) error {
 	return nil
 }
 
-// send gives the socket what it takes, without waiting.
-func (c *Conn) send(p []byte) (int, syscall.Errno) {
-	if c.tr != nil {
-		return c.tr.send(p)
-	}
-	return sendConn(c.fd, p)
-}
-
-// unacked is how many bytes the socket holds that the peer has not taken.
-func (c *Conn) unacked() int64 {
-	if t := c.plain(); t != nil {
-		return int64(t.unwritten())
-	}
-	return int64(unackedConn(c.fd))
-}
-
-// anyoneSends reports whether other goroutines than c's owner may send.
-func (c *Conn) anyoneSends() bool { return c.tr == nil || c.tls() != nil || c.plain() != nil }
-
-// sendv is send of a and then b.
-func (c *Conn) sendv(a, b []byte) (int, syscall.Errno) {
-	switch {
-	case len(a) == 0:
-		return c.send(b)
-	case len(b) == 0:
-		return c.send(a)
-	}
-	if t := c.tls(); t != nil {
-		return t.sendv(a, b)
-	}
-	if t := c.plain(); t != nil {
-		return t.sendv(a, b)
-	}
-	if c.tr != nil {
-		return c.tr.send(a)
-	}
-	return sendvConn(c.fd, a, b)
-}
-
 // overfull reports whether output has to leave before the turn goes on.
 func (c *Conn) overfull(g *workset) bool {
 	if len(g.out) >= flushBytes {
@@ -124,19 +85,19 @@ func (c *Conn) flush(g *workset) bool {
 	}
 	sent := 0
 	for sent < len(g.out) {
-		n, errno := c.send(g.out[sent:])
-		switch errno {
-		case 0:
+		n, err := c.tr.send(g.out[sent:], nil)
+		switch err {
+		case nil:
 			sent += n
 			g.counts[countBytesOut] += uint64(n)
 			continue
-		case syscall.EAGAIN:
+		case errWouldBlock:
 			c.edges &^= ownWrite
 			c.out = &unsent{buffer: c.getBuffer(len(g.out) - sent)}
 			c.out.b = append(c.out.b, g.out[sent:]...)
 			c.out.pace.begin(c, g.clock.now)
 		default:
-			c.err, c.abort = c.failure(errno), true
+			c.err, c.abort = err, true
 		}
 		g.out = g.out[:0]
 		return false
@@ -148,7 +109,7 @@ func (c *Conn) flush(g *workset) bool {
 // written reports whether everything that was sent has left. What the plain
 // driver still has to write is waited for as what a socket does not take is.
 func (c *Conn) written(g *workset) bool {
-	if t := c.plain(); t == nil || t.unwritten() == 0 {
+	if c.tr.unwritten() == 0 {
 		return true
 	}
 	c.out = &unsent{buffer: c.getBuffer(0)}
@@ -159,14 +120,14 @@ func (c *Conn) written(g *workset) bool {
 // sendQueued goes on with output that had to wait. False as in flush.
 func (c *Conn) sendQueued(g *workset) bool {
 	for c.out.sent < len(c.out.b) {
-		n, errno := c.send(c.out.b[c.out.sent:])
-		switch errno {
-		case 0:
+		n, err := c.tr.send(c.out.b[c.out.sent:], nil)
+		switch err {
+		case nil:
 			c.out.sent += n
 			c.out.pace.moved += int64(n)
 			g.counts[countBytesOut] += uint64(n)
 			continue
-		case syscall.EAGAIN:
+		case errWouldBlock:
 			c.edges &^= ownWrite
 			c.out.pace.look(c, g.clock.now)
 			if u := c.user(); u != nil && !u.drainedCalled && !c.closing && len(c.out.b)-c.out.sent <= c.lowMark() {
@@ -175,11 +136,11 @@ func (c *Conn) sendQueued(g *workset) bool {
 				c.flush(g)
 			}
 		default:
-			c.err, c.abort = c.failure(errno), true
+			c.err, c.abort = err, true
 		}
 		return false
 	}
-	if t := c.plain(); t != nil && t.unwritten() > 0 {
+	if c.tr.unwritten() > 0 {
 		c.out.pace.look(c, g.clock.now)
 		return false
 	}
@@ -239,9 +200,9 @@ func (c *Conn) sendWait(p []byte) error {
 		c.boundUnsent()
 	}
 	for len(out)+len(p) > 0 {
-		n, errno := c.sendv(out, p)
-		switch errno {
-		case 0:
+		n, err := c.tr.send(out, p)
+		switch err {
+		case nil:
 			g.counts[countBytesOut] += uint64(n)
 			if before := g.writing.moved; before/yieldBytes != (before+int64(n))/yieldBytes {
 				runtime.Gosched()
@@ -253,12 +214,12 @@ func (c *Conn) sendWait(p []byte) error {
 				out, p = nil, p[n-len(out):]
 			}
 			continue
-		case syscall.EAGAIN:
+		case errWouldBlock:
 		case syscall.ETIMEDOUT: // the kernel has given up, or another server's deadline has passed
 			c.err, c.abort = ErrTimeout, true
 			return ErrTimeout
 		default:
-			c.err, c.abort = c.failure(errno), true
+			c.err, c.abort = err, true
 			return c.err
 		}
 		g.detach()

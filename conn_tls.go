@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -37,9 +39,6 @@ const (
 	tlsHeaderBytes = 5 // type, version, length (RFC 8446 §5.1)
 )
 
-// errWouldBlock is temporary, as the errors of package syscall know.
-var errWouldBlock error = syscall.EAGAIN
-
 // A tlsTransport is the transport of a connection that speaks TLS, and the
 // net.Conn below its tls.Conn. recv is the owner's; send is for one goroutine
 // at a time, which may be another than recv's.
@@ -61,7 +60,7 @@ type tlsTransport struct {
 	part    partialRecord // as the last turn has seen it
 	fin     bool          // the peer has closed the socket
 
-	promised int // bytes that are in records already and that send has not reported; the sender's
+	encrypted int // bytes that are in records already and that send has not reported; the sender's
 
 	mu      sync.Mutex // held to append and to send, never while waiting
 	out     *buffer    // out.b[sent:] waits, encrypted; guarded by mu
@@ -83,31 +82,6 @@ const (
 	tlsBlocking                // it is a net.Conn's to wait
 	tlsOff                     // the handshake has failed: what is left to say is not encrypted
 )
-
-// tls returns c's transport if it is one of TLS, else nil.
-func (c *Conn) tls() *tlsTransport {
-	t, _ := c.tr.(*tlsTransport)
-	return t
-}
-
-// failure is errno, or what is behind it.
-func (c *Conn) failure(errno syscall.Errno) error {
-	switch t := c.tr.(type) {
-	case *tlsTransport:
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		if t.err != nil {
-			return t.err
-		}
-	case *plainTransport:
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		if t.cause != nil {
-			return t.cause
-		}
-	}
-	return errno
-}
 
 // A tlsRecords follows the borders between the records that a peer sends.
 type tlsRecords struct {
@@ -247,7 +221,7 @@ func (t *tlsTransport) drop() {
 
 // flush sends what waits, without waiting itself: EAGAIN when the socket does
 // not take all of it.
-func (t *tlsTransport) flush() syscall.Errno {
+func (t *tlsTransport) flush() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for t.out != nil {
@@ -259,7 +233,7 @@ func (t *tlsTransport) flush() syscall.Errno {
 			}
 		case syscall.EINTR:
 		case syscall.EAGAIN:
-			return errno
+			return errWouldBlock
 		default:
 			t.drop()
 			if t.err == nil {
@@ -271,37 +245,25 @@ func (t *tlsTransport) flush() syscall.Errno {
 		t.halfEnd = false
 		shutdownWrite(t.c.fd)
 	}
-	if t.err != nil {
-		return errnoOfTLS(t.err)
-	}
-	return 0
+	return t.err
 }
 
-// fail notes why the connection is broken, unless it is known.
-func (t *tlsTransport) fail(err error) syscall.Errno {
+// fail notes why the connection is broken, unless it is known, and returns that.
+func (t *tlsTransport) fail(err error) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.err == nil {
 		t.err = err
 	}
-	return errnoOfTLS(t.err)
-}
-
-// errnoOfTLS stands for err where the engine counts in errnos; Conn.failure
-// has the error back.
-func errnoOfTLS(err error) syscall.Errno {
-	if errno, ok := err.(syscall.Errno); ok && !wouldBlock(errno) {
-		return errno
-	}
-	return syscall.ECONNABORTED
+	return t.err
 }
 
 // recv decrypts a record at most. A peer that closes the socket without a
 // close_notify may have been cut off by somebody between (RFC 8446 §6.1): that
 // is an error, not the end of the stream.
-func (t *tlsTransport) recv(p []byte) (int, syscall.Errno) {
+func (t *tlsTransport) recv(p []byte) (int, error) {
 	if t.mode == tlsOff {
-		return recvConn(t.c.fd, p)
+		return (*fdConn)(t.c).recv(p)
 	}
 	n, err := t.tls.Read(p)
 	switch {
@@ -312,22 +274,22 @@ func (t *tlsTransport) recv(p []byte) (int, syscall.Errno) {
 		}
 	case err == errWouldBlock || err == nil:
 	case err == io.EOF && !t.fin:
-		return 0, 0
+		return 0, nil
 	default:
 		if err == io.EOF {
 			err = io.ErrUnexpectedEOF
 		}
-		errno := t.fail(err)
+		err = t.fail(err)
 		t.flush() // of an alert that says why
-		return 0, errno
+		return 0, err
 	}
-	if errno := t.flush(); errno != 0 && errno != syscall.EAGAIN { // of what Read has written
-		return 0, errno
+	if err := t.flush(); err != nil && err != errWouldBlock { // of what Read has written
+		return 0, err
 	}
 	if n == 0 {
-		return 0, syscall.EAGAIN
+		return 0, errWouldBlock
 	}
-	return n, 0
+	return n, nil
 }
 
 // drained reports, after recv, that neither the socket nor crypto/tls has more:
@@ -356,80 +318,69 @@ func (r *partialRecord) now(size int, now time.Duration) {
 	}
 }
 
-// partialRecord returns the record of c's that is incomplete.
-func (c *Conn) partialRecord() partialRecord {
-	switch t := c.tr.(type) {
-	case *tlsTransport:
-		return t.part
-	case *plainTransport:
-		return t.partialRecord()
-	}
-	return partialRecord{}
-}
+func (t *tlsTransport) partial() partialRecord { return t.part }
 
-// looked notes the result of a turn's recv.
-func (c *Conn) looked(errno syscall.Errno, now time.Duration) {
-	switch t := c.tr.(type) {
-	case *tlsTransport:
-		t.arrived = 0
-		if errno == syscall.EAGAIN {
-			t.part.now(t.records.got, now)
-		}
-	case *plainTransport:
-		t.counted()
+func (t *tlsTransport) looked(blocked bool, now time.Duration) {
+	t.arrived = 0
+	if blocked {
+		t.part.now(t.records.got, now)
 	}
 }
 
-// counted is what the result of a recv, n bytes, counts for in a rate: of TLS
-// what has come since a turn has last looked, or since the last call.
-func (c *Conn) counted(n int) int64 {
-	switch t := c.tr.(type) {
-	case *tlsTransport:
-		n, t.arrived = t.arrived, 0
-	case *plainTransport:
-		if t.secured != nil {
-			n = t.counted()
-		}
-	}
-	return int64(n)
+// counted counts the octets of records, which may be incomplete.
+func (t *tlsTransport) counted(int) (n int) {
+	n, t.arrived = t.arrived, 0
+	return n
 }
 
-// send encrypts the front of p and sends it. What it returns has left: bytes
-// that are encrypted and wait are promised, and have to be at the front of what
-// comes next.
-func (t *tlsTransport) send(p []byte) (int, syscall.Errno) { return t.sendv(p, nil) }
+func (t *tlsTransport) handshaking() bool         { return t.shaking.Load() }
+func (t *tlsTransport) anyoneSends() bool         { return true }
+func (t *tlsTransport) promised() int             { return t.encrypted }
+func (t *tlsTransport) unacked() int              { return unackedConn(t.c.fd) }
+func (t *tlsTransport) unwritten() int            { return 0 }
+func (t *tlsTransport) localAddr() netip.AddrPort { return (*fdConn)(t.c).localAddr() }
+func (t *tlsTransport) halfCloses() bool          { return true }
+func (t *tlsTransport) cut()                      { shutdownBoth(t.c.fd) }
+func (t *tlsTransport) canTakeOver() bool         { return true }
 
-// sendv is send of a and then b.
-func (t *tlsTransport) sendv(a, b []byte) (int, syscall.Errno) {
+// sendFile: what is sent has to be encrypted here.
+func (t *tlsTransport) sendFile(*os.File, *int64, int) (int, error) {
+	return 0, errors.ErrUnsupported
+}
+
+// send encrypts the front of a and b and sends it. What it returns has left:
+// bytes that are encrypted and wait are promised, and have to be at the front of
+// what comes next.
+func (t *tlsTransport) send(a, b []byte) (int, error) {
 	if t.mode == tlsOff {
-		if errno := t.flush(); errno != 0 {
-			return 0, errno
+		if err := t.flush(); err != nil {
+			return 0, err
 		}
-		return sendvConn(t.c.fd, a, b)
+		return (*fdConn)(t.c).send(a, b)
 	}
-	if t.promised == 0 {
-		if errno := t.flush(); errno != 0 {
-			return 0, errno
+	if t.encrypted == 0 {
+		if err := t.flush(); err != nil {
+			return 0, err
 		}
 		if err := t.encrypt(a, b); err != nil {
 			return 0, t.fail(err)
 		}
 	}
-	errno := t.flush()
+	err := t.flush()
 	waits := 0
 	t.mu.Lock()
 	if t.out != nil {
 		waits = len(t.out.b) - t.sent
 	}
 	t.mu.Unlock()
-	if errno != 0 && errno != syscall.EAGAIN {
-		return 0, errno
+	if err != nil && err != errWouldBlock {
+		return 0, err
 	}
-	done := t.promised - min(t.promised, waits)
-	if t.promised -= done; done > 0 {
-		return done, 0
+	done := t.encrypted - min(t.encrypted, waits)
+	if t.encrypted -= done; done > 0 {
+		return done, nil
 	}
-	return 0, errno
+	return 0, err
 }
 
 // encrypt makes records of the front of a and b, and promises them. The two
@@ -448,7 +399,7 @@ func (t *tlsTransport) encrypt(a, b []byte) error {
 	if _, err := t.tls.Write(a[:all]); err != nil {
 		return err
 	}
-	t.promised = all
+	t.encrypted = all
 	return nil
 }
 
@@ -478,13 +429,8 @@ func (t *tlsTransport) end(abort bool) {
 	}
 }
 
-// tlsState returns what was agreed with the peer; nil where there is no TLS.
-func (c *Conn) tlsState() *tls.ConnectionState {
-	if t := c.plain(); t != nil {
-		return t.tlsState()
-	}
-	t := c.tls()
-	if t == nil || t.tls == nil {
+func (t *tlsTransport) tlsState() *tls.ConnectionState {
+	if t.tls == nil {
 		return nil
 	}
 	if t.state == nil {

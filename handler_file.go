@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -29,7 +28,7 @@ func (w *ResponseWriter) ReadFrom(r io.Reader) (int64, error) {
 	if file != nil {
 		w.c.workset.detach() // a disk can block
 	}
-	if file == nil || len(w.hooks) > 0 || w.c.tr != nil {
+	if file == nil || len(w.hooks) > 0 {
 		return w.copyFrom(r)
 	}
 	if !w.begun && w.header.Get("Content-Length") == "" {
@@ -44,6 +43,10 @@ func (w *ResponseWriter) ReadFrom(r io.Reader) (int64, error) {
 	sent, err := w.sendFile(file, min(n, w.declared-w.written))
 	if l, ok := r.(*io.LimitedReader); ok {
 		l.N -= sent
+	}
+	if errors.Is(err, errors.ErrUnsupported) {
+		copied, err := w.copyFrom(r)
+		return sent + copied, err
 	}
 	if err == nil && sent < n && w.written == w.declared {
 		// As Write: there is more than was declared.
@@ -105,34 +108,29 @@ func (w *ResponseWriter) sendFile(file *os.File, n int64) (sent int64, err error
 		return 0, err
 	}
 	c.workset.detach() // a disk can block
-	raw, err := file.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
 	offset, err := file.Seek(0, io.SeekCurrent)
 	if err != nil {
 		return 0, err
 	}
-	controlErr := raw.Control(func(fd uintptr) {
-		for sent < n && err == nil {
-			k, errno := sendFile(c.fd, int(fd), &offset, int(min(n-sent, sendFileBytes)))
-			switch {
-			case errno == syscall.EAGAIN:
-				err = c.roomWait()
-			case errno == syscall.EINTR:
-			case errno != 0:
-				c.err, c.abort, err = errno, true, errno
-			case k == 0:
-				n = sent // the file is shorter than it was
-			}
-			sent += int64(k)
-			w.written += int64(k)
-			c.workset.counts[countBytesOut] += uint64(k)
-			c.workset.writing.moved += int64(k)
+	for sent < n && err == nil {
+		var k int
+		k, err = c.tr.sendFile(file, &offset, int(min(n-sent, sendFileBytes)))
+		switch {
+		case err == errWouldBlock:
+			err = c.roomWait()
+		case err == errors.ErrUnsupported:
+		case err != nil:
+			c.err, c.abort = err, true
+		case k == 0:
+			n = sent // the file is shorter than it was
 		}
-	})
+		sent += int64(k)
+		w.written += int64(k)
+		c.workset.counts[countBytesOut] += uint64(k)
+		c.workset.writing.moved += int64(k)
+	}
 	file.Seek(offset, io.SeekStart)
-	return sent, errors.Join(err, controlErr)
+	return sent, err
 }
 
 // SendFile answers with a regular file: its type by its name, Last-Modified,

@@ -51,7 +51,7 @@ func (w *ResponseWriter) takeOver() (conn net.Conn, rest []byte, err error) {
 		return nil, nil, errHijacked
 	case w.via != nil:
 		return w.takeOverCarried()
-	case w.c.tr != nil && w.c.tls() == nil && w.c.plain() == nil:
+	case !w.c.tr.canTakeOver():
 		return nil, nil, errors.ErrUnsupported
 	}
 	c, b := w.c, &w.r.body
@@ -59,24 +59,18 @@ func (w *ResponseWriter) takeOver() (conn net.Conn, rest []byte, err error) {
 		return nil, nil, err
 	}
 	c.workset.detach()
-	plain := c.plain()
-	for plain != nil && plain.unwritten() > 0 {
+	for c.tr.unwritten() > 0 {
 		if err := c.roomWait(); err != nil {
 			return nil, nil, err
 		}
 	}
-	conn, err = c.takeOff()
+	conn, unread, err := c.takeOff()
 	w.hijacked = true
 	if err != nil {
 		w.h.srv.connClosed(c.RemoteAddr(), StateHijacked)
 	}
-	if t := c.tls(); t != nil && err == nil {
-		conn = t.detach(conn)
-	}
 	rest = append(append([]byte(nil), b.data...), b.in...) // in is right behind what is left of a chunk
-	if plain != nil {
-		rest = append(rest, plain.in...)
-	}
+	rest = append(rest, unread...)
 	c.err, c.abort = errHijacked, true // the descriptor's number may be another connection's by now
 	b.end(errHijacked)
 	return conn, rest, err

@@ -231,7 +231,7 @@ func (r *Request) TLS() *tls.ConnectionState {
 	if r.via != nil {
 		return r.via.tls()
 	}
-	return r.c.tlsState()
+	return r.c.tr.tlsState()
 }
 
 // URL returns the target parsed, in a new value.

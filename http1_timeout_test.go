@@ -363,7 +363,7 @@ func TestWriteTimeoutBehindALongCall(t *testing.T) {
 				}
 				time.Sleep(timeout + timeout/4)        // a slow handler
 				for piece := make([]byte, 64<<10); ; { // fill the socket
-					if _, errno := w.c.send(piece); errno != 0 {
+					if _, err := w.c.tr.send(piece, nil); err != nil {
 						break
 					}
 				}

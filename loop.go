@@ -264,7 +264,7 @@ func (l *Loop) drain(g *workset) bool {
 		if c == nil || c.fd < 0 && !l.drainPlain(c, g) {
 			continue
 		}
-		if t := c.tls(); t != nil && t.shaking.Load() {
+		if c.tr.handshaking() {
 			if l.leaving && c.take(ownStop) {
 				l.close(c)
 			}
@@ -353,7 +353,7 @@ func (l *Loop) close(c *Conn) {
 	if ob := c.outbox.Load(); ob != nil {
 		ob.kill(ErrClosed)
 	}
-	c.endTransport()
+	c.tr.end(c.abort)
 	if c.fd >= 0 {
 		if c.abort {
 			setResetOnClose(c.fd)
@@ -544,7 +544,7 @@ func (l *Loop) end(g *workset) {
 			if ob := c.outbox.Load(); ob != nil {
 				ob.kill(reason)
 			}
-			c.cut()
+			c.tr.cut()
 		}
 	}
 	l.postMu.Lock()

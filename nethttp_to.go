@@ -127,6 +127,7 @@ func httpTarget(r *http.Request) string {
 
 // An httpCarrier is an exchange of net/http's.
 type httpCarrier struct {
+	memoryBase
 	w        http.ResponseWriter
 	r        *http.Request
 	rc       *http.ResponseController
@@ -292,17 +293,22 @@ func (k *httpCarrier) hijack() (net.Conn, *bufio.ReadWriter, error) {
 }
 
 // recv has nothing: bodies come by readBody.
-func (k *httpCarrier) recv([]byte) (int, syscall.Errno) { return 0, 0 }
+func (k *httpCarrier) recv([]byte) (int, error) { return 0, nil }
 
-func (k *httpCarrier) send(p []byte) (int, syscall.Errno) {
+func (k *httpCarrier) send(a, b []byte) (n int, err error) {
 	k.writing.arm()
 	defer k.rest(&k.writing)
-	n, err := k.w.Write(p)
-	if err == nil {
-		return n, 0
+	for _, p := range [...][]byte{a, b} {
+		var wrote int
+		if len(p) > 0 && err == nil {
+			wrote, err = k.w.Write(p)
+			n += wrote
+		}
 	}
 	var errno syscall.Errno
 	switch {
+	case err == nil:
+		return n, nil
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return n, syscall.ETIMEDOUT
 	case errors.As(err, &errno) && errno != 0 && !wouldBlock(errno): // nobody would wake who waits for room
@@ -310,8 +316,6 @@ func (k *httpCarrier) send(p []byte) (int, syscall.Errno) {
 	}
 	return n, syscall.EPIPE // net/http says no more than that the client is gone
 }
-
-func (k *httpCarrier) shutdownWrite() {}
 
 // A carrierDeadline bounds the waits in one direction by a limit without
 // progress, and by a deadline of the handler's.

@@ -113,7 +113,7 @@ func (p *roomPace) reset() { p.pace, p.base = pace{}, 0 }
 // begin begins a wait.
 func (p *roomPace) begin(c *Conn, now time.Duration) {
 	c.boundUnsent()
-	p.taken = p.moved - c.unacked()
+	p.taken = p.moved - int64(c.tr.unacked())
 	p.base = min(p.base, p.taken)
 	p.since, p.progress = now, now
 	p.settle(c, now)
@@ -121,7 +121,7 @@ func (p *roomPace) begin(c *Conn, now time.Duration) {
 
 // look goes on with a wait after a look at what the peer has taken.
 func (p *roomPace) look(c *Conn, now time.Duration) {
-	if taken := p.moved - c.unacked(); taken > p.taken {
+	if taken := p.moved - int64(c.tr.unacked()); taken > p.taken {
 		p.taken, p.progress = taken, now
 	}
 	p.settle(c, now)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"net"
+	"net/netip"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -57,10 +58,12 @@ func TestPaceLead(t *testing.T) {
 // The longest limits that a user can ask for are as good as none.
 func TestLimitsWithoutAnEnd(t *testing.T) {
 	const now, ever = time.Hour, time.Duration(math.MaxInt64)
+	idle := &Conn{since: now}
+	idle.init(nil, &connLimits{idle: ever}, -1, netip.AddrPort{})
 	for name, at := range map[string]time.Duration{
 		"after":        after(now, ever),
 		"a slow rate":  now + rateLimit(1, math.MaxInt64),
-		"an idle peer": (&Conn{limits: &connLimits{idle: ever}, since: now}).deadline(),
+		"an idle peer": idle.deadline(),
 		"an outbox":    (&outbox{rules: &outboxRules{limit: ever, rate: 1}, outStored: &outStored{progress: now, began: now, moved: 1 << 40}}).due(),
 	} {
 		if at < 20*365*24*time.Hour {

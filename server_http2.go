@@ -41,7 +41,6 @@ func (s *Server) offersHTTP2() bool {
 // serveHTTP2 serves a connection whose handshake is done. It counts as one of
 // the server's until it is closed.
 func (s *Server) serveHTTP2(c *Conn, tc *tls.Conn) {
-	c.atClose(func() { s.connClosed(c.RemoteAddr(), StateClosed) })
 	if !s.http2.take(s) || !s.http2.ln.hand(tc) {
 		tc.Close()
 	}

@@ -198,6 +198,7 @@ func describe(w *ResponseWriter, r *Request) error {
 // A scriptedTransport stands in for a socket: what arrives is cut into pieces
 // with nothing to read between them, and what is sent may not all be taken.
 type scriptedTransport struct {
+	memoryBase
 	c       *Conn
 	pieces  [][]byte
 	eof     bool // behind the last piece
@@ -211,24 +212,24 @@ type scriptedTransport struct {
 // note collects the states in which the connection does I/O.
 func (s *scriptedTransport) note() { s.seen |= 1 << s.c.state }
 
-func (s *scriptedTransport) recv(p []byte) (int, syscall.Errno) {
+func (s *scriptedTransport) recv(p []byte) (int, error) {
 	s.note()
 	switch {
 	case len(s.pieces) == 0 && s.eof:
-		return 0, 0
+		return 0, nil
 	case len(s.pieces) == 0:
-		return 0, syscall.EAGAIN
+		return 0, errWouldBlock
 	case len(s.pieces[0]) == 0:
 		s.pieces = s.pieces[1:]
 		s.c.own.Or(ownRead) // a handler that waits for more finds that it has come
-		return 0, syscall.EAGAIN
+		return 0, errWouldBlock
 	}
 	n := copy(p, s.pieces[0])
 	s.pieces[0] = s.pieces[0][n:]
-	return n, 0
+	return n, nil
 }
 
-func (s *scriptedTransport) send(p []byte) (int, syscall.Errno) {
+func (s *scriptedTransport) send(a, b []byte) (int, error) {
 	s.note()
 	if s.shutAt >= 0 {
 		return 0, syscall.EPIPE
@@ -236,12 +237,13 @@ func (s *scriptedTransport) send(p []byte) (int, syscall.Errno) {
 	if s.sendMax > 0 {
 		if s.blocked = !s.blocked; !s.blocked {
 			s.c.own.Or(ownWrite)
-			return 0, syscall.EAGAIN
+			return 0, errWouldBlock
 		}
-		p = p[:min(len(p), s.sendMax)]
+		a = a[:min(len(a), s.sendMax)]
+		b = b[:min(len(b), s.sendMax-len(a))]
 	}
-	s.sent = append(s.sent, p...)
-	return len(p), 0
+	s.sent = append(append(s.sent, a...), b...)
+	return len(a) + len(b), nil
 }
 
 func (s *scriptedTransport) shutdownWrite() { s.shutAt = len(s.sent) }

@@ -124,6 +124,7 @@ func (s *Server) tlsSettings(certFile, keyFile string) (*tlsSettings, error) {
 		slots:      slots,
 		done:       s.handshakeDone,
 		handedOver: s.serveHTTP2,
+		closed:     func(c *Conn) { s.connClosed(c.RemoteAddr(), StateClosed) },
 		handsOver: func(protocol string) (bool, error) {
 			if protocol != protoHTTP2 || s.NewProtocol != nil {
 				return false, nil

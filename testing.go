@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"syscall"
 )
 
 // This file is layer 5 (surface): what users' own tests need: a handler called
@@ -61,22 +60,22 @@ func (t *handlerTransport) RoundTrip(req *http.Request) (*http.Response, error) 
 
 // memoryTransport gives a request and then the end of the stream.
 type memoryTransport struct {
+	memoryBase
 	in  []byte
 	out bytes.Buffer
 }
 
-func (t *memoryTransport) recv(p []byte) (int, syscall.Errno) {
+func (t *memoryTransport) recv(p []byte) (int, error) {
 	n := copy(p, t.in)
 	t.in = t.in[n:]
-	return n, 0
+	return n, nil
 }
 
-func (t *memoryTransport) send(p []byte) (int, syscall.Errno) {
-	t.out.Write(p)
-	return len(p), 0
+func (t *memoryTransport) send(a, b []byte) (int, error) {
+	t.out.Write(a)
+	t.out.Write(b)
+	return len(a) + len(b), nil
 }
-
-func (t *memoryTransport) shutdownWrite() {}
 
 // TestingT is the part of testing.TB that TestServer needs.
 type TestingT interface {
