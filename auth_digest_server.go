@@ -76,7 +76,7 @@ func (v *DigestVerifier) Require(password func(user string) (string, bool)) Midd
 
 // Verify checks the credentials of a request. password returns that of a user;
 // body is what the request has, of interest with auth-int only. When ok is
-// false the response has been made, a 401 with new challenges; the handler
+// false, err is a *StatusError with 401, and w has new challenges; the handler
 // returns err.
 func (v *DigestVerifier) Verify(w *ResponseWriter, r *Request, body []byte, password func(user string) (string, bool)) (user string, ok bool, err error) {
 	v.once.Do(func() { rand.Read(v.key[:]) })

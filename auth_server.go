@@ -63,14 +63,16 @@ func (r *Request) BearerToken() (token string, ok bool) {
 	return token, true
 }
 
-// Unauthorized answers 401 with the challenges, each the value of a
-// WWW-Authenticate field (RFC 9110 §11.6.1): BasicChallenge, BearerChallenge.
+// Unauthorized refuses the request with 401 and the challenges, each the value
+// of a WWW-Authenticate field (RFC 9110 §11.6.1): BasicChallenge,
+// BearerChallenge. What it returns is a *StatusError for the handler to return.
 func (w *ResponseWriter) Unauthorized(challenges ...string) error {
 	w.check()
 	for _, c := range challenges {
 		w.header.Add("WWW-Authenticate", c)
 	}
-	return w.Text(http.StatusUnauthorized, http.StatusText(http.StatusUnauthorized)+"\n")
+	w.WriteHeader(http.StatusUnauthorized) // for a handler that forgets the error
+	return &StatusError{Code: http.StatusUnauthorized}
 }
 
 // BasicChallenge is the challenge that browsers ask the user for a password

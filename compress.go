@@ -115,6 +115,7 @@ func newCompressWriter() *compressWriter {
 // bind is the CommitFunc.
 func (cw *compressWriter) bind(status int, header *Header, next io.WriteCloser) io.WriteCloser {
 	cw.status, cw.header, cw.next = status, header, next
+	cw.e, cw.held, cw.begun = nil, cw.held[:0], false // of a response that failed
 	if status == http.StatusNotModified {
 		cw.notModified()
 	}

@@ -66,9 +66,10 @@ func (e *ParseError) Unwrap() error {
 
 // A StatusError is an error with an HTTP status. A handler that returns one
 // answers with Code and Message; Err is logged and never sent. Of the fields
-// that were set those stay that tell a client what to do about a refusal:
-// WWW-Authenticate, Proxy-Authenticate, Allow, Accept and its kind, Upgrade,
-// Connection, Retry-After, Vary and Access-Control-Allow-Origin with its kind.
+// that were set those go that described the response which will not be: RFC 9110
+// §8, ETag, Last-Modified, Location, Content-Disposition, ranges, digests,
+// trailers and, unless it says no-store, Cache-Control. All others stay, and
+// functions of OnCommit are called.
 // Bounds that flare enforces while a handler reads its body arrive as one too.
 type StatusError struct {
 	Code    int    // status code to answer with, 400 to 599

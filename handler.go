@@ -9,7 +9,8 @@ package flare
 //
 // A *StatusError as result is answered with its status and message. Any other
 // error, and a panic, is logged and answered with a bare 500. An error before
-// the response is committed drops what was buffered; after that the connection
+// the response is committed drops what was buffered, and the fields about it;
+// after that the connection
 // is aborted, so that the client cannot take a part for the whole. Returning
 // or panicking with http.ErrAbortHandler ends the connection without an answer
 // and without a word in the log.

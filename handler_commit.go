@@ -23,6 +23,7 @@ func (s commitSink) Close() error                { return nil }
 
 // hook builds the hooks' writers and passes on what was held back.
 func (w *ResponseWriter) hook() error {
+	w.hooked, w.unhooked = true, append(w.unhooked[:0], w.header.list...)
 	var top io.WriteCloser = commitSink{w}
 	status := w.Status()
 	for _, fn := range w.hooks {
@@ -189,7 +190,11 @@ func (w *ResponseWriter) complete() error {
 			return err
 		}
 	}
+	if err := w.header.fault(); err != nil {
+		return err // while the hooks can still be called for the answer to it
+	}
 	if w.top != nil {
+		w.spent = true
 		if err := w.top.Close(); err != nil {
 			return err
 		}
@@ -232,12 +237,16 @@ func (w *ResponseWriter) fail(err error) {
 		return
 	}
 	keep := w.close
+	if fault := w.header.fault(); fault != nil && errors.As(err, new(*StatusError)) {
+		err = fmt.Errorf("%w; the handler returned: %v", fault, err) // the answer would lack a field
+	}
 	w.drop()
 	w.close = keep
 	if err = w.h.srv.handleError(w, err); err == nil || w.cutOff(err) {
 		return
 	}
-	w.h.srv.logHandlerError(w.r, err) // the error handler failed as well
+	w.h.srv.logHandlerError(w.r, err) // the error handler failed as well, or a hook
+	w.spent = true
 	w.drop()
 	w.close = keep
 	answerStatus(w, nil)
@@ -269,38 +278,55 @@ func (w *ResponseWriter) cutOff(err error) bool {
 	return true
 }
 
-// keptInRefusal are fields that stay when an error takes the place of what was
-// set and written: those that belong to a refusal itself, and those without
-// which a browser hides the refusal from the page that asked. All others spoke
-// of a response that there will not be.
-var keptInRefusal = [...]string{
-	"WWW-Authenticate", "Proxy-Authenticate", // RFC 9110 §15.5.2, §15.5.8
-	"Allow",                                                    // RFC 9110 §15.5.6
-	"Accept", "Accept-Encoding", "Accept-Patch", "Accept-Post", // RFC 9110 §15.5.16; RFC 5789 §3.1
-	"Upgrade", "Connection", fieldWSVersion, // RFC 9110 §15.5.22; RFC 6455 §4.4
-	"Retry-After", // RFC 9110 §10.2.3
-	"Access-Control-Allow-Origin", "Access-Control-Allow-Credentials", "Access-Control-Expose-Headers", "Vary",
-}
-
-func isKeptInRefusal(name string) bool {
-	for _, kept := range keptInRefusal {
-		if equalFoldASCII(name, kept) {
+// describesContent reports whether a field speaks of the content of the very
+// response that it was set for, how to store and to show it included, or of the
+// place to which that response sent the client (RFC 9110 §8, §10.2.2, §14; RFC
+// 9111 §5). It is false for what middleware says of every response: security
+// policies, cookies, names of requests, challenges.
+func describesContent(f headerField) bool {
+	for _, name := range [...]string{
+		"Content-Type", "Content-Encoding", "Content-Language", "Content-Length", "Content-Location",
+		"Content-Disposition", "Transfer-Encoding", "Trailer",
+		"Content-Digest", "Repr-Digest", "Digest", "Content-MD5",
+		"ETag", "Last-Modified", "Accept-Ranges", "Expires", "Age", "Pragma", "Location",
+	} {
+		if equalFoldASCII(f.name, name) {
 			return true
 		}
+	}
+	switch {
+	case equalFoldASCII(f.name, "Content-Range"):
+		return !hasPrefixFold(f.value, unsatisfiedRange) // that is 416's own (RFC 9110 §15.5.17)
+	case equalFoldASCII(f.name, "Cache-Control"), equalFoldASCII(f.name, "CDN-Cache-Control"), equalFoldASCII(f.name, "Surrogate-Control"):
+		return !listContains(f.value, "no-store") // who is to keep nothing keeps no error either
 	}
 	return false
 }
 
-// drop forgets what was set and buffered, but for keptInRefusal.
+// unsatisfiedRange begins the Content-Range of a 416 (RFC 9110 §14.4).
+const unsatisfiedRange = "bytes */"
+
+// drop forgets the content of the response, and what describes it. Other fields
+// stay, and so do the hooks: they are called again for what takes its place,
+// with the fields as they found them, unless their writers have been closed.
 func (w *ResponseWriter) drop() {
+	fields, hooks := w.header.list, w.hooks
+	if w.hooked {
+		fields = w.unhooked
+	}
+	if w.spent {
+		hooks = nil
+	}
 	var kept []headerField // usually none
-	for _, f := range w.header.list {
-		if isKeptInRefusal(f.name) {
+	for _, f := range fields {
+		if !describesContent(f) {
 			kept = append(kept, f)
 		}
 	}
+	w.hooks = nil // reset would clear them
 	w.reset()
 	w.live = true
+	w.hooks = hooks
 	w.header.list = append(w.header.list, kept...)
 }
 

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -69,22 +70,33 @@ func TestConnectionFieldSaysOneThing(t *testing.T) {
 	}
 }
 
-// An error in place of a response keeps what belongs to a refusal, all values
-// of it, and nothing else.
+// An error in place of a response keeps what was set for whatever is answered,
+// all values of it, and drops what described the response that will not be.
 func TestRefusalFields(t *testing.T) {
 	kept := [][2]string{
 		{"WWW-Authenticate", `Digest realm="r", nonce="n"`}, {"www-authenticate", `Basic realm="r"`},
 		{"Proxy-Authenticate", "Basic"}, {"Allow", "GET, PUT"}, {"Retry-After", "7"}, {"Accept-Patch", "a/b"},
 		{"Access-Control-Allow-Origin", "https://a.test"}, {"Vary", "Origin"},
+		{"Strict-Transport-Security", "max-age=1"}, {"Content-Security-Policy", "default-src 'self'"},
+		{"Content-Security-Policy-Report-Only", "default-src"}, {"X-Content-Type-Options", "nosniff"},
+		{"X-Request-Id", "r1"}, {"Traceparent", "00-1-2-3"}, {"Set-Cookie", "a=1"}, {"Set-Cookie", "b=2"},
+		{"Cache-Control", "private, No-Store"}, {"Content-Range", "bytes */7"},
 	}
-	gone := []string{"Content-Type", "Content-Length", "Content-Encoding", "Set-Cookie", "ETag", "Cache-Control", "Location", "X-Own"}
+	gone := []string{
+		"Content-Type", "Content-Length", "Content-Encoding", "Content-Language", "Content-Location", "Content-Disposition",
+		"Content-Digest", "Repr-Digest", "Digest", "Content-MD5", "ETag", "Last-Modified", "Accept-Ranges", "Expires",
+		"Age", "Pragma", "Location", "Trailer", "CDN-Cache-Control",
+	}
 	fill := func(w *ResponseWriter) {
 		for _, name := range gone {
 			w.Header().Set(name, "1")
 		}
+		w.Header().Add("cache-control", "max-age=1")
+		w.Header().Add("content-range", "bytes 0-0/7")
 		for _, f := range kept {
 			w.Header().Add(f[0], f[1])
 		}
+		w.Trailer().Add("X-Sum", "1")
 		w.WriteString("x")
 	}
 	handlers := routes{
@@ -98,6 +110,11 @@ func TestRefusalFields(t *testing.T) {
 			w.Header().Add("WWW-Authenticate", "Basic realm=\"\r\n\"") // refused, and only this one
 			return nil
 		}),
+		"/faultstatus": HandlerFunc(func(w *ResponseWriter, r *Request) error {
+			fill(w)
+			w.Header().Add("X-Frame-Options", "\n") // the answer must not go out without it
+			return &StatusError{Code: 404}
+		}),
 	}
 	custom := &Server{Logger: quietLogger(), Handler: handlers, ErrorHandler: func(w *ResponseWriter, r *Request, err error) {
 		var status *StatusError
@@ -109,7 +126,7 @@ func TestRefusalFields(t *testing.T) {
 	}}
 	for name, s := range map[string]*Server{"default": {Logger: quietLogger(), Handler: handlers}, "ErrorHandler": custom} {
 		url := strings.TrimPrefix(TestServer(t, s), "http://")
-		for path, code := range map[string]int{"/status": 401, "/panic": 500, "/fault": 500} {
+		for path, code := range map[string]int{"/status": 401, "/panic": 500, "/fault": 500, "/faultstatus": 500} {
 			a := dialRaw(t, url).get(path)
 			if a.StatusCode != code {
 				t.Errorf("%s %s: status %d, want %d", name, path, a.StatusCode, code)
@@ -128,6 +145,132 @@ func TestRefusalFields(t *testing.T) {
 					t.Errorf("%s %s: %s has stayed", name, path, field)
 				}
 			}
+			if len(a.Trailer) > 0 {
+				t.Errorf("%s %s: trailer %v", name, path, a.Trailer)
+			}
+		}
+	}
+}
+
+// Hooks are called for the answer that an error puts in the place of another:
+// with its status, with the header as it was before they were called for the
+// first time, and never again once their writers were closed.
+func TestHooksOfARefusal(t *testing.T) {
+	var closed atomic.Int32
+	secured := func(h HandlerFunc) Handler {
+		return HandlerFunc(func(w *ResponseWriter, r *Request) error {
+			w.OnCommit(func(status int, h *Header, next io.WriteCloser) io.WriteCloser {
+				h.Add("X-Hook", fmt.Sprint(status))
+				return &closeCounter{next, &closed}
+			})
+			return h(w, r)
+		})
+	}
+	long := strings.Repeat("x", responseBufferMax+1)
+	s := &Server{Logger: quietLogger(), Handler: routes{
+		"/404":   secured(func(w *ResponseWriter, r *Request) error { return &StatusError{Code: 404} }),
+		"/panic": secured(func(w *ResponseWriter, r *Request) error { panic("for the log") }),
+		"/fault": secured(func(w *ResponseWriter, r *Request) error { w.Header().Set("X", "\n"); return nil }),
+		// The hooks have been called when the fault is found.
+		"/late": secured(func(w *ResponseWriter, r *Request) error {
+			w.Header().Set("X", "\n")
+			_, err := w.WriteString(long)
+			return err
+		}),
+		"/none": secured(func(w *ResponseWriter, r *Request) error {
+			w.Header().Set("Content-Length", "no number") // is found behind the hooks' end
+			return nil
+		}),
+	}}
+	addr := startServer(t, s)
+	for path, want := range map[string]string{"/404": "404", "/panic": "500", "/fault": "500", "/late": "500", "/none": ""} {
+		closed.Store(0)
+		a := dialRaw(t, addr).get(path)
+		if got := strings.Join(a.Header.Values("X-Hook"), " "); got != want || closed.Load() != 1 {
+			t.Errorf("%s: %d, called for %q, want %q, closed %d times", path, a.StatusCode, got, want, closed.Load())
+		}
+	}
+}
+
+type closeCounter struct {
+	io.WriteCloser
+	n *atomic.Int32
+}
+
+func (c *closeCounter) Close() error {
+	c.n.Add(1)
+	return c.WriteCloser.Close()
+}
+
+// A compressed response that fails leaves nothing in the answer to its error.
+func TestCompressedRefusal(t *testing.T) {
+	text := strings.Repeat("secret ", 1000)
+	s := &Server{Logger: quietLogger(), Handler: Compress(HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		w.Header().Set("Content-Type", "text/plain")
+		w.Header().Set("X", "\n")
+		w.WriteString(text)
+		return w.Flush() // fails, and leaves a writer with coded octets
+	}))}
+	c := dialRaw(t, startServer(t, s))
+	for range 3 {
+		c.send(request("/", "Accept-Encoding: gzip"))
+		a := c.answer("GET")
+		a.want(t, 500, "Internal Server Error\n")
+		if a.Header.Get("Content-Encoding") != "" {
+			t.Errorf("%v", a.Header)
+		}
+	}
+}
+
+// An ErrorHandler that says no status has that of the error, and one that
+// writes nothing has flare's words, too.
+func TestErrorHandlerSaysNothing(t *testing.T) {
+	page := FromHTTP(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "net/http's page") }))
+	s := &Server{Logger: quietLogger(), Handler: routes{
+		"/":      textHandler("fine"),
+		"/plain": HandlerFunc(func(w *ResponseWriter, r *Request) error { return errors.New("for the log") }),
+		"/basic": RequireBasic("r", BasicUsers(nil))(textHandler("fine")),
+		"/careless": HandlerFunc(func(w *ResponseWriter, r *Request) error {
+			w.Unauthorized(BasicChallenge("r"))
+			return nil
+		}),
+		"/bearer": RequireBearer("r", BearerTokens())(textHandler("fine")),
+		"/digest": (&DigestVerifier{Realm: "r"}).Require(nil)(textHandler("fine")),
+	}, ErrorHandler: func(w *ResponseWriter, r *Request, err error) {
+		query, _ := r.queryView()
+		switch query {
+		case "write":
+			fmt.Fprintf(w, "own words for %d", w.Status())
+		case "head":
+			w.WriteHeader(418)
+		case "page":
+			page.Serve(w, r)
+		case "flush":
+			w.Flush()
+		}
+	}}
+	addr := startServer(t, s)
+	for path, want := range map[string]string{
+		"/":             "200 fine",
+		"/none":         "404 Not Found\n",
+		"/plain":        "500 Internal Server Error\n",
+		"/none?write":   "404 own words for 404",
+		"/plain?write":  "500 own words for 500",
+		"/none?head":    "418 ",
+		"/none?page":    "404 net/http's page",
+		"/none?flush":   "404 ",
+		"/basic":        "401 Unauthorized\n",
+		"/basic?write":  "401 own words for 401",
+		"/bearer?write": "401 own words for 401",
+		"/digest?write": "401 own words for 401",
+		"/careless":     "401 ",
+	} {
+		a := dialRaw(t, addr).get(path)
+		if got := fmt.Sprintf("%d %s", a.StatusCode, a.body); got != want {
+			t.Errorf("%s: %q, want %q", path, got, want)
+		}
+		if a.StatusCode == 401 && a.Header.Get("WWW-Authenticate") == "" {
+			t.Errorf("%s: no challenge in %v", path, a.Header)
 		}
 	}
 }

@@ -38,11 +38,15 @@ type ResponseWriter struct {
 	buf      []byte  // body held back
 	hooks    []CommitFunc
 	top      io.WriteCloser // the hooks' writers, outermost; nil without any
+	unhooked []headerField  // the header as the hooks found it, once they were called
 	status   int            // 0: not set
+	implied  int            // status while none is set, 0: 200
 	declared int64          // Content-Length that the handler has set, -1: none
 	written  int64          // body bytes past the hooks
 	live     bool
 	begun    bool // committed: the head has been written
+	hooked   bool // the hooks were called
+	spent    bool // their writers were closed: what they have may be in use elsewhere
 	chunked  bool
 	noBody   bool // HEAD, 204, 304
 	close    bool // the response says that the connection ends
@@ -65,7 +69,12 @@ func (w *ResponseWriter) reset() {
 		clear(w.hooks)
 		w.hooks = w.hooks[:0]
 	}
-	w.top, w.trailer, w.status, w.declared, w.written = nil, nil, 0, -1, 0
+	if len(w.unhooked) > fieldsKept {
+		clear(w.unhooked) // as Header.reset
+	}
+	w.unhooked = w.unhooked[:0]
+	w.top, w.trailer, w.status, w.implied, w.declared, w.written = nil, nil, 0, 0, -1, 0
+	w.hooked, w.spent = false, false
 	w.begun, w.chunked, w.noBody, w.close, w.hijacked = false, false, false, false, false
 	w.switched = nil
 }
@@ -97,12 +106,21 @@ func (w *ResponseWriter) WriteHeader(code int) {
 	}
 }
 
-// Status returns the status code that was set, 200 if none was.
+// Status returns the status code that was set; if none was, 200, and in an
+// ErrorHandler that of the error.
 func (w *ResponseWriter) Status() int {
-	if w.status == 0 {
-		return http.StatusOK
+	switch {
+	case w.status != 0:
+		return w.status
+	case w.implied != 0:
+		return w.implied
 	}
-	return w.status
+	return http.StatusOK
+}
+
+// untouched reports whether nobody has begun to make an answer.
+func (w *ResponseWriter) untouched() bool {
+	return w.status == 0 && !w.begun && !w.hooked && len(w.buf) == 0 && !w.hijacked
 }
 
 // Committed reports whether the head has been written: the response can then
@@ -114,7 +132,9 @@ func (w *ResponseWriter) Committed() bool { return w.begun }
 // handler's, and is closed at the end. The header may be changed until fn's
 // writer first passes on more than flare holds back, or is flushed. The writer
 // may have a method Flush() error. Of several, the last registered is nearest
-// to the handler. For a response whose head is final already it is too late:
+// to the handler. When an error takes the place of the response, fn is called
+// for that answer, if need be for the second time, with the header as it was
+// before the first. For a response whose head is final already it is too late:
 // fn is not called.
 func (w *ResponseWriter) OnCommit(fn CommitFunc) {
 	w.check()

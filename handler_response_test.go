@@ -298,7 +298,7 @@ func TestHandlerFails(t *testing.T) {
 		"/odd":   HandlerFunc(func(w *ResponseWriter, r *Request) error { return &StatusError{Code: 200, Message: secret} }),
 		"/plain": HandlerFunc(func(w *ResponseWriter, r *Request) error { return errors.New(secret) }),
 		"/dropped": HandlerFunc(func(w *ResponseWriter, r *Request) error {
-			w.Header().Set("X-Secret", secret)
+			w.Header().Set("ETag", secret)
 			w.WriteHeader(202)
 			w.WriteString(secret)
 			return errors.New("failed")
@@ -443,7 +443,7 @@ func TestOnCommit(t *testing.T) {
 		{"/flush", "200", "", "AB.", 200, true},
 		{"/long", "200", "", strings.ToUpper(long) + "X.", 200, true},
 		{"/pieces", "200", "", strings.ToUpper(long) + "X.", 200, true},
-		{"/error", "", "", "Internal Server Error\n", 500, false},
+		{"/error", "500", "1", "INTERNAL SERVER ERROR\n.", 500, false},
 	} {
 		before := closed.Load()
 		a := c.get(row.path)

@@ -158,7 +158,7 @@ func (p *httpWriter) open() error {
 	case p.w == nil:
 		return errWriterDone
 	case !p.wroteHeader:
-		p.writeHeader(http.StatusOK)
+		p.writeHeader(p.w.Status())
 	}
 	return nil
 }
@@ -354,7 +354,7 @@ func (p *httpWriter) finish() error {
 		return nil
 	}
 	if !p.wroteHeader {
-		p.writeHeader(http.StatusOK)
+		p.writeHeader(p.w.Status())
 	}
 	w := p.w
 	p.sniff(nil)

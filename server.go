@@ -50,8 +50,10 @@ type Server struct {
 	NewPoller func() (Poller, error)
 
 	// ErrorHandler answers for handlers that failed, for routes that do not
-	// exist and for requests that were refused; w is empty when it is called.
-	// nil answers with the status and the message of a *StatusError, and with
+	// exist and for requests that were refused. w is empty but for the fields
+	// that stay (StatusError says which), and has the error's status unless
+	// another is set; if nothing is written, the answer is that of a nil
+	// ErrorHandler. nil answers with the status and the message of a *StatusError, and with
 	// a bare 500 otherwise.
 	ErrorHandler func(w *ResponseWriter, r *Request, err error)
 

@@ -67,12 +67,21 @@ func (s *Server) handleError(w *ResponseWriter, err error) error {
 	} else if status.Code >= 500 && status.Err != nil {
 		s.logHandlerError(w.r, err)
 	}
-	if s.ErrorHandler == nil {
+	if s.ErrorHandler == nil && len(w.hooks) == 0 {
 		answerStatus(w, status)
 		return w.complete()
 	}
+	w.implied = http.StatusInternalServerError
+	if status != nil {
+		w.implied = status.Code
+	}
 	return w.h.call(w.c.workset, w.h.x, HandlerFunc(func(w *ResponseWriter, r *Request) error {
-		s.ErrorHandler(w, r, err)
+		if s.ErrorHandler != nil {
+			s.ErrorHandler(w, r, err)
+		}
+		if w.untouched() {
+			answerStatus(w, status)
+		}
 		return w.complete()
 	}))
 }
