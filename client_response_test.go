@@ -99,3 +99,17 @@ func TestTransportUpgrade(t *testing.T) {
 		t.Errorf("%q, %v", p, err)
 	}
 }
+
+// A folded value reaches the user as one, in the head and in the trailer.
+func TestClientFold(t *testing.T) {
+	url := clientRawServer(t, func(c net.Conn) {
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nX-Long: a,\r\n  b\r\nTransfer-Encoding:\r\n chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 4\r\n\t2\r\n\r\n")
+		clientReadHead(c)
+	})
+	resp, err := clientOf(t, &Client{}).Get(clientContext(t), url)
+	clientWantText(t, resp, err, 200, "ok")
+	long, sum := strings.Fields(resp.Header.Get("X-Long")), strings.Fields(resp.Trailer().Get("X-Sum"))
+	if strings.Join(long, " ") != "a, b" || strings.Join(sum, " ") != "4 2" {
+		t.Errorf("%q, %q", long, sum)
+	}
+}

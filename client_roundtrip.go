@@ -430,6 +430,7 @@ func (h *clientHop) beginBody(resp *ClientResponse, memory []byte) {
 		b.mu.Unlock()
 	case b.kind == bodyChunked:
 		conn.chunks.reset(&h.client.cfg.head)
+		conn.chunks.fields.response = true
 	}
 }
 

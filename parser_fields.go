@@ -49,7 +49,7 @@ type messageHead struct {
 	host          span  // of the Host field; a request's target may override it
 	minor         uint8 // 0 for HTTP/1.0, 1 for HTTP/1.1 and above
 
-	response       bool // an unknown transfer coding is then malformed, not 501
+	response       bool // a folded line is taken then, and an unknown transfer coding malformed, not 501
 	chunked        bool // Transfer-Encoding: chunked
 	hostSeen       bool
 	connClose      bool // members of Connection
@@ -136,7 +136,8 @@ func controls(w uint64) uint64 {
 
 // parseFields goes on at the first line that is not complete. It returns the
 // length of the head once the empty line is there, and 0 to ask for more; then
-// it wants the same octets again, followed by others.
+// it wants the same octets again, followed by others. In a response it writes
+// over line ends that fold a value.
 func (h *messageHead) parseFields(b []byte, lim *headLimits) (int, error) {
 	// The limit is an end of the octets like the real one: everything before it
 	// is judged first, so that the first fault in wire order decides.
@@ -208,6 +209,19 @@ func (h *messageHead) parseFields(b []byte, lim *headLimits) (int, error) {
 			h.clean = uint32(i)
 			break
 		}
+		if h.response {
+			if i+2 == len(b) {
+				h.clean = uint32(i) // the next octet decides whether the line ends here
+				break
+			}
+			if isBlank(b[i+2]) {
+				at := i
+				if i = unfold(b, i); value == at {
+					value = i // nothing of it has come so far
+				}
+				goto value
+			}
+		}
 		valueEnd := i
 		for valueEnd > value && b[valueEnd-1] <= ' ' && isBlank(b[valueEnd-1]) {
 			valueEnd--
@@ -233,6 +247,19 @@ func (h *messageHead) parseFields(b []byte, lim *headLimits) (int, error) {
 		return 0, fault(http.StatusRequestHeaderFieldsTooLarge, end, ruleHeaderMax)
 	}
 	return 0, nil
+}
+
+// unfold writes spaces over the line end at i that a folded line begins behind,
+// and returns where that goes on: in a response, obs-fold is a space, and is
+// replaced before the value is interpreted (RFC 9112 §5.2). Who passes a
+// response on without knowing of folds passes one line on.
+func unfold(b []byte, i int) int {
+	b[i], b[i+1] = ' ', ' '
+	i += len("\r\n")
+	for i < len(b) && isBlank(b[i]) {
+		i++
+	}
+	return i
 }
 
 // fieldsEndMax is where the head ends at the latest, empty line included.

@@ -54,7 +54,8 @@ func (h *responseHead) reset() {
 	h.watched = &watchedInResponse
 }
 
-// parse has the contract of requestHead.parse.
+// parse has the contract of requestHead.parse, but that it writes spaces over
+// the line ends of folded values in b: the octets it is given again are those.
 func (h *responseHead) parse(b []byte, lim *headLimits) (int, error) {
 	if h.section == 0 {
 		if n, err := h.parseStatusLine(b); n == 0 {

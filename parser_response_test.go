@@ -9,8 +9,10 @@ import (
 
 func parseResponseCut(h *responseHead, in []byte, lim *headLimits, cuts ...int) headOutcome {
 	h.reset()
+	var before []byte // as parse has left it: folds are written over
 	for _, cut := range append(cuts, len(in)) {
 		b := bytes.Clone(in[:cut])
+		copy(b, before)
 		n, err := h.parse(b, lim)
 		if err != nil {
 			return refusedHead(err)
@@ -18,6 +20,7 @@ func parseResponseCut(h *responseHead, in []byte, lim *headLimits, cuts ...int) 
 		if n > 0 {
 			return headOutcome{n: n, text: fmt.Sprintf("%d %q\n%s", h.status, h.reason.of(b), h.fieldsText(b))}
 		}
+		before = bytes.Clone(b)
 		clear(b)
 	}
 	return headOutcome{}
@@ -58,7 +61,10 @@ func TestResponseHead(t *testing.T) {
 		{"empty line first", "\r\nHTTP/1.1 200 OK\r\n\r\n", 400},
 		{"space first", " HTTP/1.1 200 OK\r\n\r\n", 400},
 		{"bare LF behind a value", ok("A: b\n"), 400},
-		{"obs-fold", ok("A: b\r\n c\r\n"), 400},
+		{"fold before the first field", ok(" A: b\r\n"), 400},
+		{"folded line without a CR", ok("A: b\n c\r\n"), 400},
+		{"folded length that is two", ok("Content-Length: 1\r\n 2\r\n"), 400},
+		{"control in a folded line", ok("A: b\r\n c\x00\r\n"), 400},
 		{"space before the colon", ok("A : b\r\n"), 400},
 		{"NUL in a value", ok("A: b\x00\r\n"), 400},
 		{"many fields", ok(strings.Repeat("A: b\r\n", 6)), 431},
@@ -150,5 +156,53 @@ func TestResponseHeadAllocations(t *testing.T) {
 		}
 	}); n != 0 {
 		t.Errorf("%v allocations, want none", n)
+	}
+}
+
+// A folded value is one value, with white space where the fold was, whole and
+// octet by octet; what frames the body is read from it.
+func TestResponseFold(t *testing.T) {
+	for _, tt := range []struct {
+		lines, want string // names and values, white space as one space
+		chunked     bool
+		length      int64
+	}{
+		{"A: b\r\n c\r\n", "A=b c", false, -1},
+		{"A: b\r\n\tc\r\nD: e\r\n", "A=b c|D=e", false, -1},
+		{"A:\r\n b\r\n", "A=b", false, -1},
+		{"A: \r\n \r\n\t b\r\n", "A=b", false, -1},
+		{"A: b\r\n \r\n", "A=b", false, -1},
+		{"A:\r\n \r\n", "A=", false, -1},
+		{"A: b\r\n c\r\n  d, e\r\n f\r\n", "A=b c d, e f", false, -1},
+		{"Content-Length:\r\n 5\r\n", "Content-Length=5", false, 5},
+		{"Transfer-Encoding:\r\n\tchunked\r\nA: b\r\n", "Transfer-Encoding=chunked|A=b", true, -1},
+		{"A: " + strings.Repeat("x\r\n ", 5000) + "\r\n", "A=" + strings.TrimSpace(strings.Repeat("x ", 5000)), false, -1},
+	} {
+		whole := "HTTP/1.1 200 OK\r\n" + tt.lines + "\r\n"
+		lim := headLimits{headerBytes: 64 << 10, headers: 10}
+		step := 1
+		if len(whole) > 1000 {
+			step = 997
+		}
+		for _, step := range []int{step, len(whole)} {
+			b := []byte(whole)
+			var h responseHead
+			h.reset()
+			n, err := 0, error(nil)
+			for at := step; n == 0 && err == nil && at < len(whole)+step; at += step {
+				n, err = h.parse(b[:min(at, len(whole))], &lim)
+			}
+			var got []string
+			for _, f := range h.fields {
+				value := strings.Join(strings.Fields(string(b[f.value:f.valueEnd])), " ")
+				got = append(got, string(b[f.name:f.nameEnd])+"="+value)
+				if strings.ContainsAny(string(b[f.value:f.valueEnd]), "\r\n") {
+					t.Errorf("%.40q: a line end in a value", tt.lines)
+				}
+			}
+			if err != nil || n != len(whole) || strings.Join(got, "|") != tt.want || h.chunked != tt.chunked || h.contentLength != tt.length {
+				t.Errorf("%.40q in steps of %d: %d of %d, %.60q, %v", tt.lines, step, n, len(whole), got, err)
+			}
+		}
 	}
 }
