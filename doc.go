@@ -31,6 +31,7 @@
 //	1 wire (bytes to values)    2 system (values to system calls)
 //	   parser target header        poller socket sysnum memory
 //	   body response               datagram parker
+//	   http2 hpack
 //	   websocket_frame _message
 //	   _utf8 _extension _deflate
 //	   cookie auth encoding

@@ -1,0 +1,216 @@
+package flare
+
+// This file is layer 1 (wire): the tables of HPACK (RFC 7541 §2.3): the static
+// one, and the dynamic one as a decoder keeps it. It also knows which field
+// names mean something to HTTP/2 (nameKind): a name is looked at once, when it
+// is first read, and what it means stays with its entry.
+
+// A nameKind says what a field name is to http2_fields.go.
+type nameKind uint8
+
+const (
+	nameOther   nameKind = iota // a name like any other
+	nameInvalid                 // not a token, or not in lower case
+	namePseudo                  // ":" and then something unknown
+	nameMethod
+	nameScheme
+	namePath
+	nameAuthority
+	nameStatus
+	nameProtocol
+	nameConnection // speaks of the connection: no place in HTTP/2 (RFC 9113 §8.2.2)
+	nameTE
+	nameHost
+	nameCookie
+	nameContentLength
+	nameExpect
+	namePriority
+)
+
+// kindOfName looks at a name that no table has.
+func kindOfName(name []byte) nameKind {
+	for i, c := range name {
+		if charClass[c]&classToken == 0 || c-'A' < 26 {
+			if i == 0 && c == ':' {
+				return kindOfPseudo(name)
+			}
+			return nameInvalid
+		}
+	}
+	switch string(name) {
+	case "":
+		return nameInvalid
+	case "connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade":
+		return nameConnection
+	case "te":
+		return nameTE
+	case "host":
+		return nameHost
+	case "cookie":
+		return nameCookie
+	case "content-length":
+		return nameContentLength
+	case "expect":
+		return nameExpect
+	case "priority":
+		return namePriority
+	}
+	return nameOther
+}
+
+func kindOfPseudo(name []byte) nameKind {
+	switch string(name) {
+	case ":method":
+		return nameMethod
+	case ":scheme":
+		return nameScheme
+	case ":path":
+		return namePath
+	case ":authority":
+		return nameAuthority
+	case ":status":
+		return nameStatus
+	case ":protocol":
+		return nameProtocol
+	}
+	return namePseudo
+}
+
+// A staticEntry is an entry of the static table. The text is name and value,
+// without anything between them, so that one copy fetches both.
+type staticEntry struct {
+	text    string
+	nameLen uint32
+	kind    nameKind
+}
+
+func (e *staticEntry) name() string  { return e.text[:e.nameLen] }
+func (e *staticEntry) value() string { return e.text[e.nameLen:] }
+
+// staticFields is RFC 7541 Appendix A; staticTable has it by index, from 1 on.
+var (
+	staticFields = [...][2]string{
+		{":authority", ""}, {":method", "GET"}, {":method", "POST"}, {":path", "/"}, {":path", "/index.html"},
+		{":scheme", "http"}, {":scheme", "https"}, {":status", "200"}, {":status", "204"}, {":status", "206"},
+		{":status", "304"}, {":status", "400"}, {":status", "404"}, {":status", "500"}, {"accept-charset", ""},
+		{"accept-encoding", "gzip, deflate"}, {"accept-language", ""}, {"accept-ranges", ""}, {"accept", ""},
+		{"access-control-allow-origin", ""}, {"age", ""}, {"allow", ""}, {"authorization", ""},
+		{"cache-control", ""}, {"content-disposition", ""}, {"content-encoding", ""}, {"content-language", ""},
+		{"content-length", ""}, {"content-location", ""}, {"content-range", ""}, {"content-type", ""},
+		{"cookie", ""}, {"date", ""}, {"etag", ""}, {"expect", ""}, {"expires", ""}, {"from", ""}, {"host", ""},
+		{"if-match", ""}, {"if-modified-since", ""}, {"if-none-match", ""}, {"if-range", ""},
+		{"if-unmodified-since", ""}, {"last-modified", ""}, {"link", ""}, {"location", ""}, {"max-forwards", ""},
+		{"proxy-authenticate", ""}, {"proxy-authorization", ""}, {"range", ""}, {"referer", ""}, {"refresh", ""},
+		{"retry-after", ""}, {"server", ""}, {"set-cookie", ""}, {"strict-transport-security", ""},
+		{"transfer-encoding", ""}, {"user-agent", ""}, {"vary", ""}, {"via", ""}, {"www-authenticate", ""},
+	}
+	staticTable = func() (table [len(staticFields) + 1]staticEntry) {
+		for i, f := range staticFields {
+			table[i+1] = staticEntry{f[0] + f[1], uint32(len(f[0])), kindOfName([]byte(f[0]))}
+		}
+		return table
+	}()
+)
+
+const (
+	// tableEntryCost is what an entry counts beside its octets (RFC 7541 §4.1).
+	tableEntryCost = 32
+
+	// tableBytesDefault is the size of both tables until the settings say
+	// otherwise (RFC 9113 §6.5.2).
+	tableBytesDefault = 4 << 10
+)
+
+// A tableEntry is an entry of a dynamic table.
+type tableEntry struct {
+	at      uint32 // where name and value stand, counted from the first octet ever
+	nameLen uint32
+	length  uint32 // of both
+	kind    nameKind
+}
+
+// A fieldTable is the dynamic table of a decoder (RFC 7541 §2.3.2). Its memory
+// grows with its contents, to about twice their size.
+type fieldTable struct {
+	entries  []tableEntry // a ring; its length is a power of two
+	inserted uint32       // entries ever: the newest is at inserted-1
+	count    uint32       // entries there are
+	size     uint32       // by the measure of RFC 7541 §4.1
+	max      uint32
+
+	octets []byte
+	base   uint32 // what the place of octets[0] counts as
+}
+
+// entry returns an entry by its index among the dynamic ones, from 0 on: the
+// newest is the first. There is one if index is below count.
+func (t *fieldTable) entry(index uint32) *tableEntry {
+	return &t.entries[(t.inserted-1-index)&uint32(len(t.entries)-1)]
+}
+
+// text returns the octets of an entry, valid until the next insertion.
+func (t *fieldTable) text(e *tableEntry) []byte {
+	at := e.at - t.base
+	return t.octets[at : at+e.length]
+}
+
+// resize sets the bound and drops what is beyond it (RFC 7541 §4.3).
+func (t *fieldTable) resize(max uint32) {
+	t.max = max
+	t.evict(max)
+}
+
+// evict drops the oldest entries until at most size is left.
+func (t *fieldTable) evict(size uint32) {
+	for t.size > size {
+		t.size -= t.entry(t.count-1).length + tableEntryCost
+		t.count--
+	}
+}
+
+// insert adds an entry, for which older ones go (RFC 7541 §4.4). One that is
+// larger than the table empties it.
+func (t *fieldTable) insert(text []byte, nameLen uint32, kind nameKind) {
+	size := uint64(len(text)) + tableEntryCost
+	if size > uint64(t.max) {
+		t.evict(0)
+		return
+	}
+	t.evict(t.max - uint32(size))
+	if len(t.octets)+len(text) > cap(t.octets) {
+		t.makeRoom(len(text))
+	}
+	if int(t.count) == len(t.entries) {
+		t.growRing()
+	}
+	e := &t.entries[t.inserted&uint32(len(t.entries)-1)]
+	*e = tableEntry{t.base + uint32(len(t.octets)), nameLen, uint32(len(text)), kind}
+	t.octets = append(t.octets, text...)
+	t.inserted++
+	t.count++
+	t.size += uint32(size)
+}
+
+// makeRoom moves the octets that are in use to the front of memory that has
+// as much again, so that moving costs each octet once.
+func (t *fieldTable) makeRoom(n int) {
+	live := t.octets[len(t.octets):]
+	if t.count > 0 {
+		live = t.octets[t.entry(t.count-1).at-t.base:]
+	}
+	t.base += uint32(len(t.octets) - len(live))
+	to := t.octets[:0]
+	if need := 2 * (len(live) + n); cap(to) < need {
+		to = make([]byte, 0, max(need, 128))
+	}
+	t.octets = append(to, live...)
+}
+
+func (t *fieldTable) growRing() {
+	entries := make([]tableEntry, max(2*len(t.entries), 8))
+	for i := range t.count {
+		at := t.inserted - 1 - i
+		entries[at&uint32(len(entries)-1)] = *t.entry(i)
+	}
+	t.entries = entries
+}
