@@ -46,6 +46,7 @@ type carrier interface {
 	// such thing.
 	setReadDeadline(t time.Time) error
 	setWriteDeadline(t time.Time) error
+	hijackable() bool
 	hijack() (net.Conn, *bufio.ReadWriter, error)
 }
 

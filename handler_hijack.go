@@ -41,6 +41,15 @@ func (w *ResponseWriter) hijackAnyway() (net.Conn, *bufio.ReadWriter, error) {
 	return conn, bufio.NewReadWriter(r, bufio.NewWriter(conn)), nil
 }
 
+// hijackable reports whether there is a connection that could be taken over: not
+// one that carries other requests too, nor one that is in a test's memory.
+func (w *ResponseWriter) hijackable() bool {
+	if w.via != nil {
+		return w.via.hijackable()
+	}
+	return w.c.tr.canTakeOver()
+}
+
 // takeOver takes the connection from its loop, and returns it with what the
 // client has sent behind the head. The server goes on counting it, until the
 // caller has it do connClosed.
@@ -49,10 +58,10 @@ func (w *ResponseWriter) takeOver() (conn net.Conn, rest []byte, err error) {
 	switch {
 	case w.hijacked:
 		return nil, nil, errHijacked
+	case !w.hijackable():
+		return nil, nil, errors.ErrUnsupported
 	case w.via != nil:
 		return w.takeOverCarried()
-	case !w.c.tr.canTakeOver():
-		return nil, nil, errors.ErrUnsupported
 	}
 	c, b := w.c, &w.r.body
 	if err := c.sendWait(nil); err != nil {

@@ -14,7 +14,8 @@ import (
 
 // FromHTTP returns h as a Handler: a router, a file server, a proxy, anything
 // made for net/http, with all that its ResponseWriter can do there: Flusher,
-// Hijacker, io.ReaderFrom, http.ResponseController, trailers, 1xx. Where h
+// Hijacker (where there is a connection to take), io.ReaderFrom,
+// http.ResponseController, trailers, 1xx. Where h
 // runs is learned as for any handler, and it may block.
 //
 // It behaves as on net/http's server, and differs where flare is stricter or
@@ -47,7 +48,7 @@ func (a *httpAdapter) Serve(w *ResponseWriter, r *Request) error {
 	}
 	x := newHTTPExchange(a, w, r)
 	defer x.end()
-	a.handler.ServeHTTP(&x.response, x.req)
+	a.handler.ServeHTTP(x.response.writer(), x.req)
 	return x.response.finish()
 }
 

@@ -30,7 +30,8 @@ const httpBufferBytes = 2048
 const sniffBytes = 512
 
 // An httpWriter is an http.ResponseWriter. Like net/http's it is for one
-// goroutine at a time.
+// goroutine at a time. On a connection that can be taken over it is given out as
+// an httpHijacker: a handler finds out by asking for an http.Hijacker.
 type httpWriter struct {
 	x      *httpExchange
 	fields http.Header // the handler's
@@ -45,12 +46,23 @@ type httpWriter struct {
 	trailers    []string // names announced by the handler
 }
 
+// An httpHijacker is an httpWriter with the method Hijack.
+type httpHijacker struct{ *httpWriter }
+
 var (
 	_ http.Flusher    = (*httpWriter)(nil)
-	_ http.Hijacker   = (*httpWriter)(nil)
+	_ http.Hijacker   = httpHijacker{}
 	_ io.ReaderFrom   = (*httpWriter)(nil)
 	_ io.StringWriter = (*httpWriter)(nil)
 )
+
+// writer returns p as what a handler is given.
+func (p *httpWriter) writer() http.ResponseWriter {
+	if p.w.hijackable() {
+		return httpHijacker{p}
+	}
+	return p
+}
 
 func (p *httpWriter) begin(x *httpExchange, w *ResponseWriter) {
 	p.x, p.w, p.logger = x, w, w.h.srv.logger()
@@ -283,7 +295,7 @@ func (p *httpWriter) FlushError() error {
 }
 
 // Hijack takes the connection over. A head that was written is sent first.
-func (p *httpWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+func (p httpHijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {

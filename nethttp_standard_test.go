@@ -7,6 +7,7 @@ import (
 	"io"
 	"log"
 	"net/http"
+	"net/http/httptest"
 
 	"net/http/httputil"
 	"net/url"
@@ -556,19 +557,50 @@ func TestFromHTTPMaxBodyBytes(t *testing.T) {
 	}
 }
 
-// Without a connection there is nothing to hijack, and the handler is told so.
-func TestFromHTTPHijackUnsupported(t *testing.T) {
-	client := TestClient(FromHTTP(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _, err := http.NewResponseController(w).Hijack()
-		fmt.Fprint(w, errors.Is(err, http.ErrNotSupported))
-	})))
-	resp, err := client.Get("http://h/")
-	if err != nil {
-		t.Fatal(err)
+// TestFromHTTPHijackerWhereOneCanHijack holds that the ResponseWriter is an
+// http.Hijacker only where there is a connection to take, and has its other
+// methods everywhere, as net/http's has.
+func TestFromHTTPHijackerWhereOneCanHijack(t *testing.T) {
+	standard := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, hijacker := w.(http.Hijacker)
+		_, flusher := w.(http.Flusher)
+		_, readerFrom := w.(io.ReaderFrom)
+		text := fmt.Sprint(r.ProtoMajor, hijacker, flusher, readerFrom)
+		if !hijacker {
+			_, _, err := http.NewResponseController(w).Hijack()
+			text = fmt.Sprint(text, " ", errors.Is(err, http.ErrNotSupported))
+		}
+		fmt.Fprint(w, text)
+	})
+	h := FromHTTP(standard)
+	secured := httptest.NewUnstartedServer(ToHTTP(h))
+	secured.EnableHTTP2 = true
+	secured.StartTLS()
+	defer secured.Close()
+	plain := httptest.NewServer(ToHTTP(h))
+	defer plain.Close()
+	timeout := httptest.NewServer(http.TimeoutHandler(ToHTTP(h), time.Minute, ""))
+	defer timeout.Close()
+	for _, test := range []struct {
+		name   string
+		client *http.Client
+		url    string
+		want   string
+	}{
+		{"flare's server", http.DefaultClient, TestServer(t, &Server{Handler: h}), "1 true true true"},
+		{"in memory", TestClient(h), "http://h", "1 false true true true"},
+		{"net/http's server", plain.Client(), plain.URL, "1 true true true"},
+		{"HTTP/2", secured.Client(), secured.URL, "2 false true true true"},
+		{"behind a writer that is none", timeout.Client(), timeout.URL, "1 false true true true"},
+	} {
+		resp, err := test.client.Get(test.url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text, err := io.ReadAll(resp.Body); string(text) != test.want || err != nil {
+			t.Errorf("%s: %q, %v; want %q", test.name, text, err, test.want)
+		}
+		resp.Body.Close()
+		test.client.CloseIdleConnections()
 	}
-	defer resp.Body.Close()
-	if text, err := io.ReadAll(resp.Body); string(text) != "true" || err != nil {
-		t.Errorf("answer %q, %v", text, err)
-	}
-
 }

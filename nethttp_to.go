@@ -286,6 +286,19 @@ func (k *httpCarrier) rest(d *carrierDeadline) {
 	}
 }
 
+func (k *httpCarrier) hijackable() bool {
+	for w := k.w; ; {
+		if _, ok := w.(http.Hijacker); ok {
+			return true
+		}
+		outer, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return false
+		}
+		w = outer.Unwrap()
+	}
+}
+
 func (k *httpCarrier) hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := k.rc.Hijack()
 	k.hijacked.Store(err == nil)
