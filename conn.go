@@ -42,7 +42,6 @@ type connLimits struct {
 	handshake               time.Duration // 0: none
 	bodyRate, writeRate     int64         // bytes a second, 0: none
 	lingerSilent, lingerAll time.Duration
-	lingerBytes             int
 	outputBytes             int          // queued by Write
 	inputBytes              int          // kept for a protocol that asks for more
 	buffered                *bufferCount // bytes in buffers of all connections
@@ -122,8 +121,9 @@ const verdictAdopt = verdictGone + 1
 type turnKind uint8
 
 const (
-	turnDrive  turnKind = iota // readiness, or bytes that were held
-	turnExpire                 // the state's deadline has passed
+	turnDrive   turnKind = iota // readiness, or bytes that were held
+	turnExpire                  // the state's deadline has passed
+	turnDiscard                 // the connection lingers and has input
 )
 
 // takeTurn is one turn of the connection on workset g. It touches only the
@@ -131,10 +131,13 @@ const (
 func (c *Conn) takeTurn(g *workset, kind turnKind) verdict {
 	c.workset, g.conn = g, c
 	var v verdict
-	if kind == turnDrive {
+	switch kind {
+	case turnDrive:
 		v = c.step(g)
-	} else {
+	case turnExpire:
 		v = c.expired(g)
+	case turnDiscard:
+		v = c.discardInput(g)
 	}
 	c.workset, g.conn = nil, nil
 	return v

@@ -3,7 +3,18 @@ package flare
 // This file is layer 3 (engine): how a connection ends. A close with input
 // unread would make the kernel send a reset, which destroys answers that the
 // peer has not read yet (RFC 9112 §9.6), so the write side is shut first and
-// what still arrives is discarded, for a bounded time and size.
+// what still arrives is discarded, for a bounded time. The bound is not one of
+// size: many a client reads the answer only when it has sent all of its request.
+// Discarding is work for the peer that is being refused, so it comes last: in
+// each round of a loop a few of the connections that linger get to do it.
+
+const (
+	// discardBytes is what is discarded in one turn.
+	discardBytes = 1 << 20
+
+	// discardTurns is how many connections discard input in one round of a loop.
+	discardTurns = 16
+)
 
 // closeGracefully ends a connection whose output has been sent.
 func (c *Conn) closeGracefully(g *workset) verdict {
@@ -28,30 +39,42 @@ func (c *Conn) closeGracefully(g *workset) verdict {
 		if c.state != stateDrain {
 			c.setState(stateDrain)
 		}
-		c.since, c.began, c.moved = g.clock.now, g.clock.now, 0
+		c.since, c.began = g.clock.now, g.clock.now
 		c.tr.shutdownWrite()
 	}
 	if c.unread != nil {
-		c.moved += len(c.unread.b)
 		c.putBuffer(c.unread)
 		c.unread, c.held = nil, false
 	}
-	for c.edges&ownRead != 0 {
-		n, err := c.tr.recv(g.in)
-		if err != nil {
-			c.edges &^= ownRead
-			if err != errWouldBlock {
-				return verdictClose
-			}
-			break
-		}
+	return verdictLinger
+}
+
+// discardInput is a turn of a connection that lingers and has input.
+func (c *Conn) discardInput(g *workset) verdict {
+	n, err := c.tr.discard(g.in)
+	switch {
+	case err == errWouldBlock:
+		c.edges &^= ownRead
+	case err != nil || n == 0: // the peer has closed
+		return verdictClose
+	default:
 		c.since = g.clock.now
-		c.moved += n
-		if n == 0 || c.moved > c.limits.lingerBytes {
-			return verdictClose
-		}
 	}
 	return verdictLinger
+}
+
+// discardSome gives connections that linger their turn. False: as of turn.
+func (l *Loop) discardSome(g *workset) bool {
+	for range discardTurns {
+		c := l.lingering.pop()
+		if c == nil {
+			break
+		}
+		if c.take(0) && c.state != stateClosed && !l.turn(c, g, turnDiscard) {
+			return false
+		}
+	}
+	return true
 }
 
 // ended lets go of everything that c holds, and tells its protocol. The

@@ -292,6 +292,9 @@ func (t *tlsTransport) recv(p []byte) (int, error) {
 	return n, nil
 }
 
+// discard takes it undecrypted.
+func (t *tlsTransport) discard(room []byte) (int, error) { return (*fdConn)(t.c).discard(room) }
+
 // drained reports, after recv, that neither the socket nor crypto/tls has more:
 // the last look at the socket was short, and brought the end of just the one
 // record that recv returned.

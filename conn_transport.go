@@ -25,6 +25,10 @@ type transport interface {
 	// recv takes what has arrived. 0 without an error is the end of the stream.
 	recv(p []byte) (int, error)
 
+	// discard takes what nobody wants of what has arrived, as recv does otherwise.
+	// It may be the last that is asked for input. room is there to be overwritten.
+	discard(room []byte) (int, error)
+
 	// drained reports, after a recv that was short, that nothing is left of
 	// what came, so that more of it is an edge of its own.
 	drained() bool
@@ -93,6 +97,11 @@ type fdConn Conn
 
 func (c *fdConn) recv(p []byte) (int, error) {
 	n, errno := recvConn(c.fd, p)
+	return n, errorOf(errno)
+}
+
+func (c *fdConn) discard(room []byte) (int, error) {
+	n, errno := discardConn(c.fd, discardBytes, room)
 	return n, errorOf(errno)
 }
 
@@ -171,6 +180,7 @@ func (c *fdConn) takeOver() (net.Conn, []byte, error) {
 // and send.
 type memoryBase struct{}
 
+func (memoryBase) discard([]byte) (int, error)                 { return 0, errWouldBlock }
 func (memoryBase) drained() bool                               { return false }
 func (memoryBase) partial() partialRecord                      { return partialRecord{} }
 func (memoryBase) looked(bool, time.Duration)                  {}

@@ -452,6 +452,81 @@ func TestFeedDrainIsBounded(t *testing.T) {
 	}
 }
 
+// TestFeedLingerIsBounded has a client that sends for ever after it was refused:
+// what comes is discarded, a little in each turn, until its time is over.
+func TestFeedLingerIsBounded(t *testing.T) {
+	f := newFeeder(t, describingServer())
+	c := f.srv.newConn(f.loop, -1, netip.AddrPort{})
+	tr := &scriptedTransport{c: c, shutAt: -1, pieces: [][]byte{[]byte("bad\r\n")}}
+	c.tr = tr
+	c.edges |= ownRead
+	if v := c.drive(f.workset); v != verdictLinger {
+		t.Fatalf("verdict %d", v)
+	}
+	began := f.workset.clock.now
+	for passed := time.Duration(0); passed < lingerAll; passed += lingerSilent / 2 {
+		f.workset.clock.now = began + passed
+		for range 100 {
+			tr.pieces = [][]byte{make([]byte, discardBytes)}
+			c.edges |= ownRead
+			if v := c.takeTurn(f.workset, turnDiscard); v != verdictLinger {
+				t.Fatalf("after %v: verdict %d", passed, v)
+			}
+		}
+		want := began + min(passed+lingerSilent, lingerAll)
+		if got := c.deadline(); got != want {
+			t.Fatalf("after %v: the deadline is %v, want %v", passed, got, want)
+		}
+	}
+	f.workset.clock.now = began + lingerAll
+	if v := c.takeTurn(f.workset, turnExpire); v != verdictClose {
+		t.Errorf("verdict %d when the time is over", v)
+	}
+}
+
+// TestFeedLingerComesLast has very many such clients on one loop: each of its
+// rounds discards from a few of them, and from each in its turn.
+func TestFeedLingerComesLast(t *testing.T) {
+	const clients = 10 * discardTurns
+	f := newFeeder(t, describingServer())
+	l := f.loop
+	l.workset = f.workset
+	var all []*Conn
+	for range clients {
+		c := f.srv.newConn(l, -1, netip.AddrPort{})
+		c.tr = &scriptedTransport{c: c, shutAt: -1, pieces: [][]byte{[]byte("bad\r\n")}}
+		c.edges |= ownRead
+		if !l.turn(c, f.workset, turnDrive) {
+			t.Fatal("the baton was taken")
+		}
+		all = append(all, c)
+	}
+	for round := range 3 * clients / discardTurns {
+		waiting := 0
+		for _, c := range all {
+			tr := c.tr.(*scriptedTransport)
+			tr.pieces = [][]byte{make([]byte, discardBytes)}
+			c.edges |= ownRead
+			if !l.turn(c, f.workset, turnDrive) { // readiness alone has nothing discarded
+				t.Fatal("the baton was taken")
+			}
+			waiting += len(tr.pieces)
+		}
+		if waiting != clients {
+			t.Fatalf("round %d: %d of %d were read when input came", round, clients-waiting, clients)
+		}
+		if !l.discardSome(f.workset) {
+			t.Fatal("the baton was taken")
+		}
+		for i, c := range all {
+			read := len(c.tr.(*scriptedTransport).pieces[0]) < discardBytes
+			if turn := i/discardTurns == round%(clients/discardTurns); read != turn {
+				t.Fatalf("round %d: client %d: read %v, want %v", round, i, read, turn)
+			}
+		}
+	}
+}
+
 // TestFeedRateWaitsForTheAnswer has a client that takes an earlier answer slowly
 // while it sends a body: nothing was read of the body in that time, which does
 // not count against it.

@@ -109,7 +109,7 @@ func TestLimitsText(t *testing.T) {
 		t.Errorf("MaxBufferedBytes is one part in %d of memory", share)
 	}
 	for _, want := range []struct{ heading, text string }{
-		{"Of a server", fmt.Sprintf("for %s of silence, %s in all and %s", limitText(lim.conn.lingerSilent), limitText(lim.conn.lingerAll), limitText(lim.conn.lingerBytes))},
+		{"Of a server", fmt.Sprintf("for %s of silence and %s in all", limitText(lim.conn.lingerSilent), limitText(lim.conn.lingerAll))},
 		{"Of a WebSocket", fmt.Sprintf("a client together, %s by default", limitText(defaultHandshakeTimeout))},
 		{"Of a client", fmt.Sprintf("`DialTLS`, %s each by default", limitText(defaultDialTimeout))},
 		{"Of a protocol of yours", fmt.Sprintf("less than %s bytes a second", limitText((&ConnOptions{}).limits().writeRate))},

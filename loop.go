@@ -60,6 +60,7 @@ type Loop struct {
 	open       int     // connections in conns
 	ready      connList
 	turning    connList // ready connections of this round
+	lingering  connList // connections with input to discard
 	inbox      *Conn    // posted connections not yet applied
 	inboxFns   []postedFunc
 	inboxNext  int   // cursor into inboxFns
@@ -141,6 +142,9 @@ func (l *Loop) run(g *workset) {
 				return
 			}
 		}
+		if !l.lingering.empty() && !l.discardSome(g) {
+			return
+		}
 		if l.accepting {
 			l.acceptMore()
 		}
@@ -199,8 +203,13 @@ func (l *Loop) apply(c *Conn, v verdict) {
 			c.rearm = false
 			l.arm(c)
 		}
-	case verdictPartial, verdictFlush, verdictLinger:
+	case verdictPartial, verdictFlush:
 		l.arm(c)
+	case verdictLinger:
+		l.arm(c)
+		if c.edges&ownRead != 0 {
+			l.lingering.push(c)
+		}
 	case verdictMore:
 		l.ready.push(c)
 	case verdictWork:
@@ -445,7 +454,7 @@ func (l *Loop) wait(g *workset) {
 	}
 	l.turning, l.ready = l.ready, connList{}
 	l.noting, l.due = l.due, l.noting[:0]
-	if l.poll(0) > 0 || !l.turning.empty() || len(l.noting) > 0 || l.accepting || l.has.Load() {
+	if l.poll(0) > 0 || !l.turning.empty() || !l.lingering.empty() || len(l.noting) > 0 || l.accepting || l.has.Load() {
 		return
 	}
 	runtime.Gosched()

@@ -39,10 +39,9 @@ const (
 	defaultRate = 240
 
 	// After a refusal: what the peer still sends is discarded while it sends,
-	// for so long and so much.
+	// for so long.
 	lingerSilent = 2 * time.Second
 	lingerAll    = 10 * time.Second
-	lingerBytes  = 256 << 10
 
 	// inputBytesMax is how much unread input is kept for a Protocol that asks
 	// for more.
@@ -76,7 +75,6 @@ func (o *ConnOptions) limits() *connLimits {
 		write:        max(limitOr(o.WriteTimeout, defaultWriteTimeout), 0),
 		lingerSilent: lingerSilent,
 		lingerAll:    lingerAll,
-		lingerBytes:  lingerBytes,
 		outputBytes:  boundOr(o.MaxOutputBytes, defaultOutputBytes),
 		inputBytes:   boundOr(o.MaxInputBytes, inputBytesMax),
 		buffered:     new(bufferCount),

@@ -52,7 +52,6 @@ func (s *Server) limits() serverLimits {
 			buffered:     &s.buffered,
 			lingerSilent: lingerSilent,
 			lingerAll:    lingerAll,
-			lingerBytes:  lingerBytes,
 			outputBytes:  boundOr(s.MaxOutputBytes, defaultOutputBytes),
 			inputBytes:   inputBytesMax,
 		},

@@ -229,6 +229,8 @@ func (s *scriptedTransport) recv(p []byte) (int, error) {
 	return n, nil
 }
 
+func (s *scriptedTransport) discard(room []byte) (int, error) { return s.recv(room) }
+
 func (s *scriptedTransport) send(a, b []byte) (int, error) {
 	s.note()
 	if s.shutAt >= 0 {
@@ -303,7 +305,11 @@ func (f *feeder) run(in feed) outcome {
 			f.workset.loop, f.workset.epoch = f.loop, f.loop.state.Load()
 		}
 		c.edges |= ownRead | ownWrite
-		v = c.drive(f.workset)
+		kind := turnDrive
+		if v == verdictLinger {
+			kind = turnDiscard
+		}
+		v = c.takeTurn(f.workset, kind)
 		if in.onLoop {
 			if f.workset.loop == nil {
 				f.t.Fatal("the baton was passed")

@@ -88,6 +88,13 @@ func recvConn(fd int, p []byte) (n int, errno syscall.Errno) {
 	}
 }
 
+// discardConn takes bytes from fd that nobody wants, as recvConn takes those that
+// somebody does. Darwin has no way to do so without a copy: it is one into room,
+// of however many fit.
+func discardConn(fd, most int, room []byte) (n int, errno syscall.Errno) {
+	return recvConn(fd, room)
+}
+
 // sendConn sends the front of p, as much as there is room for. A closed peer is
 // EPIPE, never a signal.
 func sendConn(fd int, p []byte) (n int, errno syscall.Errno) {

@@ -100,6 +100,26 @@ func recvConn(fd int, p []byte) (n int, errno syscall.Errno) {
 	}
 }
 
+// discardConn takes up to most bytes from fd that nobody wants, as recvConn takes
+// those that somebody does. TCP drops them where they are (MSG_TRUNC, tcp(7)).
+// Other sockets would write to an address that nothing is at, and refuse: theirs
+// are received into room, and discarded so.
+func discardConn(fd, most int, room []byte) (n int, errno syscall.Errno) {
+	for {
+		r, _, errno := syscall.RawSyscall6(sysRecvfrom, uintptr(fd), 0, uintptr(most),
+			syscall.MSG_DONTWAIT|syscall.MSG_TRUNC, 0, 0)
+		switch errno {
+		case 0:
+			return int(r), 0
+		case syscall.EINTR:
+		case syscall.EFAULT:
+			return recvConn(fd, room)
+		default:
+			return 0, errno
+		}
+	}
+}
+
 // sendConn sends the front of p, as much as there is room for. A closed peer is
 // EPIPE, never a signal.
 func sendConn(fd int, p []byte) (n int, errno syscall.Errno) {

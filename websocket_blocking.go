@@ -3,7 +3,6 @@ package flare
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -17,10 +16,7 @@ import (
 // user calls. The way out is a queue of which whoever writes first is the
 // sender, while others only append.
 
-const (
-	blockingReadBytes = 8 << 10
-	closeLinger       = time.Second // for the peer to close first (RFC 6455 §7.1.1), and to read what failed it
-)
+const blockingReadBytes = 8 << 10
 
 // A blockingSocket is the transport of such a WebSocket.
 type blockingSocket struct {
@@ -384,9 +380,24 @@ func (b *blockingSocket) finish(err error, linger bool) {
 		if half, ok := b.nc.(halfCloser); ok && !b.ws.client {
 			half.CloseWrite()
 		}
-		b.nc.SetReadDeadline(time.Now().Add(closeLinger))
-		io.CopyN(io.Discard, b.nc, lingerBytes)
+		discardRest(b.nc)
 	}()
+}
+
+// discardRest discards what a peer sends until it closes, in the times that a
+// lingering close has.
+func discardRest(nc net.Conn) {
+	room := getBuffer(blockingReadBytes)
+	defer room.release()
+	over := time.Now().Add(lingerAll)
+	for err := error(nil); err == nil; {
+		at := time.Now().Add(lingerSilent)
+		if at.After(over) {
+			at = over
+		}
+		nc.SetReadDeadline(at)
+		_, err = nc.Read(room.b[:cap(room.b)])
+	}
 }
 
 func (b *blockingSocket) closed() {
