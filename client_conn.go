@@ -42,6 +42,7 @@ type clientConn struct {
 
 	used      bool // it has carried a request
 	heard     bool // something of the answer to the present one has come
+	interims  int  // 1xx responses that have come before its final one
 	idleSince time.Time
 }
 
@@ -104,6 +105,7 @@ func (c *clientConn) probesItself() bool { return c.tls == nil && c.sock.direct 
 // rested the error may be errStale: nothing was sent then. Without await more of
 // the request follows, and nothing is received.
 func (c *clientConn) send(out []byte, await bool) (int, error) {
+	c.interims = 0
 	if !c.probesItself() {
 		if c.used && !c.silent() {
 			return 0, errStale
@@ -173,22 +175,27 @@ func (c *clientConn) releaseInput() {
 // readFinalHead reads until c.head is that of a final response, or of 101, and
 // returns its length; it is not consumed. trace, if any, is told of others.
 func (c *clientConn) readFinalHead(lim *headLimits, trace *httptrace.ClientTrace) (int, error) {
-	for interims := 0; ; interims++ {
+	for {
 		n, err := c.readHead(lim)
-		if err != nil {
+		if err != nil || !c.isInterim() {
+			return n, err
+		}
+		if err := c.skipInterim(n, trace); err != nil {
 			return 0, err
 		}
-		if !c.isInterim() {
-			return n, nil
-		}
-		if interims == interimMax {
-			return 0, &ClientError{Phase: PhaseHead, Host: c.host, Kind: ErrMalformed, Err: errInterim}
-		}
-		if err := c.traceInterim(n, trace); err != nil {
-			return 0, err
-		}
-		c.consume(n)
 	}
+}
+
+// skipInterim consumes the head of n octets of a 1xx response.
+func (c *clientConn) skipInterim(n int, trace *httptrace.ClientTrace) error {
+	if c.interims++; c.interims > interimMax {
+		return &ClientError{Phase: PhaseHead, Host: c.host, Kind: ErrMalformed, Err: errInterim}
+	}
+	if err := c.traceInterim(n, trace); err != nil {
+		return err
+	}
+	c.consume(n)
+	return nil
 }
 
 func (c *clientConn) isInterim() bool {

@@ -282,7 +282,7 @@ func (h *clientHop) awaitContinue() (n int, err error) {
 	}
 	conn, cfg := h.conn, &h.client.cfg
 	conn.readBy(earlier(h.call.by, cfg.continueTimeout))
-	for range interimMax {
+	for {
 		n, err := conn.readHead(&cfg.head)
 		if errors.Is(err, ErrTimeout) && (h.call.by.IsZero() || time.Now().Before(h.call.by)) {
 			return 0, nil
@@ -290,16 +290,11 @@ func (h *clientHop) awaitContinue() (n int, err error) {
 		if err != nil || !conn.isInterim() {
 			return n, err
 		}
-		if err := conn.traceInterim(n, h.trace); err != nil {
+		is100 := conn.head.status == http.StatusContinue
+		if err := conn.skipInterim(n, h.trace); err != nil || is100 {
 			return 0, err
 		}
-		is100 := conn.head.status == http.StatusContinue
-		conn.consume(n)
-		if is100 {
-			return 0, nil
-		}
 	}
-	return 0, &ClientError{Phase: PhaseHead, Host: conn.host, Kind: ErrMalformed, Err: errInterim}
 }
 
 // awaitHead reads the final head, unless n says that it is there. While the

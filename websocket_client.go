@@ -44,6 +44,10 @@ type DialOptions struct {
 const (
 	defaultHandshakeTimeout = 10 * time.Second
 	refusalBytesMax         = 4 << 10
+
+	// refusalTime is what the body of a refusal gets to come: usually it is in
+	// the packet of its head.
+	refusalTime = time.Second
 )
 
 var handshakeLimits = headLimits{headerBytes: 16 << 10, headers: 100}
@@ -55,7 +59,7 @@ var (
 
 // DialWebSocket connects to a ws:// or wss:// URL. The response is not nil when
 // the server has answered, also with an error; of a refusal its Body has the
-// first 4 KiB, and needs no Close. An answer that is no handshake is a
+// first 4 KiB, what of them came in a second, and needs no Close. An answer that is no handshake is a
 // *HandshakeError. opts may be nil. ctx bounds the dial and the handshake, not
 // what follows.
 func DialWebSocket(ctx context.Context, rawURL string, opts *DialOptions) (*WebSocket, *ClientResponse, error) {
@@ -161,8 +165,8 @@ func (d *webSocketDial) attempt(ctx context.Context) (*WebSocket, *ClientRespons
 	if err != nil {
 		return nil, nil, err
 	}
-	stop := context.AfterFunc(ctx, func() { nc.SetDeadline(longAgo) })
-	ws, resp, err := d.shakeHands(nc, request, key)
+	stop := context.AfterFunc(ctx, func() { withoutAlert(nc).Close() })
+	ws, resp, err := d.shakeHands(ctx, nc, request, key)
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
@@ -171,12 +175,21 @@ func (d *webSocketDial) attempt(ctx context.Context) (*WebSocket, *ClientRespons
 	}
 	if err != nil {
 		nc.Close()
-		if ctx.Err() != nil {
+		if ctx.Err() != nil && resp == nil { // an answer that has come says more
 			err = ctx.Err()
 		}
 		return nil, resp, err
 	}
 	return ws, resp, nil
+}
+
+// withoutAlert is the connection below TLS: to close it does not wait for an
+// alert to be sent.
+func withoutAlert(nc net.Conn) net.Conn {
+	if tc, ok := nc.(*tls.Conn); ok {
+		return tc.NetConn()
+	}
+	return nc
 }
 
 // appendHandshake appends the request.
@@ -219,47 +232,37 @@ func (d *webSocketDial) appendHandshake(b []byte, key string) ([]byte, error) {
 
 // shakeHands sends the request and judges the answer. Bytes behind the answer
 // are frames.
-func (d *webSocketDial) shakeHands(nc net.Conn, request []byte, key string) (*WebSocket, *ClientResponse, error) {
+func (d *webSocketDial) shakeHands(ctx context.Context, nc net.Conn, request []byte, key string) (*WebSocket, *ClientResponse, error) {
 	if _, err := nc.Write(request); err != nil {
 		return nil, nil, err
 	}
-	var head responseHead
-	head.reset()
-	buf, n := make([]byte, 0, 4<<10), 0
-	for n == 0 {
-		if len(buf) == cap(buf) {
-			buf = append(buf, 0)[:len(buf)]
-		}
-		m, err := nc.Read(buf[len(buf):cap(buf)])
-		buf = buf[:len(buf)+m]
-		if m == 0 && err != nil {
-			if err == io.EOF {
-				err = io.ErrUnexpectedEOF
-			}
-			return nil, nil, err
-		}
-		if n, err = head.parse(buf, &handshakeLimits); err != nil {
-			return nil, nil, err
-		}
-		for n != 0 && head.status < 200 && head.status != http.StatusSwitchingProtocols {
-			buf = append(buf[:0], buf[n:]...) // RFC 9110 §15.2: others may come first
-			head.reset()
-			if n, err = head.parse(buf, &handshakeLimits); err != nil {
-				return nil, nil, err
-			}
-		}
+	conn := newClientConn(nc, clientRoute{origin: d.target.origin()}, d.target.hostPort())
+	defer conn.releaseInput()
+	deadline, _ := ctx.Deadline()
+	conn.readBy(deadline)
+	n, err := conn.readFinalHead(&handshakeLimits, nil)
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
 	}
-	resp := d.response(nc, &head, buf[:n])
+	if err != nil {
+		return nil, nil, err
+	}
+	head := &conn.head
+	resp := d.response(nc, head, conn.unread()[:n])
+	conn.consume(n)
 	hs, err := verifyHandshake(head.status, head.websocket && head.connUpgrade, &resp.Header, key, d.opts)
 	if err != nil {
 		if head.status != http.StatusSwitchingProtocols {
-			body := refusalBody(nc, &head, buf[n:])
+			body := refusalBody(ctx, conn, resp)
 			resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 		}
 		return nil, resp, err
 	}
+	if err := nc.SetDeadline(time.Time{}); err != nil {
+		return nil, resp, err
+	}
 	ws := new(WebSocket)
-	newBlockingSocket(ws, nc, newWebSocketShape(&hs, &d.opts.WebSocketOptions, true), buf[n:], nil)
+	newBlockingSocket(ws, nc, newWebSocketShape(&hs, &d.opts.WebSocketOptions, true), bytes.Clone(conn.unread()), nil)
 	return ws, resp, nil
 }
 
@@ -276,15 +279,22 @@ func (d *webSocketDial) response(nc net.Conn, head *responseHead, text []byte) *
 	return resp
 }
 
-// refusalBody reads what a server says about its refusal, where its length is
-// known.
-func refusalBody(nc net.Conn, head *responseHead, in []byte) []byte {
-	kind, length := head.framing(http.MethodGet)
-	if kind != bodyLength {
-		return in[:0:0]
+// refusalBody reads the front of what a server says about its refusal, however
+// the end of that is found, as far as it comes in refusalTime. It is an extra:
+// the refusal is one without it.
+func refusalBody(ctx context.Context, conn *clientConn, resp *ClientResponse) []byte {
+	kind, length := conn.head.framing(http.MethodGet)
+	if kind == bodyNone {
+		return nil
 	}
-	body := make([]byte, min(length, refusalBytesMax))
-	n := copy(body, in)
-	m, _ := io.ReadFull(nc, body[n:])
-	return body[:n+m]
+	by := time.Now().Add(refusalTime)
+	if deadline, ok := ctx.Deadline(); ok && deadline.Before(by) {
+		by = deadline
+	}
+	conn.chunks.reset(&handshakeLimits)
+	conn.chunks.fields.response = true
+	b := &clientBody{resp: resp, client: new(Client), conn: conn, kind: kind, remaining: length, length: length, max: -1, ctx: ctx, by: by}
+	body := make([]byte, refusalBytesMax)
+	n, _ := io.ReadFull(b, body)
+	return body[:n]
 }

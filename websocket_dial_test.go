@@ -224,3 +224,85 @@ func TestDialWebSocketSilentProxy(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// A refusal is one however the end of its body is found, and also where that
+// does not come.
+func TestDialWebSocketRefusalBodies(t *testing.T) {
+	const head = "HTTP/1.1 403 Forbidden\r\n"
+	for _, tt := range []struct {
+		name, answer, want string
+		stalls             bool
+	}{
+		{"length", head + "Content-Length: 2\r\n\r\nno", "no", false},
+		{"chunked", head + "Transfer-Encoding: chunked\r\n\r\n1\r\nn\r\n1;a=b\r\no\r\n0\r\n\r\n", "no", false},
+		{"until the end", head + "\r\nno", "no", false},
+		{"no body", "HTTP/1.1 304 Not Modified\r\n\r\n", "", false},
+		{"interim", "HTTP/1.1 103 Early Hints\r\n\r\n" + head + "Content-Length: 2\r\n\r\nno", "no", false},
+		{"length, stalls", head + "Content-Length: 9\r\n\r\nno", "no", true},
+		{"chunked, stalls", head + "Transfer-Encoding: chunked\r\n\r\n2\r\nno", "no", true},
+		{"until the end, stalls", head + "\r\nno", "no", true},
+		{"malformed chunks", head + "Transfer-Encoding: chunked\r\n\r\n2\r\nnox", "no", false},
+		{"long, stalls", head + "Content-Length: 100000\r\n\r\n" + strings.Repeat("n", 10_000), strings.Repeat("n", refusalBytesMax), true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			url := clientRawServer(t, func(c net.Conn) {
+				io.WriteString(c, tt.answer)
+				if !tt.stalls {
+					c.(*net.TCPConn).CloseWrite()
+				}
+				io.Copy(io.Discard, c)
+			})
+			ws, resp, err := DialWebSocket(wsPatience(t), wsScheme(url), &DialOptions{HandshakeTimeout: patience})
+			if !errors.As(err, new(*HandshakeError)) || ws != nil || resp == nil {
+				t.Fatalf("%v, %+v", err, resp)
+			}
+			if got, err := resp.Text(); err != nil || got != tt.want {
+				t.Errorf("%.20q, %v", got, err)
+			}
+		})
+	}
+	// The time for the handshake may end in the body: the refusal has come.
+	url := clientRawServer(t, func(c net.Conn) {
+		io.WriteString(c, head+"Content-Length: 9\r\n\r\nno")
+		io.Copy(io.Discard, c)
+	})
+	ctx, cancel := context.WithCancel(wsPatience(t))
+	defer cancel()
+	nd := func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := new(net.Dialer).DialContext(ctx, network, addr)
+		return cancelBehindHead{c, cancel}, err
+	}
+	if _, resp, err := DialWebSocket(ctx, wsScheme(url), &DialOptions{NetDial: nd}); !errors.As(err, new(*HandshakeError)) || resp.StatusCode != 403 {
+		t.Errorf("%v", err)
+	}
+}
+
+// cancelBehindHead calls cancel once something was read.
+type cancelBehindHead struct {
+	net.Conn
+	cancel func()
+}
+
+func (c cancelBehindHead) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p[:min(len(p), len("HTTP/1.1 403 Forbidden\r\nContent-Length: 9\r\n\r\n"))])
+	if n > 20 {
+		c.cancel()
+	}
+	return n, err
+}
+
+// No more interim responses are read than for other requests.
+func TestDialWebSocketInterims(t *testing.T) {
+	url := clientRawServer(t, func(c net.Conn) {
+		for { // until the client has had enough
+			if _, err := io.WriteString(c, "HTTP/1.1 103 Early Hints\r\n\r\n"); err != nil {
+				return
+			}
+		}
+	})
+	_, resp, err := DialWebSocket(wsPatience(t), wsScheme(url), nil)
+	if resp != nil || !errors.Is(err, ErrMalformed) || !errors.Is(err, errInterim) {
+		t.Errorf("%v, %v", resp, err)
+	}
+}
