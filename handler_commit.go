@@ -190,7 +190,7 @@ func (w *ResponseWriter) complete() error {
 			return err
 		}
 	}
-	if err := w.header.fault(); err != nil {
+	if err := w.header.fault(); err != nil && !w.begun {
 		return err // while the hooks can still be called for the answer to it
 	}
 	if w.top != nil {

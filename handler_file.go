@@ -140,6 +140,9 @@ func (w *ResponseWriter) sendFile(file *os.File, n int64) (sent int64, err error
 // system, never to be made of input that was not checked.
 func (w *ResponseWriter) SendFile(name string) error {
 	w.check()
+	if w.begun || w.answered {
+		return errAnswered
+	}
 	w.c.workset.detach() // a disk can block
 	file, err := os.Open(name)
 	if err != nil {

@@ -84,6 +84,10 @@ type EventStream struct{ w *ResponseWriter }
 // sends until r.Context() ends.
 func (w *ResponseWriter) EventStream() (*EventStream, error) {
 	w.check()
+	if w.begun || w.answered {
+		return nil, errAnswered
+	}
+	w.answered = true
 	w.header.Set("Content-Type", "text/event-stream")
 	w.header.Set("Cache-Control", "no-cache")
 	return &EventStream{w}, w.Flush()

@@ -31,8 +31,10 @@ type Request struct {
 	match   routing // nil until a Mux has routed it
 	via     carrier // of a request that another server has received
 	body    requestBody
+	kept    []byte // the body, once Bytes has read it; nil before that
 	header  Header
-	ctx     context.Context
+	ctx     context.Context // without values; nil until asked for or set
+	valued  context.Context // ctx with values; nil until asked for
 	values  []requestValue
 }
 
@@ -77,7 +79,7 @@ func (r *Request) reset() {
 		r.filled = false
 		r.header.reset()
 	}
-	r.ctx = nil
+	r.kept, r.ctx, r.valued = nil, nil, nil
 	if r.values != nil {
 		clear(r.values)
 		r.values = r.values[:0]
@@ -278,9 +280,21 @@ func (r *Request) Body() io.ReadCloser {
 }
 
 // Bytes reads the rest of the body into a slice of its own, bounded by the
-// server's MaxBodyBytes.
-func (r *Request) Bytes() ([]byte, error) {
+// server's MaxBodyBytes. What it has read it returns again when it is called
+// again, in the same slice; JSON and Form read by it, too.
+func (r *Request) Bytes() (p []byte, err error) {
 	r.check()
+	if r.kept != nil {
+		return r.kept, nil
+	}
+	if p, err = r.readAll(); err == nil {
+		r.kept = p
+	}
+	return p, err
+}
+
+// readAll returns the rest of the body, never nil but for an error.
+func (r *Request) readAll() ([]byte, error) {
 	if b := &r.body; b.kind == bodyLength && int64(len(b.in)) >= b.remaining {
 		p := make([]byte, b.remaining) // all of it has arrived
 		_, err := io.ReadFull(b, p)
@@ -289,8 +303,8 @@ func (r *Request) Bytes() ([]byte, error) {
 	return io.ReadAll(&r.body)
 }
 
-// JSON decodes the body, which must be one JSON value, into v. A body that is
-// not is a *StatusError with status 400.
+// JSON decodes the body, which must be one JSON value, into v, whatever its type
+// is said to be. A body that is not is a *StatusError with status 400.
 func (r *Request) JSON(v any) error {
 	p, err := r.Bytes()
 	if err != nil {
@@ -303,12 +317,17 @@ func (r *Request) JSON(v any) error {
 }
 
 // Form returns the query's values and, behind them, those of a body of type
-// application/x-www-form-urlencoded.
+// application/x-www-form-urlencoded, in a new map. A body of another type, such
+// as multipart/form-data, is a *StatusError with status 415, and one that does
+// not parse is one with 400.
 func (r *Request) Form() (url.Values, error) {
 	values := r.Query()
-	kind, _, _ := strings.Cut(r.Header().Get("Content-Type"), ";")
-	if !strings.EqualFold(strings.TrimSpace(kind), "application/x-www-form-urlencoded") {
+	if r.body.kind == bodyNone {
 		return values, nil
+	}
+	kind, _, _ := strings.Cut(r.Header().Get("Content-Type"), ";")
+	if !equalFoldASCII(trimBlank(kind), "application/x-www-form-urlencoded") {
+		return nil, &StatusError{Code: http.StatusUnsupportedMediaType}
 	}
 	p, err := r.Bytes()
 	if err != nil {
@@ -332,10 +351,12 @@ func (r *Request) Trailer() *Header {
 	return &r.body.chunks.trailer
 }
 
-// SetValue keeps a value with the request, for handlers further in. Keys are
+// SetValue keeps a value with the request, for handlers further in: Value finds
+// it, and Value of every context that Context returns from then on. Keys are
 // compared with ==; use a type of your own.
 func (r *Request) SetValue(key, value any) {
 	r.check()
+	r.valued = nil // whoever has it goes on with what it had
 	for i := range r.values {
 		if r.values[i].key == key {
 			r.values[i].value = value

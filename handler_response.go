@@ -23,6 +23,7 @@ const streamBytes = 16 << 10
 var (
 	errBodyNotAllowed = http.ErrBodyNotAllowed
 	errContentLength  = http.ErrContentLength
+	errAnswered       = errors.New("flare: a second answer to a request, or one whose status and type are late")
 	errWriterDone     = errors.New("flare: ResponseWriter used after its handler returned")
 )
 
@@ -45,6 +46,7 @@ type ResponseWriter struct {
 	written  int64          // body bytes past the hooks
 	live     bool
 	begun    bool // committed: the head has been written
+	answered bool // Text or its like was called
 	hooked   bool // the hooks were called
 	spent    bool // their writers were closed: what they have may be in use elsewhere
 	chunked  bool
@@ -74,7 +76,7 @@ func (w *ResponseWriter) reset() {
 	}
 	w.unhooked = w.unhooked[:0]
 	w.top, w.trailer, w.status, w.implied, w.declared, w.written = nil, nil, 0, 0, -1, 0
-	w.hooked, w.spent = false, false
+	w.answered, w.hooked, w.spent = false, false, false
 	w.begun, w.chunked, w.noBody, w.close, w.hijacked = false, false, false, false, false
 	w.switched = nil
 }
@@ -174,6 +176,9 @@ func (w *ResponseWriter) WriteString(s string) (int, error) {
 // write takes body bytes behind the hooks.
 func (w *ResponseWriter) write(p []byte) (int, error) {
 	if !bodyAllowed(w.Status()) {
+		if len(p) == 0 {
+			return 0, nil
+		}
 		return 0, errBodyNotAllowed
 	}
 	if !w.begun {
@@ -267,23 +272,32 @@ func (w *ResponseWriter) flush() error {
 	return w.via.flush()
 }
 
-// Text sends s as plain text.
+// Text answers with s as plain text. A request has one answer: a second call of
+// Text, HTML, Blob, JSON, Redirect, SendFile or EventStream is an error and
+// changes nothing, and so is the first when the head has been sent, with another
+// status or type.
 func (w *ResponseWriter) Text(code int, s string) error {
-	w.reply(code, "text/plain; charset=utf-8")
+	if err := w.reply(code, "text/plain; charset=utf-8", len(s)); err != nil {
+		return err
+	}
 	_, err := w.WriteString(s)
 	return err
 }
 
-// HTML sends s as a page.
+// HTML is Text with a page.
 func (w *ResponseWriter) HTML(code int, s string) error {
-	w.reply(code, "text/html; charset=utf-8")
+	if err := w.reply(code, "text/html; charset=utf-8", len(s)); err != nil {
+		return err
+	}
 	_, err := w.WriteString(s)
 	return err
 }
 
-// Blob sends p with the given content type.
+// Blob is Text with the given content type.
 func (w *ResponseWriter) Blob(code int, contentType string, p []byte) error {
-	w.reply(code, contentType)
+	if err := w.reply(code, contentType, len(p)); err != nil {
+		return err
+	}
 	if !w.begun && len(w.buf) == 0 && len(w.hooks) == 0 && !w.hasTrailer() && len(p) > responseBufferMax {
 		w.header.Set("Content-Length", strconv.Itoa(len(p)))
 	}
@@ -291,7 +305,7 @@ func (w *ResponseWriter) Blob(code int, contentType string, p []byte) error {
 	return err
 }
 
-// JSON sends v as JSON. A v that cannot be encoded is an error, and nothing is
+// JSON is Text with v as JSON. A v that cannot be encoded is an error, and nothing is
 // sent.
 func (w *ResponseWriter) JSON(code int, v any) error {
 	p, err := json.Marshal(v)
@@ -309,11 +323,30 @@ func (w *ResponseWriter) Redirect(code int, location string) error {
 		return fmt.Errorf("flare: Redirect with status %d", code)
 	}
 	w.check()
+	if w.begun || w.answered {
+		return errAnswered
+	}
 	w.header.Set("Location", escapeNonASCII(location))
 	return w.Text(code, http.StatusText(code)+"\n")
 }
 
-func (w *ResponseWriter) reply(code int, contentType string) {
+// reply begins the answer, of n bytes.
+func (w *ResponseWriter) reply(code int, contentType string, n int) error {
+	w.check()
+	switch {
+	case w.answered:
+		return errAnswered
+	case w.begun: // only what changes nothing can be behind the head
+		if kind := w.header.Get("Content-Type"); code != w.Status() || kind != "" && kind != contentType {
+			return errAnswered
+		}
+		w.answered = true
+		return nil
+	}
 	w.WriteHeader(code)
-	w.header.Set("Content-Type", contentType)
+	w.answered = true
+	if n > 0 || bodyAllowed(code) {
+		w.header.Set("Content-Type", contentType)
+	}
+	return nil
 }

@@ -70,7 +70,7 @@ type httpExchange struct {
 
 func newHTTPExchange(a *httpAdapter, w *ResponseWriter, r *Request) *httpExchange {
 	x := &httpExchange{adapter: a, conn: w.c, workset: w.c.workset}
-	x.ctx = httpContext{Context: r.Context(), x: x, srv: w.h.srv, values: append([]requestValue(nil), r.values...)}
+	x.ctx = httpContext{Context: r.Context(), x: x, srv: w.h.srv}
 	x.req = newHTTPRequest(r, &x.ctx)
 	x.body = httpBody{x: x, b: &r.body}
 	if r.ContentLength() == 0 {
@@ -196,20 +196,13 @@ func setPathValues(req *http.Request, r *Request) {
 // An httpContext is a request's context, with what net/http's has in it.
 type httpContext struct {
 	context.Context
-	x      *httpExchange
-	srv    *Server
-	values []requestValue
-	local  net.Addr // once asked for; guarded by x.mu
+	x     *httpExchange
+	srv   *Server
+	local net.Addr // once asked for; guarded by x.mu
 }
 
-// Value finds what was set with the request, then what the context has, then
-// what net/http promises.
+// Value finds what the request's context has, then what net/http promises.
 func (c *httpContext) Value(key any) any {
-	for _, v := range c.values {
-		if v.key == key {
-			return v.value
-		}
-	}
 	if v := c.Context.Value(key); v != nil {
 		return v
 	}
