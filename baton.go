@@ -19,7 +19,7 @@ import (
 // monitor (it has seen the same odd number twice: a steal) and a writer that has
 // to wait, perhaps in that very turn (a steal too) does that.
 
-// The bits of Conn.own: what the loop tells a goroutine that a connection is
+// The bits of strand.own: what the loop tells a goroutine that a connection is
 // lent to. The bits below ownLent are edges: readiness noted while lent.
 const (
 	ownRead      uint32 = 1 << iota // there may be something to read
@@ -27,8 +27,8 @@ const (
 	ownRDHup                        // the peer sends no more
 	ownHup                          // the connection is dead
 	ownLent                         // owned by a goroutine that is not the runner
-	ownWaitRead                     // the owner blocks on notes[0] until an edge comes
-	ownWaitWrite                    // the same for notes[1]: a handler may read and write at once
+	ownWaitRead                     // the owner blocks on waits.read until an edge comes
+	ownWaitWrite                    // the same for waits.write: a handler may read and write at once
 	ownCancel                       // the owner has a context to cancel on ownHup and ownRDHup
 	ownStop                         // the server is closing: end now
 	ownNudge                        // an edge too: another goroutine asked for a turn
@@ -36,6 +36,46 @@ const (
 	ownEdges = ownRead | ownWrite | ownRDHup | ownHup | ownNudge
 	ownWaits = ownWaitRead | ownWaitWrite
 )
+
+// A strand is the right to run on a connection, with what goes with it: who has
+// it, what the loop has to tell that goroutine, and where it stands in the lists
+// of those that want a turn. A connection that answers one request after the
+// other has one, its own; one of many streams will have one for each.
+type strand struct {
+	conn *Conn // fixed
+
+	// Any goroutine.
+	own atomic.Uint32
+	ctx atomic.Pointer[requestContext]
+
+	// The owner's: the runner, or the goroutine that has it lent.
+	edges   uint32 // readiness noted and not yet used up
+	verdict verdict
+	workset *workset    // of the turn that runs, nil between turns
+	route   *route      // of Data, for protocols other than HTTP
+	err     error       // why it ended
+	waits   *ownerWaits // made before it is lent
+
+	// The holder's.
+	listed     bool // in a strandList
+	nextReady  *strand
+	nextPosted *strand
+}
+
+// An ownerWaits is what an owner blocks on. It is kept for the next one.
+type ownerWaits struct {
+	read, write chan struct{} // capacity 1; made by an owner before it sets a bit of ownWaits
+	removed     chan struct{} // closed when the loop has let go of the connection
+}
+
+// note returns what an owner that waits for bit blocks on, and the bit that says
+// so.
+func (w *ownerWaits) note(bit uint32) (note *chan struct{}, wait uint32) {
+	if bit == ownWrite {
+		return &w.write, ownWaitWrite
+	}
+	return &w.read, ownWaitRead
+}
 
 // A verdict is what a turn of a connection leaves to be done by the loop.
 type verdict uint8
@@ -65,7 +105,7 @@ type workset struct {
 	epoch uint64 // the odd value published for this turn
 	route routePointer
 
-	conn   *Conn
+	strand *strand // whose turn it is
 	in     []byte  // one receive
 	out    []byte  // answers of this turn, sent in one write
 	pushed *buffer // input that the protocol received itself and gives back
@@ -113,14 +153,14 @@ func (g *workset) detach() {
 	g.loop = nil
 	// The state is odd, so the loop's fields are still this goroutine's to
 	// read: nothing may be changed before the swap has won.
-	c := g.conn
+	s := g.strand
 	if !l.state.CompareAndSwap(g.epoch, g.epoch+1) {
 		l.stealMu.Lock() // the thief has lent the connection once it is free
 		l.stealMu.Unlock()
 		return
 	}
-	if c != nil {
-		c.lend()
+	if s != nil {
+		s.lend()
 	}
 	l.passes.Add(1)
 	if rt := g.route.Load(); rt != nil {
@@ -129,13 +169,17 @@ func (g *workset) detach() {
 	go l.run(newRunnerWorkset())
 }
 
-// lend marks the connection as owned by the calling or a coming goroutine.
-// Only the holder of the baton calls it.
-func (c *Conn) lend() {
+// lend marks the strand as owned by the calling or a coming goroutine. Only the
+// holder of the baton calls it.
+func (s *strand) lend() {
+	c := s.conn
 	// Not c.state, which is the owner's to read when the thief lends.
 	c.show(stateHandler)
 	c.loop.lent.Add(1)
-	c.own.Or(ownLent)
+	if s.waits == nil {
+		s.waits = new(ownerWaits)
+	}
+	s.own.Or(ownLent)
 	if ob := c.outbox.Load(); ob != nil {
 		ob.uncork(false) // the turn may take long from here on
 	}
@@ -162,28 +206,28 @@ func (l *Loop) steal(epoch uint64) {
 	go l.run(newRunnerWorkset())
 }
 
-// take notes edges for c and reports whether the runner may drive it. Only the
-// holder calls it. While c is lent the edges go to its owner.
-func (c *Conn) take(edges uint32) bool {
+// take notes edges for s and reports whether the runner may have it run. Only
+// the holder calls it. While s is lent the edges go to its owner.
+func (s *strand) take(edges uint32) bool {
 	for {
-		own := c.own.Load()
+		own := s.own.Load()
 		if own&ownLent == 0 {
-			c.edges |= edges
+			s.edges |= edges
 			return true
 		}
-		if !c.own.CompareAndSwap(own, (own|edges)&^ownWaits) {
+		if !s.own.CompareAndSwap(own, (own|edges)&^ownWaits) {
 			continue
 		}
 		if own&ownWaitRead != 0 {
-			c.notes[0] <- struct{}{} // capacity 1, and one signal a wait
+			s.waits.read <- struct{}{} // capacity 1, and one signal a wait
 		}
 		if own&ownWaitWrite != 0 {
-			c.notes[1] <- struct{}{}
+			s.waits.write <- struct{}{}
 		}
 		if own&ownCancel != 0 && edges&(ownHup|ownRDHup|ownStop) != 0 {
-			go c.cancel()
+			go s.cancel()
 		}
-		if ob := c.outbox.Load(); ob != nil && edges&(ownWrite|ownHup) != 0 {
+		if ob := s.conn.outbox.Load(); ob != nil && edges&(ownWrite|ownHup) != 0 {
 			ob.writable(false) // its owner may be busy for long
 		}
 		return false
@@ -194,19 +238,20 @@ func (c *Conn) take(edges uint32) bool {
 // that an edge that comes after the next system call is seen. It fails with
 // ErrTimeout when limit passes (0: no limit), and ErrClosed when the server
 // closes.
-func (c *Conn) await(bit uint32, limit time.Duration) error {
-	note, wait, timer := &c.notes[0], ownWaitRead, &c.workset.timers[0]
+func (s *strand) await(bit uint32, limit time.Duration) error {
+	note, wait := s.waits.note(bit)
+	timer := &s.workset.timers[0]
 	if bit == ownWrite {
-		note, wait, timer = &c.notes[1], ownWaitWrite, &c.workset.timers[1]
+		timer = &s.workset.timers[1]
 	}
 	set, late := false, false
 	for {
-		own := c.own.Load()
+		own := s.own.Load()
 		switch {
 		case own&ownStop != 0:
 			return ErrClosed
 		case own&(bit|ownHup) != 0: // a dead connection: the system call says how
-			c.own.And(^bit)
+			s.own.And(^bit)
 			return nil
 		case late:
 			return ErrTimeout
@@ -214,11 +259,11 @@ func (c *Conn) await(bit uint32, limit time.Duration) error {
 		if *note == nil {
 			*note = make(chan struct{}, 1)
 		}
-		if !c.own.CompareAndSwap(own, own|wait) {
+		if !s.own.CompareAndSwap(own, own|wait) {
 			continue
 		}
-		if c.loop.managed {
-			c.askMore(Interest(bit))
+		if s.conn.loop.managed {
+			s.conn.askMore(Interest(bit))
 		}
 		if limit <= 0 {
 			<-*note
@@ -238,7 +283,7 @@ func (c *Conn) await(bit uint32, limit time.Duration) error {
 		select {
 		case <-*note:
 		case <-(*timer).C:
-			if c.own.And(^wait)&wait == 0 {
+			if s.own.And(^wait)&wait == 0 {
 				<-*note // the signal was under way, perhaps of another edge
 			}
 			late = true
@@ -248,17 +293,14 @@ func (c *Conn) await(bit uint32, limit time.Duration) error {
 
 // wakeOwner makes an owner that waits for bit look again at what it waits for. Any
 // goroutine may call it while the handler runs.
-func (c *Conn) wakeOwner(bit uint32) {
-	note, wait := &c.notes[0], ownWaitRead
-	if bit == ownWrite {
-		note, wait = &c.notes[1], ownWaitWrite
-	}
+func (s *strand) wakeOwner(bit uint32) {
 	for {
-		own := c.own.Load()
+		own := s.own.Load()
 		if own&ownLent == 0 {
 			return // nobody waits, and who is about to will look
 		}
-		if c.own.CompareAndSwap(own, (own|bit)&^wait) {
+		note, wait := s.waits.note(bit)
+		if s.own.CompareAndSwap(own, (own|bit)&^wait) {
 			if own&wait != 0 {
 				*note <- struct{}{}
 			}
@@ -267,9 +309,10 @@ func (c *Conn) wakeOwner(bit uint32) {
 	}
 }
 
-// finish ends an owner's time with c after a turn that left v: back to the
-// loop without a word when there is nothing left to do, by post otherwise.
-func (c *Conn) finish(g *workset, v verdict) {
+// finish ends an owner's time with s after a turn that left v: back to the loop
+// without a word when there is nothing left to do, by post otherwise.
+func (s *strand) finish(g *workset, v verdict) {
+	c := s.conn
 	l := c.loop
 	g.loop = nil
 	g.clock.read() // the handler may have waited
@@ -285,14 +328,14 @@ func (c *Conn) finish(g *workset, v verdict) {
 			if c.rearm || l.managed {
 				break // the holder has something to do
 			}
-			if c.own.CompareAndSwap(ownLent, 0) {
-				// c is no longer this goroutine's.
+			if s.own.CompareAndSwap(ownLent, 0) {
+				// s is no longer this goroutine's.
 				l.lent.Add(-1)
 				g.release()
 				return
 			}
-			old := c.own.And(^(ownEdges | ownCancel))
-			c.edges |= old & ownEdges
+			old := s.own.And(^(ownEdges | ownCancel))
+			s.edges |= old & ownEdges
 			v = verdictClose
 			if old&ownStop == 0 {
 				v = c.drive(g)
@@ -304,14 +347,14 @@ func (c *Conn) finish(g *workset, v verdict) {
 	g.publish(l)
 	g.release()
 	if v != verdictGone {
-		c.verdict = v
-		l.post(c)
+		s.verdict = v
+		l.post(s)
 	}
 }
 
-// work is the goroutine of a connection whose next call is one for a worker.
-func (c *Conn) work() {
+// work is the goroutine of a strand whose next call is one for a worker.
+func (s *strand) work() {
 	g := newOwnerWorkset()
 	g.clock.read()
-	c.finish(g, c.drive(g))
+	s.finish(g, s.conn.drive(g))
 }

@@ -483,7 +483,7 @@ func TestAwaitEndsInTimeBesideOtherEdges(t *testing.T) {
 	ended := make(chan error, conns)
 	for i := range all {
 		c := &all[i]
-		c.loop, c.workset = l, new(workset)
+		c.conn, c.loop, c.workset, c.waits = c, l, new(workset), new(ownerWaits)
 		c.own.Store(ownLent)
 		go func() { ended <- c.await(ownRead, limit) }()
 	}

@@ -60,6 +60,8 @@ const (
 // methods of its Protocol and from functions that were posted to it, and from
 // nowhere else, unless they say otherwise.
 type Conn struct {
+	strand // whoever owns it owns the connection
+
 	// Fixed when the connection is made.
 	loop   *Loop
 	limits *connLimits
@@ -67,50 +69,39 @@ type Conn struct {
 	peer   netip.Addr
 	fd     int // negative: of the plain driver, see conn_plain.go
 
-	// Any goroutine; see baton.go.
-	own    atomic.Uint32
-	edges  uint32 // the owner's: readiness noted and not yet used up
-	ctx    atomic.Pointer[requestContext]
+	// Any goroutine.
 	outbox atomic.Pointer[outbox] // nil: only the owner writes; the owner itself looks at shared
-	notes  [2]chan struct{}       // made by an owner before it sets a bit of ownWaits
 
 	// The owner's: the runner, or the goroutine it is lent to.
 	proto   Protocol
-	workset *workset      // of the turn that runs, nil between turns
 	unread  *buffer       // input that the protocol has not used
 	out     *unsent       // output that the peer did not take
 	since   time.Duration // what the state's deadline counts from
 	began   time.Duration // when the body or the lingering began
-	err     error         // why it ended
-	route   *route        // of Data, for protocols other than HTTP
-	removed chan struct{} // closed when the loop has let go of it
 	moved   int           // bytes of a body received, or discarded, since began
 	state   connState
 	shown   connState // state as in the loop's gauges
 	resume  connState // state after flush
 	want    connWant
-	verdict verdict // for the loop, with a post
-	held    bool    // unread can be used without more input
-	eof     bool    // the peer sends no more, and it has been read
-	closing bool    // end once everything is sent
-	shut    bool    // the write side has been shut; input is discarded
-	abort   bool    // end at once, with a reset
-	gone    bool    // handed over: neither the loop nor its owner has it any more
-	shared  bool    // there is an outbox; setOutbox
-	rearm   bool    // the deadline may be earlier than the timer
+	held    bool // unread can be used without more input
+	eof     bool // the peer sends no more, and it has been read
+	closing bool // end once everything is sent
+	shut    bool // the write side has been shut; input is discarded
+	abort   bool // end at once, with a reset
+	gone    bool // handed over: neither the loop nor its owner has it any more
+	shared  bool // there is an outbox; setOutbox
+	rearm   bool // the deadline may be earlier than the timer
 
 	// The holder's.
-	listed     bool     // in a connList
-	asked      Interest // what the poller was asked for, on a managed loop
-	peerPort   uint16   // fixed; here, and apart from peer, to fill a gap
-	timer      WheelTimer
-	armed      time.Duration // what timer is set to, 0: not
-	nextReady  *Conn
-	nextPosted *Conn
+	asked    Interest // what the poller was asked for, on a managed loop
+	peerPort uint16   // fixed; here, and apart from peer, to fill a gap
+	timer    WheelTimer
+	armed    time.Duration // what timer is set to, 0: not
 }
 
 // init readies a connection that no loop knows yet.
 func (c *Conn) init(l *Loop, limits *connLimits, fd int, peer netip.AddrPort) {
+	c.conn = c
 	c.loop, c.limits, c.fd, c.tr = l, limits, fd, (*fdConn)(c)
 	c.peer, c.peerPort = peer.Addr(), peer.Port()
 }
@@ -129,7 +120,7 @@ const (
 // takeTurn is one turn of the connection on workset g. It touches only the
 // connection and the workset, so the runner and an owner run the same code.
 func (c *Conn) takeTurn(g *workset, kind turnKind) verdict {
-	c.workset, g.conn = g, c
+	c.workset, g.strand = g, &c.strand
 	var v verdict
 	switch kind {
 	case turnDrive:
@@ -139,7 +130,7 @@ func (c *Conn) takeTurn(g *workset, kind turnKind) verdict {
 	case turnDiscard:
 		v = c.discardInput(g)
 	}
-	c.workset, g.conn = nil, nil
+	c.workset, g.strand = nil, nil
 	return v
 }
 

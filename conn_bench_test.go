@@ -61,7 +61,7 @@ func (p *pairServer) roundTrip(t testing.TB, input []byte) []byte {
 		t.Fatalf("sent %d: %v", n, errno)
 	}
 	if p.conn.take(ownRead) {
-		if !p.loop.turn(p.conn, p.workset, turnDrive) {
+		if !p.loop.turn(&p.conn.strand, p.workset, turnDrive) {
 			t.Fatal("the baton was taken")
 		}
 	}
@@ -150,7 +150,7 @@ func BenchmarkPlaintextUser(b *testing.B) {
 	for b.Loop() {
 		for range 2 {
 			p.conn.take(ownRead)
-			p.loop.turn(p.conn, p.workset, turnDrive)
+			p.loop.turn(&p.conn.strand, p.workset, turnDrive)
 		}
 	}
 }
@@ -163,7 +163,7 @@ func BenchmarkPlaintextUser16(b *testing.B) {
 	for b.Loop() {
 		for range 2 {
 			p.conn.take(ownRead)
-			p.loop.turn(p.conn, p.workset, turnDrive)
+			p.loop.turn(&p.conn.strand, p.workset, turnDrive)
 		}
 	}
 }
@@ -179,7 +179,7 @@ func BenchmarkPlaintextUserUnguarded(b *testing.B) {
 			p.workset.loop = p.loop
 			v := p.conn.takeTurn(p.workset, turnDrive)
 			p.workset.loop = nil
-			p.loop.apply(p.conn, v)
+			p.loop.apply(&p.conn.strand, v)
 		}
 	}
 }

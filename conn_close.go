@@ -66,11 +66,11 @@ func (c *Conn) discardInput(g *workset) verdict {
 // discardSome gives connections that linger their turn. False: as of turn.
 func (l *Loop) discardSome(g *workset) bool {
 	for range discardTurns {
-		c := l.lingering.pop()
-		if c == nil {
+		s := l.lingering.pop()
+		if s == nil {
 			break
 		}
-		if c.take(0) && c.state != stateClosed && !l.turn(c, g, turnDiscard) {
+		if s.take(0) && s.conn.state != stateClosed && !l.turn(s, g, turnDiscard) {
 			return false
 		}
 	}
@@ -101,7 +101,7 @@ func (c *Conn) ended() {
 // abandon ends c for an owner whose loop is dead.
 func (c *Conn) abandon() {
 	if c.verdict == verdictRemove {
-		close(c.removed) // its owner waits for it
+		close(c.waits.removed) // its owner waits for it
 		return
 	}
 	if c.err == nil && (c.verdict == verdictAdopt || c.own.Load()&ownStop != 0) {

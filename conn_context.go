@@ -12,40 +12,39 @@ import (
 // errRequestDone is the cause of a context whose handler has returned.
 var errRequestDone = errors.New("flare: the handler has returned")
 
-// A requestContext is what Conn.ctx points to while a handler has a context.
+// A requestContext is what strand.ctx points to while a handler has a context.
 type requestContext struct {
 	context.Context
 	end context.CancelCauseFunc
 }
 
-// context returns the context of the handler that runs. Only the connection's
-// owner calls it.
-func (c *Conn) context() *requestContext {
-	if rc := c.ctx.Load(); rc != nil {
+// context returns the context of the handler that runs. Only the owner calls it.
+func (s *strand) context() *requestContext {
+	if rc := s.ctx.Load(); rc != nil {
 		return rc
 	}
 	rc := new(requestContext)
 	rc.Context, rc.end = context.WithCancelCause(context.Background())
-	c.ctx.Store(rc)
+	s.ctx.Store(rc)
 	// First the bit, then the look at what came before it: whoever comes
 	// later sees the bit.
-	own := c.own.Or(ownCancel)
-	if (own|c.edges)&(ownHup|ownRDHup) != 0 || own&ownStop != 0 || c.eof {
+	own := s.own.Or(ownCancel)
+	if (own|s.edges)&(ownHup|ownRDHup) != 0 || own&ownStop != 0 || s.conn.eof {
 		rc.end(context.Canceled)
 	}
 	return rc
 }
 
 // cancel ends the context of the running handler, from any goroutine.
-func (c *Conn) cancel() {
-	if rc := c.ctx.Load(); rc != nil {
+func (s *strand) cancel() {
+	if rc := s.ctx.Load(); rc != nil {
 		rc.end(context.Canceled)
 	}
 }
 
 // endContext ends the context of a handler that has returned.
-func (c *Conn) endContext() {
-	rc := c.ctx.Swap(nil)
-	c.own.And(^ownCancel)
+func (s *strand) endContext() {
+	rc := s.ctx.Swap(nil)
+	s.own.And(^ownCancel)
 	rc.end(errRequestDone)
 }

@@ -66,7 +66,7 @@ func (c *Conn) shakeHands(g *workset, t *tlsTransport) verdict {
 			g.clock.read()
 			t.shaking.Store(false)
 			v := c.refuseHandshake(g, t, err)
-			c.workset, g.conn = nil, nil
+			c.workset, g.strand = nil, nil
 			c.finish(g, v)
 		}
 	}()
@@ -205,10 +205,10 @@ func (t *tlsTransport) takeOver() (net.Conn, []byte, error) {
 // takeOff has the loop let go of c, and returns a connection that blocks in its
 // place, with what was received and not used; c's own descriptor is closed.
 func (c *Conn) takeOff() (net.Conn, []byte, error) {
-	c.removed = make(chan struct{})
+	c.waits.removed = make(chan struct{})
 	c.verdict = verdictRemove
-	c.loop.post(c)
-	<-c.removed
+	c.loop.post(&c.strand)
+	<-c.waits.removed
 	// The loop has forgotten c: from here on it is this goroutine's alone.
 	c.gone = true
 	c.setState(stateClosed)

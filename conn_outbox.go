@@ -232,7 +232,7 @@ func (ob *outbox) nudge() {
 	c := ob.c
 	c.loop.call(func() {
 		if c.loop.connAt(c.fd) == c && c.take(ownWrite) {
-			c.loop.ready.push(c)
+			c.loop.ready.push(&c.strand)
 		}
 	})
 }

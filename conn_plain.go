@@ -105,7 +105,7 @@ func (l *Loop) addPlain(c *Conn) {
 		l.plain = append(l.plain, c)
 	}
 	c.edges |= ownWrite // the first that a poller would report
-	l.ready.push(c)
+	l.ready.push(&c.strand)
 	t := c.tr.(*plainTransport)
 	t.mu.Lock()
 	t.reading = true
@@ -130,7 +130,7 @@ func (t *plainTransport) announce(edges uint32) {
 func (t *plainTransport) onRing() {
 	c, edges := t.c, t.rung.Swap(0)
 	if l := c.loop; l.connAt(c.fd) == c && c.take(edges) {
-		l.ready.push(c)
+		l.ready.push(&c.strand)
 	}
 }
 

@@ -66,7 +66,7 @@ func (c *Conn) recovered(u *userConn, returned *bool) {
 	} else {
 		c.err, c.closing, c.abort = errGoexit, true, true
 	}
-	c.workset, g.conn = nil, nil
+	c.workset, g.strand = nil, nil
 	c.finish(g, v)
 }
 
@@ -136,7 +136,7 @@ func (c *Conn) nudge() {
 			c.user().fns = nil
 			l.postMu.Unlock()
 		} else if c.take(ownNudge) {
-			l.ready.push(c)
+			l.ready.push(&c.strand)
 		}
 	})
 }

@@ -2,7 +2,6 @@ package flare
 
 import (
 	"bytes"
-	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -141,7 +140,7 @@ func TestEveryStateIsReached(t *testing.T) {
 // TestSwitchFromHTTP is the way into the switched state that an upgrade takes.
 func TestSwitchFromHTTP(t *testing.T) {
 	f := newFeeder(t, describingServer())
-	c := f.srv.newConn(f.loop, -1, netip.AddrPort{})
+	c := f.newConn()
 	c.state = stateHandler
 	c.Switch(&switchingProtocol{second: true})
 	if c.state != stateSwitched {

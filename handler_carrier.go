@@ -67,9 +67,10 @@ func (s *Server) serveCarried(k carrier, in carried) (cut bool) {
 	h := c.proto.(*httpConn)
 	c.tr = k
 	c.own.Store(ownLent) // for good: no loop knows of it
+	c.waits = new(ownerWaits)
 	g := newOwnerWorkset()
 	g.clock.read()
-	c.workset, g.conn = g, c
+	c.workset, g.strand = g, &c.strand
 	x := g.newExchange()
 	h.x, h.requests = x, 1
 	r, w := &x.r, &x.w

@@ -290,7 +290,7 @@ func (h *httpConn) call(g *workset, x *exchange, handler Handler) (err error) {
 // goexit ends the connection of a handler that called runtime.Goexit. Earlier
 // answers of the turn are sent; the request gets none.
 func (h *httpConn) goexit(g *workset, x *exchange) {
-	c := g.conn
+	c := g.strand.conn
 	if x.r.via != nil {
 		x.w.live = false // the other server ends the connection
 		x.r.end()
@@ -315,7 +315,7 @@ func (h *httpConn) goexit(g *workset, x *exchange) {
 	c.closing = true
 	c.abort = c.abort || begun
 	v := c.closeGracefully(g) // an orderly end: a reset would destroy the earlier answers
-	c.workset, g.conn = nil, nil
+	c.workset, g.strand = nil, nil
 	c.finish(g, v)
 }
 

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -340,7 +339,7 @@ func TestFeedTimeouts(t *testing.T) {
 		{"unread body", head("POST /ignore HTTP/1.1", "Content-Length: 65537") + "hell", stateDrain, "200"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			c := f.srv.newConn(f.loop, -1, netip.AddrPort{})
+			c := f.newConn()
 			tr := &scriptedTransport{c: c, shutAt: -1, pieces: [][]byte{[]byte(row.input)}}
 			c.tr = tr
 			for len(tr.pieces) > 0 {
@@ -377,7 +376,7 @@ func TestFeedTimeouts(t *testing.T) {
 // octet: a trickle does not move it.
 func TestFeedHeadTimeoutIsNotRearmed(t *testing.T) {
 	f := newFeeder(t, describingServer())
-	c := f.srv.newConn(f.loop, -1, netip.AddrPort{})
+	c := f.newConn()
 	tr := &scriptedTransport{c: c, shutAt: -1}
 	c.tr = tr
 	var first time.Duration
@@ -430,7 +429,7 @@ func TestFeedUnreadBodyFails(t *testing.T) {
 // may, while it sends, but not for ever.
 func TestFeedDrainIsBounded(t *testing.T) {
 	f := newFeeder(t, describingServer())
-	c := f.srv.newConn(f.loop, -1, netip.AddrPort{})
+	c := f.newConn()
 	tr := &scriptedTransport{c: c, shutAt: -1, pieces: [][]byte{[]byte(head("POST /ignore HTTP/1.1", "Content-Length: 70000"))}}
 	c.tr = tr
 	var began time.Duration
@@ -456,7 +455,7 @@ func TestFeedDrainIsBounded(t *testing.T) {
 // what comes is discarded, a little in each turn, until its time is over.
 func TestFeedLingerIsBounded(t *testing.T) {
 	f := newFeeder(t, describingServer())
-	c := f.srv.newConn(f.loop, -1, netip.AddrPort{})
+	c := f.newConn()
 	tr := &scriptedTransport{c: c, shutAt: -1, pieces: [][]byte{[]byte("bad\r\n")}}
 	c.tr = tr
 	c.edges |= ownRead
@@ -493,10 +492,10 @@ func TestFeedLingerComesLast(t *testing.T) {
 	l.workset = f.workset
 	var all []*Conn
 	for range clients {
-		c := f.srv.newConn(l, -1, netip.AddrPort{})
+		c := f.newConn()
 		c.tr = &scriptedTransport{c: c, shutAt: -1, pieces: [][]byte{[]byte("bad\r\n")}}
 		c.edges |= ownRead
-		if !l.turn(c, f.workset, turnDrive) {
+		if !l.turn(&c.strand, f.workset, turnDrive) {
 			t.Fatal("the baton was taken")
 		}
 		all = append(all, c)
@@ -507,7 +506,7 @@ func TestFeedLingerComesLast(t *testing.T) {
 			tr := c.tr.(*scriptedTransport)
 			tr.pieces = [][]byte{make([]byte, discardBytes)}
 			c.edges |= ownRead
-			if !l.turn(c, f.workset, turnDrive) { // readiness alone has nothing discarded
+			if !l.turn(&c.strand, f.workset, turnDrive) { // readiness alone has nothing discarded
 				t.Fatal("the baton was taken")
 			}
 			waiting += len(tr.pieces)
@@ -532,7 +531,7 @@ func TestFeedLingerComesLast(t *testing.T) {
 // not count against it.
 func TestFeedRateWaitsForTheAnswer(t *testing.T) {
 	f := newFeeder(t, describingServer())
-	c := f.srv.newConn(f.loop, -1, netip.AddrPort{})
+	c := f.newConn()
 	input := head("GET / HTTP/1.1") + head("POST / HTTP/1.1", "Content-Length: 1000") + "part"
 	tr := &scriptedTransport{c: c, shutAt: -1, sendMax: 1, pieces: [][]byte{[]byte(input), {}}}
 	c.tr = tr

@@ -38,7 +38,7 @@ type Loop struct {
 
 	// postMu.
 	postMu    sync.Mutex
-	posted    *Conn // last first, linked through nextPosted
+	posted    *strand // last first, linked through nextPosted
 	postedFns []postedFunc
 	last      bool // functions of users are refused
 	dead      bool // nobody will take what is posted
@@ -58,15 +58,15 @@ type Loop struct {
 	plain      []*Conn // those of the plain driver, by ^fd
 	plainFree  []int   // numbers that none of them has any more
 	open       int     // connections in conns
-	ready      connList
-	turning    connList // ready connections of this round
-	lingering  connList // connections with input to discard
-	inbox      *Conn    // posted connections not yet applied
+	ready      strandList
+	turning    strandList // ready ones of this round
+	lingering  strandList // those of connections with input to discard
+	inbox      *strand    // posted ones not yet applied
 	inboxFns   []postedFunc
 	inboxNext  int   // cursor into inboxFns
 	closing    []int // descriptors to close after the batch
 	wheel      *TimerWheel
-	cur        *Conn    // whose turn it is
+	cur        *strand  // whose turn it is
 	workset    *workset // of the runner
 	listeners  []*loopListener
 	unlistened bool     // there will be no listeners any more
@@ -133,12 +133,12 @@ func (l *Loop) run(g *workset) {
 				if l.managed {
 					l.mute(c, ev.Ready)
 				}
-			} else if !l.turn(c, g, turnDrive) {
+			} else if !l.turn(&c.strand, g, turnDrive) {
 				return
 			}
 		}
-		for c := l.turning.pop(); c != nil; c = l.turning.pop() {
-			if c.take(0) && c.state != stateClosed && !l.turn(c, g, turnDrive) {
+		for s := l.turning.pop(); s != nil; s = l.turning.pop() {
+			if s.take(0) && s.conn.state != stateClosed && !l.turn(s, g, turnDrive) {
 				return
 			}
 		}
@@ -169,34 +169,35 @@ func (l *Loop) run(g *workset) {
 	}
 }
 
-// turn lets c have its turn and applies what it leaves to be done. False: the
+// turn lets s have its turn and applies what it leaves to be done. False: the
 // baton was taken meanwhile, and the caller has nothing left to do.
-func (l *Loop) turn(c *Conn, g *workset, kind turnKind) bool {
+func (l *Loop) turn(s *strand, g *workset, kind turnKind) bool {
 	epoch := l.state.Load() + 1
-	l.cur = c
+	l.cur = s
 	g.loop, g.epoch = l, epoch
 	l.state.Store(epoch)
 	if !monitor.active.Load() { // after the store: see monitorState.kick
 		monitor.kick()
 	}
-	v := c.takeTurn(g, kind)
+	v := s.conn.takeTurn(g, kind)
 	if g.loop == nil { // passed
-		c.finish(g, v)
+		s.finish(g, v)
 		return false
 	}
 	g.loop = nil
 	if !l.state.CompareAndSwap(epoch, epoch+1) { // stolen
 		l.stealMu.Lock()
 		l.stealMu.Unlock()
-		c.finish(g, v)
+		s.finish(g, v)
 		return false
 	}
-	l.apply(c, v)
+	l.apply(s, v)
 	return true
 }
 
 // apply does what a turn left to be done.
-func (l *Loop) apply(c *Conn, v verdict) {
+func (l *Loop) apply(s *strand, v verdict) {
+	c := s.conn
 	switch v {
 	case verdictIdle, verdictPaused:
 		if c.armed == 0 || c.rearm {
@@ -208,17 +209,17 @@ func (l *Loop) apply(c *Conn, v verdict) {
 	case verdictLinger:
 		l.arm(c)
 		if c.edges&ownRead != 0 {
-			l.lingering.push(c)
+			l.lingering.push(s)
 		}
 	case verdictMore:
-		l.ready.push(c)
+		l.ready.push(s)
 	case verdictWork:
-		c.lend()
-		go c.work()
+		s.lend()
+		go s.work()
 		return
 	case verdictRemove:
 		l.remove(c)
-		close(c.removed) // c is its owner's alone from here on
+		close(s.waits.removed) // c is its owner's alone from here on
 		return
 	case verdictClose:
 		l.close(c)
@@ -254,7 +255,7 @@ func (l *Loop) connAt(fd int) *Conn {
 // adopt makes c one of the loop's connections. Any goroutine may call it.
 func (l *Loop) adopt(c *Conn) {
 	c.verdict = verdictAdopt
-	l.post(c)
+	l.post(&c.strand)
 }
 
 // startDrain has idle connections closed, and the owners of outboxes told when
@@ -288,7 +289,7 @@ func (l *Loop) drain(g *workset) bool {
 		if !c.take(ownRead) || c.state != stateIdle {
 			continue
 		}
-		if !l.turn(c, g, turnDrive) {
+		if !l.turn(&c.strand, g, turnDrive) {
 			return false
 		}
 		if c.own.Load()&ownLent == 0 && c.state == stateIdle {
@@ -427,7 +428,7 @@ func (l *Loop) expire(g *workset) bool {
 				// owner gives it back without a word: the timer has to stay.
 				v.armed = g.clock.now + lentRecheck
 				l.wheel.Arm(t, v.armed)
-				if !l.turn(v, g, turnExpire) {
+				if !l.turn(&v.strand, g, turnExpire) {
 					return false
 				}
 				if l.connAt(v.fd) == v && v.own.Load()&ownLent == 0 {
@@ -452,7 +453,7 @@ func (l *Loop) wait(g *workset) {
 		// when the loop is out of work.
 		runtime.Gosched()
 	}
-	l.turning, l.ready = l.ready, connList{}
+	l.turning, l.ready = l.ready, strandList{}
 	l.noting, l.due = l.due, l.noting[:0]
 	if l.poll(0) > 0 || !l.turning.empty() || !l.lingering.empty() || len(l.noting) > 0 || l.accepting || l.has.Load() {
 		return
@@ -562,9 +563,9 @@ func (l *Loop) end(g *workset) {
 	l.posted, l.postedFns = nil, nil
 	l.postMu.Unlock()
 	for posted != nil {
-		c := posted
-		posted = c.nextPosted
-		c.abandon()
+		s := posted
+		posted = s.nextPosted
+		s.conn.abandon()
 	}
 	for _, p := range fns {
 		p.fn() // the loop's own: users' have been called

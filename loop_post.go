@@ -4,17 +4,17 @@ package flare
 // that owners give back, functions to be called by the runner, and the lists
 // of connections that wait for their turn.
 
-// post hands a connection that was lent back to the loop, with c.verdict. The
-// caller must not touch c afterwards.
-func (l *Loop) post(c *Conn) {
+// post hands a strand that was lent back to the loop, with s.verdict. The caller
+// must not touch s afterwards.
+func (l *Loop) post(s *strand) {
 	l.postMu.Lock()
 	if l.dead {
 		l.postMu.Unlock()
-		c.abandon()
+		s.conn.abandon()
 		return
 	}
-	c.nextPosted = l.posted
-	l.posted = c
+	s.nextPosted = l.posted
+	l.posted = s
 	l.has.Store(true)
 	l.postMu.Unlock()
 	l.wakeUp()
@@ -68,11 +68,11 @@ func (l *Loop) wakeUp() {
 func (l *Loop) takePosted(g *workset) bool {
 	l.postMu.Lock()
 	l.has.Store(false)
-	for c := l.posted; c != nil; { // turn the order round: first posted, first served
-		next := c.nextPosted
-		c.nextPosted = l.inbox
-		l.inbox = c
-		c = next
+	for s := l.posted; s != nil; { // turn the order round: first posted, first served
+		next := s.nextPosted
+		s.nextPosted = l.inbox
+		l.inbox = s
+		s = next
 	}
 	l.posted = nil
 	l.inboxFns = append(l.inboxFns, l.postedFns...)
@@ -84,23 +84,23 @@ func (l *Loop) takePosted(g *workset) bool {
 	l.postMu.Unlock()
 
 	for l.inbox != nil {
-		c := l.inbox
-		l.inbox, c.nextPosted = c.nextPosted, nil
-		if c.verdict == verdictAdopt {
-			l.add(c)
+		s := l.inbox
+		l.inbox, s.nextPosted = s.nextPosted, nil
+		if s.verdict == verdictAdopt {
+			l.add(s.conn)
 			continue
 		}
-		own := c.own.Swap(0)
+		own := s.own.Swap(0)
 		l.lent.Add(-1)
-		c.edges |= own & ownEdges
-		v := c.verdict
+		s.edges |= own & ownEdges
+		v := s.verdict
 		if own&ownStop != 0 && v != verdictRemove {
 			v = verdictClose
 		}
-		l.apply(c, v)
+		l.apply(s, v)
 		// What came while it was lent is not announced again.
 		if v != verdictClose && v != verdictRemove && v != verdictWork && own&ownEdges != 0 {
-			l.ready.push(c)
+			l.ready.push(s)
 		}
 	}
 	for l.inboxNext < len(l.inboxFns) {
@@ -123,34 +123,33 @@ func (l *Loop) takePosted(g *workset) bool {
 // inboxKept is for how many posted functions a loop keeps room.
 const inboxKept = 1024
 
-// A connList is a list of connections through nextReady; a connection is in at
-// most one.
-type connList struct{ first, last *Conn }
+// A strandList is a list of strands through nextReady; one is in at most one.
+type strandList struct{ first, last *strand }
 
-func (q *connList) empty() bool { return q.first == nil }
+func (q *strandList) empty() bool { return q.first == nil }
 
-func (q *connList) push(c *Conn) {
-	if c.listed {
+func (q *strandList) push(s *strand) {
+	if s.listed {
 		return
 	}
-	c.listed = true
+	s.listed = true
 	if q.last == nil {
-		q.first = c
+		q.first = s
 	} else {
-		q.last.nextReady = c
+		q.last.nextReady = s
 	}
-	q.last = c
+	q.last = s
 }
 
-func (q *connList) pop() *Conn {
-	c := q.first
-	if c == nil {
+func (q *strandList) pop() *strand {
+	s := q.first
+	if s == nil {
 		return nil
 	}
-	q.first, c.nextReady = c.nextReady, nil
+	q.first, s.nextReady = s.nextReady, nil
 	if q.first == nil {
 		q.last = nil
 	}
-	c.listed = false
-	return c
+	s.listed = false
+	return s
 }

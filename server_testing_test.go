@@ -288,7 +288,7 @@ type outcome struct {
 // run drives a new connection until it has nothing left to do.
 func (f *feeder) run(in feed) outcome {
 	f.t.Helper()
-	c := f.srv.newConn(f.loop, -1, netip.AddrPort{})
+	c := f.newConn()
 	tr := &scriptedTransport{c: c, eof: in.half, sendMax: in.sendMax, shutAt: -1}
 	for _, p := range in.pieces {
 		tr.pieces = append(tr.pieces, []byte(p))
@@ -396,4 +396,11 @@ func parseAnswers(t testing.TB, out string, methods ...string) (answers []answer
 		}
 		answers = append(answers, a)
 	}
+}
+
+// newConn returns a connection that the test's goroutine owns.
+func (f *feeder) newConn() *Conn {
+	c := f.srv.newConn(f.loop, -1, netip.AddrPort{})
+	c.waits = new(ownerWaits)
+	return c
 }

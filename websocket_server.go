@@ -280,7 +280,7 @@ func (p *loopSocket) goexit(c *Conn) {
 	} else {
 		v = c.blocked()
 	}
-	c.workset, g.conn = nil, nil
+	c.workset, g.strand = nil, nil
 	c.finish(g, v)
 }
 

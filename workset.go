@@ -36,7 +36,7 @@ func newOwnerWorkset() *workset {
 
 // release gives the workset back; its goroutine is done with it.
 func (g *workset) release() {
-	g.loop, g.conn, g.timed = nil, nil, 0
+	g.loop, g.strand, g.timed = nil, nil, 0
 	g.setRoute(nil)
 	g.out = g.out[:0] // what a broken connection did not take is not for the next one
 	if raceEnabled {
