@@ -54,6 +54,7 @@ type connWant uint8
 const (
 	wantNothing connWant = iota
 	wantWork             // the next call belongs on a worker
+	wantTurn             // there is more to do, but others' turn first
 )
 
 // A Conn is a connection on a loop. Its methods may be called from the
@@ -270,7 +271,7 @@ func (c *Conn) feed(g *workset, in []byte) verdict {
 	if err := c.keep(in); err != nil {
 		c.err, c.closing, c.abort = err, true, true
 	}
-	if c.want == wantWork {
+	if c.want == wantWork || c.want == wantTurn && len(in) > 0 {
 		c.held = true // also when answers of before have to wait first
 	}
 	if !c.flush(g) {
@@ -281,6 +282,8 @@ func (c *Conn) feed(g *workset, in []byte) verdict {
 		return c.closeGracefully(g)
 	case c.want == wantWork:
 		return verdictWork
+	case c.want == wantTurn:
+		return verdictMore
 	case c.pausing():
 		return verdictPaused
 	case c.edges&ownRead != 0:

@@ -416,6 +416,9 @@ func (l *Loop) expire(g *workset) bool {
 			if !v.take(0) {
 				// Its fields are the owner's, and so are the owner's waits.
 				v.armed = g.clock.now + lentRecheck
+				if ob := v.outbox.Load(); ob != nil {
+					v.armed = ob.lentUntil(g.clock.now, v.armed)
+				}
 				l.wheel.Arm(t, v.armed)
 			} else if at := v.deadline(); at > g.clock.now {
 				l.arm(v)

@@ -173,6 +173,7 @@ func (p *loopSocket) Data(c *Conn, in []byte, eof bool) (int, error) {
 	if r == nil {
 		r = p.takeReader()
 	}
+	r.inflated = 0
 	for !c.closing {
 		used, ev, err := r.next(in[n:])
 		n += used
@@ -185,6 +186,10 @@ func (p *loopSocket) Data(c *Conn, in []byte, eof bool) (int, error) {
 		}
 		p.event(c, ev)
 		if p.out.over() {
+			break
+		}
+		if r.inflated >= inflateTurnBytes {
+			c.want = wantTurn
 			break
 		}
 	}
