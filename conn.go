@@ -1,6 +1,7 @@
 package flare
 
 import (
+	"log/slog"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -42,10 +43,11 @@ type connLimits struct {
 	handshake               time.Duration // 0: none
 	bodyRate, writeRate     int64         // bytes a second, 0: none
 	lingerSilent, lingerAll time.Duration
-	outputBytes             int          // queued by Write
-	inputBytes              int          // kept for a protocol that asks for more
-	buffered                *bufferCount // bytes in buffers of all connections
-	ended                   func(*Conn)  // told of each that has ended, by whoever had it; may be nil
+	outputBytes             int                 // queued by Write
+	inputBytes              int                 // kept for a protocol that asks for more
+	buffered                *bufferCount        // bytes in buffers of all connections
+	ended                   func(*Conn)         // told of each that has ended, by whoever had it; may be nil
+	logger                  func() *slog.Logger // nil: slog.Default; asked from any goroutine
 }
 
 // What a protocol asks of the turn it is in.
@@ -120,16 +122,23 @@ const (
 
 // takeTurn is one turn of the connection on workset g. It touches only the
 // connection and the workset, so the runner and an owner run the same code.
-func (c *Conn) takeTurn(g *workset, kind turnKind) verdict {
+//
+// Code of the user that panics where nobody nearer has dealt with it ends the
+// connection, and so does runtime.Goexit, which ends the goroutine as well.
+func (c *Conn) takeTurn(g *workset, kind turnKind) (v verdict) {
 	c.workset, g.strand = g, &c.strand
-	var v verdict
-	switch kind {
-	case turnDrive:
-		v = c.step(g)
-	case turnExpire:
-		v = c.expired(g)
-	case turnDiscard:
-		v = c.discardInput(g)
+	p := guard(func() {
+		switch kind {
+		case turnDrive:
+			v = c.step(g)
+		case turnExpire:
+			v = c.expired(g)
+		case turnDiscard:
+			v = c.discardInput(g)
+		}
+	}, c.exited)
+	if p != nil {
+		v = c.panicked(g, p)
 	}
 	c.workset, g.strand = nil, nil
 	return v
@@ -305,20 +314,15 @@ func (c *Conn) data(g *workset, in []byte) (n int, err error) {
 	if c.route == nil {
 		return c.proto.Data(c, in, c.eof)
 	}
-	returned := false
-	defer c.recovered(c.user(), &returned)
 	c.since = g.clock.now
 	g.setRoute(c.route)
 	if g.loop != nil {
 		g.counts[countInline]++
-		n, err = c.proto.Data(c, in, c.eof)
-		returned = true
-		return n, err
+		return c.proto.Data(c, in, c.eof)
 	}
 	g.counts[countWorker]++
 	before := time.Now()
 	n, err = c.proto.Data(c, in, c.eof)
-	returned = true
 	if c.route.record(time.Since(before)) {
 		g.counts[countPromotions]++
 	}

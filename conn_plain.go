@@ -110,7 +110,7 @@ func (l *Loop) addPlain(c *Conn) {
 	t.mu.Lock()
 	t.reading = true
 	t.mu.Unlock()
-	go t.read()
+	go t.readGuarded()
 }
 
 // removePlain forgets c, whose number is free from here on.
@@ -147,6 +147,28 @@ func (l *Loop) drainPlain(c *Conn, g *workset) bool {
 		l.close(c)
 	}
 	return false
+}
+
+// readGuarded is the reader's goroutine. The net.Conn is the user's, and so are
+// functions of TLS's configuration.
+func (t *plainTransport) readGuarded() {
+	if p := guard(t.read, func() { t.readerFailed(errHandshakeExit) }); p != nil {
+		t.readerFailed(p)
+	}
+}
+
+// readerFailed ends the connection of a reader that the user's code has ended.
+func (t *plainTransport) readerFailed(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.secured != nil && !t.handshaken {
+		go t.secured.settings.done(false, err) // it calls a logger
+		t.handshaken, t.refused = true, err
+	}
+	if t.reading {
+		t.fail(err)
+		t.stopReading()
+	}
 }
 
 // read is the reader: it receives until the end.

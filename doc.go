@@ -36,7 +36,7 @@
 //	   _utf8 _extension _deflate
 //	   cookie auth encoding
 //	   line_reader
-//	0 base      errors ascii addr buffer date timerwheel mask view race
+//	0 base      errors guard ascii addr buffer date timerwheel mask view race
 //
 // Each word stands for a family: handler is handler.go, handler_file.go and so
 // on. Only websocket is in two layers: frames, messages and the compression of

@@ -86,6 +86,26 @@ func (s *Server) serveCarried(k carrier, in carried) (cut bool) {
 	case err == nil && s.lim.bodyBytes >= 0 && in.length > s.lim.bodyBytes:
 		err = &StatusError{Code: http.StatusRequestEntityTooLarge, Err: ErrTooLarge}
 	}
+	p := guard(func() { cut = s.answerCarried(g, x, k, in, ctx, err) }, func() { // the other server ends the connection
+		w.live = false
+		r.end()
+		g.publish(c.loop)
+	})
+	if p != nil {
+		g.counts[countPanics]++
+		logPanic(s.logger(), "flare: a request's turn panicked", p)
+		cut = true
+	}
+	g.publish(c.loop)
+	g.release()
+	return cut
+}
+
+// answerCarried has the request answered: by its handler, or as the refusal err.
+// It reports whether the response has to be cut off.
+func (s *Server) answerCarried(g *workset, x *exchange, k carrier, in carried, ctx context.Context, err error) (cut bool) {
+	c, r, w := g.strand.conn, &x.r, &x.w
+	h := c.proto.(*httpConn)
 	if err != nil {
 		r.begin(c, h, in.head[:r.head.method.end])
 		r.refuse()
@@ -106,22 +126,20 @@ func (s *Server) serveCarried(k carrier, in carried) (cut bool) {
 	}
 	if w.hijacked {
 		h.hijackEnded(x, err)
-	} else {
-		w.finish(err)
-		c.sendWait(nil)
-		if cut = c.abort || c.closing; cut && w.begun && !c.abort {
-			k.flush() // what there is of it, so that the client sees that it is short
-		}
-		if b := &r.body; !cut && !b.done {
-			asks := r.head.expectContinue && b.total == 0 // the body may not come at all
-			k.leaveBody(!b.failed() && !asks && in.length-b.total <= drainBytesMax)
-		}
-		r.end()
-		r.match, r.via, w.via = nil, nil, nil
-		x.release(g)
+		return false
 	}
-	g.publish(c.loop)
-	g.release()
+	w.finish(err)
+	c.sendWait(nil)
+	if cut = c.abort || c.closing; cut && w.begun && !c.abort {
+		k.flush() // what there is of it, so that the client sees that it is short
+	}
+	if b := &r.body; !cut && !b.done {
+		asks := r.head.expectContinue && b.total == 0 // the body may not come at all
+		k.leaveBody(!b.failed() && !asks && in.length-b.total <= drainBytesMax)
+	}
+	r.end()
+	r.match, r.via, w.via = nil, nil, nil
+	x.release(g)
 	return cut
 }
 

@@ -329,11 +329,3 @@ func (w *ResponseWriter) drop() {
 	w.hooks = hooks
 	w.header.list = append(w.header.list, kept...)
 }
-
-// A panicError is a handler's panic as an error, for the log.
-type panicError struct {
-	value any
-	stack []byte
-}
-
-func (e *panicError) Error() string { return fmt.Sprintf("flare: handler panicked: %v", e.value) }

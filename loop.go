@@ -402,7 +402,7 @@ func (l *Loop) expire(g *workset) bool {
 	for t := l.wheel.Next(); t != nil; t = l.wheel.Next() {
 		switch v := t.Value.(type) {
 		case *Timer:
-			if !l.quit && v.stage.CompareAndSwap(timerWaits, timerCalled) && !l.guard(g, v.fn) {
+			if !l.quit && v.stage.CompareAndSwap(timerWaits, timerCalled) && !l.callback(g, v.fn, nil) {
 				return false
 			}
 		case *loopListener:

@@ -25,7 +25,7 @@ var loopPoller = func() (Poller, error) {
 // A servedListener is a listener that Serve was called with.
 type servedListener struct {
 	net.Listener
-	plain  bool        // guarded by Server.mu: a goroutine accepts from it
+	plain  atomic.Bool // a goroutine accepts from it; set under Server.mu
 	paused atomic.Bool // that goroutine waits for room
 }
 
@@ -34,10 +34,10 @@ type servedListener struct {
 const backlogTime = tick
 
 // end ends accepting. Connections that the kernel has accepted already are
-// taken: a loop has a descriptor of its own to take them from. Server.mu is held.
+// taken: a loop has a descriptor of its own to take them from.
 func (ln *servedListener) end() {
 	d, ok := ln.Listener.(interface{ SetDeadline(time.Time) error })
-	if !ln.plain || !ok || d.SetDeadline(time.Now().Add(backlogTime)) != nil {
+	if !ln.plain.Load() || !ok || d.SetDeadline(time.Now().Add(backlogTime)) != nil {
 		ln.Listener.Close()
 	}
 }
@@ -56,7 +56,7 @@ func (s *Server) servePlainListener(ln *servedListener, settings *tlsSettings) e
 		s.mu.Unlock()
 		return ErrServerClosed
 	}
-	ln.plain = true
+	ln.plain.Store(true)
 	s.acceptors.Add(1)
 	s.mu.Unlock()
 	defer s.acceptors.Add(-1)
@@ -66,9 +66,7 @@ func (s *Server) servePlainListener(ln *servedListener, settings *tlsSettings) e
 		}
 		if s.ending() { // what waits still gets its place
 			left--
-			s.mu.Lock()
 			ln.end()
-			s.mu.Unlock()
 		}
 		conn, err := ln.Accept()
 		if err == nil {
@@ -119,5 +117,5 @@ func (s *Server) servePlain(conn net.Conn, settings *tlsSettings) {
 		return
 	}
 	c.onPlain(conn, settings)
-	c.loop.adopt(c)
+	s.connBegins(c)
 }

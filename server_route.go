@@ -4,7 +4,6 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"runtime/debug"
 )
 
 // This file is layer 4 (roles): how a request finds its handler and the
@@ -38,14 +37,11 @@ func (s *Server) routeOf(r *Request) (Handler, *route) {
 // askRouter calls the user's Route. Its panic is the handler's, since the answer
 // is made there.
 func askRouter(router Router, r *Request) (h Handler, pattern string) {
-	defer func() {
-		if p := recover(); p != nil {
-			r.c.workset.counts[countPanics]++
-			err := &panicError{value: p, stack: debug.Stack()}
-			h = HandlerFunc(func(*ResponseWriter, *Request) error { return err })
-		}
-	}()
-	return router.Route(r)
+	if p := guard(func() { h, pattern = router.Route(r) }, nil); p != nil {
+		r.c.workset.counts[countPanics]++
+		return HandlerFunc(func(*ResponseWriter, *Request) error { return p }), ""
+	}
+	return h, pattern
 }
 
 // appendRouteKey names r's route by its method and first path segment.
@@ -103,12 +99,12 @@ func (s *Server) logHandlerError(r *Request, err error) {
 	if isGone(err) {
 		return
 	}
-	attrs := []any{slog.String("method", r.Method()), slog.String("pattern", r.Pattern()), slog.Any("error", err)}
+	attrs := []slog.Attr{slog.String("method", r.Method()), slog.String("pattern", r.Pattern()), slog.Any("error", err)}
 	var p *panicError
 	if errors.As(err, &p) {
 		attrs = append(attrs, slog.String("stack", string(p.stack)))
 	}
-	s.logger().Error("flare: handler failed", attrs...)
+	logTo(s.logger(), slog.LevelError, "flare: handler failed", attrs...)
 }
 
 // refused notes that a request was refused before any handler saw it.

@@ -3,8 +3,8 @@ package flare
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
-	"runtime/debug"
 )
 
 // This file is layer 4 (roles): a WebSocketHandler on another server's
@@ -28,12 +28,7 @@ func (h *WebSocketHandler) serveCarried(w *ResponseWriter, r *Request) error {
 	defer ws.Close(CloseNormal, "")
 	logger := w.h.srv.logger()
 	var ended error
-	returned := false
-	defer func() {
-		if !returned { // runtime.Goexit was called
-			ended = &CloseError{Code: CloseInternalError}
-			ws.Close(CloseInternalError, "")
-		}
+	over := func() {
 		if h.OnClose != nil {
 			code, reason := endOf(ended)
 			logWebSocketError(logger, callWebSocket(func() error {
@@ -41,7 +36,22 @@ func (h *WebSocketHandler) serveCarried(w *ResponseWriter, r *Request) error {
 				return nil
 			}))
 		}
-	}()
+	}
+	panicked := guard(func() { ended = h.converse(ws, r, logger) }, func() {
+		ended = &CloseError{Code: CloseInternalError}
+		ws.Close(CloseInternalError, "")
+		over()
+	})
+	if panicked != nil {
+		logWebSocketError(logger, panicked)
+	}
+	over()
+	return nil
+}
+
+// converse calls OnOpen and OnMessage until the WebSocket ends, and returns how.
+func (h *WebSocketHandler) converse(ws *WebSocket, r *Request, logger *slog.Logger) (ended error) {
+	var err error
 	if h.OnOpen != nil {
 		err = callWebSocket(func() error { return h.OnOpen(ws, r) })
 	}
@@ -50,19 +60,16 @@ func (h *WebSocketHandler) serveCarried(w *ResponseWriter, r *Request) error {
 		var kind MessageKind
 		var p []byte
 		if kind, p, ended = ws.Read(context.Background()); ended != nil {
-			break
+			return ended
 		}
 		if h.OnMessage != nil {
 			err = callWebSocket(func() error { return h.OnMessage(ws, kind, p) })
 		}
 	}
-	if err != nil {
-		logWebSocketError(logger, err)
-		ws.Close(closeOf(err))
-		_, _, ended = ws.Read(context.Background())
-	}
-	returned = true
-	return nil
+	logWebSocketError(logger, err)
+	ws.Close(closeOf(err))
+	_, _, ended = ws.Read(context.Background())
+	return ended
 }
 
 // endOf is how a WebSocket ended whose Read failed with err.
@@ -80,10 +87,8 @@ func endOf(err error) (CloseCode, string) {
 
 // callWebSocket makes an error of a panic of fn.
 func callWebSocket(fn func() error) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = &panicError{value: v, stack: debug.Stack()}
-		}
-	}()
-	return fn()
+	if p := guard(func() { err = fn() }, nil); p != nil {
+		return p
+	}
+	return err
 }

@@ -3,7 +3,6 @@ package flare
 import (
 	"errors"
 	"log/slog"
-	"runtime/debug"
 	"sync"
 	"time"
 )
@@ -243,50 +242,34 @@ func logWebSocketError(to *slog.Logger, err error) {
 	if err == nil || errors.As(err, &asked) || isGone(err) {
 		return
 	}
-	attrs := []any{slog.Any("error", err)}
+	attrs := []slog.Attr{slog.Any("error", err)}
 	var panicked *panicError
 	if errors.As(err, &panicked) {
 		attrs = append(attrs, slog.String("stack", string(panicked.stack)))
 	}
-	to.Error("flare: WebSocket handler failed", attrs...)
+	logTo(to, slog.LevelError, "flare: WebSocket handler failed", attrs...)
 }
 
-// call calls OnMessage. A panic becomes an error; runtime.Goexit ends the
-// goroutine, but neither the loop nor the server with it.
+// call calls OnMessage. A panic becomes an error.
 func (p *loopSocket) call(c *Conn) (err error) {
-	returned := false
-	defer func() {
-		if returned {
-			return
-		}
-		if v := recover(); v != nil {
-			c.workset.counts[countPanics]++
-			err = &panicError{value: v, stack: debug.Stack()}
-			return
-		}
-		p.goexit(c)
-	}()
-	err = p.ws.handler.OnMessage(&p.ws, p.reader.kind, p.reader.data)
-	returned = true
+	panicked := guard(func() { err = p.ws.handler.OnMessage(&p.ws, p.reader.kind, p.reader.data) }, nil)
+	if panicked != nil {
+		c.workset.counts[countPanics]++
+		return panicked
+	}
 	return err
 }
 
-// goexit ends the connection of an OnOpen or OnMessage that called
+// exited ends the connection of an OnOpen or OnMessage that called
 // runtime.Goexit.
-func (p *loopSocket) goexit(c *Conn) {
-	g := c.workset
-	g.detach()
+func (p *loopSocket) exited(c *Conn) verdict {
 	p.end = &CloseError{Code: CloseInternalError}
 	p.ws.sendClose(CloseInternalError, "")
 	c.closing = true
-	var v verdict
-	if c.flush(g) {
-		v = c.closeGracefully(g)
-	} else {
-		v = c.blocked()
+	if !c.flush(c.workset) {
+		return c.blocked()
 	}
-	c.workset, g.strand = nil, nil
-	c.finish(g, v)
+	return c.closeGracefully(c.workset)
 }
 
 // Drained has nothing to do: writers wait at the outbox.
@@ -301,12 +284,9 @@ func (p *loopSocket) Closed(c *Conn, err error) {
 	h := p.ws.handler
 	defer p.ws.srv.connClosed(c.RemoteAddr(), StateClosed) // after OnClose, so that Shutdown waits for it
 	if h.OnClose != nil {
-		defer func() {
-			if v := recover(); v != nil {
-				p.closeFor(&panicError{value: v, stack: debug.Stack()})
-			}
-		}()
-		h.OnClose(&p.ws, p.end.Code, p.end.Reason)
+		if panicked := guard(func() { h.OnClose(&p.ws, p.end.Code, p.end.Reason) }, nil); panicked != nil {
+			logWebSocketError(p.ws.srv.logger(), panicked)
+		}
 	}
 }
 
