@@ -335,7 +335,24 @@ func (t *plainTransport) startWriter() {
 	if !t.writing {
 		t.writing = true
 		t.began = time.Since(origin)
-		go t.write()
+		go t.writeGuarded()
+	}
+}
+
+// writeGuarded is the writer's goroutine: see readGuarded.
+func (t *plainTransport) writeGuarded() {
+	failed := func(err error) {
+		t.mu.Lock()
+		t.writing = false
+		t.fail(err)
+		closed := t.closed
+		t.mu.Unlock()
+		if closed {
+			go t.closeConn()
+		}
+	}
+	if p := guard(t.write, func() { failed(errGoexit) }); p != nil {
+		failed(p)
 	}
 }
 
@@ -439,6 +456,12 @@ func (t *plainTransport) end(reset bool) {
 
 // closeConn closes the net.Conn; a second time does no harm.
 func (t *plainTransport) closeConn() {
+	if p := guard(t.closeNow, nil); p != nil {
+		logPanic(t.c.limits.log(), "flare: Close of a net.Conn panicked", p)
+	}
+}
+
+func (t *plainTransport) closeNow() {
 	conn := t.conn
 	if over, ok := conn.(interface{ NetConn() net.Conn }); ok { // TLS
 		conn = over.NetConn()

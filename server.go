@@ -99,7 +99,8 @@ type Server struct {
 	pin    pin
 	data   *route // of Data, for other protocols than HTTP
 
-	blocking websocketSet // WebSockets that handlers read themselves
+	blocking  websocketSet // WebSockets that handlers read themselves
+	greetings greetings    // connections of a listener of the user's, until their peer is known
 
 	handshakes handshakeCounts
 	http2      http2Server
@@ -483,6 +484,7 @@ func (s *Server) Close() error {
 		l.call(func() { l.quit = true })
 	}
 	s.blocking.end()
+	s.greetings.end()
 	s.http2.close()
 	<-s.done
 	return nil
