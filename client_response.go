@@ -2,14 +2,11 @@ package flare
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/tls"
 	"encoding/json"
 	"io"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
 )
 
 // This file is layer 4 (roles): a response as the client's user sees it.
@@ -96,6 +93,11 @@ func (r *ClientResponse) Err() error {
 	if r.OK() {
 		return nil
 	}
+	return r.failure()
+}
+
+// failure makes an error of the response, whatever its status.
+func (r *ClientResponse) failure() error {
 	e := &ResponseError{StatusCode: r.StatusCode, Method: r.method, Host: r.origin.hostPort()}
 	p := make([]byte, excerptBytesMax)
 	n, _ := io.ReadFull(r.Body, p) // what came is what there is to show
@@ -164,34 +166,6 @@ func (r *ClientResponse) JSON(v any) error {
 		return err
 	}
 	return json.Unmarshal(p, v)
-}
-
-// SaveFile writes the body to a file of that name and returns its size in
-// bytes. The file appears under its name, or takes the old one's place, when
-// all of the body is there; on an error nothing is left. A status other than
-// 2xx is a *ResponseError.
-func (r *ClientResponse) SaveFile(name string) (n int64, err error) {
-	if err := r.Err(); err != nil {
-		return 0, err
-	}
-	defer r.Body.Close()
-	f, err := os.OpenFile(filepath.Join(filepath.Dir(name), ".flare-"+rand.Text()), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if err != nil {
-		return 0, err
-	}
-	defer func() {
-		if err != nil {
-			os.Remove(f.Name())
-		}
-	}()
-	n, err = io.Copy(f, r.Body)
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		return 0, err
-	}
-	return n, os.Rename(f.Name(), name)
 }
 
 // A Doer sends a request. Client.Do is one; middleware wraps one in another.

@@ -139,12 +139,25 @@ func (c *fdConn) sendFile(file *os.File, offset *int64, n int) (sent int, err er
 		for errno == syscall.EINTR {
 			sent, errno = sendFile(c.fd, int(fd), offset, n)
 		}
-		err = errorOf(errno)
+		if err = errorOf(errno); cannotSendFile(errno) {
+			err = errors.ErrUnsupported
+		}
 	})
 	if controlErr != nil {
 		return sent, controlErr
 	}
 	return sent, err
+}
+
+// cannotSendFile reports whether errno says that the kernel does not send such a
+// file, or none at all, and nothing of the connection: some file systems and
+// /proc have no pages to send, and a sandbox may not know the call.
+func cannotSendFile(errno syscall.Errno) bool {
+	switch errno {
+	case syscall.EINVAL, syscall.ENOSYS, syscall.EOPNOTSUPP, syscall.EOVERFLOW, syscall.EPERM:
+		return true
+	}
+	return errno == syscall.ENOTSUP // EOPNOTSUPP on Linux
 }
 
 func (c *fdConn) drained() bool                  { return true }

@@ -2,6 +2,7 @@ package flare
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"mime"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -101,7 +103,8 @@ func regularFile(r io.Reader) (*os.File, int64) {
 // is looked at in between.
 const sendFileBytes = 1 << 20
 
-// sendFile sends up to n bytes from the file's position on, and moves it.
+// sendFile sends up to n bytes from the file's position on, and moves it. With
+// errors.ErrUnsupported the rest is to be copied.
 func (w *ResponseWriter) sendFile(file *os.File, n int64) (sent int64, err error) {
 	c := w.c
 	if err := c.sendWait(nil); err != nil {
@@ -129,33 +132,66 @@ func (w *ResponseWriter) sendFile(file *os.File, n int64) (sent int64, err error
 		c.workset.counts[countBytesOut] += uint64(k)
 		c.workset.writing.moved += int64(k)
 	}
-	file.Seek(offset, io.SeekStart)
+	if _, seekErr := file.Seek(offset, io.SeekStart); seekErr != nil && (err == nil || err == errors.ErrUnsupported) {
+		err = seekErr // a copy would go on elsewhere
+	}
 	return sent, err
 }
 
-// SendFile answers with a regular file: its type by its name, Last-Modified,
-// If-Modified-Since of GET and HEAD, and a single byte range of GET (RFC 9110
-// §13.1.3, §14.2). A file
-// that does not exist is a *StatusError with 404. name is a path of the
-// system, never to be made of input that was not checked.
+// SendFile answers with a regular file: its type by its name, its Last-Modified,
+// and, as RFC 9110 §13.2.2 and §14.2 have it, 304, 412, 416 or a single byte
+// range where the request asks for that. Conditions are compared with the ETag
+// that the handler has set, if any, and with the time of the file.
+//
+// With a status set beforehand, 200 apart, all of the file is sent with that.
+// What is no regular file, or does not exist, is a *StatusError with 404, and so
+// are 403, 412 and 416. name is a path of the system, never to be made of input
+// that was not checked.
 func (w *ResponseWriter) SendFile(name string) error {
 	w.check()
 	if w.begun || w.answered {
 		return errAnswered
 	}
 	w.c.workset.detach() // a disk can block
-	file, err := os.Open(name)
+	file, info, err := openRegular(name)
 	if err != nil {
 		return fileError(err)
 	}
 	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return fileError(err)
+	w.answered = true
+	rep := w.describeFile(name, info)
+	sel := selection{http.StatusOK, 0, rep.size}
+	if w.Status() == http.StatusOK { // RFC 9110 §13.2.1, §14.2
+		sel = w.r.selects(rep)
+		w.status = sel.status
 	}
-	if !info.Mode().IsRegular() {
-		return &StatusError{Code: http.StatusNotFound, Err: errors.New("flare: not a regular file")}
+	h := &w.header
+	switch sel.status {
+	case http.StatusNotModified:
+		w.notModified()
+		return nil
+	case http.StatusPreconditionFailed:
+		return &StatusError{Code: sel.status}
+	case http.StatusRequestedRangeNotSatisfiable:
+		h.Set("Content-Range", unsatisfiedRange+strconv.FormatInt(rep.size, 10))
+		return &StatusError{Code: sel.status}
+	case http.StatusPartialContent:
+		h.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", sel.start, sel.start+sel.n-1, rep.size))
 	}
+	h.Set("Content-Length", strconv.FormatInt(sel.n, 10))
+	if sel.n == 0 || w.r.methodView() == http.MethodHead {
+		return nil
+	}
+	if _, err := file.Seek(sel.start, io.SeekStart); err != nil {
+		return err
+	}
+	_, err = w.ReadFrom(&io.LimitedReader{R: file, N: sel.n})
+	return err
+}
+
+// describeFile sets the fields of a file, and returns what conditions are
+// compared with.
+func (w *ResponseWriter) describeFile(name string, info fs.FileInfo) representation {
 	h := &w.header
 	if h.Get("Content-Type") == "" {
 		kind := mime.TypeByExtension(filepath.Ext(name))
@@ -164,74 +200,78 @@ func (w *ResponseWriter) SendFile(name string) error {
 		}
 		h.Set("Content-Type", kind)
 	}
-	modified := info.ModTime().UTC().Truncate(time.Second)
-	h.Set("Last-Modified", modified.Format(http.TimeFormat))
-	h.Set("Accept-Ranges", "bytes")
-	from, method := w.r.Header(), w.r.methodView()
-	if since, err := http.ParseTime(from.Get("If-Modified-Since")); err == nil && !modified.After(since) &&
-		from.Get("If-None-Match") == "" && (method == http.MethodGet || method == http.MethodHead) {
-		w.WriteHeader(http.StatusNotModified)
-		return nil
+	rep := representation{size: info.Size()}
+	if tag, rest := nextETag(h.Get("ETag")); rest == "" {
+		rep.etag = tag
 	}
-	start, n, status := int64(0), info.Size(), http.StatusOK
-	if method == http.MethodGet && from.Get("If-Range") == "" { // else as if it had changed (RFC 9110 §13.1.5)
-		start, n, status = byteRange(from.Get("Range"), info.Size())
+	// 1970 and before is what a file has whose time nobody knows.
+	if at := info.ModTime().UTC().Truncate(time.Second); at.Unix() > 0 {
+		rep.modified = at
+		h.Set("Last-Modified", at.Format(http.TimeFormat))
 	}
-	switch status {
-	case http.StatusRequestedRangeNotSatisfiable:
-		h.Set("Content-Range", "bytes */"+strconv.FormatInt(info.Size(), 10))
-		return w.Text(status, http.StatusText(status)+"\n")
-	case http.StatusPartialContent:
-		h.Set("Content-Range", "bytes "+strconv.FormatInt(start, 10)+"-"+strconv.FormatInt(start+n-1, 10)+"/"+strconv.FormatInt(info.Size(), 10))
+	if w.Status() == http.StatusOK {
+		h.Set("Accept-Ranges", "bytes")
 	}
-	w.WriteHeader(status)
-	h.Set("Content-Length", strconv.FormatInt(n, 10))
-	if n == 0 || method == http.MethodHead {
-		return nil
+	return rep
+}
+
+// notModified takes the fields away that a 304 should not have: the client has
+// those, and its own are the ones that belong to what it has (RFC 9110 §15.4.5).
+func (w *ResponseWriter) notModified() {
+	h := &w.header
+	for _, name := range [...]string{"Content-Type", "Content-Encoding", "Content-Language", "Content-Length", "Content-Disposition", "Accept-Ranges"} {
+		h.Del(name)
 	}
-	if _, err := file.Seek(start, io.SeekStart); err != nil {
-		return err
+	if h.Get("ETag") != "" {
+		h.Del("Last-Modified")
 	}
-	_, err = w.ReadFrom(&io.LimitedReader{R: file, N: n})
-	return err
+}
+
+var errNotRegular = errors.New("flare: not a regular file")
+
+// openRegular opens a regular file, and nothing else: opening a FIFO waits for
+// somebody who writes, and opening a device may move it.
+func openRegular(name string) (*os.File, fs.FileInfo, error) {
+	if strings.IndexByte(name, 0) >= 0 {
+		return nil, nil, fs.ErrNotExist // no system has files of that name
+	}
+	info, err := os.Stat(name)
+	if err == nil && !info.Mode().IsRegular() {
+		err = errNotRegular
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	// It may be another one by now.
+	file, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, syscall.EAGAIN) {
+		file, err = os.Open(name) // somebody has a lease on it, and is asked to give it up
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	if info, err = file.Stat(); err == nil && !info.Mode().IsRegular() {
+		err = errNotRegular
+	}
+	if err != nil {
+		file.Close()
+		return nil, nil, err
+	}
+	return file, info, nil
 }
 
 // fileError turns a file's error into an answer that does not name the file.
 func fileError(err error) error {
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return &StatusError{Code: http.StatusNotFound, Err: err}
 	case errors.Is(err, fs.ErrPermission):
 		return &StatusError{Code: http.StatusForbidden, Err: err}
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, errNotRegular):
+		return &StatusError{Code: http.StatusNotFound, Err: err}
+	}
+	for _, errno := range [...]syscall.Errno{syscall.ENOTDIR, syscall.ENAMETOOLONG, syscall.ELOOP, syscall.ENXIO} {
+		if errors.Is(err, errno) {
+			return &StatusError{Code: http.StatusNotFound, Err: err} // no regular file is there
+		}
 	}
 	return err
-}
-
-// byteRange reads a Range field with one range (RFC 9110 §14.1.2). Anything
-// else than one valid range of bytes is ignored, as the RFC allows.
-func byteRange(field string, size int64) (start, n int64, status int) {
-	spec, ok := strings.CutPrefix(field, "bytes=")
-	first, last, dash := strings.Cut(spec, "-")
-	if !ok || !dash {
-		return 0, size, http.StatusOK
-	}
-	a, errA := strconv.ParseUint(first, 10, 63)
-	b, errB := strconv.ParseUint(last, 10, 63)
-	switch {
-	case first == "" && errB == nil: // the last so many
-		n = min(int64(b), size)
-		start = size - n
-		if n == 0 {
-			return 0, 0, http.StatusRequestedRangeNotSatisfiable
-		}
-		return start, n, http.StatusPartialContent
-	case errA != nil || last != "" && (errB != nil || b < a):
-		return 0, size, http.StatusOK
-	case int64(a) >= size:
-		return 0, 0, http.StatusRequestedRangeNotSatisfiable
-	case last == "":
-		b = uint64(size) - 1
-	}
-	start = int64(a)
-	return start, min(int64(b), size-1) - start + 1, http.StatusPartialContent
 }
