@@ -63,21 +63,26 @@ func (e *hpackEncoder) resize(least, size uint32) {
 		e.least = least
 	}
 	e.due, e.max = true, size
-	if e.memory != nil {
-		e.memory.table.resize(least)
-		e.memory.table.resize(size)
+	if e.memory == nil {
+		return
 	}
+	if e.least < e.max {
+		e.memory.table.resize(0)
+	}
+	e.memory.table.resize(size)
 }
 
 // begin appends what a field block has to begin with: table size updates, as
-// far as the peer does not know of them (RFC 7541 §4.2).
+// far as the peer does not know of them (RFC 7541 §4.2). A bound that was smaller
+// for a while is said to have been 0: golang.org/x/net refuses a second update
+// unless the first has emptied the table.
 func (e *hpackEncoder) begin(b []byte) []byte {
 	if !e.due {
 		return b
 	}
 	e.due = false
 	if e.least < e.max {
-		b = appendHPACKInteger(b, 0x20, 0x1f, e.least)
+		b = append(b, 0x20)
 	}
 	return appendHPACKInteger(b, 0x20, 0x1f, e.max)
 }
