@@ -407,7 +407,7 @@ func (c *Conn) deadline() time.Duration {
 		if c.shared {
 			return c.alarmDeadline()
 		}
-		return soonest(c.out.pace.alarm(c), c.wakeAt())
+		return soonest(c.out.pace.alarm(c.roomLimit()), c.wakeAt())
 	case stateSwitched:
 		if c.user() != nil {
 			return c.userDeadline()
@@ -447,7 +447,7 @@ func (c *Conn) expired(g *workset) verdict {
 		c.err = ErrTimeout
 		return verdictClose
 	case stateFlush:
-		if c.out.pace.look(c, g.clock.now); c.out.pace.due(c) > g.clock.now {
+		if c.lookRoom(&c.out.pace, g.clock.now); c.out.pace.due(c.roomLimit()) > g.clock.now {
 			return verdictFlush // the peer takes it, only not enough to make room
 		}
 		g.counts[countTimeoutWrite]++

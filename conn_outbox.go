@@ -27,8 +27,7 @@ type outboxOwner interface{ goingAway() }
 type outboxRules struct {
 	bound  int // bytes that may wait
 	policy QueuePolicy
-	limit  time.Duration // without progress of a peer that has to read; 0: none
-	rate   int64         // bytes a second of a peer that has to read for long; 0: none
+	limit  roomLimit
 }
 
 // An outbox is the queue of a connection and the lock around its way out.
@@ -176,7 +175,7 @@ func (ob *outbox) sendQueue(may bool) {
 			ob.wake()
 		}
 		ob.empty()
-		ob.began = 0
+		ob.pace.reset()
 		ob.takeLatest()
 	}
 }
@@ -186,21 +185,16 @@ func (ob *outbox) sendQueue(may bool) {
 func (ob *outbox) noteSend(n int, err error) bool {
 	switch err {
 	case nil:
-		if ob.began != 0 { // it has something to catch up with: its progress counts
-			ob.progress = time.Since(origin)
-			ob.moved += int64(n)
-		}
+		ob.pace.moved += int64(n)
 		ob.c.loop.counts.sums[countBytesOut].Add(uint64(n))
 		return true
 	case errWouldBlock:
 		if !ob.stuck {
 			ob.stuck = true
-			ob.progress = time.Since(origin)
-			if ob.began == 0 {
-				ob.began, ob.moved = ob.progress, 0
-			}
-			if ob.rules.limit > 0 {
-				ob.alarm(ob.due())
+			ob.c.boundUnsent()
+			ob.pace.begin(ob.c.tr.unacked(), time.Since(origin), ob.rules.limit)
+			if at := ob.pace.alarm(ob.rules.limit); at != 0 {
+				ob.alarm(at)
 			}
 			if ob.c.loop.managed {
 				ob.c.askMore(Writable)
@@ -303,6 +297,9 @@ func (ob *outbox) writable(mine bool) {
 	if ob.outStored == nil || !mine && !ob.c.tr.anyoneSends() {
 		return
 	}
+	if ob.stuck {
+		ob.pace.settle(time.Since(origin), ob.rules.limit)
+	}
 	ob.stuck, ob.nudged = false, false
 	if ob.queue == nil && ob.err == nil {
 		ob.takeLatest()
@@ -332,58 +329,69 @@ func (ob *outbox) awaitRoom(ctx context.Context, n int) error {
 		ob.unlock()
 		return err
 	}
-	room, due := ob.awaited(enough), ob.due()
-	ob.unlock()
+	room := ob.awaited(enough)
+	for {
+		at := time.Duration(0)
+		if ob.stuck {
+			at = ob.pace.alarm(ob.rules.limit)
+		} else {
+			at = after(time.Since(origin), ob.rules.limit.silence/roomLooks)
+		}
+		ob.unlock()
+		there, err := awaitUntil(ctx, room, at)
+		if there || err != nil {
+			return err
+		}
+		ob.lock()
+		if ob.overdue(time.Since(origin)) {
+			ob.fail(ErrTimeout)
+		}
+		if err := ob.refused(); err != nil {
+			ob.unlock()
+			return err
+		}
+	}
+}
 
+// awaitUntil waits for room to be closed, which it reports, for the end of ctx,
+// or for a moment, 0 for never.
+func awaitUntil(ctx context.Context, room <-chan struct{}, at time.Duration) (there bool, err error) {
 	var late <-chan time.Time
-	if ob.rules.limit > 0 {
-		timer := time.NewTimer(max(due-time.Since(origin), tick))
+	if at != 0 {
+		timer := time.NewTimer(max(at-time.Since(origin), tick))
 		defer timer.Stop()
 		late = timer.C
 	}
 	select {
 	case <-room:
+		return true, nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return false, ctx.Err()
 	case <-late:
-		ob.lock()
-		defer ob.unlock()
-		if ob.overdue(time.Since(origin)) {
-			ob.fail(ErrTimeout)
-		}
-		return ob.err
+		return false, nil
 	}
-	return nil
 }
 
-// due is how long a peer that has to read has time to: limit without progress,
-// and, counted from when it fell behind, as long as rate gives it for what it
-// has taken. limit is the grace of that too: a pause is no trickle. ob.mu is
-// held, limit is not 0.
-func (ob *outbox) due() time.Duration {
-	at := after(ob.progress, ob.rules.limit)
-	if ob.rules.rate > 0 {
-		at = min(at, after(ob.began+rateLimit(ob.rules.rate, ob.moved), ob.rules.limit))
-	}
-	return at
-}
-
-// overdue reports whether the peer has taken too little for too long. ob.mu is
-// held.
+// overdue looks at what the peer has taken, and reports whether it was too little
+// for too long. ob.mu is held.
 func (ob *outbox) overdue(now time.Duration) bool {
-	return ob.outStored != nil && ob.stuck && ob.rules.limit > 0 && now >= ob.due()
+	if ob.outStored == nil || !ob.stuck {
+		return false
+	}
+	ob.pace.look(ob.c.tr.unacked(), now, ob.rules.limit)
+	at := ob.pace.due(ob.rules.limit)
+	return at != 0 && now >= at
 }
 
-// deadline is when the connection has to end unless something happens, 0 for
-// never.
+// deadline is when the connection has to be looked at, 0 for never.
 func (ob *outbox) deadline() (at time.Duration) {
 	ob.mu.Lock()
 	defer ob.mu.Unlock()
 	if ob.outStored == nil {
 		return 0
 	}
-	if ob.stuck && ob.rules.limit > 0 {
-		at = ob.due()
+	if ob.stuck {
+		at = ob.pace.alarm(ob.rules.limit)
 	}
 	if ob.closeBy != 0 && (at == 0 || ob.closeBy < at) {
 		at = ob.closeBy
@@ -509,6 +517,16 @@ func (c *Conn) alarmDeadline() (at time.Duration) {
 	return at
 }
 
+// protocolDue reports whether what has come to its time is the protocol's matter.
+func (c *Conn) protocolDue(now time.Duration) bool {
+	a, ok := c.proto.(alarmer)
+	if !ok {
+		return true
+	}
+	at := a.alarm(c)
+	return at != 0 && at <= now
+}
+
 // alarmed is the turn of such a connection whose time has come. What is overdue
 // ends it at once: its peer does not listen.
 func (c *Conn) alarmed(g *workset) verdict {
@@ -524,7 +542,7 @@ func (c *Conn) alarmed(g *workset) verdict {
 		c.err, c.abort = ErrTimeout, late
 		return verdictClose
 	}
-	if e, ok := c.proto.(expirer); ok && c.state == stateSwitched {
+	if e, ok := c.proto.(expirer); ok && c.state == stateSwitched && c.protocolDue(g.clock.now) {
 		c.edges |= ownRead // a last look: something may have come that no turn has seen yet
 		v := c.step(g)
 		if at := c.alarmDeadline(); v != verdictIdle && v != verdictPartial || at == 0 || at > g.clock.now {

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 	"unsafe"
 )
 
@@ -112,40 +111,6 @@ func TestShedSparesWebSockets(t *testing.T) {
 			_, _, err := ws.Read(ctx)
 			if ce, ok := err.(*CloseError); !ok || ce.Code != CloseGoingAway {
 				t.Errorf("%v", err)
-			}
-		})
-	}
-}
-
-// A peer that pauses has the limit; one that trickles has as long as its rate
-// gives it on top.
-func TestOutboxDue(t *testing.T) {
-	const s = time.Second
-	for _, c := range []struct {
-		name            string
-		limit           time.Duration
-		rate            int64
-		began, progress time.Duration
-		moved           int64
-		want            time.Duration
-	}{
-		{"nothing taken", 30 * s, 240, 100 * s, 100 * s, 0, 130 * s},
-		{"no rate", 30 * s, 0, 100 * s, 900 * s, 3, 930 * s},
-		{"a byte now and then", 30 * s, 240, 100 * s, 129 * s, 3, 135*s + 12500*time.Microsecond},
-		{"just fast enough", 30 * s, 240, 100 * s, 200 * s, 240 * 100, 230 * s},
-		{"too slow for long", 30 * s, 240, 100 * s, 200 * s, 240 * 50, 185 * s},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			ob := outbox{rules: &outboxRules{limit: c.limit, rate: c.rate}}
-			ob.outStored = &outStored{began: c.began, progress: c.progress, moved: c.moved, stuck: true}
-			if got := ob.due(); got != c.want {
-				t.Errorf("%v, want %v", got, c.want)
-			}
-			if ob.overdue(c.want-1) || !ob.overdue(c.want) {
-				t.Error("overdue is not since then")
-			}
-			if got := ob.deadline(); got != c.want {
-				t.Errorf("deadline %v, want %v", got, c.want)
 			}
 		})
 	}

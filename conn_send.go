@@ -95,7 +95,7 @@ func (c *Conn) flush(g *workset) bool {
 			c.edges &^= ownWrite
 			c.out = &unsent{buffer: c.getBuffer(len(g.out) - sent)}
 			c.out.b = append(c.out.b, g.out[sent:]...)
-			c.out.pace.begin(c, g.clock.now)
+			c.beginRoom(&c.out.pace, g.clock.now)
 		default:
 			c.err, c.abort = err, true
 		}
@@ -113,7 +113,7 @@ func (c *Conn) written(g *workset) bool {
 		return true
 	}
 	c.out = &unsent{buffer: c.getBuffer(0)}
-	c.out.pace.begin(c, g.clock.now)
+	c.beginRoom(&c.out.pace, g.clock.now)
 	return false
 }
 
@@ -129,7 +129,7 @@ func (c *Conn) sendQueued(g *workset) bool {
 			continue
 		case errWouldBlock:
 			c.edges &^= ownWrite
-			c.out.pace.look(c, g.clock.now)
+			c.lookRoom(&c.out.pace, g.clock.now)
 			if u := c.user(); u != nil && !u.drainedCalled && !c.closing && len(c.out.b)-c.out.sent <= c.lowMark() {
 				u.drainedCalled = true
 				c.callDrained(g)
@@ -141,7 +141,7 @@ func (c *Conn) sendQueued(g *workset) bool {
 		return false
 	}
 	if c.tr.unwritten() > 0 {
-		c.out.pace.look(c, g.clock.now)
+		c.lookRoom(&c.out.pace, g.clock.now)
 		return false
 	}
 	c.putBuffer(c.out.buffer)

@@ -13,14 +13,12 @@ import (
 // it has been sent.
 type outStored struct {
 	outQueue
-	head     [32]byte      // of the write in progress, so that the writer's own stays on its stack
-	stuck    bool          // the peer takes no more until readiness says so
-	nudged   bool          // a turn was asked for
-	progress time.Duration // when the peer last took something
-	began    time.Duration // when the peer last had nothing to catch up with, 0: it has not
-	moved    int64         // bytes that it has taken since began
-	counted  int           // size of the queue in the server's count
-	closeBy  time.Duration // when the end is forced, 0: no end is wanted yet
+	head    [32]byte      // of the write in progress, so that the writer's own stays on its stack
+	stuck   bool          // the peer takes no more until readiness says so
+	nudged  bool          // a turn was asked for
+	pace    roomPace      // of the peer while it has something to catch up with
+	counted int           // size of the queue in the server's count
+	closeBy time.Duration // when the end is forced, 0: no end is wanted yet
 }
 
 var outStores sync.Pool

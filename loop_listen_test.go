@@ -440,7 +440,7 @@ func TestLoopSocketOptions(t *testing.T) {
 func TestConnOptionsNoWriteTimeout(t *testing.T) {
 	for timeout, want := range map[time.Duration]time.Duration{0: rateGrace, time.Second: time.Second, -1: 0} {
 		c := &Conn{limits: (&ConnOptions{WriteTimeout: timeout}).limits(), fd: -1}
-		if got := new(roomPace).due(c); got != want {
+		if got := new(roomPace).due(c.roomLimit()); got != want {
 			t.Errorf("WriteTimeout %v: a peer that takes nothing is given up after %v, want %v", timeout, got, want)
 		}
 	}

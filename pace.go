@@ -110,49 +110,65 @@ func (c *Conn) boundUnsent() {
 // reset readies p for another response.
 func (p *roomPace) reset() { p.pace, p.base = pace{}, 0 }
 
-// begin begins a wait.
-func (p *roomPace) begin(c *Conn, now time.Duration) {
-	c.boundUnsent()
-	p.taken = p.moved - int64(c.tr.unacked())
-	p.base = min(p.base, p.taken)
-	p.since, p.progress = now, now
-	p.settle(c, now)
+// A roomLimit is what is asked of a peer that has to make room; 0 for nothing.
+type roomLimit struct {
+	silence time.Duration // without progress
+	rate    int64         // bytes a second
 }
 
-// look goes on with a wait after a look at what the peer has taken.
-func (p *roomPace) look(c *Conn, now time.Duration) {
-	if taken := p.moved - int64(c.tr.unacked()); taken > p.taken {
+// roomLimit returns that of c's own output.
+func (c *Conn) roomLimit() roomLimit { return roomLimit{c.limits.write, c.limits.writeRate} }
+
+// begin begins a wait. unacked is what the socket holds.
+func (p *roomPace) begin(unacked int, now time.Duration, limit roomLimit) {
+	p.taken = p.moved - int64(unacked)
+	p.base = min(p.base, p.taken)
+	p.since, p.progress = now, now
+	p.settle(now, limit)
+}
+
+// look goes on with a wait after a look at what the socket holds.
+func (p *roomPace) look(unacked int, now time.Duration, limit roomLimit) {
+	if taken := p.moved - int64(unacked); taken > p.taken {
 		p.taken, p.progress = taken, now
 	}
-	p.settle(c, now)
+	p.settle(now, limit)
 }
 
 // settle counts the wait so far and says when to look again.
-func (p *roomPace) settle(c *Conn, now time.Duration) {
+func (p *roomPace) settle(now time.Duration, limit roomLimit) {
 	p.waited += now - p.since
 	p.since = now
-	p.nextLook = after(now, c.limits.write/roomLooks)
+	p.nextLook = after(now, limit.silence/roomLooks)
 }
 
 // due is when the peer will have been too slow, 0 for never.
-func (p *roomPace) due(c *Conn) time.Duration {
-	due := after(p.progress, c.limits.write)
-	if rate := c.limits.writeRate; rate > 0 {
-		due = soonest(due, p.since+p.lead(p.taken-p.base, c.limits.write, rate))
+func (p *roomPace) due(limit roomLimit) time.Duration {
+	due := after(p.progress, limit.silence)
+	if limit.rate > 0 {
+		due = soonest(due, p.since+p.lead(p.taken-p.base, limit.silence, limit.rate))
 	}
 	return due
 }
 
 // alarm is when the wait has to be looked at, 0 for never.
-func (p *roomPace) alarm(c *Conn) time.Duration { return soonest(p.due(c), p.nextLook) }
+func (p *roomPace) alarm(limit roomLimit) time.Duration { return soonest(p.due(limit), p.nextLook) }
+
+// beginRoom and lookRoom are begin and look for output of c itself.
+func (c *Conn) beginRoom(p *roomPace, now time.Duration) {
+	c.boundUnsent()
+	p.begin(c.tr.unacked(), now, c.roomLimit())
+}
+
+func (c *Conn) lookRoom(p *roomPace, now time.Duration) { p.look(c.tr.unacked(), now, c.roomLimit()) }
 
 // awaitRoom is Conn.await for room to write, within the limits of c and a
 // deadline, which may be 0 for none.
 func (p *roomPace) awaitRoom(c *Conn, deadline time.Duration) error {
 	now := time.Since(origin)
-	p.begin(c, now)
+	c.beginRoom(p, now)
 	for {
-		due := soonest(p.due(c), deadline)
+		due := soonest(p.due(c.roomLimit()), deadline)
 		if due != 0 && now >= due {
 			return ErrTimeout
 		}
@@ -166,6 +182,6 @@ func (p *roomPace) awaitRoom(c *Conn, deadline time.Duration) error {
 			p.waited += now - p.since
 			return err
 		}
-		p.look(c, now)
+		c.lookRoom(p, now)
 	}
 }

@@ -64,7 +64,7 @@ func TestLimitsWithoutAnEnd(t *testing.T) {
 		"after":        after(now, ever),
 		"a slow rate":  now + rateLimit(1, math.MaxInt64),
 		"an idle peer": idle.deadline(),
-		"an outbox":    (&outbox{rules: &outboxRules{limit: ever, rate: 1}, outStored: &outStored{progress: now, began: now, moved: 1 << 40}}).due(),
+		"an outbox":    (&roomPace{taken: 1 << 40, since: now, progress: now}).due(roomLimit{ever, 1}),
 	} {
 		if at < 20*365*24*time.Hour {
 			t.Errorf("%s: over at %v", name, at)
@@ -76,7 +76,7 @@ func TestLimitsWithoutAnEnd(t *testing.T) {
 // is held back, so what was moved was taken.
 func TestRoomPace(t *testing.T) {
 	const second = time.Second
-	c := &Conn{fd: -1, limits: &connLimits{write: 16 * second, writeRate: 100}}
+	limit := roomLimit{16 * second, 100}
 	for _, row := range []struct {
 		name  string
 		each  int64 // bytes a second
@@ -91,18 +91,18 @@ func TestRoomPace(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			var p roomPace
 			now := time.Hour
-			p.begin(c, now)
+			p.begin(0, now, limit)
 			for {
-				at := p.alarm(c)
-				if at <= now && p.due(c) > now {
+				at := p.alarm(limit)
+				if at <= now && p.due(limit) > now {
 					t.Fatalf("at %v it is to be looked at %v", now, at)
 				}
-				if p.due(c) <= now || now > time.Hour+200*second {
+				if p.due(limit) <= now || now > time.Hour+200*second {
 					break
 				}
 				now += second
 				p.moved += row.each
-				p.look(c, now)
+				p.look(0, now, limit)
 			}
 			took := now - time.Hour
 			if row.until == 0 {
@@ -117,18 +117,18 @@ func TestRoomPace(t *testing.T) {
 	t.Run("silence", func(t *testing.T) {
 		var p roomPace
 		p.moved = 1 << 20
-		p.begin(c, second)
+		p.begin(0, second, limit)
 		p.moved++
-		p.look(c, 3*second)
-		p.look(c, 5*second)
-		if got := p.due(c); got != 3*second+c.limits.write {
+		p.look(0, 3*second, limit)
+		p.look(0, 5*second, limit)
+		if got := p.due(limit); got != 3*second+limit.silence {
 			t.Errorf("due at %v", got)
 		}
 	})
 	t.Run("no limits", func(t *testing.T) {
-		free := &Conn{fd: -1, limits: &connLimits{}}
+		var free roomLimit
 		var p roomPace
-		p.begin(free, second)
+		p.begin(0, second, free)
 		if p.due(free) != 0 || p.alarm(free) != 0 {
 			t.Errorf("due at %v, looked at %v", p.due(free), p.alarm(free))
 		}

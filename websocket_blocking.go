@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -30,14 +31,21 @@ type blockingSocket struct {
 
 	mu sync.Mutex
 	outQueue
-	sending     bool          // a goroutine is in nc.Write
-	sent        chan struct{} // closed when none is any more; made by who waits for it
-	inFlight    int           // bytes that it holds
-	counted     int           // of the queue and in flight, in buffered
-	countedIn   int           // of the input, in buffered
-	leaving     bool          // goingAway was called
-	finished    bool          // done is closed
-	writeBefore time.Time     // write deadline that is set
+	sending   bool          // a goroutine is in nc.Write
+	sent      chan struct{} // closed when none is any more; made by who waits for it
+	inFlight  int           // bytes that it holds
+	counted   int           // of the queue and in flight, in buffered
+	countedIn int           // of the input, in buffered
+	leaving   bool          // goingAway was called
+	finished  bool          // done is closed
+	watched   bool          // watch is due
+	watcher   *time.Timer   // of watch
+	stretch   int           // how often sending has begun
+	lookedAt  int           // the stretch that pace is of
+	pace      roomPace      // of the peer, while a stretch is long
+
+	moved atomic.Int64 // bytes written, by whoever sends
+	slow  atomic.Bool  // the peer is waited for
 
 	// The reader's: who has put a value into reading.
 	reading     chan struct{} // capacity 1
@@ -174,6 +182,7 @@ func (b *blockingSocket) flush(ctx context.Context) error {
 		return b.err
 	}
 	b.sending = true
+	b.stretch++
 	err := b.sendQueue(ctx)
 	if b.queue != nil && b.err == nil {
 		go b.flushRest()
@@ -221,6 +230,7 @@ func (b *blockingSocket) flushSoon() {
 	defer b.unlock()
 	if !b.sending && b.err == nil && b.queue != nil {
 		b.sending = true
+		b.stretch++
 		go b.flushRest()
 	}
 }
@@ -239,6 +249,7 @@ func (b *blockingSocket) flushRest() {
 func (b *blockingSocket) sendQueue(ctx context.Context) error {
 	q := b.queue
 	b.inFlight = cap(q.b)
+	b.startWatch()
 	b.queue, b.messages = nil, b.messages[:0]
 	b.wake()
 	b.unlock()
@@ -279,14 +290,6 @@ func (b *blockingSocket) unlock() {
 // write writes p. Once begun it cannot be given up without ending the
 // connection, so the end of ctx does that.
 func (b *blockingSocket) write(ctx context.Context, p []byte) error {
-	if limit := b.ws.lim.write; limit > 0 {
-		// A deadline that is a little later than asked for saves setting it for
-		// each message.
-		if now := time.Now(); b.writeBefore.Sub(now) < limit {
-			b.writeBefore = now.Add(after(limit/4, limit))
-			b.nc.SetWriteDeadline(b.writeBefore)
-		}
-	}
 	if ctx.Done() != nil {
 		set := make(chan struct{})
 		stop := context.AfterFunc(ctx, func() {
@@ -296,12 +299,11 @@ func (b *blockingSocket) write(ctx context.Context, p []byte) error {
 		defer func() {
 			if !stop() {
 				<-set
-				b.writeBefore = time.Time{}
 				b.nc.SetWriteDeadline(time.Time{})
 			}
 		}()
 	}
-	_, err := b.nc.Write(p)
+	err := b.writeCounted(p)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -364,6 +366,9 @@ func (b *blockingSocket) finish(err error, linger bool) {
 		return
 	}
 	b.finished = true
+	if b.watcher != nil {
+		b.watcher.Stop()
+	}
 	close(b.done)
 	if b.countedIn != 0 {
 		b.buffered.Add(-int64(b.countedIn))

@@ -107,7 +107,7 @@ func (l *websocketShapes) find(h *WebSocketHandler, srv *Server, hs *handshake) 
 	}
 	s := newWebSocketShape(hs, &h.WebSocketOptions, false)
 	s.handler, s.srv = h, srv
-	s.out = outboxRules{bound: s.lim.queueBytes, policy: s.policy, limit: s.lim.write, rate: srv.lim.conn.writeRate}
+	s.out = outboxRules{bound: s.lim.queueBytes, policy: s.policy, limit: roomLimit{s.lim.write, srv.lim.conn.writeRate}}
 	if len(l.list) < shapesKept {
 		l.list = append(l.list, s)
 	}
