@@ -108,11 +108,16 @@ func (c *Conn) open(g *workset) (v verdict, ok bool) {
 }
 
 // begin asks the user what c speaks; nil for nothing.
-func (c *Conn) begin(opening *openingProtocol) Protocol {
+func (c *Conn) begin(opening *openingProtocol) (p Protocol) {
+	returned := false
+	defer c.recovered(c.user(), &returned)
 	if opening.connected != nil {
-		return opening.connected(c, nil)
+		p = opening.connected(c, nil)
+	} else {
+		p = opening.accepted(c)
 	}
-	return opening.accepted(c)
+	returned = true
+	return p
 }
 
 // Data is never called.

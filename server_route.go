@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 )
 
 // This file is layer 4 (roles): how a request finds its handler and the
@@ -18,7 +19,7 @@ var notFound = HandlerFunc(func(w *ResponseWriter, r *Request) error {
 })
 
 // routeOf returns the handler of r and the predictor's record of its route.
-func (s *Server) routeOf(r *Request) (Handler, *route) {
+func (s *Server) routeOf(r *serverRequest) (Handler, *route) {
 	if s.router != nil {
 		return s.router.predicted(r)
 	}
@@ -26,7 +27,7 @@ func (s *Server) routeOf(r *Request) (Handler, *route) {
 	case nil:
 		return notFound, s.routes.find("", pinInline)
 	case Router:
-		handler, pattern := askRouter(h, r)
+		handler, pattern := askRouter(h, r.h.x)
 		return handler, s.routes.find(pattern, pinOf(handler))
 	default:
 		var key [routeKeyMax]byte
@@ -36,16 +37,22 @@ func (s *Server) routeOf(r *Request) (Handler, *route) {
 
 // askRouter calls the user's Route. Its panic is the handler's, since the answer
 // is made there.
-func askRouter(router Router, r *Request) (h Handler, pattern string) {
-	if p := guard(func() { h, pattern = router.Route(r) }, nil); p != nil {
-		r.c.workset.counts[countPanics]++
-		return HandlerFunc(func(*ResponseWriter, *Request) error { return p }), ""
-	}
-	return h, pattern
+func askRouter(router Router, x *exchange) (h Handler, pattern string) {
+	g := x.r.c.workset
+	x.open(g, 0)
+	defer func() {
+		x.close() // what the request's head lies in may move before its handler is called
+		if p := recover(); p != nil {
+			g.counts[countPanics]++
+			err := &panicError{value: p, stack: debug.Stack()}
+			h = HandlerFunc(func(*ResponseWriter, *Request) error { return err })
+		}
+	}()
+	return router.Route(&x.lease.r)
 }
 
 // appendRouteKey names r's route by its method and first path segment.
-func appendRouteKey(key []byte, r *Request) []byte {
+func appendRouteKey(key []byte, r *serverRequest) []byte {
 	key = append(key, r.methodView()...)
 	path := r.pathView()
 	for i := 0; i < len(path) && len(key) < routeKeyMax && (i == 0 || path[i] != '/'); i++ {
@@ -55,7 +62,7 @@ func appendRouteKey(key []byte, r *Request) []byte {
 }
 
 // handleError answers err. It fails as ErrorHandler and its answer do.
-func (s *Server) handleError(w *ResponseWriter, err error) error {
+func (s *Server) handleError(w *serverResponse, err error) error {
 	var status *StatusError
 	if !errors.As(err, &status) || status.Code < 400 || status.Code > 999 {
 		status = nil
@@ -71,19 +78,25 @@ func (s *Server) handleError(w *ResponseWriter, err error) error {
 	if status != nil {
 		w.implied = status.Code
 	}
-	return w.h.call(w.c.workset, w.h.x, HandlerFunc(func(w *ResponseWriter, r *Request) error {
-		if s.ErrorHandler != nil {
+	if s.ErrorHandler != nil {
+		x := w.h.x
+		x.open(w.c.workset, 0)
+		failed := w.h.call(w.c.workset, x, HandlerFunc(func(w *ResponseWriter, r *Request) error {
 			s.ErrorHandler(w, r, err)
+			return nil
+		}))
+		if x.close(); failed != nil {
+			return failed
 		}
-		if w.untouched() {
-			answerStatus(w, status)
-		}
-		return w.complete()
-	}))
+	}
+	if w.untouched() {
+		answerStatus(w, status)
+	}
+	return w.completeHooked()
 }
 
 // answerStatus writes the answer for a status; nil stands for a bare 500.
-func answerStatus(w *ResponseWriter, status *StatusError) {
+func answerStatus(w *serverResponse, status *StatusError) {
 	code, message := http.StatusInternalServerError, ""
 	if status != nil {
 		code, message = status.Code, status.Message
@@ -95,16 +108,16 @@ func answerStatus(w *ResponseWriter, status *StatusError) {
 }
 
 // logHandlerError logs what a handler returned or panicked with.
-func (s *Server) logHandlerError(r *Request, err error) {
+func (s *Server) logHandlerError(r *serverRequest, err error) {
 	if isGone(err) {
 		return
 	}
-	attrs := []slog.Attr{slog.String("method", r.Method()), slog.String("pattern", r.Pattern()), slog.Any("error", err)}
+	attrs := []any{slog.String("method", r.Method()), slog.String("pattern", r.Pattern()), slog.Any("error", err)}
 	var p *panicError
 	if errors.As(err, &p) {
 		attrs = append(attrs, slog.String("stack", string(p.stack)))
 	}
-	logTo(s.logger(), slog.LevelError, "flare: handler failed", attrs...)
+	s.logger().Error("flare: handler failed", attrs...)
 }
 
 // refused notes that a request was refused before any handler saw it.

@@ -120,9 +120,7 @@ func (b *blockingSocket) put(head, p []byte, kind putKind) error {
 			return err
 		}
 	}
-	if kind == putLast {
-		b.seal()
-	}
+	b.sealed = kind == putLast
 	b.enqueue(head, p, kind)
 	return nil
 }
@@ -158,9 +156,9 @@ func (b *blockingSocket) admit(n int, policy QueuePolicy) error {
 func (b *blockingSocket) awaitRoom(ctx context.Context, n int) error {
 	b.mu.Lock()
 	enough := b.roomFor(n)
-	if err := b.refused(); err != nil || b.waiting() <= enough {
-		b.mu.Unlock()
-		return err
+	if b.err != nil || b.waiting() <= enough {
+		defer b.mu.Unlock()
+		return b.err
 	}
 	room := b.awaited(enough)
 	b.mu.Unlock()

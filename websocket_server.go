@@ -3,6 +3,7 @@ package flare
 import (
 	"errors"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"time"
 )
@@ -42,12 +43,39 @@ type WebSocketHandler struct {
 
 // Serve answers the handshake.
 func (h *WebSocketHandler) Serve(w *ResponseWriter, r *Request) error {
-	if w.via != nil {
-		return h.serveCarried(w, r)
-	}
-	hs, err := checkHandshake(w, r, &h.WebSocketOptions)
+	ws, carried, err := h.upgrade(w, r)
 	if err != nil {
 		return err
+	}
+	if carried != nil {
+		return h.serveCarried(w, r, carried)
+	}
+	if h.OnOpen != nil {
+		return h.OnOpen(ws, r)
+	}
+	return nil
+}
+
+// upgrade answers the handshake and makes the WebSocket. It does nothing, and
+// returns the server, where the request came by another one.
+func (h *WebSocketHandler) upgrade(held *ResponseWriter, r *Request) (ws *WebSocket, carried *Server, err error) {
+	wx := held.lease.enterBody()
+	if wx == nil {
+		return nil, nil, errWriterDone
+	}
+	defer held.lease.exit()
+	rx := r.lease.enter()
+	if rx == nil {
+		return nil, nil, errRequestDone
+	}
+	defer r.lease.exit()
+	w := &wx.w
+	if w.via != nil {
+		return nil, w.h.srv, nil
+	}
+	hs, err := checkHandshake(w, &rx.r, &h.WebSocketOptions)
+	if err != nil {
+		return nil, nil, err
 	}
 	c, g := w.c, w.c.workset
 	h.once.Do(func() {
@@ -57,7 +85,8 @@ func (h *WebSocketHandler) Serve(w *ResponseWriter, r *Request) error {
 		}
 	})
 	p := new(loopSocket)
-	ws, ob := &p.ws, &p.out
+	ws = &p.ws
+	ob := &p.out
 	shape := h.shapes.find(h, w.h.srv, &hs)
 	ws.websocketProfile, ws.codecs, ws.loopOut = shape, shape.newCodecs(), ob
 	ob.c, ob.owner, ob.rules = c, ws, &shape.out
@@ -69,15 +98,12 @@ func (h *WebSocketHandler) Serve(w *ResponseWriter, r *Request) error {
 	if g.loop != nil {
 		ob.cork(g.loop, g.epoch)
 	}
-	if h.OnOpen != nil {
-		return h.OnOpen(ws, r)
-	}
-	return nil
+	return ws, nil, nil
 }
 
 // upgrade writes the 101 (Switching Protocols); what is written to w behind it
 // goes nowhere.
-func (w *ResponseWriter) upgrade(hs *handshake, p switchedProtocol) {
+func (w *serverResponse) upgrade(hs *handshake, p switchedProtocol) {
 	g := w.c.workset
 	g.out = hs.appendAnswer(g.out, &w.header)
 	g.counts[countClass1]++
@@ -172,7 +198,6 @@ func (p *loopSocket) Data(c *Conn, in []byte, eof bool) (int, error) {
 	if r == nil {
 		r = p.takeReader()
 	}
-	r.inflated = 0
 	for !c.closing {
 		used, ev, err := r.next(in[n:])
 		n += used
@@ -185,10 +210,6 @@ func (p *loopSocket) Data(c *Conn, in []byte, eof bool) (int, error) {
 		}
 		p.event(c, ev)
 		if p.out.over() {
-			break
-		}
-		if r.inflated >= inflateTurnBytes {
-			c.want = wantTurn
 			break
 		}
 	}
@@ -242,34 +263,50 @@ func logWebSocketError(to *slog.Logger, err error) {
 	if err == nil || errors.As(err, &asked) || isGone(err) {
 		return
 	}
-	attrs := []slog.Attr{slog.Any("error", err)}
+	attrs := []any{slog.Any("error", err)}
 	var panicked *panicError
 	if errors.As(err, &panicked) {
 		attrs = append(attrs, slog.String("stack", string(panicked.stack)))
 	}
-	logTo(to, slog.LevelError, "flare: WebSocket handler failed", attrs...)
+	to.Error("flare: WebSocket handler failed", attrs...)
 }
 
-// call calls OnMessage. A panic becomes an error.
+// call calls OnMessage. A panic becomes an error; runtime.Goexit ends the
+// goroutine, but neither the loop nor the server with it.
 func (p *loopSocket) call(c *Conn) (err error) {
-	panicked := guard(func() { err = p.ws.handler.OnMessage(&p.ws, p.reader.kind, p.reader.data) }, nil)
-	if panicked != nil {
-		c.workset.counts[countPanics]++
-		return panicked
-	}
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		if v := recover(); v != nil {
+			c.workset.counts[countPanics]++
+			err = &panicError{value: v, stack: debug.Stack()}
+			return
+		}
+		p.goexit(c)
+	}()
+	err = p.ws.handler.OnMessage(&p.ws, p.reader.kind, p.reader.data)
+	returned = true
 	return err
 }
 
-// exited ends the connection of an OnOpen or OnMessage that called
+// goexit ends the connection of an OnOpen or OnMessage that called
 // runtime.Goexit.
-func (p *loopSocket) exited(c *Conn) verdict {
+func (p *loopSocket) goexit(c *Conn) {
+	g := c.workset
+	g.detach()
 	p.end = &CloseError{Code: CloseInternalError}
 	p.ws.sendClose(CloseInternalError, "")
 	c.closing = true
-	if !c.flush(c.workset) {
-		return c.blocked()
+	var v verdict
+	if c.flush(g) {
+		v = c.closeGracefully(g)
+	} else {
+		v = c.blocked()
 	}
-	return c.closeGracefully(c.workset)
+	c.workset, g.strand = nil, nil
+	c.finish(g, v)
 }
 
 // Drained has nothing to do: writers wait at the outbox.
@@ -284,9 +321,12 @@ func (p *loopSocket) Closed(c *Conn, err error) {
 	h := p.ws.handler
 	defer p.ws.srv.connClosed(c.RemoteAddr(), StateClosed) // after OnClose, so that Shutdown waits for it
 	if h.OnClose != nil {
-		if panicked := guard(func() { h.OnClose(&p.ws, p.end.Code, p.end.Reason) }, nil); panicked != nil {
-			logWebSocketError(p.ws.srv.logger(), panicked)
-		}
+		defer func() {
+			if v := recover(); v != nil {
+				p.closeFor(&panicError{value: v, stack: debug.Stack()})
+			}
+		}()
+		h.OnClose(&p.ws, p.end.Code, p.end.Reason)
 	}
 }
 
