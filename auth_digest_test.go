@@ -97,7 +97,7 @@ func TestDigestRoundTrip(t *testing.T) {
 		for _, algorithm := range []string{"MD5", "MD5-sess", "SHA-256", "SHA-256-sess", "SHA-512-256", "SHA-512-256-sess"} {
 			for _, user := range []string{"Mufasa", `quo"te\`, "J\u00e4s\u00f8n Doe"} {
 				v := &DigestVerifier{Realm: "a realm", QOP: []string{qop}, Algorithms: []string{algorithm}}
-				client := TestClient(digestHandler(v, user, "pass:word"))
+				client := TestClient(t, &Server{Handler: digestHandler(v, user, "pass:word")})
 				d := &DigestAuth{User: user, Password: "pass:word"}
 				for i, want := range []int{2, 1, 1} { // one challenge, and the nonce serves on
 					resp, sent, tries := digestAsk(t, client, d, "POST", "http://h/x?y=z", "body")
@@ -154,7 +154,7 @@ func TestDigestRefused(t *testing.T) {
 		{name: "broken syntax", old: `username="u"`, new: `username="u`, status: 401},
 	} {
 		v := &DigestVerifier{Realm: "r", QOP: []string{"auth-int"}, Algorithms: []string{"SHA-256"}}
-		client := TestClient(digestHandler(v, "u", "p"))
+		client := TestClient(t, &Server{Handler: digestHandler(v, "u", "p")})
 		send := func(field string) *http.Response {
 			method, target, body := "POST", "/a", "body"
 			if c.method != "" {
@@ -201,7 +201,7 @@ func TestDigestRefused(t *testing.T) {
 func TestDigestStale(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	v := &DigestVerifier{Realm: "r", NonceLife: time.Minute, Now: func() time.Time { return now }}
-	client := TestClient(digestHandler(v, "u", "p"))
+	client := TestClient(t, &Server{Handler: digestHandler(v, "u", "p")})
 	d := &DigestAuth{User: "u", Password: "p"}
 	ask := func(want int) {
 		t.Helper()
@@ -258,10 +258,10 @@ func TestDigestNextNonce(t *testing.T) {
 
 func TestDigestRequire(t *testing.T) {
 	v := &DigestVerifier{Realm: "r"}
-	client := TestClient(v.Require(func(user string) (string, bool) { return "p", user == "u" })(HandlerFunc(func(w *ResponseWriter, r *Request) error {
+	client := TestClient(t, &Server{Handler: v.Require(func(user string) (string, bool) { return "p", user == "u" })(HandlerFunc(func(w *ResponseWriter, r *Request) error {
 		w.Header().Set("User", AuthUser(r))
 		return nil
-	})))
+	}))})
 	resp, _, _ := digestAsk(t, client, &DigestAuth{User: "u", Password: "p"}, "GET", "http://h/", "")
 	if resp.StatusCode != 200 || resp.Header.Get("User") != "u" {
 		t.Errorf("%d %v", resp.StatusCode, resp.Header)

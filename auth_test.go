@@ -125,7 +125,7 @@ func authAsk(t *testing.T, h Handler, fields ...string) *http.Response {
 	for _, f := range fields {
 		req.Header.Add("Authorization", f)
 	}
-	resp, err := TestClient(h).Do(req)
+	resp, err := TestClient(t, &Server{Handler: h}).Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,8 +5,10 @@ import "time"
 // This file is layer 3 (engine): the time as one workset sees it, read once a
 // batch and not once a request.
 
-// origin is what every time.Duration that means a moment counts from.
-var origin = time.Now()
+// origin is what every time.Duration that means a moment counts from. It lies
+// before 2000, which is when time begins in a bubble of testing/synctest, and
+// after 1885, since which package time keeps the monotonic clock with a time.
+var origin = time.Now().Add(-80 * 365 * 24 * time.Hour)
 
 // A clock belongs to one workset.
 type clock struct {
@@ -18,8 +20,10 @@ type clock struct {
 
 // read takes the time. The wall clock is asked only when its second is over.
 func (c *clock) read() {
+	before := c.now
 	c.now = time.Since(origin)
-	if c.now >= c.nextUnix {
+	// Time goes back where a workset comes into a bubble of testing/synctest.
+	if c.now >= c.nextUnix || c.now < before {
 		wall := time.Now()
 		c.unix = wall.Unix()
 		c.nextUnix = c.now + time.Second - time.Duration(wall.Nanosecond())

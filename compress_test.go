@@ -23,7 +23,7 @@ func compressGet(t testing.TB, h Handler, method, accept string, fields ...strin
 	for i := 0; i < len(fields); i += 2 {
 		req.Header.Set(fields[i], fields[i+1])
 	}
-	resp, err := TestClient(h).Do(req)
+	resp, err := TestClient(t, &Server{Handler: h}).Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}

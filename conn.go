@@ -220,7 +220,7 @@ func (c *Conn) receive(g *workset) ([]byte, verdict) {
 func (c *Conn) feed(g *workset, in []byte) verdict {
 	c.want = wantNothing
 	for {
-		if c.route != nil && g.loop != nil && !c.route.onLoop() {
+		if c.route != nil && g.loop != nil && !g.loop.inline(c.route) {
 			c.want = wantWork
 			break
 		}

@@ -97,7 +97,7 @@ func cookieGet(t testing.TB, h Handler, path, cookies string) *http.Response {
 	if cookies != "" {
 		req.Header.Set("Cookie", cookies)
 	}
-	client := TestClient(h)
+	client := TestClient(t, &Server{Handler: h})
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	resp, err := client.Do(req)
 	if err != nil {

@@ -134,7 +134,7 @@ func (h *httpConn) handle(c *Conn, in []byte) (next connState, used int) {
 		x.routed = true
 	}
 	g.setRoute(x.route)
-	if g.loop != nil && !x.route.onLoop() {
+	if g.loop != nil && !g.loop.inline(x.route) {
 		c.want = wantWork
 		return stateHandler, 0
 	}

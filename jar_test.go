@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -268,7 +269,7 @@ func TestJarLifetime(t *testing.T) {
 		}
 	}
 	j := newJarTest(t) // a program's own cookie has no parser before it
-	if err := j.Set(j.url(u), &Cookie{Name: "a", Value: "1", MaxAge: 1 << 40}); err != nil {
+	if err := j.Set(j.url(u), &Cookie{Name: "a", Value: "1", MaxAge: math.MaxInt}); err != nil {
 		t.Error(err)
 	}
 	j.now = jarEpoch.Add(cookieAgeMax)
@@ -508,7 +509,7 @@ func TestJarConcurrent(t *testing.T) {
 
 // TestJarOfHTTPClient: a Jar is an http.CookieJar.
 func TestJarOfHTTPClient(t *testing.T) {
-	client := TestClient(HandlerFunc(func(w *ResponseWriter, r *Request) error {
+	client := TestClient(t, &Server{Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
 		for name, value := range r.Cookies() {
 			w.WriteString(name + "=" + value + ";")
 		}
@@ -516,7 +517,7 @@ func TestJarOfHTTPClient(t *testing.T) {
 		w.SetCookie(&Cookie{Name: "dotted", Domain: "example.com", MaxAge: 60})
 		w.Header().Add("Set-Cookie", "strict=1; Domain=.example.com; SameSite=Strict")
 		return nil
-	}))
+	})})
 	var jar http.CookieJar = newJarTest(t).Jar
 	client.Jar = jar
 	for i, want := range []string{"", `quoted="1";dotted=;strict=1;`} {

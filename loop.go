@@ -50,6 +50,7 @@ type Loop struct {
 	poller     Poller
 	parker     *parker // for waiting with one processor; nil: block
 	managed    bool    // the poller repeats itself; fixed; loop_level.go
+	offloads   bool    // all calls run on workers, and the monitor does not look; fixed
 	events     []Event
 	next       int // cursor into events
 	count      int
@@ -109,10 +110,15 @@ func (l *Loop) closePoller() {
 	}
 }
 
+// inline reports whether a call of the route may run on the loop.
+func (l *Loop) inline(rt *route) bool { return !l.offloads && rt.onLoop() }
+
 // start runs the loop on a goroutine of its own until quit.
 func (l *Loop) start() {
 	l.stage.Store(loopOwned)
-	monitor.watch(l)
+	if !l.offloads {
+		monitor.watch(l)
+	}
 	go l.run(newRunnerWorkset())
 }
 
@@ -176,7 +182,7 @@ func (l *Loop) turn(s *strand, g *workset, kind turnKind) bool {
 	l.cur = s
 	g.loop, g.epoch = l, epoch
 	l.state.Store(epoch)
-	if !monitor.active.Load() { // after the store: see monitorState.kick
+	if !monitor.active.Load() && !l.offloads { // after the store: see monitorState.kick
 		monitor.kick()
 	}
 	v := s.conn.takeTurn(g, kind)
@@ -571,7 +577,9 @@ func (l *Loop) end(g *workset) {
 		p.fn() // the loop's own: users' have been called
 	}
 	l.closeAll()
-	monitor.unwatch(l)
+	if !l.offloads {
+		monitor.unwatch(l)
+	}
 	l.closePoller()
 	g.publish(l)
 	g.release()

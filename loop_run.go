@@ -169,7 +169,7 @@ func (l *Loop) guard(g *workset, fn func()) bool {
 	g.setRoute(nil)
 	g.loop, g.epoch = l, epoch
 	l.state.Store(epoch)
-	if !monitor.active.Load() { // after the store: see monitorState.kick
+	if !monitor.active.Load() && !l.offloads { // after the store: see monitorState.kick
 		monitor.kick()
 	}
 	fn()

@@ -51,7 +51,7 @@ func TestFromHTTPInMux(t *testing.T) {
 	mux.Handle("GET /one/{a}/{b...}", FromHTTP(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "%s|%s|%s", r.Pattern, r.PathValue("a"), r.PathValue("b"))
 	})))
-	client := TestClient(mux)
+	client := TestClient(t, &Server{Handler: mux})
 	for path, want := range map[string]string{
 		"/users/ada%2F/x": "<html>/users/{user}/|ada/||/users/ada//x|value" + strings.Repeat(" ", 5000),
 		"/large":          "<html>" + strings.Repeat(" ", 200_000),

@@ -588,7 +588,7 @@ func TestFromHTTPHijackerWhereOneCanHijack(t *testing.T) {
 		want   string
 	}{
 		{"flare's server", http.DefaultClient, TestServer(t, &Server{Handler: h}), "1 true true true"},
-		{"in memory", TestClient(h), "http://h", "1 false true true true"},
+		{"in memory", TestClient(t, &Server{Handler: h}), "http://h", "1 true true true"},
 		{"net/http's server", plain.Client(), plain.URL, "1 true true true"},
 		{"HTTP/2", secured.Client(), secured.URL, "2 false true true true"},
 		{"behind a writer that is none", timeout.Client(), timeout.URL, "1 false true true true"},

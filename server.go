@@ -121,6 +121,7 @@ type Server struct {
 	addrs     []net.Addr        // guarded by mu
 	started   bool              // guarded by mu
 	prepared  bool              // guarded by mu
+	inMemory  bool              // guarded by mu: a TestClient's
 	closed    bool              // guarded by mu: Shutdown or Close was called
 	done      chan struct{}     // closed when all loops have ended
 }
@@ -246,6 +247,9 @@ func (s *Server) start() error {
 	if n <= 0 {
 		n = runtime.GOMAXPROCS(0)
 	}
+	if s.inMemory {
+		newPoller, n = func() (Poller, error) { return newWakePoller(), nil }, 1
+	}
 	var loops []*Loop
 	for range n {
 		p, err := newPoller()
@@ -255,7 +259,9 @@ func (s *Server) start() error {
 			}
 			return err
 		}
-		loops = append(loops, newLoop(p))
+		l := newLoop(p)
+		l.offloads = s.inMemory
+		loops = append(loops, l)
 	}
 	s.loops, s.started = loops, true
 	s.done = make(chan struct{})

@@ -156,9 +156,9 @@ func TestRedirectEscapesNonASCII(t *testing.T) {
 		theirs := httptest.NewRecorder()
 		http.Redirect(theirs, httptest.NewRequest("GET", "/", nil), location, http.StatusFound)
 		client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-		client.Transport = TestClient(HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		client.Transport = TestClient(t, &Server{Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
 			return w.Redirect(http.StatusFound, location)
-		})).Transport
+		})}).Transport
 		resp, err := client.Get("http://h/")
 		if err != nil {
 			t.Fatal(err)

@@ -1,83 +1,81 @@
 package flare
 
 import (
-	"bufio"
-	"bytes"
+	"context"
 	"errors"
-	"io"
 	"net"
 	"net/http"
-	"net/netip"
+	"sync"
 )
 
-// This file is layer 5 (surface): what users' own tests need: a handler called
-// without a socket, and a server on a random port.
+// This file is layer 5 (surface): what users' own tests need: a server in memory,
+// and one on a random port.
 
-// TestClient returns a client whose requests go straight into h: no socket, no
-// server, any host name. What lies between is flare's own parser and response
-// writer, so limits, refusals, chunking and panics behave as they do in a
-// server. Redirects are followed as http.Client does. A handler cannot Hijack,
-// and the whole request body has to end before the handler can.
-func TestClient(h Handler) *http.Client {
-	s := &Server{Handler: h}
-	s.prepare()
-	return &http.Client{Transport: &handlerTransport{srv: s, loop: newLoop(nil)}}
+// TestClient serves s in memory until the test ends, and returns a client of it:
+// no socket, any host name, http and https alike (Request.TLS is nil). Everything
+// else is as on a socket: ErrorHandler, limits and timeouts, middleware, ConnState,
+// streams both ways, Hijack. For a WebSocket pass the DialContext of the client's
+// Transport, an *http.Transport, on as DialOptions.NetDial.
+//
+// It may be called inside a bubble of testing/synctest, where timeouts pass
+// without waiting: s has one loop there that blocks as a goroutine does and not
+// in the system, and each handler has a goroutine. Redirects are followed as
+// http.Client does; nothing is decompressed. s must not be serving yet.
+func TestClient(t TestingT, s *Server) *http.Client {
+	t.Helper()
+	s.mu.Lock()
+	s.inMemory = true
+	s.mu.Unlock()
+	ln := &memoryListener{conns: make(chan net.Conn), closed: make(chan struct{})}
+	serveTest(t, s, ln)
+	transport := &http.Transport{DialContext: ln.dial, DialTLSContext: ln.dial, DisableCompression: true}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport}
 }
 
-// handlerTransport is an http.RoundTripper into a handler. Any number of
-// goroutines may use it; the loop never runs and has the counters.
-type handlerTransport struct {
-	srv  *Server
-	loop *Loop
+// A memoryListener is a net.Listener whose connections are pipes.
+type memoryListener struct {
+	conns  chan net.Conn
+	once   sync.Once
+	closed chan struct{}
 }
 
-func (t *handlerTransport) RoundTrip(req *http.Request) (*http.Response, error) {
-	var wire bytes.Buffer
-	if err := req.Write(&wire); err != nil {
-		return nil, err
+// dial has the signature of a net.Dialer's DialContext.
+func (ln *memoryListener) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	near, far := net.Pipe()
+	select {
+	case ln.conns <- far:
+		return near, nil
+	case <-ln.closed:
+		return nil, ErrServerClosed
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
 	}
-	tr := &memoryTransport{in: wire.Bytes()}
-	t.srv.conns.Add(1)
-	c := t.srv.newConn(t.loop, -1, netip.AddrPort{})
-	c.tr, c.edges = tr, ownRead
-	g := newOwnerWorkset()
-	g.clock.read()
-	c.lend()
-	for v := verdictMore; v == verdictMore || v == verdictWork; {
-		v = c.drive(g)
+}
+
+func (ln *memoryListener) Accept() (net.Conn, error) {
+	select {
+	case conn := <-ln.conns:
+		return conn, nil
+	case <-ln.closed:
+		return nil, net.ErrClosed
 	}
-	g.publish(t.loop)
-	g.release()
-	t.loop.lent.Add(-1)
-	c.setState(stateClosed)
-	c.ended()
-	resp, err := http.ReadResponse(bufio.NewReader(&tr.out), req)
-	if errors.Is(err, io.ErrUnexpectedEOF) && tr.out.Len() == 0 {
-		return nil, io.EOF // the handler aborted the connection
-	}
-	return resp, err
 }
 
-// memoryTransport gives a request and then the end of the stream.
-type memoryTransport struct {
-	memoryBase
-	in  []byte
-	out bytes.Buffer
+func (ln *memoryListener) Close() error {
+	ln.once.Do(func() { close(ln.closed) })
+	return nil
 }
 
-func (t *memoryTransport) recv(p []byte) (int, error) {
-	n := copy(p, t.in)
-	t.in = t.in[n:]
-	return n, nil
-}
+func (ln *memoryListener) Addr() net.Addr { return memoryAddr{} }
 
-func (t *memoryTransport) send(a, b []byte) (int, error) {
-	t.out.Write(a)
-	t.out.Write(b)
-	return len(a) + len(b), nil
-}
+// A memoryAddr is the address of a memoryListener.
+type memoryAddr struct{}
 
-// TestingT is the part of testing.TB that TestServer needs.
+func (memoryAddr) Network() string { return "memory" }
+func (memoryAddr) String() string  { return "memory" }
+
+// TestingT is the part of testing.TB that TestClient and TestServer need.
 type TestingT interface {
 	Helper()
 	Cleanup(func())
@@ -93,6 +91,12 @@ func TestServer(t TestingT, s *Server) (url string) {
 	if err != nil {
 		t.Fatalf("flare: %v", err)
 	}
+	serveTest(t, s, ln)
+	return "http://" + ln.Addr().String()
+}
+
+// serveTest serves s on ln until the test ends.
+func serveTest(t TestingT, s *Server, ln net.Listener) {
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(ln) }()
 	t.Cleanup(func() {
@@ -101,5 +105,4 @@ func TestServer(t TestingT, s *Server) (url string) {
 			t.Errorf("flare: Serve: %v", err)
 		}
 	})
-	return "http://" + ln.Addr().String()
 }

@@ -297,7 +297,7 @@ func TestWebSocketKeys(t *testing.T) {
 }
 
 func TestHandshakeThroughTestClient(t *testing.T) {
-	resp, err := TestClient(wsEcho(WebSocketOptions{})).Get("http://h/")
+	resp, err := TestClient(t, &Server{Handler: wsEcho(WebSocketOptions{})}).Get("http://h/")
 	if err != nil || resp.StatusCode != http.StatusUpgradeRequired {
 		t.Errorf("%v, %v", resp, err)
 	}

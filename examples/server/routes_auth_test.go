@@ -10,6 +10,7 @@ import (
 )
 
 func TestAuthRoutes(t *testing.T) {
+	client := testClient(t)
 	for _, c := range []struct {
 		path, user, password, bearer string // path: may lead through a redirect
 		status                       int
@@ -56,15 +57,18 @@ func TestAuthRoutes(t *testing.T) {
 	}
 }
 
-// client keeps cookies, as a browser does.
-var client = func() *http.Client {
-	c := flare.TestClient(routes(new(flare.Server)))
+// testClient returns a client of all routes that keeps cookies, as a browser does.
+func testClient(t *testing.T) *http.Client {
+	s := new(flare.Server)
+	s.Handler = routes(s)
+	c := flare.TestClient(t, s)
 	c.Jar = new(flare.Jar)
 	return c
-}()
+}
 
 // TestAuthRoutesDigest answers the challenge.
 func TestAuthRoutesDigest(t *testing.T) {
+	client := testClient(t)
 	const target = "/digest-auth/auth/u/p/SHA-512-256"
 	d := &flare.DigestAuth{User: "u", Password: "p"}
 	for i, want := range []int{401, 200, 200} {
