@@ -86,20 +86,25 @@ func (w *serverResponse) commit(length int64) error {
 		w.chunked = true
 		out = append(out, fieldChunked...)
 	}
-	switch {
-	case closes:
-		w.c.closing = true
-		if !own.close {
-			out = append(out, fieldClose...)
-		}
-	case head.minor == 0 && !own.keepAlive:
-		out = append(out, fieldKeepAlive...)
-	}
+	w.c.closing = closes
+	out = appendConnection(out, own, closes, head.minor)
 	g.out = append(out, '\r', '\n')
 	if status < 600 {
 		g.counts[countClass1+status/100-1]++
 	}
 	return nil
+}
+
+// appendConnection appends what the response says of its connection, unless the
+// handler has said so.
+func appendConnection(out []byte, own ownFields, closes bool, minor uint8) []byte {
+	switch {
+	case closes && !own.close:
+		out = append(out, fieldClose...)
+	case !closes && minor == 0 && !own.keepAlive:
+		out = append(out, fieldKeepAlive...)
+	}
+	return out
 }
 
 // framed reports whether the response has a body, or would have one but for
