@@ -2,6 +2,7 @@ package flare
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"math"
 	"testing"
@@ -75,9 +76,22 @@ func TestFrameHeadUnmaskedClient(t *testing.T) {
 	}
 }
 
+// wsFrameHead is appendFrameHead for a length that an int of 32 bits does not hold.
+func wsFrameHead(first byte, n uint64, masked bool, key uint32) []byte {
+	b := []byte{first, 127}
+	if masked {
+		b[1] |= 0x80
+	}
+	b = binary.BigEndian.AppendUint64(b, n)
+	if masked {
+		b = binary.LittleEndian.AppendUint32(b, key)
+	}
+	return b
+}
+
 // What is appended is read back, in the shortest form.
 func TestFrameHeadRoundTrip(t *testing.T) {
-	for _, length := range []int{0, 1, 125, 126, 127, 65535, 65536, 1 << 31} {
+	for _, length := range []int{0, 1, 125, 126, 127, 65535, 65536, math.MaxInt32, math.MaxInt} {
 		for _, masked := range []bool{false, true} {
 			b := appendFrameHead([]byte("x"), frameFin|byte(opBinary), length, masked, 0x04030201)[1:]
 			var h frameHead

@@ -59,7 +59,7 @@ func TestWebSocketHostilePeers(t *testing.T) {
 	if ratio := bombBytes / len(bomb); ratio < 1000 {
 		t.Fatalf("a bomb of 1:%d only", ratio)
 	}
-	endless := append(appendFrameHead(nil, 0x82, 4<<30, true, 1), make([]byte, 1<<20)...)
+	endless := append(wsFrameHead(0x82, 4<<30, true, 1), make([]byte, 1<<20)...)
 	message := wsFrame(0x82, string(wsRandom(32<<10)), true) // which does not compress
 
 	// closes sends something and reads the close frame, and the end.

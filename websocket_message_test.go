@@ -166,15 +166,15 @@ func TestMessageReaderFailsEarly(t *testing.T) {
 
 // What was declared is refused with the head, and nothing is kept for it.
 func TestMessageReaderDeclared(t *testing.T) {
-	for _, length := range []int{1<<20 + 1, 1 << 32, 1<<63 - 1} {
+	for _, length := range []uint64{1<<20 + 1, 1 << 32, 1<<63 - 1} {
 		r := &messageReader{bytesMax: 1 << 20}
-		_, _, err := r.next(appendFrameHead(nil, 0x82, length, false, 0))
+		_, _, err := r.next(wsFrameHead(0x82, length, false, 0))
 		if !errors.Is(err, ErrTooLarge) || err.(*WebSocketError).Code != CloseMessageTooBig {
 			t.Errorf("%d bytes declared: %v", length, err)
 		}
 		// With no limit only what has arrived is kept.
 		r = &messageReader{bytesMax: -1}
-		r.next(append(appendFrameHead(nil, 0x82, length, false, 0), "abc"...))
+		r.next(append(wsFrameHead(0x82, length, false, 0), "abc"...))
 		if r.msg == nil || cap(r.msg.b) > bufferBytesMin {
 			t.Errorf("%d bytes declared, 3 sent: the buffer has %d", length, cap(r.msg.b))
 		}

@@ -95,7 +95,7 @@ func TestWebSocketLimits(t *testing.T) {
 		{"at the limit", append(wsFrame(0x82, strings.Repeat("x", 1000), true), wsFrame(0x88, "", true)...), fmt.Sprintf("binary %q\nclose 1005 \"\"\n", strings.Repeat("x", 1000))},
 		{"one byte over", wsFrame(0x82, strings.Repeat("x", 1001), true), "close 1009 \"\"\n"},
 		{"one byte over in fragments", append(wsFrame(0x02, strings.Repeat("x", 1000), true), wsFrame(0x80, "x", true)...), "close 1009 \"\"\n"},
-		{"4 GiB declared", appendFrameHead(nil, 0x82, 4<<30, true, 1), "close 1009 \"\"\n"},
+		{"4 GiB declared", wsFrameHead(0x82, 4<<30, true, 1), "close 1009 \"\"\n"},
 		{"bomb", wsFrame(0xc2, string(bomb), true), "close 1009 \"\"\n"},
 		{"not masked", wsFrame(0x81, "x", false), "close 1002 \"\"\n"},
 	}
