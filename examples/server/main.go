@@ -62,6 +62,9 @@ func run() error {
 	s.Handler = routes(s)
 
 	ln, err := net.Listen("tcp", *addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%w; choose another port with -addr, as in -addr 127.0.0.1:0", err)
+	}
 	if err != nil {
 		return err
 	}
