@@ -76,7 +76,9 @@ func clientProxyHandler(refuse int) (http.Handler, *[]string) {
 				return
 			}
 			defer resp.Body.Close()
-			io.Copy(w, resp.Body)
+			if _, err := io.Copy(w, resp.Body); err != nil {
+				panic(http.ErrAbortHandler) // or a body that was cut would end in order
+			}
 			return
 		}
 		far, err := net.Dial("tcp", r.Host)

@@ -134,12 +134,22 @@ func TestLoopPostLosesNothing(t *testing.T) {
 	}
 }
 
+// userLoop returns a loop as a user makes one.
+func userLoop(t *testing.T) *Loop {
+	t.Helper()
+	l, err := NewLoop(nil)
+	if errors.Is(err, errors.ErrUnsupported) {
+		t.Skip("this system has no poller")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
 func TestLoopLife(t *testing.T) {
 	t.Run("a context ends it", func(t *testing.T) {
-		l, err := NewLoop(nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		l := userLoop(t)
 		cause := errors.New("enough")
 		ctx, cancel := context.WithCancelCause(t.Context())
 		if err := l.Post(func() { cancel(cause) }); err != nil {
@@ -156,7 +166,7 @@ func TestLoopLife(t *testing.T) {
 		}
 	})
 	t.Run("a callback closes it", func(t *testing.T) {
-		l, _ := NewLoop(nil)
+		l := userLoop(t)
 		l.After(0, func() {
 			if err := l.Run(t.Context()); err == nil || errors.Is(err, ErrClosed) {
 				t.Errorf("Run while it runs: %v", err)
@@ -171,7 +181,7 @@ func TestLoopLife(t *testing.T) {
 		}
 	})
 	t.Run("closed without a run", func(t *testing.T) {
-		l, _ := NewLoop(nil)
+		l := userLoop(t)
 		called := false
 		l.Post(func() { called = true })
 		timer := l.After(0, func() { t.Error("a timer of a loop that never ran") })
