@@ -418,6 +418,34 @@ func TestHPACKBombs(t *testing.T) {
 	}
 }
 
+// A peer that empties its table with each block and fills it again costs no
+// memory.
+func TestHPACKTableChurn(t *testing.T) {
+	var d hpackDecoder
+	d.reset()
+	var s fieldSection
+	block := unhex(t, "20 3fe1 1f")
+	for i := range 60 {
+		block = appendHPACKLiteral(block, 0x40, 0x3f, 0, "name"+strings.Repeat("x", i%7), strings.Repeat("v", i%29))
+		block = append(block, 0xbe)
+	}
+	churn := func() {
+		s.reset(&sectionLimits)
+		if err := d.decode(&s, block, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 100 {
+		churn()
+	}
+	if n := testing.AllocsPerRun(100, churn); n > 0 || len(s.fields) != 120 {
+		t.Errorf("a block of %d fields takes %v allocations", len(s.fields), n)
+	}
+	if cap(d.table.octets) > 4*tableBytesDefault || len(d.table.entries) > 2*tableBytesDefault/tableEntryCost {
+		t.Errorf("the table has memory for %d octets and %d entries", cap(d.table.octets), len(d.table.entries))
+	}
+}
+
 func TestHPACKDecodeAllocations(t *testing.T) {
 	var d hpackDecoder
 	d.reset()
