@@ -63,8 +63,7 @@ type tlsTransport struct {
 	encrypted int // bytes that are in records already and that send has not reported; the sender's
 
 	mu      sync.Mutex // held to append and to send, never while waiting
-	out     *buffer    // out.b[sent:] waits, encrypted; guarded by mu
-	sent    int        // guarded by mu
+	out     sendQueue  // waits, encrypted; guarded by mu
 	err     error      // why nothing can be received or sent any more; guarded by mu
 	halfEnd bool       // shut the socket's write side behind what waits; guarded by mu
 
@@ -170,25 +169,11 @@ func (t *tlsTransport) Write(p []byte) (int, error) {
 	if t.err != nil {
 		return 0, t.err
 	}
-	waits := 0
-	if t.out != nil {
-		waits = len(t.out.b) - t.sent
-	}
-	if waits+len(p) > tlsQueueMax {
+	if t.out.len()+len(p) > tlsQueueMax {
 		t.err = ErrBackpressure
 		return 0, t.err
 	}
-	switch {
-	case t.out == nil:
-		t.out = t.c.getBuffer(len(p))
-	case t.sent > 0 && cap(t.out.b)-len(t.out.b) < len(p):
-		t.out.b = t.out.b[:copy(t.out.b, t.out.b[t.sent:])]
-		t.sent = 0
-		fallthrough
-	default:
-		t.out = t.c.growBuffer(t.out, len(p))
-	}
-	t.out.b = append(t.out.b, p...)
+	t.out.append(t.c.limits.buffered, p)
 	return len(p), nil
 }
 
@@ -197,10 +182,8 @@ func (t *tlsTransport) writeThrough(p []byte) (int, error) {
 	t.mu.Lock()
 	err := t.err
 	var rest []byte
-	if t.out != nil {
-		rest = append(rest, t.out.b[t.sent:]...)
-		t.drop()
-	}
+	rest = append(rest, t.out.waiting()...)
+	t.drop()
 	t.mu.Unlock() // Close must not have to wait for the peer
 	if err == nil && len(rest) > 0 {
 		_, err = t.nc.Write(rest)
@@ -212,25 +195,18 @@ func (t *tlsTransport) writeThrough(p []byte) (int, error) {
 }
 
 // drop lets go of the queue. t.mu is held.
-func (t *tlsTransport) drop() {
-	if t.out != nil {
-		t.c.putBuffer(t.out)
-		t.out, t.sent = nil, 0
-	}
-}
+func (t *tlsTransport) drop() { t.out.drop(t.c.limits.buffered) }
 
 // flush sends what waits, without waiting itself: EAGAIN when the socket does
 // not take all of it.
 func (t *tlsTransport) flush() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for t.out != nil {
-		n, errno := sendConn(t.c.fd, t.out.b[t.sent:])
+	for t.out.len() > 0 {
+		n, errno := sendConn(t.c.fd, t.out.waiting())
 		switch errno {
 		case 0:
-			if t.sent += n; t.sent == len(t.out.b) {
-				t.drop()
-			}
+			t.out.advance(t.c.limits.buffered, n)
 		case syscall.EINTR:
 		case syscall.EAGAIN:
 			return errWouldBlock
@@ -370,11 +346,8 @@ func (t *tlsTransport) send(a, b []byte) (int, error) {
 		}
 	}
 	err := t.flush()
-	waits := 0
 	t.mu.Lock()
-	if t.out != nil {
-		waits = len(t.out.b) - t.sent
-	}
+	waits := t.out.len()
 	t.mu.Unlock()
 	if err != nil && err != errWouldBlock {
 		return 0, err
