@@ -3,7 +3,6 @@ package flare
 import (
 	"context"
 	"crypto/tls"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
@@ -50,14 +49,12 @@ type Client struct {
 	// addresses of a host come first.
 	Resolver HostResolver
 
-	TLSConfig  *tls.Config // cloned; nil is the default one
-	CAFile     string      // PEM file of the authorities to trust, in place of the system's
-	CertFile   string      // PEM files of the client's certificate and key
-	KeyFile    string
-	ServerName string // name to verify in place of the URL's host
-	Insecure   bool   // verify nothing; logged as a warning
-
-	Logger *slog.Logger // nil is slog.Default()
+	// TLSConfig is for https, and for proxies behind it: RootCAs are the
+	// authorities to trust in place of the system's, Certificates the client's
+	// own, ServerName is the name to verify in place of the URL's host. It is
+	// cloned, and a MinVersion below TLS 1.2 raised to it; nil is crypto/tls's
+	// defaults.
+	TLSConfig *tls.Config
 
 	Timeout          time.Duration // dialling to the end of the body, redirects included; default none
 	DialTimeout      time.Duration // name and connection; default 10 s
@@ -132,10 +129,7 @@ func (c *Client) prepare() {
 	for i := len(c.Middleware) - 1; i >= 0; i-- {
 		cfg.do = c.Middleware[i](cfg.do)
 	}
-	if cfg.tls, c.initErr = c.tlsConfig(); c.initErr != nil {
-		c.initErr = invalidRequest("", c.initErr)
-		return
-	}
+	cfg.tls = c.tlsConfig()
 	if c.initErr = c.Header.fault(); c.initErr == nil {
 		c.initErr = checkHostField(&c.Header)
 	}

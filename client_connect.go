@@ -70,7 +70,8 @@ var errDialNothing = errors.New("Client.Dial returned neither a connection nor a
 func (c *Client) secure(ctx context.Context, conn *clientConn, first clientOrigin, by time.Time, trace *httptrace.ClientTrace) error {
 	route := conn.route
 	if route.proxy != nil && first.https {
-		if err := c.handshake(ctx, conn, first.host, by, nil); err != nil {
+		config := c.proxyTLS()
+		if err := c.handshake(ctx, conn, config, first.host, by, nil); err != nil {
 			return err
 		}
 	}
@@ -85,24 +86,17 @@ func (c *Client) secure(ctx context.Context, conn *clientConn, first clientOrigi
 			conn.sock, conn.tls = newClientSocket(conn.tls), nil
 		}
 	}
-	name := route.origin.host
-	if c.ServerName != "" {
-		name = c.ServerName
-	}
-	return c.handshake(ctx, conn, name, by, trace)
+	return c.handshake(ctx, conn, c.cfg.tls.Clone(), route.origin.host, by, trace)
 }
 
-// handshake encrypts the connection.
-func (c *Client) handshake(ctx context.Context, conn *clientConn, name string, by time.Time, trace *httptrace.ClientTrace) error {
+// handshake encrypts the connection to a host. config is its own.
+func (c *Client) handshake(ctx context.Context, conn *clientConn, config *tls.Config, host string, by time.Time, trace *httptrace.ClientTrace) error {
 	ctx, cancel := withLimit(ctx, by, c.cfg.handshakeTimeout)
 	defer cancel()
 	deadline, _ := ctx.Deadline()
 	conn.readBy(deadline)
 	conn.setWriteLimit(c.cfg.writeTimeout, deadline)
-	config := c.cfg.tls.Clone()
-	if config.ServerName == "" || c.ServerName != "" {
-		config.ServerName = withoutZone(name)
-	}
+	setServerName(config, host)
 	if trace != nil && trace.TLSHandshakeStart != nil {
 		trace.TLSHandshakeStart()
 	}
@@ -153,17 +147,19 @@ func (e *ProxyError) Error() string {
 }
 
 // tlsConfig builds what all handshakes of the client share.
-func (c *Client) tlsConfig() (*tls.Config, error) {
-	config, err := (&TLSOptions{
-		Config: c.TLSConfig, CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile,
-		Insecure: c.Insecure, Logger: c.Logger,
-	}).config()
-	if err != nil {
-		return nil, err
-	}
+func (c *Client) tlsConfig() *tls.Config {
+	config := dialTLSConfig(c.TLSConfig)
 	config.NextProtos = []string{"http/1.1"}
 	if config.ClientSessionCache == nil {
 		config.ClientSessionCache = tls.NewLRUClientSessionCache(0)
 	}
-	return config, nil
+	return config
+}
+
+// proxyTLS returns the configuration for a proxy, which is verified by its own
+// name: a ServerName is the origin's.
+func (c *Client) proxyTLS() *tls.Config {
+	config := c.cfg.tls.Clone()
+	config.ServerName = ""
+	return config
 }

@@ -103,7 +103,7 @@ func TestClientProxy(t *testing.T) {
 	defer plain.Close()
 	secure := httptest.NewTLSServer(http.HandlerFunc(clientEcho))
 	defer secure.Close()
-	c := clientOf(t, &Client{Proxy: clientThrough(strings.Replace(proxy.URL, "//", "//u:p@", 1)), CAFile: clientCAFile(t, secure)})
+	c := clientOf(t, &Client{Proxy: clientThrough(strings.Replace(proxy.URL, "//", "//u:p@", 1)), TLSConfig: tlsTrusting(secure.Certificate())})
 	for _, url := range []string{plain.URL, secure.URL, secure.URL} {
 		resp, err := c.Post(clientContext(t), url+"/x", "abc")
 		clientWantText(t, resp, err, 200, "abc")
@@ -212,9 +212,9 @@ func clientThroughReal(t *testing.T, addr string) {
 	defer plain.Close()
 	secure := httptest.NewTLSServer(http.HandlerFunc(clientEcho))
 	defer secure.Close()
-	ca := clientCAFile(t, secure)
+	trusting := tlsTrusting(secure.Certificate())
 	long := strings.Repeat("x", 200<<10)
-	c := clientOf(t, &Client{Proxy: clientThrough("http://u:p@" + addr), CAFile: ca})
+	c := clientOf(t, &Client{Proxy: clientThrough("http://u:p@" + addr), TLSConfig: trusting})
 	for range 3 {
 		for _, url := range []string{plain.URL, secure.URL} {
 			resp, err := c.Post(clientContext(t), url, long)
@@ -223,7 +223,7 @@ func clientThroughReal(t *testing.T, addr string) {
 			clientWantText(t, resp, err, 200, "")
 		}
 	}
-	c = clientOf(t, &Client{Proxy: clientThrough("http://" + addr), CAFile: ca})
+	c = clientOf(t, &Client{Proxy: clientThrough("http://" + addr), TLSConfig: trusting})
 	if resp, err := c.Get(clientContext(t), plain.URL); err != nil || resp.StatusCode/100 != 4 {
 		t.Errorf("without a password: %v, %v", resp, err)
 	} else if _, err := resp.Bytes(); err != nil {

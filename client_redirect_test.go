@@ -205,12 +205,12 @@ func TestClientRedirectDowngrade(t *testing.T) {
 	defer plain.Close()
 	secure := httptest.NewTLSServer(http.RedirectHandler(plain.URL, 302))
 	defer secure.Close()
-	ca := clientCAFile(t, secure)
-	_, err := clientOf(t, &Client{CAFile: ca}).Get(clientContext(t), secure.URL)
+	trusting := tlsTrusting(secure.Certificate())
+	_, err := clientOf(t, &Client{TLSConfig: trusting}).Get(clientContext(t), secure.URL)
 	if !errors.Is(err, ErrInsecureRedirect) {
 		t.Errorf("%v", err)
 	}
-	resp, err := clientOf(t, &Client{CAFile: ca, AllowInsecureRedirect: true}).Get(clientContext(t), secure.URL)
+	resp, err := clientOf(t, &Client{TLSConfig: trusting, AllowInsecureRedirect: true}).Get(clientContext(t), secure.URL)
 	clientWantText(t, resp, err, 200, "")
 }
 

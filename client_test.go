@@ -167,8 +167,8 @@ func TestClientTLS(t *testing.T) {
 	ts := httptest.NewTLSServer(http.HandlerFunc(clientEcho))
 	defer ts.Close()
 	ts.Config.ErrorLog = clientNoLog()
-	ca := clientCAFile(t, ts)
-	c := clientOf(t, &Client{BaseURL: ts.URL, CAFile: ca})
+	trusting := tlsTrusting(ts.Certificate())
+	c := clientOf(t, &Client{BaseURL: ts.URL, TLSConfig: trusting})
 	for range 3 {
 		resp, err := c.Post(clientContext(t), "/", "x")
 		clientWantText(t, resp, err, 200, "x")
@@ -180,7 +180,9 @@ func TestClientTLS(t *testing.T) {
 	if !errors.Is(err, ErrCertificateUntrusted) {
 		t.Errorf("untrusted: %v", err)
 	}
-	_, err = clientOf(t, &Client{CAFile: ca, ServerName: "other.test"}).Get(clientContext(t), ts.URL)
+	other := trusting.Clone()
+	other.ServerName = "other.test"
+	_, err = clientOf(t, &Client{TLSConfig: other}).Get(clientContext(t), ts.URL)
 	if !errors.Is(err, ErrCertificateHost) {
 		t.Errorf("wrong host: %v", err)
 	}

@@ -1,13 +1,11 @@
 package flare
 
 import (
-	"encoding/pem"
+	"crypto/tls"
+	"crypto/x509"
 	"io"
 	"log"
 	"net"
-	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"testing"
 )
 
@@ -55,12 +53,11 @@ func clientBenchServer(t testing.TB) string {
 
 func clientNoLog() *log.Logger { return log.New(io.Discard, "", 0) }
 
-// clientCAFile writes the certificate of a test server to a file.
-func clientCAFile(t *testing.T, ts *httptest.Server) string {
-	name := filepath.Join(t.TempDir(), "ca.pem")
-	p := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ts.Certificate().Raw})
-	if err := os.WriteFile(name, p, 0o600); err != nil {
-		t.Fatal(err)
+// tlsTrusting is TLS of a client that trusts these authorities alone.
+func tlsTrusting(authorities ...*x509.Certificate) *tls.Config {
+	pool := x509.NewCertPool()
+	for _, cert := range authorities {
+		pool.AddCert(cert)
 	}
-	return name
+	return &tls.Config{RootCAs: pool}
 }

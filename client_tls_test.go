@@ -7,17 +7,13 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"io"
-	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -28,19 +24,17 @@ type tlsAuthority struct {
 	t    *testing.T
 	key  *ecdsa.PrivateKey
 	cert *x509.Certificate
-	file string // its certificate as PEM
 }
 
 func newTLSAuthority(t *testing.T, name string) *tlsAuthority {
 	t.Helper()
-	a := &tlsAuthority{t: t, file: filepath.Join(t.TempDir(), "ca.pem")}
+	a := &tlsAuthority{t: t}
 	template := &x509.Certificate{
 		Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 		NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: time.Now().Add(48 * time.Hour),
 	}
 	pair := a.sign(template, template)
 	a.key, a.cert = pair.PrivateKey.(*ecdsa.PrivateKey), pair.Leaf
-	tlsWriteFile(t, a.file, "CERTIFICATE", a.cert.Raw)
 	return a
 }
 
@@ -82,17 +76,6 @@ func (a *tlsAuthority) leaf(name string, notBefore time.Time) tls.Certificate {
 	return a.sign(template, a.cert)
 }
 
-func tlsWriteFile(t *testing.T, name, kind string, der ...[]byte) {
-	t.Helper()
-	var text []byte
-	for _, p := range der {
-		text = append(text, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: p})...)
-	}
-	if err := os.WriteFile(name, text, 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // tlsServer serves clientEcho with that configuration.
 func tlsServer(t *testing.T, config *tls.Config) string {
 	ts := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -111,8 +94,9 @@ func tlsServer(t *testing.T, config *tls.Config) string {
 // the servers sees a request.
 func TestClientCertificates(t *testing.T) {
 	ours, theirs := newTLSAuthority(t, "ours"), newTLSAuthority(t, "theirs")
-	bundle := filepath.Join(t.TempDir(), "bundle.pem")
-	tlsWriteFile(t, bundle, "CERTIFICATE", theirs.cert.Raw, ours.cert.Raw)
+	trusting := tlsTrusting(ours.cert)
+	named := trusting.Clone()
+	named.ServerName = "a.test"
 	now := time.Now().Add(-time.Minute)
 	self := &tlsAuthority{t: t}
 	selfSigned := &x509.Certificate{Subject: pkix.Name{CommonName: "127.0.0.1"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotBefore: now, NotAfter: now.Add(time.Hour)}
@@ -122,18 +106,18 @@ func TestClientCertificates(t *testing.T) {
 		client *Client
 		want   error
 	}{
-		{"right", ours.leaf("127.0.0.1", now), &Client{CAFile: ours.file}, nil},
-		{"right, of a bundle", ours.leaf("127.0.0.1", now), &Client{CAFile: bundle}, nil},
-		{"expired", ours.leaf("127.0.0.1", now.Add(-2*time.Hour)), &Client{CAFile: ours.file}, ErrCertificateExpired},
-		{"not yet valid", ours.leaf("127.0.0.1", now.Add(2*time.Hour)), &Client{CAFile: ours.file}, ErrCertificateExpired},
-		{"of another address", ours.leaf("127.0.0.2", now), &Client{CAFile: ours.file}, ErrCertificateHost},
-		{"of a name", ours.leaf("a.test", now), &Client{CAFile: ours.file}, ErrCertificateHost},
-		{"of the name to verify", ours.leaf("a.test", now), &Client{CAFile: ours.file, ServerName: "a.test"}, nil},
-		{"of another name to verify", ours.leaf("127.0.0.1", now), &Client{CAFile: ours.file, ServerName: "a.test"}, ErrCertificateHost},
-		{"of an unknown authority", theirs.leaf("127.0.0.1", now), &Client{CAFile: ours.file}, ErrCertificateUntrusted},
+		{"right", ours.leaf("127.0.0.1", now), &Client{TLSConfig: trusting}, nil},
+		{"right, of two authorities", ours.leaf("127.0.0.1", now), &Client{TLSConfig: tlsTrusting(theirs.cert, ours.cert)}, nil},
+		{"expired", ours.leaf("127.0.0.1", now.Add(-2*time.Hour)), &Client{TLSConfig: trusting}, ErrCertificateExpired},
+		{"not yet valid", ours.leaf("127.0.0.1", now.Add(2*time.Hour)), &Client{TLSConfig: trusting}, ErrCertificateExpired},
+		{"of another address", ours.leaf("127.0.0.2", now), &Client{TLSConfig: trusting}, ErrCertificateHost},
+		{"of a name", ours.leaf("a.test", now), &Client{TLSConfig: trusting}, ErrCertificateHost},
+		{"of the name to verify", ours.leaf("a.test", now), &Client{TLSConfig: named}, nil},
+		{"of another name to verify", ours.leaf("127.0.0.1", now), &Client{TLSConfig: named}, ErrCertificateHost},
+		{"of an unknown authority", theirs.leaf("127.0.0.1", now), &Client{TLSConfig: trusting}, ErrCertificateUntrusted},
 		{"of the system's authorities", ours.leaf("127.0.0.1", now), &Client{}, ErrCertificateUntrusted},
-		{"self-signed", self.sign(selfSigned, selfSigned), &Client{CAFile: ours.file}, ErrCertificateUntrusted},
-		{"expired, and nobody looks", ours.leaf("a.test", now.Add(-2*time.Hour)), &Client{Insecure: true, Logger: quietLogger()}, nil},
+		{"self-signed", self.sign(selfSigned, selfSigned), &Client{TLSConfig: trusting}, ErrCertificateUntrusted},
+		{"expired, and nobody looks", ours.leaf("a.test", now.Add(-2*time.Hour)), &Client{TLSConfig: &tls.Config{InsecureSkipVerify: true}}, nil},
 	}
 	kinds := []error{ErrCertificateExpired, ErrCertificateHost, ErrCertificateUntrusted, ErrTimeout, ErrRefused, ErrReset}
 	for _, tt := range tests {
@@ -174,22 +158,16 @@ func TestClientCertificateOfClient(t *testing.T) {
 		})
 		pair := func(a *tlsAuthority) *Client {
 			c := a.leaf("ada", now)
-			key, err := x509.MarshalECPrivateKey(c.PrivateKey.(*ecdsa.PrivateKey))
-			if err != nil {
-				t.Fatal(err)
-			}
-			dir := t.TempDir()
-			client := &Client{BaseURL: url, CAFile: ours.file, CertFile: filepath.Join(dir, "cert"), KeyFile: filepath.Join(dir, "key")}
-			tlsWriteFile(t, client.CertFile, "CERTIFICATE", c.Certificate[0])
-			tlsWriteFile(t, client.KeyFile, "EC PRIVATE KEY", key)
-			return clientOf(t, client)
+			config := tlsTrusting(ours.cert)
+			config.Certificates = []tls.Certificate{c}
+			return clientOf(t, &Client{BaseURL: url, TLSConfig: config})
 		}
 		resp, err := pair(ours).Post(clientContext(t), "/", "x")
 		clientWantText(t, resp, err, 200, "x")
 		if got := resp.Header.Get("X-Client"); got != "ada" {
 			t.Errorf("the server saw %q", got)
 		}
-		for name, c := range map[string]*Client{"none": clientOf(t, &Client{BaseURL: url, CAFile: ours.file}), "theirs": pair(theirs)} {
+		for name, c := range map[string]*Client{"none": clientOf(t, &Client{BaseURL: url, TLSConfig: tlsTrusting(ours.cert)}), "theirs": pair(theirs)} {
 			resp, err := c.Get(clientContext(t), "/")
 			if err == nil { // the refusal comes with the answer in TLS 1.3
 				t.Fatalf("%s: status %d", name, resp.StatusCode)
@@ -202,17 +180,9 @@ func TestClientCertificateOfClient(t *testing.T) {
 	}
 }
 
-// What is wrong with the TLS options is an error of the first request.
-func TestClientTLSOptions(t *testing.T) {
-	empty := filepath.Join(t.TempDir(), "empty")
-	if err := os.WriteFile(empty, []byte("no certificate\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+// What is wrong with a client's fields is an error of the first request.
+func TestClientFields(t *testing.T) {
 	for name, c := range map[string]*Client{
-		"no CA file":        {CAFile: empty + "-not"},
-		"empty CA file":     {CAFile: empty},
-		"no key":            {CertFile: empty},
-		"empty key":         {CertFile: empty, KeyFile: empty},
 		"bad default":       {Header: func() (h Header) { h.Set("A", "\n"); return }()},
 		"bad base":          {BaseURL: "ftp://a"},
 		"base without host": {BaseURL: "http://"},
@@ -221,25 +191,6 @@ func TestClientTLSOptions(t *testing.T) {
 		if !errors.Is(err, ErrInvalidRequest) && !errors.Is(err, ErrInvalidURL) {
 			t.Errorf("%s: %v", name, err)
 		}
-	}
-}
-
-// Insecure warns, once, and says nothing of whom it talks to.
-func TestClientInsecureWarns(t *testing.T) {
-	url := tlsServer(t, nil)
-	var log strings.Builder
-	c := clientOf(t, &Client{Insecure: true, Logger: slog.New(slog.NewTextHandler(&log, nil))})
-	for range 2 {
-		resp, err := c.Get(clientContext(t), url)
-		clientWantText(t, resp, err, 200, "")
-	}
-	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "level=WARN") || !strings.Contains(got, "certificates are not verified") {
-		t.Errorf("logged %q", got)
-	}
-	log.Reset()
-	quiet := clientOf(t, &Client{Logger: c.Logger})
-	if _, err := quiet.Get(clientContext(t), url); !errors.Is(err, ErrCertificateUntrusted) || log.Len() > 0 {
-		t.Errorf("%v, logged %q", err, log.String())
 	}
 }
 
@@ -261,16 +212,18 @@ func TestClientHTTPSProxy(t *testing.T) {
 	secure := tlsServer(t, &tls.Config{Certificates: []tls.Certificate{ours.leaf("127.0.0.1", now)}})
 	plain := httptest.NewServer(http.HandlerFunc(clientEcho))
 	defer plain.Close()
-	through := func(cert tls.Certificate) (*Client, *[]string) {
+	through := func(cert tls.Certificate, serverName string) (*Client, *[]string) {
 		handler, asked := clientProxyHandler(0)
 		proxy := httptest.NewUnstartedServer(handler)
 		proxy.TLS, proxy.Config.ErrorLog = &tls.Config{Certificates: []tls.Certificate{cert}}, clientNoLog()
 		proxy.StartTLS()
 		t.Cleanup(proxy.Close)
 		at := strings.Replace(proxy.URL, "//", "//u:p@", 1)
-		return clientOf(t, &Client{CAFile: ours.file, Proxy: func(*url.URL) (*url.URL, error) { return url.Parse(at) }}), asked
+		config := tlsTrusting(ours.cert)
+		config.ServerName = serverName
+		return clientOf(t, &Client{TLSConfig: config, Proxy: func(*url.URL) (*url.URL, error) { return url.Parse(at) }}), asked
 	}
-	c, asked := through(ours.leaf("127.0.0.1", now))
+	c, asked := through(ours.leaf("127.0.0.1", now), "")
 	long := strings.Repeat("x", 300<<10)
 	for _, target := range []string{plain.URL, secure, secure, plain.URL} {
 		resp, err := c.Post(clientContext(t), target+"/x", long)
@@ -283,7 +236,12 @@ func TestClientHTTPSProxy(t *testing.T) {
 	if got := strings.Join(*asked, "|"); got != want {
 		t.Errorf("the proxy was asked %s, want %s", got, want)
 	}
-	c, asked = through(ours.leaf("a.test", now))
+	// A name to verify is the origin's and not the proxy's.
+	named := tlsServer(t, &tls.Config{Certificates: []tls.Certificate{ours.leaf("a.test", now)}})
+	c, _ = through(ours.leaf("127.0.0.1", now), "a.test")
+	resp, err := c.Post(clientContext(t), named, "x")
+	clientWantText(t, resp, err, 200, "x")
+	c, asked = through(ours.leaf("a.test", now), "")
 	for _, target := range []string{plain.URL, secure} {
 		if _, err := c.Get(clientContext(t), target); !errors.Is(err, ErrCertificateHost) || len(*asked) > 0 {
 			t.Errorf("a proxy with another's certificate: %v, asked %v", err, *asked)
@@ -318,7 +276,7 @@ func TestClientTLSTruncated(t *testing.T) {
 			raw.Close()
 		}
 	}()
-	c := clientOf(t, &Client{CAFile: ours.file})
+	c := clientOf(t, &Client{TLSConfig: tlsTrusting(ours.cert)})
 	for _, whole := range []bool{true, false} {
 		notify <- whole
 		body, err := clientFetch(t, c, "https://"+ln.Addr().String())

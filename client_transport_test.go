@@ -162,7 +162,7 @@ func TestTransportTrace(t *testing.T) {
 func TestTransportTraceTLS(t *testing.T) {
 	ours := newTLSAuthority(t, "ours")
 	url := tlsServer(t, &tls.Config{Certificates: []tls.Certificate{ours.leaf("localhost", time.Now().Add(-time.Minute))}})
-	c := &http.Client{Transport: (&Client{CAFile: ours.file, ContinueTimeout: patience, Resolver: net.DefaultResolver}).Transport()}
+	c := &http.Client{Transport: (&Client{TLSConfig: tlsTrusting(ours.cert), ContinueTimeout: patience, Resolver: net.DefaultResolver}).Transport()}
 	defer c.CloseIdleConnections()
 	var mu sync.Mutex // both look-ups are told of at the same time
 	heard := make(map[string]int)

@@ -14,7 +14,7 @@ import (
 // TLS over connections in memory: HTTP/1.1, what is known of the peer, Hijack,
 // and peers that stall in their handshake.
 func TestPlainTLS(t *testing.T) {
-	pair, _, _ := dialCertificate(t, "h", time.Now())
+	pair := dialCertificate(t, "h", time.Now())
 	s := &Server{HandshakeTimeout: time.Second, Logger: quietLogger(), Handler: routes{
 		"/": HandlerFunc(func(w *ResponseWriter, r *Request) error {
 			if r.TLS() == nil || r.TLS().NegotiatedProtocol != "http/1.1" {

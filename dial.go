@@ -23,6 +23,8 @@ type Dialer struct {
 	Resolver HostResolver  // looks names up; nil is a Resolver
 	Socket   SocketOptions // asked of each socket before it connects
 	Timeout  time.Duration // name and connection; 0 is 10 s, negative none
+
+	HandshakeTimeout time.Duration // of DialTLS; 0 is 10 s, negative none
 }
 
 // Dial connects with a Dialer's defaults; see Dialer.Dial.

@@ -2,17 +2,11 @@ package flare
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"io"
-	"log/slog"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -168,52 +162,31 @@ func TestDialAddressSyntax(t *testing.T) {
 }
 
 // dialCertificate makes a certificate of its own authority, valid for a day
-// around at, and writes both halves to files.
-func dialCertificate(t *testing.T, name string, at time.Time) (pair tls.Certificate, certFile, keyFile string) {
+// around at.
+func dialCertificate(t *testing.T, name string, at time.Time) tls.Certificate {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1),
-		Subject:      pkix.Name{CommonName: name, Organization: []string{"flare"}},
-		DNSNames:     []string{name},
-		NotBefore:    at.Add(-12 * time.Hour), NotAfter: at.Add(12 * time.Hour),
+		Subject:   pkix.Name{CommonName: name, Organization: []string{"flare"}},
+		DNSNames:  []string{name},
+		NotBefore: at.Add(-12 * time.Hour), NotAfter: at.Add(12 * time.Hour),
 		IsCA: true, BasicConstraintsValid: true,
 		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	for file, block := range map[string]*pem.Block{
-		certFile: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "PRIVATE KEY", Bytes: keyDER},
-	} {
-		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, certFile, keyFile
+	return (&tlsAuthority{t: t}).sign(template, template)
 }
 
 func TestDialEncrypted(t *testing.T) {
-	pair, ca, _ := dialCertificate(t, "localhost", time.Now())
-	old, oldCA, _ := dialCertificate(t, "localhost", time.Now().Add(-48*time.Hour))
-	client, clientFile, clientKey := dialCertificate(t, "somebody", time.Now())
+	pair := dialCertificate(t, "localhost", time.Now())
+	old := dialCertificate(t, "localhost", time.Now().Add(-48*time.Hour))
+	client := dialCertificate(t, "somebody", time.Now())
 	clients := x509.NewCertPool()
-	leaf, err := x509.ParseCertificate(client.Certificate[0])
-	if err != nil {
-		t.Fatal(err)
+	clients.AddCert(client.Leaf)
+	trusting := func(change func(*tls.Config)) *tls.Config {
+		config := tlsTrusting(pair.Leaf)
+		change(config)
+		return config
 	}
-	clients.AddCert(leaf)
 	serve := func(config *tls.Config) string {
 		addr := dialEcho(t, tls.NewListener(dialListen(t, "tcp4", "127.0.0.1:0"), config))
 		_, port, _ := net.SplitHostPort(addr)
@@ -232,52 +205,47 @@ func TestDialEncrypted(t *testing.T) {
 	mutual := serve(&tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: clients, MaxVersion: tls.VersionTLS12})
 	notTLS := strings.Replace(dialEcho(t, dialListen(t, "tcp4", "127.0.0.1:0")), "127.0.0.1", "localhost", 1)
 
-	c, err := DialTLS(clientContext(t), plain, &TLSOptions{CAFile: ca})
+	asked := tlsTrusting(pair.Leaf)
+	c, err := DialTLS(clientContext(t), plain, asked)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Version() != "TLS 1.3" || !strings.HasPrefix(c.CipherSuite(), "TLS_") || c.PeerSubject() != "CN=localhost,O=flare" {
-		t.Errorf("%s, %s, %s", c.Version(), c.CipherSuite(), c.PeerSubject())
+	if state := c.ConnectionState(); state.Version != tls.VersionTLS13 || !state.PeerCertificates[0].Equal(pair.Leaf) {
+		t.Errorf("%s, %s", tls.VersionName(state.Version), state.PeerCertificates[0].Subject)
 	}
-	if name := <-names; name != "localhost" {
-		t.Errorf("SNI %q", name)
+	if name := <-names; name != "localhost" || asked.ServerName != "" || asked.MinVersion != 0 {
+		t.Errorf("SNI %q, the caller's config %q and %x", name, asked.ServerName, asked.MinVersion)
 	}
 	dialCheck(t, c)
-	c, err = DialTLS(clientContext(t), mutual, &TLSOptions{CAFile: ca, CertFile: clientFile, KeyFile: clientKey})
+	c, err = DialTLS(clientContext(t), mutual, trusting(func(config *tls.Config) { config.Certificates = []tls.Certificate{client} }))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Version() != "TLS 1.2" {
-		t.Error(c.Version())
+	if state := c.ConnectionState(); state.Version != tls.VersionTLS12 {
+		t.Error(tls.VersionName(state.Version))
 	}
 	dialCheck(t, c)
-	var log strings.Builder
-	c, err = DialTLS(clientContext(t), expired, &TLSOptions{Insecure: true, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	c, err = DialTLS(clientContext(t), expired, &tls.Config{InsecureSkipVerify: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	dialCheck(t, c)
-	if !strings.Contains(log.String(), "level=WARN") {
-		t.Errorf("no warning: %q", &log)
-	}
 	for _, tt := range []struct {
 		name, addr string
-		opts       *TLSOptions
+		config     *tls.Config
 		want       error // nil: any
 	}{
 		{"nobody trusts it", plain, nil, ErrCertificateUntrusted},
-		{"another authority", plain, &TLSOptions{CAFile: clientFile}, ErrCertificateUntrusted},
-		{"expired", expired, &TLSOptions{CAFile: oldCA}, ErrCertificateExpired},
-		{"address for a name", strings.Replace(plain, "localhost", "127.0.0.1", 1), &TLSOptions{CAFile: ca}, ErrCertificateHost},
-		{"another name", plain, &TLSOptions{CAFile: ca, ServerName: "example.com"}, ErrCertificateHost},
-		{"TLS 1.1", legacy, &TLSOptions{CAFile: ca}, nil},
-		{"TLS 1.1 allowed", legacy, &TLSOptions{CAFile: ca, Config: &tls.Config{MinVersion: tls.VersionTLS10}}, nil},
-		{"not TLS", notTLS, &TLSOptions{CAFile: ca}, nil},
-		{"no CA file", plain, &TLSOptions{CAFile: ca + "x"}, os.ErrNotExist},
-		{"no certificate in it", plain, &TLSOptions{CAFile: clientKey}, errNoCertificate},
-		{"no key", plain, &TLSOptions{CAFile: ca, CertFile: clientFile}, os.ErrNotExist},
+		{"another authority", plain, tlsTrusting(client.Leaf), ErrCertificateUntrusted},
+		{"expired", expired, tlsTrusting(old.Leaf), ErrCertificateExpired},
+		{"address for a name", strings.Replace(plain, "localhost", "127.0.0.1", 1), asked, ErrCertificateHost},
+		{"another name", plain, trusting(func(config *tls.Config) { config.ServerName = "example.com" }), ErrCertificateHost},
+		{"TLS 1.1", legacy, asked, nil},
+		{"TLS 1.1 allowed", legacy, trusting(func(config *tls.Config) { config.MinVersion = tls.VersionTLS10 }), nil},
+		{"not TLS", notTLS, asked, nil},
+		{"no certificate", mutual, asked, nil},
 	} {
-		c, err := DialTLS(clientContext(t), tt.addr, tt.opts)
+		c, err := DialTLS(clientContext(t), tt.addr, tt.config)
 		var e *ClientError
 		if c != nil || tt.want != nil && !errors.Is(err, tt.want) || !errors.As(err, &e) || e.Phase != PhaseTLS {
 			t.Errorf("%s: %v", tt.name, err)
@@ -286,7 +254,8 @@ func TestDialEncrypted(t *testing.T) {
 	// The kernel accepts, and nobody answers.
 	ln := dialListen(t, "tcp4", "127.0.0.1:0")
 	defer ln.Close()
-	if _, err := DialTLS(clientContext(t), ln.Addr().String(), &TLSOptions{Timeout: 20 * time.Millisecond}); !errors.Is(err, ErrTimeout) {
+	d := Dialer{HandshakeTimeout: 20 * time.Millisecond}
+	if _, err := d.DialTLS(clientContext(t), ln.Addr().String(), nil); !errors.Is(err, ErrTimeout) {
 		t.Errorf("a handshake without an answer: %v", err)
 	}
 }

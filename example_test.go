@@ -378,15 +378,16 @@ func ExampleDialTLS() {
 
 	trusted := x509.NewCertPool()
 	trusted.AddCert(server.Certificate())
-	conn, err := flare.DialTLS(context.Background(), addr, &flare.TLSOptions{Config: &tls.Config{RootCAs: trusted}})
+	conn, err := flare.DialTLS(context.Background(), addr, &tls.Config{RootCAs: trusted})
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer conn.Close()
-	fmt.Println(conn.Version(), conn.CipherSuite() != "", conn.PeerSubject())
+	state := conn.ConnectionState()
+	fmt.Println(tls.VersionName(state.Version), state.PeerCertificates[0].Subject)
 	// Output:
 	// true
-	// TLS 1.3 true O=Acme Co
+	// TLS 1.3 O=Acme Co
 }
 
 // Cookies: set by a handler, kept by a Jar, and kept for the next run.

@@ -119,7 +119,7 @@ func TestLimitsText(t *testing.T) {
 		}
 	}
 	if defaultDialTimeout != defaultHandshakeTimeout {
-		t.Error("Dialer.Timeout and TLSOptions.Timeout differ, which LIMITS.md does not say")
+		t.Error("Dialer.Timeout and Dialer.HandshakeTimeout differ, which LIMITS.md does not say")
 	}
 }
 

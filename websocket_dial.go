@@ -20,10 +20,7 @@ func (d *webSocketDial) connect(ctx context.Context) (net.Conn, error) {
 	}
 	config := d.opts.TLSConfig
 	if c := d.opts.Client; c != nil && config == nil {
-		if config = c.cfg.tls; c.ServerName != "" {
-			config = config.Clone()
-			config.ServerName = c.ServerName
-		}
+		config = c.cfg.tls
 	}
 	return websocketTLS(ctx, nc, config, d.target.host)
 }
@@ -47,7 +44,7 @@ func (d *webSocketDial) connectPlain(ctx context.Context) (net.Conn, error) {
 	first := proxy.target.origin()
 	nc, err := c.dialOrigin(ctx, first, time.Time{})
 	if err == nil && first.https {
-		nc, err = websocketTLS(ctx, nc, c.cfg.tls, first.host)
+		nc, err = websocketTLS(ctx, nc, c.proxyTLS(), first.host)
 	}
 	if err != nil {
 		return nil, err
@@ -70,13 +67,9 @@ func (d *webSocketDial) connectPlain(ctx context.Context) (net.Conn, error) {
 }
 
 // websocketTLS encrypts nc, which it closes on an error.
-func websocketTLS(ctx context.Context, nc net.Conn, config *tls.Config, name string) (net.Conn, error) {
-	if config = config.Clone(); config == nil {
-		config = new(tls.Config)
-	}
-	if config.ServerName == "" {
-		config.ServerName = name
-	}
+func websocketTLS(ctx context.Context, nc net.Conn, config *tls.Config, host string) (net.Conn, error) {
+	config = dialTLSConfig(config)
+	setServerName(config, host)
 	config.NextProtos = []string{"http/1.1"}
 	tc := tls.Client(nc, config)
 	if err := tc.HandshakeContext(ctx); err != nil {

@@ -8,6 +8,8 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"flag"
 	"fmt"
@@ -46,10 +48,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, terminal 
 	data := flags.String("data", "", "body to send, JSON text")
 	upload := flags.String("upload", "", "file to send as the body")
 	flags.DurationVar(&c.Timeout, "timeout", 0, "for everything, 0 is none")
-	flags.BoolVar(&c.Insecure, "insecure", false, "verify no certificate")
-	flags.StringVar(&c.CAFile, "ca", "", "PEM file of the authorities to trust")
+	c.TLSConfig = new(tls.Config)
+	flags.BoolVar(&c.TLSConfig.InsecureSkipVerify, "insecure", false, "verify no certificate")
+	ca := flags.String("ca", "", "PEM file of the authorities to trust")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if *ca != "" {
+		var err error
+		if c.TLSConfig.RootCAs, err = readAuthorities(*ca); err != nil {
+			return err
+		}
 	}
 	if flags.NArg() != 1 || *data != "" && *upload != "" {
 		return errors.New("exactly one URL, and one body at most; see -help")
@@ -104,6 +113,19 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, terminal 
 	}
 	fmt.Fprintf(stderr, "%s: %d bytes\n", *output, n)
 	return nil
+}
+
+// readAuthorities reads the certificates of a PEM file.
+func readAuthorities(name string) (*x509.CertPool, error) {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, errors.New("no certificate in " + name)
+	}
+	return pool, nil
 }
 
 // bar draws progress in one line, ten times a second at most, and goes on to
