@@ -70,6 +70,7 @@ func clientProxyHandler(refuse int) (http.Handler, *[]string) {
 		}
 		if r.Method != http.MethodConnect {
 			r.RequestURI = ""
+			http.NewResponseController(w).EnableFullDuplex() // the answer may begin before the body's end
 			resp, err := http.DefaultTransport.RoundTrip(r)
 			if err != nil {
 				w.WriteHeader(502)
