@@ -22,15 +22,16 @@ func SecretEqual(a, b string) bool {
 // credentials returns what follows the scheme in the request's Authorization
 // field. Two fields are none: who reads the other one would see another user.
 func (r *Request) credentials(scheme string) (string, bool) {
+	h := r.Header()
 	found := ""
-	for name, value := range r.Header().All() {
-		if !equalFoldASCII(name, "Authorization") {
+	for i := range h.list {
+		if !equalFoldASCII(h.list[i].name, "Authorization") {
 			continue
 		}
 		if found != "" {
 			return "", false
 		}
-		found = value
+		found = h.list[i].value
 	}
 	if !hasPrefixFold(found, scheme) || len(found) == len(scheme) || found[len(scheme)] != ' ' {
 		return "", false
@@ -66,8 +67,9 @@ func (r *Request) BearerToken() (token string, ok bool) {
 // of a WWW-Authenticate field (RFC 9110 §11.6.1): BasicChallenge,
 // BearerChallenge. What it returns is a *StatusError for the handler to return.
 func (w *ResponseWriter) Unauthorized(challenges ...string) error {
+	w.check()
 	for _, c := range challenges {
-		w.Header().Add("WWW-Authenticate", c)
+		w.header.Add("WWW-Authenticate", c)
 	}
 	w.WriteHeader(http.StatusUnauthorized) // for a handler that forgets the error
 	return &StatusError{Code: http.StatusUnauthorized}

@@ -58,10 +58,15 @@ func TestParseChallenges(t *testing.T) {
 
 func FuzzParseChallenges(f *testing.F) {
 	f.Add(`Digest realm="a\"", qop="auth, auth-int", nonce=x, Basic realm="b", Negotiate YWJj==`)
+	f.Add(`Digest realm=My Camera, nonce=YWJj==, domain=/x, =, "a, b`)
 	f.Fuzz(func(t *testing.T, in string) {
+		lenient := readChallenges(in) // whatever it is, it ends
 		all, err := ParseChallenges(in)
 		if err != nil {
 			return
+		}
+		if fmt.Sprint(lenient) != fmt.Sprint(all) { // nothing is read in another way that can be read
+			t.Fatalf("%q: %v, leniently %v", in, all, lenient)
 		}
 		var b []byte
 		for i, c := range all { // written again it says the same

@@ -1,6 +1,7 @@
 package flare
 
 import (
+	"log/slog"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -42,10 +43,11 @@ type connLimits struct {
 	handshake               time.Duration // 0: none
 	bodyRate, writeRate     int64         // bytes a second, 0: none
 	lingerSilent, lingerAll time.Duration
-	outputBytes             int          // queued by Write
-	inputBytes              int          // kept for a protocol that asks for more
-	buffered                *bufferCount // bytes in buffers of all connections
-	ended                   func(*Conn)  // told of each that has ended, by whoever had it; may be nil
+	outputBytes             int                 // queued by Write
+	inputBytes              int                 // kept for a protocol that asks for more
+	buffered                *bufferCount        // bytes in buffers of all connections
+	ended                   func(*Conn)         // told of each that has ended, by whoever had it; may be nil
+	logger                  func() *slog.Logger // nil: slog.Default; asked from any goroutine
 }
 
 // What a protocol asks of the turn it is in.
@@ -54,6 +56,7 @@ type connWant uint8
 const (
 	wantNothing connWant = iota
 	wantWork             // the next call belongs on a worker
+	wantTurn             // there is more to do, but others' turn first
 )
 
 // A Conn is a connection on a loop. Its methods may be called from the
@@ -119,16 +122,23 @@ const (
 
 // takeTurn is one turn of the connection on workset g. It touches only the
 // connection and the workset, so the runner and an owner run the same code.
-func (c *Conn) takeTurn(g *workset, kind turnKind) verdict {
+//
+// Code of the user that panics where nobody nearer has dealt with it ends the
+// connection, and so does runtime.Goexit, which ends the goroutine as well.
+func (c *Conn) takeTurn(g *workset, kind turnKind) (v verdict) {
 	c.workset, g.strand = g, &c.strand
-	var v verdict
-	switch kind {
-	case turnDrive:
-		v = c.step(g)
-	case turnExpire:
-		v = c.expired(g)
-	case turnDiscard:
-		v = c.discardInput(g)
+	p := guard(func() {
+		switch kind {
+		case turnDrive:
+			v = c.step(g)
+		case turnExpire:
+			v = c.expired(g)
+		case turnDiscard:
+			v = c.discardInput(g)
+		}
+	}, c.exited)
+	if p != nil {
+		v = c.panicked(g, p)
 	}
 	c.workset, g.strand = nil, nil
 	return v
@@ -270,7 +280,7 @@ func (c *Conn) feed(g *workset, in []byte) verdict {
 	if err := c.keep(in); err != nil {
 		c.err, c.closing, c.abort = err, true, true
 	}
-	if c.want == wantWork {
+	if c.want == wantWork || c.want == wantTurn && len(in) > 0 {
 		c.held = true // also when answers of before have to wait first
 	}
 	if !c.flush(g) {
@@ -281,6 +291,8 @@ func (c *Conn) feed(g *workset, in []byte) verdict {
 		return c.closeGracefully(g)
 	case c.want == wantWork:
 		return verdictWork
+	case c.want == wantTurn:
+		return verdictMore
 	case c.pausing():
 		return verdictPaused
 	case c.edges&ownRead != 0:
@@ -302,20 +314,15 @@ func (c *Conn) data(g *workset, in []byte) (n int, err error) {
 	if c.route == nil {
 		return c.proto.Data(c, in, c.eof)
 	}
-	returned := false
-	defer c.recovered(c.user(), &returned)
 	c.since = g.clock.now
 	g.setRoute(c.route)
 	if g.loop != nil {
 		g.counts[countInline]++
-		n, err = c.proto.Data(c, in, c.eof)
-		returned = true
-		return n, err
+		return c.proto.Data(c, in, c.eof)
 	}
 	g.counts[countWorker]++
 	before := time.Now()
 	n, err = c.proto.Data(c, in, c.eof)
-	returned = true
 	if c.route.record(time.Since(before)) {
 		g.counts[countPromotions]++
 	}
@@ -470,9 +477,6 @@ func (c *Conn) expired(g *workset) verdict {
 func (c *Conn) recvWait(p []byte) (int, error) {
 	g := c.workset
 	for {
-		if g.broken(breakReads) {
-			return 0, errRequestDone
-		}
 		n, err := c.tr.recv(p)
 		g.reading.moved += int64(c.tr.counted(n))
 		switch err {

@@ -95,7 +95,7 @@ func (c *Conn) ended() {
 		c.proto.Closed(c, c.err)
 		return
 	}
-	go c.proto.Closed(c, c.err) // a user's: it may block, and no turn guards this place
+	go c.callClosed() // a user's: it may block, and no turn guards this place
 }
 
 // abandon ends c for an owner whose loop is dead.

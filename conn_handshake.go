@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"runtime/debug"
 	"time"
 )
 
@@ -59,18 +58,7 @@ func (t *tlsTransport) handshake(g *workset) verdict {
 func (c *Conn) shakeHands(g *workset, t *tlsTransport) verdict {
 	t.until = after(c.since, c.limits.handshake)
 	t.tls = tls.Server(t, t.settings.config)
-	err := errHandshakeExit
-	defer func() {
-		if err == errHandshakeExit {
-			t.settings.done(false, err)
-			g.clock.read()
-			t.shaking.Store(false)
-			v := c.refuseHandshake(g, t, err)
-			c.workset, g.strand = nil, nil
-			c.finish(g, v)
-		}
-	}()
-	err = t.settings.run(t.tls)
+	err := t.settings.run(t.tls)
 	leaves := false
 	if err == nil {
 		state := t.tls.ConnectionState()
@@ -94,6 +82,20 @@ func (c *Conn) shakeHands(g *workset, t *tlsTransport) verdict {
 	return verdictMore
 }
 
+// exitedHandshake ends a connection in whose handshake a function of the
+// configuration ended the goroutine.
+func (c *Conn) exitedHandshake(g *workset) verdict {
+	t, _ := c.tr.(*tlsTransport)
+	if t == nil {
+		c.err, c.abort = errHandshakeExit, true
+		return verdictClose
+	}
+	go t.settings.done(false, errHandshakeExit) // it calls a logger
+	g.clock.read()
+	t.shaking.Store(false)
+	return c.refuseHandshake(g, t, errHandshakeExit)
+}
+
 // errHandshakeExit is the end of a handshake in which a function of the
 // configuration called runtime.Goexit: it ends the goroutine, and the connection,
 // but nothing else.
@@ -104,12 +106,10 @@ var errHandshakeExit = errors.New("flare: runtime.Goexit in a handshake")
 func (s *tlsSettings) run(tc *tls.Conn) (err error) {
 	s.slots.acquire()
 	defer s.slots.release()
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("flare: panic in a handshake: %v\n%s", p, debug.Stack())
-		}
-	}()
-	return tc.Handshake()
+	if p := guard(func() { err = tc.Handshake() }, nil); p != nil {
+		return fmt.Errorf("flare: panic in a handshake: %v\n%s", p.value, p.stack)
+	}
+	return err
 }
 
 // outside runs a function of the configuration without a slot: it may wait.

@@ -75,7 +75,9 @@ func (ob *outbox) put(head, p []byte, kind putKind) error {
 			return err
 		}
 	}
-	ob.sealed = kind == putLast
+	if kind == putLast {
+		ob.seal()
+	}
 	rest := append(ob.head[:0], head...)
 	if !ob.corked && !ob.stuck && ob.queue == nil && ob.c.tr.anyoneSends() {
 		all := len(rest) + len(p)
@@ -323,9 +325,9 @@ func (ob *outbox) awaitRoom(ctx context.Context, n int) error {
 		ob.c.loop.steal(epoch)
 		ob.lock()
 	}
-	if ob.err != nil || ob.waiting() <= enough {
-		defer ob.unlock()
-		return ob.err
+	if err := ob.refused(); err != nil || ob.waiting() <= enough {
+		ob.unlock()
+		return err
 	}
 	room := ob.awaited(enough)
 	for {
@@ -395,6 +397,21 @@ func (ob *outbox) deadline() (at time.Duration) {
 		at = ob.closeBy
 	}
 	return at
+}
+
+// lentUntil cuts a connection whose time is over while it is lent, so that its
+// owner finds that out: the owner may be busy for long, and need not write. It
+// returns when to look again, at the given time at the latest.
+func (ob *outbox) lentUntil(now, latest time.Duration) time.Duration {
+	if at := ob.deadline(); at == 0 || at > now {
+		return soonest(at, latest)
+	}
+	ob.lock()
+	defer ob.unlock()
+	if ob.overdue(now) || ob.closeBy != 0 && now >= ob.closeBy {
+		ob.fail(ErrTimeout)
+	}
+	return latest
 }
 
 // endBy forces the end of the connection at the given time.

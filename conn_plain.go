@@ -110,7 +110,7 @@ func (l *Loop) addPlain(c *Conn) {
 	t.mu.Lock()
 	t.reading = true
 	t.mu.Unlock()
-	go t.read()
+	go t.readGuarded()
 }
 
 // removePlain forgets c, whose number is free from here on.
@@ -147,6 +147,28 @@ func (l *Loop) drainPlain(c *Conn, g *workset) bool {
 		l.close(c)
 	}
 	return false
+}
+
+// readGuarded is the reader's goroutine. The net.Conn is the user's, and so are
+// functions of TLS's configuration.
+func (t *plainTransport) readGuarded() {
+	if p := guard(t.read, func() { t.readerFailed(errHandshakeExit) }); p != nil {
+		t.readerFailed(p)
+	}
+}
+
+// readerFailed ends the connection of a reader that the user's code has ended.
+func (t *plainTransport) readerFailed(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.secured != nil && !t.handshaken {
+		go t.secured.settings.done(false, err) // it calls a logger
+		t.handshaken, t.refused = true, err
+	}
+	if t.reading {
+		t.fail(err)
+		t.stopReading()
+	}
 }
 
 // read is the reader: it receives until the end.
@@ -313,7 +335,24 @@ func (t *plainTransport) startWriter() {
 	if !t.writing {
 		t.writing = true
 		t.began = time.Since(origin)
-		go t.write()
+		go t.writeGuarded()
+	}
+}
+
+// writeGuarded is the writer's goroutine: see readGuarded.
+func (t *plainTransport) writeGuarded() {
+	failed := func(err error) {
+		t.mu.Lock()
+		t.writing = false
+		t.fail(err)
+		closed := t.closed
+		t.mu.Unlock()
+		if closed {
+			go t.closeConn()
+		}
+	}
+	if p := guard(t.write, func() { failed(errGoexit) }); p != nil {
+		failed(p)
 	}
 }
 
@@ -417,6 +456,12 @@ func (t *plainTransport) end(reset bool) {
 
 // closeConn closes the net.Conn; a second time does no harm.
 func (t *plainTransport) closeConn() {
+	if p := guard(t.closeNow, nil); p != nil {
+		logPanic(t.c.limits.log(), "flare: Close of a net.Conn panicked", p)
+	}
+}
+
+func (t *plainTransport) closeNow() {
 	conn := t.conn
 	if over, ok := conn.(interface{ NetConn() net.Conn }); ok { // TLS
 		conn = over.NetConn()

@@ -114,14 +114,7 @@ func (s *plainTLS) Close() error {
 func (t *plainTransport) shakeHands() bool {
 	s, tc := t.secured, t.conn.(*tls.Conn)
 	s.shaking = true
-	err := errHandshakeExit
-	defer func() {
-		if err == errHandshakeExit {
-			s.settings.done(false, err)
-			t.handshakeEnded(false, err)
-		}
-	}()
-	err = s.settings.run(tc)
+	err := s.settings.run(tc)
 	s.shaking = false
 	leaves := false
 	if err == nil {

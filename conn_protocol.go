@@ -2,8 +2,8 @@ package flare
 
 import (
 	"errors"
+	"log/slog"
 	"net/netip"
-	"runtime/debug"
 	"sync/atomic"
 	"time"
 )
@@ -42,32 +42,73 @@ var errDataCount = errors.New("flare: Data used more than it was given")
 // errGoexit is the end of a connection whose Protocol ended the goroutine.
 var errGoexit = errors.New("flare: a protocol called runtime.Goexit")
 
-// recovered is deferred around a protocol's code, which says at its end that it
-// has returned: a panic ends the connection. runtime.Goexit in a user's ends the
-// goroutine, and the connection, but not the loop; flare's own see to it
-// themselves, and have no u.
-func (c *Conn) recovered(u *userConn, returned *bool) {
-	if *returned {
-		return
+// panicked ends a turn in which code of the user panicked.
+func (c *Conn) panicked(g *workset, p *panicError) verdict {
+	g.counts[countPanics]++
+	c.dropTurn(g)
+	if c.user() == nil {
+		c.err = p
+		logPanic(c.limits.log(), "flare: a connection's turn panicked", p)
+	} else {
+		c.err = &PanicError{Value: p.value, Stack: p.stack}
 	}
-	if v := recover(); v != nil {
-		c.err = &PanicError{Value: v, Stack: debug.Stack()}
-		c.closing, c.abort = true, true
-		return
+	c.closing, c.abort = true, true
+	if c.gone {
+		return verdictGone
 	}
-	if u == nil || u.exited {
-		return // the end has been seen to: c is no longer this goroutine's
-	}
-	u.exited = true
+	return verdictClose
+}
+
+// An exiter is a Protocol of flare's own with something to do when code that it
+// has called ended the goroutine. The connection is lent to that goroutine, which
+// is about to give it back with the verdict.
+type exiter interface {
+	exited(c *Conn) verdict
+}
+
+// exited ends the connection of a turn whose goroutine is ended by
+// runtime.Goexit: the connection ends with it, the loop and all others do not.
+func (c *Conn) exited() {
 	g, v := c.workset, verdictClose
 	g.detach()
-	if c.gone {
+	switch e, ok := c.proto.(exiter); {
+	case c.state == stateHandshake:
+		v = c.exitedHandshake(g)
+	case ok:
+		v = e.exited(c)
+	case c.gone:
 		v = verdictGone
-	} else {
+	default:
 		c.err, c.closing, c.abort = errGoexit, true, true
 	}
+	c.dropTurn(g)
 	c.workset, g.strand = nil, nil
 	c.finish(g, v)
+}
+
+// dropTurn forgets what a turn that did not come to its end has left behind.
+func (c *Conn) dropTurn(g *workset) {
+	g.out = g.out[:0]
+	if g.pushed != nil {
+		c.putBuffer(g.pushed)
+		g.pushed = nil
+	}
+}
+
+// callClosed tells c's protocol that c has ended. It is the only one to have c.
+func (c *Conn) callClosed() {
+	if p := guard(func() { c.proto.Closed(c, c.err) }, nil); p != nil {
+		logPanic(c.limits.log(), "flare: Closed panicked", p)
+	}
+}
+
+// log returns where a connection's faults are told that have nobody else to be
+// told.
+func (lim *connLimits) log() *slog.Logger {
+	if lim.logger == nil {
+		return slog.Default()
+	}
+	return lim.logger()
 }
 
 // A userConn is what a connection with a user's protocol has beside a Conn.
@@ -82,7 +123,6 @@ type userConn struct {
 	wakeAt        time.Duration // when SetTimeout's time is over, 0: never
 	opening       bool          // the first turn is to come; loop_dial.go
 	drainedCalled bool          // Drained was called for what waits
-	exited        bool          // its code has called runtime.Goexit
 }
 
 // user returns what c has for a user's protocol; nil for HTTP, and for what it
@@ -148,13 +188,10 @@ func (c *Conn) callPosted(g *workset) {
 	fns := u.fns
 	u.fns = nil
 	c.loop.postMu.Unlock()
-	returned := false
-	defer c.recovered(c.user(), &returned)
 	g.setRoute(c.route)
 	for _, fn := range fns {
 		fn()
 	}
-	returned = true
 }
 
 // Pause stops reading: Data is not called, and the peer is held up once the
@@ -272,11 +309,8 @@ func (c *Conn) userExpired(g *workset) verdict {
 }
 
 func (c *Conn) callExpired(g *workset, e expiredProtocol) {
-	returned := false
-	defer c.recovered(c.user(), &returned)
 	g.setRoute(c.route)
 	e.Expired(c)
-	returned = true
 }
 
 // callDrained tells the protocol that there is room again.
@@ -285,9 +319,6 @@ func (c *Conn) callDrained(g *workset) {
 		c.proto.Drained(c)
 		return
 	}
-	returned := false
-	defer c.recovered(c.user(), &returned)
 	g.setRoute(c.route)
 	c.proto.Drained(c)
-	returned = true
 }

@@ -154,9 +154,9 @@ func (q *outQueue) awaited(enough int) chan struct{} {
 	return q.room
 }
 
-// wake lets writers try again when there is room.
+// wake lets writers try again when there is room, or will be none any more.
 func (q *outQueue) wake() {
-	if q.room != nil && (q.waiting() <= q.roomAt || q.err != nil) {
+	if q.room != nil && (q.waiting() <= q.roomAt || q.refused() != nil) {
 		close(q.room)
 		q.room = nil
 	}
@@ -168,6 +168,12 @@ func (q *outQueue) empty() {
 		q.queue.release()
 	}
 	q.queue, q.sent, q.messages = nil, 0, q.messages[:0]
+}
+
+// seal makes every later write fail. Whoever waits to write has waited in vain.
+func (q *outQueue) seal() {
+	q.sealed = true
+	q.wake()
 }
 
 // end drops everything, makes later writes fail and wakes who waits.

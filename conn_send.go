@@ -177,11 +177,6 @@ func (c *Conn) blocked() verdict {
 // rate. Failing, it breaks the connection: part of a message may have left.
 func (c *Conn) roomWait() error {
 	g := c.workset
-	g.roomMu.Lock()
-	defer g.roomMu.Unlock()
-	if g.broken(breakWrites) {
-		return c.breakOff()
-	}
 	err := g.writing.awaitRoom(c, g.writeBy.at())
 	if err != nil {
 		c.err, c.abort = err, true
@@ -190,15 +185,6 @@ func (c *Conn) roomWait() error {
 		}
 	}
 	return err
-}
-
-// breakOff is the end of a write that a goroutine has begun which the handler has
-// left behind: part of a response may have left.
-func (c *Conn) breakOff() error {
-	if !c.abort {
-		c.err, c.abort = errRequestDone, true
-	}
-	return errRequestDone
 }
 
 // sendWait sends the turn's output and then p, waiting for the peer where it

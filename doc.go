@@ -25,7 +25,7 @@
 // system never meet.
 //
 //	5 surface   mux  nethttp  testing  compress  auth_server auth_digest_server  doc
-//	4 roles     server stats  http1  handler exchange lease context
+//	4 roles     server stats  http1  handler exchange context
 //	            websocket  client jar  dial dns  cert_reloader
 //	3 engine    loop  baton monitor predictor  conn pace  workset clock  udp
 //	1 wire (bytes to values)    2 system (values to system calls)
@@ -36,7 +36,7 @@
 //	   _utf8 _extension _deflate
 //	   cookie auth encoding
 //	   line_reader
-//	0 base      errors ascii addr buffer date timerwheel mask view race
+//	0 base      errors guard ascii addr buffer date timerwheel mask view race
 //
 // Each word stands for a family: handler is handler.go, handler_file.go and so
 // on. Only websocket is in two layers: frames, messages and the compression of

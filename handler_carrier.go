@@ -42,13 +42,6 @@ type carrier interface {
 	// response. find: its end is worth looking for.
 	leaveBody(find bool)
 
-	// breakOff makes calls fail that wait, or are going to, in the directions of
-	// workset.breaking.
-	breakOff(directions uint32)
-
-	// mend ends that.
-	mend(directions uint32)
-
 	// The connection's. They fail with errors.ErrUnsupported where there is no
 	// such thing.
 	setReadDeadline(t time.Time) error
@@ -93,6 +86,26 @@ func (s *Server) serveCarried(k carrier, in carried) (cut bool) {
 	case err == nil && s.lim.bodyBytes >= 0 && in.length > s.lim.bodyBytes:
 		err = &StatusError{Code: http.StatusRequestEntityTooLarge, Err: ErrTooLarge}
 	}
+	p := guard(func() { cut = s.answerCarried(g, x, k, in, ctx, err) }, func() { // the other server ends the connection
+		w.live = false
+		r.end()
+		g.publish(c.loop)
+	})
+	if p != nil {
+		g.counts[countPanics]++
+		logPanic(s.logger(), "flare: a request's turn panicked", p)
+		cut = true
+	}
+	g.publish(c.loop)
+	g.release()
+	return cut
+}
+
+// answerCarried has the request answered: by its handler, or as the refusal err.
+// It reports whether the response has to be cut off.
+func (s *Server) answerCarried(g *workset, x *exchange, k carrier, in carried, ctx context.Context, err error) (cut bool) {
+	c, r, w := g.strand.conn, &x.r, &x.w
+	h := c.proto.(*httpConn)
 	if err != nil {
 		r.begin(c, h, in.head[:r.head.method.end])
 		r.refuse()
@@ -109,28 +122,24 @@ func (s *Server) serveCarried(k carrier, in carried) (cut bool) {
 		x.handler, x.route = s.routeOf(r)
 		r.body.beginCarried(c, h, k, in.length)
 		w.begin(c, h, r)
-		x.open(g, 0)
 		err = h.run(g, x)
-		x.close()
 	}
 	if w.hijacked {
 		h.hijackEnded(x, err)
-	} else {
-		w.finish(err)
-		c.sendWait(nil)
-		if cut = c.abort || c.closing; cut && w.begun && !c.abort {
-			k.flush() // what there is of it, so that the client sees that it is short
-		}
-		if b := &r.body; !cut && !b.done {
-			asks := r.head.expectContinue && b.total == 0 // the body may not come at all
-			k.leaveBody(!b.failed() && !asks && in.length-b.total <= drainBytesMax)
-		}
-		r.end()
-		r.match, r.via, w.via = nil, nil, nil
-		x.release(g)
+		return false
 	}
-	g.publish(c.loop)
-	g.release()
+	w.finish(err)
+	c.sendWait(nil)
+	if cut = c.abort || c.closing; cut && w.begun && !c.abort {
+		k.flush() // what there is of it, so that the client sees that it is short
+	}
+	if b := &r.body; !cut && !b.done {
+		asks := r.head.expectContinue && b.total == 0 // the body may not come at all
+		k.leaveBody(!b.failed() && !asks && in.length-b.total <= drainBytesMax)
+	}
+	r.end()
+	r.match, r.via, w.via = nil, nil, nil
+	x.release(g)
 	return cut
 }
 
@@ -165,8 +174,6 @@ func (b *requestBody) readCarried(p []byte) (int, error) {
 		b.done = true
 		b.via.readTrailer(&b.chunks.trailer)
 		return n, nil
-	case b.c.workset.broken(breakReads) && errors.Is(err, os.ErrDeadlineExceeded):
-		err = errBodyDone
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		b.c.workset.counts[countTimeoutBody]++
 		err = &StatusError{Code: http.StatusRequestTimeout, Err: ErrTimeout}
@@ -181,7 +188,7 @@ func (b *requestBody) readCarried(p []byte) (int, error) {
 }
 
 // commitCarried hands the head to the carrier. length is as for commit.
-func (w *serverResponse) commitCarried(status int, length int64, isHead bool) error {
+func (w *ResponseWriter) commitCarried(status int, length int64, isHead bool) error {
 	if !bodyAllowed(status) || w.declared >= 0 || isHead && length == 0 {
 		length = -1
 	}
@@ -193,7 +200,7 @@ func (w *serverResponse) commitCarried(status int, length int64, isHead bool) er
 
 // takeOverCarried is takeOver of the other server's connection, which s counts
 // from here on.
-func (w *serverResponse) takeOverCarried() (net.Conn, []byte, error) {
+func (w *ResponseWriter) takeOverCarried() (net.Conn, []byte, error) {
 	conn, rw, err := w.via.hijack()
 	if err != nil {
 		return nil, nil, err
@@ -209,10 +216,8 @@ func (w *serverResponse) takeOverCarried() (net.Conn, []byte, error) {
 }
 
 // version returns the name and major version of HTTP that r came by.
-func (r *serverRequest) version() (name string, major int) {
+func (r *Request) version() (name string, major int) {
 	switch {
-	case r.origin != nil:
-		return r.origin.proto, r.origin.major
 	case r.via != nil:
 		return r.via.version()
 	case r.head.minor == 0:

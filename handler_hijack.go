@@ -17,7 +17,12 @@ var (
 	errHijackLate = errors.New("flare: Hijack after the response was committed")
 )
 
-func (w *serverResponse) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+// Hijack takes the connection from the server. Answers to earlier requests
+// have been sent. The reader begins with what the client has sent behind the
+// request's head; a body that was not read is part of that. The caller closes
+// the connection. After it w may no longer be used, and the server neither
+// counts the connection nor ends it. Over TLS it is a *tls.Conn.
+func (w *ResponseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if w.begun && !w.hijacked {
 		return nil, nil, errHijackLate
 	}
@@ -25,7 +30,7 @@ func (w *serverResponse) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 }
 
 // hijackAnyway is Hijack that may come behind a part of the response.
-func (w *serverResponse) hijackAnyway() (net.Conn, *bufio.ReadWriter, error) {
+func (w *ResponseWriter) hijackAnyway() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rest, err := w.takeOver()
 	if err != nil {
 		return nil, nil, err
@@ -38,7 +43,7 @@ func (w *serverResponse) hijackAnyway() (net.Conn, *bufio.ReadWriter, error) {
 
 // hijackable reports whether there is a connection that could be taken over: not
 // one that carries other requests too, nor one that is in a test's memory.
-func (w *serverResponse) hijackable() bool {
+func (w *ResponseWriter) hijackable() bool {
 	if w.via != nil {
 		return w.via.hijackable()
 	}
@@ -48,7 +53,8 @@ func (w *serverResponse) hijackable() bool {
 // takeOver takes the connection from its loop, and returns it with what the
 // client has sent behind the head. The server goes on counting it, until the
 // caller has it do connClosed.
-func (w *serverResponse) takeOver() (conn net.Conn, rest []byte, err error) {
+func (w *ResponseWriter) takeOver() (conn net.Conn, rest []byte, err error) {
+	w.check()
 	switch {
 	case w.hijacked:
 		return nil, nil, errHijacked
@@ -67,8 +73,6 @@ func (w *serverResponse) takeOver() (conn net.Conn, rest []byte, err error) {
 			return nil, nil, err
 		}
 	}
-	w.h.x.lockBroken(&b.mu, breakReads) // a reader must not find another's descriptor
-	defer b.mu.Unlock()
 	conn, unread, err := c.takeOff()
 	w.hijacked = true
 	if err != nil {

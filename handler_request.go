@@ -11,25 +11,25 @@ import (
 	"strings"
 )
 
-// This file is layer 4 (roles): what there is behind a Request: the parsed head,
-// the body, what a Mux has found. It is reused, so that users reach it only
-// through their lease (lease.go), by the methods of the same names in
-// lease_request.go. Strings are made on first use, at most one allocation for a
-// whole head, and stay valid for ever.
+// This file is layer 4 (roles): the request as a handler sees it. Strings are
+// made on first use, at most one allocation for a whole head, and stay valid
+// for ever; the Request itself ends with its handler.
 
-// A serverRequest is the first half of an exchange. It belongs to whoever is inside the
-// exchange's lease, and to the connection's owner while nobody can be.
-type serverRequest struct {
+// A Request is one request while its handler runs. It must not be used after
+// the handler has returned: that panics until the object is handed out again.
+// Clone makes one that may be kept. Its methods are for the handler's
+// goroutine, save Context's result, which any goroutine may use.
+type Request struct {
 	c       *Conn
 	h       *httpConn
+	live    bool
 	refused bool // before any handler: nothing but the method is there
 	filled  bool // header has the fields
 	raw     []byte
 	text    string // raw as a string, once something of it was asked for
 	head    requestHead
-	match   routing        // nil until a Mux has routed it
-	via     carrier        // of a request that another server has received
-	origin  *requestOrigin // of a clone: what the connection said of itself
+	match   routing // nil until a Mux has routed it
+	via     carrier // of a request that another server has received
 	body    requestBody
 	kept    []byte // the body, once Bytes has read it; nil before that
 	header  Header
@@ -50,32 +50,25 @@ type routing interface {
 
 type requestValue struct{ key, value any }
 
-// A requestOrigin is what a clone knows of the connection that its request came
-// by, which others may have by then.
-type requestOrigin struct {
-	tls   *tls.ConnectionState
-	proto string
-	major int
-}
-
 // begin readies r for its handler. raw has the bytes of the head.
-func (r *serverRequest) begin(c *Conn, h *httpConn, raw []byte) {
-	r.c, r.h, r.raw = c, h, raw
+func (r *Request) begin(c *Conn, h *httpConn, raw []byte) {
+	r.c, r.h, r.raw, r.live = c, h, raw, true
 }
 
 // refuse readies r, begun, for an ErrorHandler in place of its handler: there is
 // nothing to read from a request whose head was not understood.
-func (r *serverRequest) refuse() { r.refused, r.body.done = true, true }
+func (r *Request) refuse() { r.refused, r.body.done = true, true }
 
-// end ends the request's context.
-func (r *serverRequest) end() {
+// end makes every later use of r a panic.
+func (r *Request) end() {
 	if r.c.ctx.Load() != nil {
 		r.c.endContext()
 	}
+	r.live = false
 }
 
 // reset forgets the request.
-func (r *serverRequest) reset() {
+func (r *Request) reset() {
 	r.head.reset()
 	if r.match != nil {
 		r.match.reset()
@@ -93,8 +86,15 @@ func (r *serverRequest) reset() {
 	}
 }
 
+func (r *Request) check() {
+	if !r.live {
+		panic("flare: Request used after its handler returned; use Clone to keep one")
+	}
+}
+
 // string returns part of the head as a string that stays valid.
-func (r *serverRequest) string(s span) string {
+func (r *Request) string(s span) string {
+	r.check()
 	if int(s.end) > len(r.raw) || s.start == s.end {
 		return ""
 	}
@@ -106,7 +106,7 @@ func (r *serverRequest) string(s span) string {
 
 // view returns part of the head without an allocation, valid until the handler
 // returns.
-func (r *serverRequest) view(s span) string {
+func (r *Request) view(s span) string {
 	if int(s.end) > len(r.raw) {
 		return ""
 	}
@@ -114,7 +114,7 @@ func (r *serverRequest) view(s span) string {
 }
 
 // fieldViews appends the values of a field, which are valid as view says.
-func (r *serverRequest) fieldViews(name string, values []string) []string {
+func (r *Request) fieldViews(name string, values []string) []string {
 	if r.filled { // what a handler has changed counts
 		for _, f := range r.Header().list {
 			if equalFoldASCII(f.name, name) {
@@ -131,15 +131,17 @@ func (r *serverRequest) fieldViews(name string, values []string) []string {
 	return values
 }
 
-func (r *serverRequest) methodView() string { return r.view(r.head.method) }
-func (r *serverRequest) hostView() string   { return r.view(r.head.host) }
-func (r *serverRequest) pathView() string   { return r.view(r.head.path) }
+func (r *Request) methodView() string { return r.view(r.head.method) }
+func (r *Request) hostView() string   { return r.view(r.head.host) }
+func (r *Request) pathView() string   { return r.view(r.head.path) }
 
-func (r *serverRequest) queryView() (query string, has bool) {
+func (r *Request) queryView() (query string, has bool) {
 	return r.view(r.head.query), r.head.hasQuery
 }
 
-func (r *serverRequest) Method() string {
+// Method returns the method as sent. Methods are case-sensitive (RFC 9110 §9.1).
+func (r *Request) Method() string {
+	r.check()
 	switch m := r.methodView(); m {
 	case http.MethodGet:
 		return http.MethodGet
@@ -159,9 +161,12 @@ func (r *serverRequest) Method() string {
 	return r.string(r.head.method)
 }
 
-func (r *serverRequest) Target() string { return r.string(r.head.target) }
+// Target returns the request target as sent (RFC 9112 §3.2).
+func (r *Request) Target() string { return r.string(r.head.target) }
 
-func (r *serverRequest) Path() string {
+// Path returns the target's path, percent-decoded: "/" when it has none, "*"
+// for OPTIONS *.
+func (r *Request) Path() string {
 	path := r.string(r.head.path)
 	if path == "" {
 		return "/"
@@ -172,21 +177,30 @@ func (r *serverRequest) Path() string {
 	return path
 }
 
-func (r *serverRequest) Pattern() string {
+// Pattern returns the pattern of the Mux that the request matched, or "".
+func (r *Request) Pattern() string {
+	r.check()
 	if r.match == nil {
 		return ""
 	}
 	return r.match.pattern()
 }
 
-func (r *serverRequest) Host() string { return r.string(r.head.host) }
+// Host returns the host that the request is for, with its port if one was
+// sent: the target's in absolute form, else the Host field (RFC 9112 §3.2.2).
+func (r *Request) Host() string { return r.string(r.head.host) }
 
-func (r *serverRequest) Proto() string {
+// Proto returns "HTTP/1.1" or "HTTP/1.0", and "HTTP/2.0" for a request that
+// net/http's server has received by that.
+func (r *Request) Proto() string {
+	r.check()
 	name, _ := r.version()
 	return name
 }
 
-func (r *serverRequest) Header() *Header {
+// Header returns the request's fields, in the order in which they were sent.
+func (r *Request) Header() *Header {
+	r.check()
 	if !r.filled {
 		r.filled = true
 		if len(r.head.fields) > 0 && !r.refused {
@@ -197,28 +211,33 @@ func (r *serverRequest) Header() *Header {
 	return &r.header
 }
 
-func (r *serverRequest) ContentLength() int64 {
+// ContentLength returns the length of the body in bytes, -1 when it is not
+// known before the end.
+func (r *Request) ContentLength() int64 {
+	r.check()
 	if r.head.chunked {
 		return -1
 	}
 	return max(r.head.contentLength, 0)
 }
 
-func (r *serverRequest) RemoteAddr() netip.AddrPort {
+// RemoteAddr returns the client's address; the zero value on a Unix socket.
+func (r *Request) RemoteAddr() netip.AddrPort {
+	r.check()
 	return r.c.RemoteAddr()
 }
 
-func (r *serverRequest) TLS() *tls.ConnectionState {
-	if r.origin != nil {
-		return r.origin.tls
-	}
+// TLS returns the state of the TLS connection, nil without TLS.
+func (r *Request) TLS() *tls.ConnectionState {
+	r.check()
 	if r.via != nil {
 		return r.via.tls()
 	}
 	return r.c.tr.tlsState()
 }
 
-func (r *serverRequest) URL() *url.URL {
+// URL returns the target parsed, in a new value.
+func (r *Request) URL() *url.URL {
 	path := r.string(r.head.path)
 	u := &url.URL{Path: r.Path()}
 	if r.head.pathEscaped {
@@ -235,12 +254,16 @@ func (r *serverRequest) URL() *url.URL {
 	return u
 }
 
-func (r *serverRequest) Query() url.Values {
+// Query returns the parsed query. Parts that do not parse are left out.
+func (r *Request) Query() url.Values {
 	q, _ := url.ParseQuery(r.string(r.head.query))
 	return q
 }
 
-func (r *serverRequest) PathValue(name string) string {
+// PathValue returns what the pattern's wildcard of that name matched,
+// percent-decoded, or "".
+func (r *Request) PathValue(name string) string {
+	r.check()
 	if r.match == nil || !r.match.matched() {
 		return ""
 	}
@@ -251,8 +274,16 @@ func (r *serverRequest) PathValue(name string) string {
 // Body returns the body. Read waits for the client where it has to. It is
 // never nil, and closing it is not needed. A body over the limit, too slow
 // or cut short is a *StatusError that a handler may just return.
+func (r *Request) Body() io.ReadCloser {
+	r.check()
+	return &r.body
+}
 
-func (r *serverRequest) Bytes() (p []byte, err error) {
+// Bytes reads the rest of the body into a slice of its own, bounded by the
+// server's MaxBodyBytes. What it has read it returns again when it is called
+// again, in the same slice; JSON and Form read by it, too.
+func (r *Request) Bytes() (p []byte, err error) {
+	r.check()
 	if r.kept != nil {
 		return r.kept, nil
 	}
@@ -263,14 +294,18 @@ func (r *serverRequest) Bytes() (p []byte, err error) {
 }
 
 // readAll returns the rest of the body, never nil but for an error.
-func (r *serverRequest) readAll() ([]byte, error) {
-	if p, ok := r.body.whole(); ok {
-		return p, nil
+func (r *Request) readAll() ([]byte, error) {
+	if b := &r.body; b.kind == bodyLength && int64(len(b.in)) >= b.remaining {
+		p := make([]byte, b.remaining) // all of it has arrived
+		_, err := io.ReadFull(b, p)
+		return p, err
 	}
 	return io.ReadAll(&r.body)
 }
 
-func (r *serverRequest) JSON(v any) error {
+// JSON decodes the body, which must be one JSON value, into v, whatever its type
+// is said to be. A body that is not is a *StatusError with status 400.
+func (r *Request) JSON(v any) error {
 	p, err := r.Bytes()
 	if err != nil {
 		return err
@@ -281,7 +316,11 @@ func (r *serverRequest) JSON(v any) error {
 	return nil
 }
 
-func (r *serverRequest) Form() (url.Values, error) {
+// Form returns the query's values and, behind them, those of a body of type
+// application/x-www-form-urlencoded, in a new map. A body of another type, such
+// as multipart/form-data, is a *StatusError with status 415, and one that does
+// not parse is one with 400.
+func (r *Request) Form() (url.Values, error) {
 	values := r.Query()
 	if r.body.kind == bodyNone {
 		return values, nil
@@ -304,11 +343,19 @@ func (r *serverRequest) Form() (url.Values, error) {
 	return values, nil
 }
 
-func (r *serverRequest) Trailer() *Header {
+// Trailer returns the fields that came behind a chunked body, once Body has
+// been read to its end. Fields that frame, route or authenticate are dropped
+// (RFC 9110 §6.5.1).
+func (r *Request) Trailer() *Header {
+	r.check()
 	return &r.body.chunks.trailer
 }
 
-func (r *serverRequest) SetValue(key, value any) {
+// SetValue keeps a value with the request, for handlers further in: Value finds
+// it, and Value of every context that Context returns from then on. Keys are
+// compared with ==; use a type of your own.
+func (r *Request) SetValue(key, value any) {
+	r.check()
 	r.valued = nil // whoever has it goes on with what it had
 	for i := range r.values {
 		if r.values[i].key == key {
@@ -319,7 +366,9 @@ func (r *serverRequest) SetValue(key, value any) {
 	r.values = append(r.values, requestValue{key, value})
 }
 
-func (r *serverRequest) Value(key any) any {
+// Value returns what SetValue kept under key, or what the context has.
+func (r *Request) Value(key any) any {
+	r.check()
 	for i := range r.values {
 		if r.values[i].key == key {
 			return r.values[i].value
@@ -331,15 +380,13 @@ func (r *serverRequest) Value(key any) any {
 	return nil
 }
 
-func (r *serverRequest) Clone() *Request {
+// Clone returns a copy of the request that stays valid after the handler has
+// returned. Its body is empty and its context is not cancelled with the
+// original's.
+func (r *Request) Clone() *Request {
+	r.check()
 	r.string(span{0, 1})
-	x := new(exchange)
-	kept := newLeases(1)
-	x.lease = kept.next(x, nil)
-	k := &x.r
-	k.c, k.h, k.refused, k.text, k.raw = r.c, r.h, r.refused, r.text, []byte(r.text)
-	k.origin = &requestOrigin{tls: r.TLS()}
-	k.origin.proto, k.origin.major = r.version()
+	k := &Request{c: r.c, h: r.h, via: r.via, live: true, refused: r.refused, text: r.text, raw: []byte(r.text)}
 	k.body.done = true
 	k.head = r.head
 	k.head.fields = append([]field(nil), r.head.fields...)
@@ -350,5 +397,5 @@ func (r *serverRequest) Clone() *Request {
 	k.filled = true
 	k.ctx = context.WithoutCancel(r.Context())
 	k.values = append(k.values, r.values...)
-	return &x.lease.r
+	return k
 }

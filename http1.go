@@ -1,9 +1,6 @@
 package flare
 
-import (
-	"net/http"
-	"runtime/debug"
-)
+import "net/http"
 
 // This file is layer 4 (roles): HTTP/1.1 as a Protocol: one method for each
 // state of a connection, and the driver that calls them. A state's method
@@ -145,9 +142,7 @@ func (h *httpConn) handle(c *Conn, in []byte) (next connState, used int) {
 		return stateHandler, 0
 	}
 	x.w.begin(c, h, r)
-	x.open(g, 0)
 	err := h.run(g, x)
-	x.close()
 	c.called(g)
 	if x.w.hijacked {
 		h.hijackEnded(x, err)
@@ -184,7 +179,8 @@ func (h *httpConn) hijackEnded(x *exchange, err error) {
 		h.srv.logHandlerError(&x.r, err)
 	}
 	x.r.end()
-	x.lease.x, h.x = nil, nil // not reused: it is no exchange of a loop's any more
+	x.w.live = false
+	h.x = nil // not reused: the user may hold what Hijack returned
 }
 
 // switchTo is the end of a handler that has answered 101: what follows the
@@ -194,6 +190,7 @@ func (h *httpConn) switchTo(c *Conn, x *exchange, err error) connState {
 		h.srv.logHandlerError(&x.r, err)
 	}
 	p := x.w.switched
+	x.w.live = false
 	x.r.end()
 	x.release(c.workset)
 	h.x = nil
@@ -210,8 +207,7 @@ type switchedProtocol interface {
 	// and gives the predictor's record for Data.
 	switched(c *Conn, err error) *route
 
-	// goexit ends the connection for a goroutine that ends.
-	goexit(c *Conn)
+	exiter
 }
 
 // drain discards the rest of a body that its handler did not read, and reports
@@ -263,60 +259,44 @@ func (h *httpConn) run(g *workset, x *exchange) error {
 }
 
 // call calls a handler, or what else of the user's there is to call for x. A
-// panic becomes an error. runtime.Goexit ends the goroutine, but neither the
-// loop nor the connection with it.
+// panic becomes an error.
 func (h *httpConn) call(g *workset, x *exchange, handler Handler) (err error) {
-	returned := false
-	defer func() {
-		if returned {
-			return
-		}
-		if p := recover(); p != nil {
-			if p == http.ErrAbortHandler {
-				err = http.ErrAbortHandler
-				return
-			}
-			g.counts[countPanics]++
-			err = &panicError{value: p, stack: debug.Stack()}
-			return
-		}
-		h.goexit(g, x)
-	}()
-	err = handler.Serve(&x.lease.w, &x.lease.r)
-	returned = true
-	return err
+	p := guard(func() { err = handler.Serve(&x.w, &x.r) }, nil)
+	switch {
+	case p == nil:
+		return err
+	case p.value == http.ErrAbortHandler:
+		return http.ErrAbortHandler
+	}
+	g.counts[countPanics]++
+	return p
 }
 
-// goexit ends the connection of a handler that called runtime.Goexit. Earlier
-// answers of the turn are sent; the request gets none.
-func (h *httpConn) goexit(g *workset, x *exchange) {
-	c := g.strand.conn
-	x.close()
-	if x.r.via != nil {
-		x.r.end() // the other server ends the connection
-		return
+// exited ends the connection for code of the user that called runtime.Goexit: a
+// handler, or what is asked and told around it. Earlier answers of the turn are
+// sent; the request gets none.
+func (h *httpConn) exited(c *Conn) verdict {
+	x, begun := h.x, false
+	if x != nil {
+		if c.gone {
+			h.hijackEnded(x, nil)
+			return verdictGone
+		}
+		if p := x.w.switched; p != nil {
+			h.switchTo(c, x, nil)
+			return p.exited(c)
+		}
+		begun = x.w.begun // a part of a response must not look whole
+		x.w.drop()
+		if x.r.live {
+			x.r.end()
+		}
 	}
-	g.detach()
-	if c.gone {
-		h.hijackEnded(x, nil)
-		c.finish(g, verdictGone)
-		return
-	}
-	if p := x.w.switched; p != nil {
-		h.switchTo(c, x, nil)
-		p.goexit(c)
-		return
-	}
-	begun := x.w.begun // a part of a response must not look whole
-	x.w.drop()
-	x.r.end()
 	c.sendWait(nil)
-	g.clock.read() // it may all have taken long
+	c.workset.clock.read() // it may all have taken long
 	c.closing = true
 	c.abort = c.abort || begun
-	v := c.closeGracefully(g) // an orderly end: a reset would destroy the earlier answers
-	c.workset, g.strand = nil, nil
-	c.finish(g, v)
+	return c.closeGracefully(c.workset) // an orderly end: a reset would destroy the earlier answers
 }
 
 // refuse answers what no handler gets to see, and ends the connection.

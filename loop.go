@@ -408,7 +408,7 @@ func (l *Loop) expire(g *workset) bool {
 	for t := l.wheel.Next(); t != nil; t = l.wheel.Next() {
 		switch v := t.Value.(type) {
 		case *Timer:
-			if !l.quit && v.stage.CompareAndSwap(timerWaits, timerCalled) && !l.guard(g, v.fn) {
+			if !l.quit && v.stage.CompareAndSwap(timerWaits, timerCalled) && !l.callback(g, v.fn, nil) {
 				return false
 			}
 		case *loopListener:
@@ -422,6 +422,9 @@ func (l *Loop) expire(g *workset) bool {
 			if !v.take(0) {
 				// Its fields are the owner's, and so are the owner's waits.
 				v.armed = g.clock.now + lentRecheck
+				if ob := v.outbox.Load(); ob != nil {
+					v.armed = ob.lentUntil(g.clock.now, v.armed)
+				}
 				l.wheel.Arm(t, v.armed)
 			} else if at := v.deadline(); at > g.clock.now {
 				l.arm(v)

@@ -108,16 +108,11 @@ func (c *Conn) open(g *workset) (v verdict, ok bool) {
 }
 
 // begin asks the user what c speaks; nil for nothing.
-func (c *Conn) begin(opening *openingProtocol) (p Protocol) {
-	returned := false
-	defer c.recovered(c.user(), &returned)
+func (c *Conn) begin(opening *openingProtocol) Protocol {
 	if opening.connected != nil {
-		p = opening.connected(c, nil)
-	} else {
-		p = opening.accepted(c)
+		return opening.connected(c, nil)
 	}
-	returned = true
-	return p
+	return opening.accepted(c)
 }
 
 // Data is never called.

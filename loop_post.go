@@ -109,7 +109,7 @@ func (l *Loop) takePosted(g *workset) bool {
 		l.inboxNext++
 		if !p.guarded {
 			p.fn()
-		} else if !l.guard(g, p.fn) {
+		} else if !l.callback(g, p.fn, nil) {
 			return false
 		}
 	}

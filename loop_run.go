@@ -3,6 +3,7 @@ package flare
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"math"
 	"sync/atomic"
 	"time"
@@ -31,12 +32,11 @@ func NewLoop(p Poller) (*Loop, error) {
 	return newLoop(p), nil
 }
 
-// Run runs the loop on the calling goroutine, and on others when a callback
-// takes long, until the loop ends: it returns nil after Close, the cause of
-// ctx (context.Cause) when that ended first, and the poller's error if it
-// failed. By then the connections of the loop are cut, its listeners closed
-// and all that was posted has been called. Callbacks that still block go on; Run
-// waits only for one that began on its own goroutine.
+// Run runs the loop, on goroutines of its own, until the loop ends: it returns
+// nil after Close, the cause of ctx (context.Cause) when that ended first, and the
+// poller's error if it failed. By then the connections of the loop are cut, its
+// listeners closed and all that was posted has been called. Callbacks that still
+// block go on.
 //
 // A loop runs once. A second call of Run is an error, one after Close is
 // ErrClosed.
@@ -53,8 +53,8 @@ func (l *Loop) Run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { l.stop(context.Cause(ctx)) })
 	defer stop()
 	monitor.watch(l)
-	l.run(newRunnerWorkset())
-	<-l.ended // when the baton was taken from this goroutine it ends elsewhere
+	go l.run(newRunnerWorkset()) // a callback may end its goroutine, which must not be the caller's
+	<-l.ended
 	l.stage.Store(loopClosed)
 	return l.failure
 }
@@ -108,7 +108,8 @@ const (
 // functions of timers. Once it has taken some ten milliseconds the loop goes on
 // without it, and other callbacks run beside it. So callbacks of one loop come
 // one after the other only as long as they are quick, and what they share needs
-// a lock. A panic in fn is the program's, as in any goroutine.
+// a lock. A panic in fn is logged to slog.Default, and runtime.Goexit ends its
+// goroutine; neither ends the loop.
 func (l *Loop) Post(fn func()) error {
 	if !l.enqueue(postedFunc{fn, true}, true) {
 		return ErrClosed
@@ -160,10 +161,12 @@ func (t *Timer) Stop() bool {
 	return true
 }
 
-// guard calls a user's function on the loop the way a turn of a connection is
+// callback calls a user's function on the loop the way a turn of a connection is
 // taken: when it takes long the monitor gives the loop to another goroutine.
-// False: that has happened, and the caller has nothing left to do.
-func (l *Loop) guard(g *workset, fn func()) bool {
+// False: that has happened, and the caller has nothing left to do. after, which
+// may be nil, is called if fn has ended the goroutine, when the loop goes on
+// elsewhere.
+func (l *Loop) callback(g *workset, fn, after func()) bool {
 	epoch := l.state.Load() + 1
 	l.cur = nil
 	g.setRoute(nil)
@@ -172,7 +175,17 @@ func (l *Loop) guard(g *workset, fn func()) bool {
 	if !monitor.active.Load() && !l.offloads { // after the store: see monitorState.kick
 		monitor.kick()
 	}
-	fn()
+	p := guard(fn, func() {
+		g.detach()
+		g.publish(l)
+		g.release()
+		if after != nil {
+			after()
+		}
+	})
+	if p != nil {
+		logPanic(slog.Default(), "flare: a callback of a loop panicked", p)
+	}
 	g.loop = nil
 	if l.state.CompareAndSwap(epoch, epoch+1) {
 		return true

@@ -93,8 +93,12 @@ func (l *Loop) notify(w *watch, g *workset) bool {
 	var more Interest
 	ready := w.noted
 	w.busy, w.noted = true, 0
-	if !l.guard(g, func() { more = w.ready(ready) }) {
-		l.call(func() { l.notified(w, more) })
+	again := func() { l.call(func() { l.notified(w, more) }) }
+	if !l.callback(g, func() { more = w.ready(ready) }, func() {
+		more = ready // what ready has done of it is not known
+		again()
+	}) {
+		again()
 		return false
 	}
 	l.notified(w, more)

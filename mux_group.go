@@ -155,30 +155,16 @@ type mountHandler struct {
 }
 
 func (m *mountHandler) Serve(w *ResponseWriter, r *Request) error {
-	x := r.lease.enter()
-	if x == nil {
-		return errRequestDone
-	}
-	match, refusal := x.r.routeMatch(), Handler(nil)
+	match := r.routeMatch()
 	if match.by != m.mux {
-		m.mux.find(m.mux.routes(), &x.r) // middleware passed another request, or asked another mux
+		m.mux.find(m.mux.routes(), r) // middleware passed another request, or asked another mux
 		if !match.matched() {
-			refusal = m.mux.refusal(&x.r)
+			return m.mux.refuse(w, r)
 		}
 	}
-	var f matchFrame
-	if refusal == nil {
-		f = match.enter()
-	}
-	r.lease.exit()
-	if refusal != nil {
-		return refusal.Serve(w, r)
-	}
+	f := match.enter()
 	err := m.h.Serve(w, r)
-	if x := r.lease.enter(); x != nil {
-		match.leave(f)
-		r.lease.exit()
-	}
+	match.leave(f)
 	return err
 }
 

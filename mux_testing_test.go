@@ -8,8 +8,7 @@ import "strings"
 // without the parser's checks: routing must stand any octet.
 func newMuxRequest(method, host, target string) *Request {
 	path, query, has := strings.Cut(target, "?")
-	held := newUserRequest()
-	r := &held.lease.x.r
+	r := &Request{live: true}
 	for _, part := range []struct {
 		at   *span
 		text string
@@ -20,26 +19,7 @@ func newMuxRequest(method, host, target string) *Request {
 	}
 	r.head.hasQuery = has
 	r.head.pathEscaped = strings.Contains(path, "%")
-	return held
-}
-
-// behindRequest returns what r is a view of. Only a handler that runs may call it.
-func behindRequest(r *Request) *serverRequest { return &r.lease.x.r }
-
-// behindResponse is behindRequest for a ResponseWriter.
-func behindResponse(w *ResponseWriter) *serverResponse { return &w.lease.x.w }
-
-// newUserRequest returns an empty request of an exchange of its own.
-func newUserRequest() *Request { return &newUserExchange().r }
-
-// newUserResponse is that for a response.
-func newUserResponse() *ResponseWriter { return &newUserExchange().w }
-
-func newUserExchange() *lease {
-	some := newLeases(1)
-	x := new(exchange)
-	x.lease = some.next(x, nil)
-	return x.lease
+	return r
 }
 
 type muxAnswer struct {
@@ -52,9 +32,8 @@ type muxAnswer struct {
 
 // serveMux serves r and reads the answer.
 func serveMux(h Handler, r *Request) muxAnswer {
-	held := newUserResponse()
-	w := &held.lease.x.w
-	a := muxAnswer{err: h.Serve(held, r)}
+	w := &ResponseWriter{live: true}
+	a := muxAnswer{err: h.Serve(w, r)}
 	a.status = w.status
 	if e, ok := a.err.(*StatusError); ok {
 		a.status = e.Code
@@ -67,7 +46,6 @@ func serveMux(h Handler, r *Request) muxAnswer {
 
 // pathValue is Request.PathValue.
 func pathValue(r *Request, name string) string {
-	in := &r.lease.x.r
-	v, _ := in.match.value(in.pathView(), name)
+	v, _ := r.match.value(r.pathView(), name)
 	return v
 }

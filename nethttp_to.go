@@ -275,24 +275,6 @@ func (k *httpCarrier) flush() error {
 	return nil
 }
 
-func (k *httpCarrier) breakOff(directions uint32) {
-	if directions&breakReads != 0 {
-		k.reading.breakOff()
-	}
-	if directions&breakWrites != 0 {
-		k.writing.breakOff()
-	}
-}
-
-func (k *httpCarrier) mend(directions uint32) {
-	if directions&breakReads != 0 {
-		k.reading.mend()
-	}
-	if directions&breakWrites != 0 {
-		k.writing.mend()
-	}
-}
-
 func (k *httpCarrier) setReadDeadline(t time.Time) error  { return k.reading.setUser(t) }
 func (k *httpCarrier) setWriteDeadline(t time.Time) error { return k.writing.setUser(t) }
 
@@ -357,25 +339,6 @@ type carrierDeadline struct {
 	mu    sync.Mutex
 	user  time.Time // guarded by mu; zero: none
 	armed time.Time // guarded by mu: what was set; zero: no more than user
-	ended bool      // guarded by mu: no wait is to go on
-}
-
-// breakOff ends what waits, and what would.
-func (d *carrierDeadline) breakOff() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.ended = true
-	d.set(longAgo)
-}
-
-// mend gives further calls their time again.
-func (d *carrierDeadline) mend() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.ended {
-		d.ended, d.armed = false, time.Time{}
-		d.set(d.user)
-	}
 }
 
 // arm begins a wait. A deadline that is a little later than asked for saves
@@ -386,9 +349,6 @@ func (d *carrierDeadline) arm() {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.ended {
-		return
-	}
 	now := time.Now()
 	by := d.armed
 	if by.Sub(now) < d.limit {
@@ -407,7 +367,7 @@ func (d *carrierDeadline) arm() {
 func (d *carrierDeadline) disarm() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.armed.IsZero() && !d.ended {
+	if !d.armed.IsZero() {
 		d.armed = time.Time{}
 		d.set(d.user)
 	}
@@ -416,10 +376,7 @@ func (d *carrierDeadline) disarm() {
 func (d *carrierDeadline) setUser(t time.Time) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.user = t; d.ended {
-		return nil
-	}
-	d.armed = time.Time{}
+	d.user, d.armed = t, time.Time{}
 	return d.set(t)
 }
 

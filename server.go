@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -86,8 +87,10 @@ type Server struct {
 	// close". Default 0.
 	DrainDelay time.Duration
 
-	// ConnState, when set, is told of each change in a connection's life, by
-	// whichever goroutine has the connection then. It must not block.
+	// ConnState, when set, is told of each change in a connection's life, in
+	// order. StateNew and StateClosed are told on a goroutine of their own, and
+	// Shutdown waits for them; the others by the goroutine that has the connection
+	// then, which waits for it.
 	ConnState func(netip.AddrPort, ConnState)
 
 	lim    serverLimits
@@ -96,7 +99,8 @@ type Server struct {
 	pin    pin
 	data   *route // of Data, for other protocols than HTTP
 
-	blocking websocketSet // WebSockets that handlers read themselves
+	blocking  websocketSet // WebSockets that handlers read themselves
+	greetings greetings    // connections of a listener of the user's, until their peer is known
 
 	handshakes handshakeCounts
 	http2      http2Server
@@ -104,15 +108,16 @@ type Server struct {
 	carriedOnce sync.Once
 	carried     *Loop // has the counts of requests that another server received, and never runs; set under mu
 
-	draining     atomic.Bool
-	acceptors    atomic.Int32 // goroutines that accept for the plain driver
-	conns        atomic.Int64
-	accepted     atomic.Uint64
-	buffered     bufferCount  // bytes in buffers of connections
-	shedNext     atomic.Int64 // idle connections are not shed again before
-	refusals     refusalLog
-	misuseLogged logGap // of what handlers have left behind
-	perIP        addrCounts
+	draining  atomic.Bool
+	acceptors atomic.Int32 // goroutines that accept for the plain driver
+	conns     atomic.Int64
+	accepted  atomic.Uint64
+	buffered  bufferCount  // bytes in buffers of connections
+	shedNext  atomic.Int64 // idle connections are not shed again before
+	refusals  refusalLog
+	perIP     addrCounts
+
+	starting sync.Mutex // held while loops are made; before mu
 
 	mu        sync.Mutex
 	slots     cryptoSlots       // guarded by mu; nil before the first listener with TLS
@@ -161,6 +166,7 @@ func (s *Server) serve(ln net.Listener, settings *tlsSettings) error {
 		ln.Close()
 		return err
 	}
+	addr := ln.Addr()
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
@@ -169,7 +175,7 @@ func (s *Server) serve(ln net.Listener, settings *tlsSettings) error {
 	}
 	served := &servedListener{Listener: ln}
 	s.listeners = append(s.listeners, served)
-	s.addrs = append(s.addrs, ln.Addr())
+	s.addrs = append(s.addrs, addr)
 	s.mu.Unlock()
 
 	err := errors.ErrUnsupported
@@ -230,15 +236,62 @@ func listenerFD(ln net.Listener) (int, error) {
 
 // start starts the loops, once.
 func (s *Server) start() error {
+	s.starting.Lock()
+	defer s.starting.Unlock()
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return ErrServerClosed
+	started, closed := s.started, s.closed
+	if !started && !closed {
+		s.prepare()
 	}
-	if s.started {
+	s.mu.Unlock()
+	switch {
+	case closed:
+		return ErrServerClosed
+	case started:
 		return nil
 	}
-	s.prepare()
+	loops, err := s.newLoops()
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed { // by NewPoller, or meanwhile
+		for _, l := range loops {
+			l.closePoller()
+		}
+		return ErrServerClosed
+	}
+	s.loops, s.started = loops, true
+	s.done = make(chan struct{})
+	for _, l := range loops {
+		l.start()
+	}
+	go s.awaitLoops(loops)
+	return nil
+}
+
+// awaitLoops ends with the last of the loops, and the listeners with it.
+func (s *Server) awaitLoops(loops []*Loop) {
+	for _, l := range loops {
+		<-l.ended
+	}
+	for _, ln := range s.served() {
+		ln.Listener.Close()
+	}
+	close(s.done)
+}
+
+// served returns the listeners. They are the user's, so that nothing is called
+// of them with s.mu held.
+func (s *Server) served() []*servedListener {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.listeners)
+}
+
+// newLoops makes the loops, over pollers that may be the user's.
+func (s *Server) newLoops() ([]*Loop, error) {
 	newPoller := s.NewPoller
 	if newPoller == nil {
 		newPoller = loopPoller
@@ -257,29 +310,13 @@ func (s *Server) start() error {
 			for _, l := range loops {
 				l.closePoller()
 			}
-			return err
+			return nil, err
 		}
 		l := newLoop(p)
 		l.offloads = s.inMemory
 		loops = append(loops, l)
 	}
-	s.loops, s.started = loops, true
-	s.done = make(chan struct{})
-	for _, l := range loops {
-		l.start()
-	}
-	go func() {
-		for _, l := range loops {
-			<-l.ended
-		}
-		s.mu.Lock()
-		for _, ln := range s.listeners {
-			ln.Listener.Close()
-		}
-		s.mu.Unlock()
-		close(s.done)
-	}()
-	return nil
+	return loops, nil
 }
 
 // prepare settles what follows from the configuration, once. s.mu is held, or
@@ -308,7 +345,7 @@ func (s *Server) Addrs() []net.Addr {
 // adopt makes an accepted descriptor a connection of the next loop in turn.
 func (s *Server) adopt(fd int, peer netip.AddrPort) {
 	if c := s.admit(fd, peer); c != nil {
-		c.loop.adopt(c)
+		s.connBegins(c)
 	}
 }
 
@@ -323,7 +360,6 @@ func (s *Server) admit(fd int, peer netip.AddrPort) *Conn {
 	}
 	l := s.loops[s.accepted.Add(1)%uint64(len(s.loops))]
 	s.conns.Add(1)
-	s.notifyState(peer, StateNew)
 	return s.newConn(l, fd, peer)
 }
 
@@ -355,8 +391,14 @@ func (s *Server) connClosed(peer netip.AddrPort, state ConnState) {
 	if s.counts(peer) {
 		s.perIP.remove(peer.Addr())
 	}
-	s.notifyState(peer, state)
-	s.conns.Add(-1)
+	if s.ConnState == nil {
+		s.conns.Add(-1)
+		return
+	}
+	go func() { // nothing of the user's is called by who closes connections
+		defer s.conns.Add(-1)
+		s.notifyState(peer, state)
+	}()
 }
 
 // A ShutdownError says that Shutdown ended before the server was idle.
@@ -424,12 +466,13 @@ func (s *Server) drain(leaving bool) {
 // wait for.
 func (s *Server) stopAccepting() bool {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.closed = true
-	if !s.started {
+	started := s.started
+	s.mu.Unlock()
+	if !started {
 		return false
 	}
-	for _, ln := range s.listeners {
+	for _, ln := range s.served() {
 		ln.end()
 	}
 	s.loops[0].call(s.loops[0].unlisten)
@@ -447,6 +490,7 @@ func (s *Server) Close() error {
 		l.call(func() { l.quit = true })
 	}
 	s.blocking.end()
+	s.greetings.end()
 	s.http2.close()
 	<-s.done
 	return nil

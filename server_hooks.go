@@ -25,10 +25,28 @@ func (s ConnState) String() string {
 	return [...]string{"new", "active", "idle", "hijacked", "closed"}[s]
 }
 
+// notifyState tells the ConnState hook, in a turn of the connection or on a
+// goroutine for it.
 func (s *Server) notifyState(peer netip.AddrPort, state ConnState) {
-	if s.ConnState != nil {
-		s.ConnState(peer, state)
+	if s.ConnState == nil {
+		return
 	}
+	if p := guard(func() { s.ConnState(peer, state) }, nil); p != nil {
+		logPanic(s.logger(), "flare: ConnState panicked", p)
+	}
+}
+
+// connBegins gives c to its loop, once the ConnState hook has heard of it: not
+// from the goroutine that accepts, which a hook must neither hold up nor end.
+func (s *Server) connBegins(c *Conn) {
+	if s.ConnState == nil {
+		c.loop.adopt(c)
+		return
+	}
+	go func() {
+		defer c.loop.adopt(c)
+		s.notifyState(c.RemoteAddr(), StateNew)
+	}()
 }
 
 // refusalLogEvery is how often refusals are logged: whoever can make a server
@@ -49,6 +67,6 @@ func (l *refusalLog) log(to *slog.Logger, message string, now time.Duration, err
 		l.skipped++
 		return
 	}
-	to.Info(message, slog.Any("error", err), slog.Int("skipped", l.skipped))
+	logTo(to, slog.LevelInfo, message, slog.Any("error", err), slog.Int("skipped", l.skipped))
 	l.next, l.skipped = now+refusalLogEvery, 0
 }

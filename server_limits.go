@@ -50,6 +50,7 @@ func (s *Server) limits() serverLimits {
 			bodyRate:     max(limitOr(s.MinBodyRate, defaultRate), 0),
 			writeRate:    max(limitOr(s.MinWriteRate, defaultRate), 0),
 			buffered:     &s.buffered,
+			logger:       s.logger,
 			lingerSilent: lingerSilent,
 			lingerAll:    lingerAll,
 			outputBytes:  boundOr(s.MaxOutputBytes, defaultOutputBytes),

@@ -3,6 +3,8 @@ package flare
 import (
 	"errors"
 	"net"
+	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -25,7 +27,7 @@ var loopPoller = func() (Poller, error) {
 // A servedListener is a listener that Serve was called with.
 type servedListener struct {
 	net.Listener
-	plain  bool        // guarded by Server.mu: a goroutine accepts from it
+	plain  atomic.Bool // a goroutine accepts from it; set under Server.mu
 	paused atomic.Bool // that goroutine waits for room
 }
 
@@ -34,10 +36,10 @@ type servedListener struct {
 const backlogTime = tick
 
 // end ends accepting. Connections that the kernel has accepted already are
-// taken: a loop has a descriptor of its own to take them from. Server.mu is held.
+// taken: a loop has a descriptor of its own to take them from.
 func (ln *servedListener) end() {
 	d, ok := ln.Listener.(interface{ SetDeadline(time.Time) error })
-	if !ln.plain || !ok || d.SetDeadline(time.Now().Add(backlogTime)) != nil {
+	if !ln.plain.Load() || !ok || d.SetDeadline(time.Now().Add(backlogTime)) != nil {
 		ln.Listener.Close()
 	}
 }
@@ -56,7 +58,7 @@ func (s *Server) servePlainListener(ln *servedListener, settings *tlsSettings) e
 		s.mu.Unlock()
 		return ErrServerClosed
 	}
-	ln.plain = true
+	ln.plain.Store(true)
 	s.acceptors.Add(1)
 	s.mu.Unlock()
 	defer s.acceptors.Add(-1)
@@ -66,14 +68,12 @@ func (s *Server) servePlainListener(ln *servedListener, settings *tlsSettings) e
 		}
 		if s.ending() { // what waits still gets its place
 			left--
-			s.mu.Lock()
 			ln.end()
-			s.mu.Unlock()
 		}
 		conn, err := ln.Accept()
 		if err == nil {
 			if !s.awaitRoom(ln) { // it may have filled up meanwhile
-				conn.Close()
+				(&greeting{conn: conn}).cut()
 				return ErrServerClosed
 			}
 			s.servePlain(conn, settings)
@@ -111,13 +111,85 @@ func (s *Server) awaitRoom(ln *servedListener) bool {
 }
 
 // servePlain makes conn, which is the server's from here on, a connection of
-// the plain driver. settings is nil without TLS.
+// the plain driver. settings is nil without TLS. Nothing of conn is called from
+// the goroutine that accepts: it is the user's, and with a PROXY protocol even the
+// peer's address is something that a client may be slow to send.
 func (s *Server) servePlain(conn net.Conn, settings *tlsSettings) {
-	c := s.admit(-1, addrPortOfNet(conn.RemoteAddr()))
-	if c == nil {
-		go conn.Close() // it may wait
-		return
+	s.conns.Add(1)
+	g := &greeting{conn: conn}
+	if limit := s.lim.conn.handshake; limit > 0 {
+		g.timer = time.AfterFunc(limit, g.cut)
 	}
-	c.onPlain(conn, settings)
-	c.loop.adopt(c)
+	if !s.greetings.add(g) {
+		g.cut()
+	}
+	go func() {
+		var peer netip.AddrPort
+		ended := func() {
+			s.greetings.remove(g)
+			g.cut()
+			s.conns.Add(-1)
+		}
+		p := guard(func() { peer = addrPortOfNet(conn.RemoteAddr()) }, ended)
+		if p != nil {
+			ended()
+			logPanic(s.logger(), "flare: RemoteAddr panicked", p)
+			return
+		}
+		s.greetings.remove(g)
+		c := s.admit(-1, peer)
+		if s.conns.Add(-1); c == nil {
+			g.cut()
+			return
+		}
+		c.onPlain(conn, settings)
+		s.connBegins(c)
+	}()
+}
+
+// A greeting is a connection that was accepted and is asked for its peer.
+type greeting struct {
+	conn  net.Conn
+	timer *time.Timer // nil: it may take as long as it likes
+}
+
+// cut closes the connection, which ends the wait for its peer's address. It does
+// not wait.
+func (g *greeting) cut() { go guard(func() { g.conn.Close() }, nil) }
+
+// greetings are those of a server.
+type greetings struct {
+	mu    sync.Mutex
+	set   map[*greeting]struct{} // guarded by mu
+	ended bool                   // guarded by mu
+}
+
+// add reports false when the server has ended.
+func (s *greetings) add(g *greeting) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.set == nil {
+		s.set = make(map[*greeting]struct{})
+	}
+	s.set[g] = struct{}{}
+	return !s.ended
+}
+
+func (s *greetings) remove(g *greeting) {
+	if g.timer != nil {
+		g.timer.Stop()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.set, g)
+}
+
+// end cuts all of them, and those that come later.
+func (s *greetings) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = true
+	for g := range s.set {
+		g.cut()
+	}
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"runtime/debug"
 )
 
 // This file is layer 4 (roles): how a request finds its handler and the
@@ -19,7 +18,7 @@ var notFound = HandlerFunc(func(w *ResponseWriter, r *Request) error {
 })
 
 // routeOf returns the handler of r and the predictor's record of its route.
-func (s *Server) routeOf(r *serverRequest) (Handler, *route) {
+func (s *Server) routeOf(r *Request) (Handler, *route) {
 	if s.router != nil {
 		return s.router.predicted(r)
 	}
@@ -27,7 +26,7 @@ func (s *Server) routeOf(r *serverRequest) (Handler, *route) {
 	case nil:
 		return notFound, s.routes.find("", pinInline)
 	case Router:
-		handler, pattern := askRouter(h, r.h.x)
+		handler, pattern := askRouter(h, r)
 		return handler, s.routes.find(pattern, pinOf(handler))
 	default:
 		var key [routeKeyMax]byte
@@ -37,22 +36,16 @@ func (s *Server) routeOf(r *serverRequest) (Handler, *route) {
 
 // askRouter calls the user's Route. Its panic is the handler's, since the answer
 // is made there.
-func askRouter(router Router, x *exchange) (h Handler, pattern string) {
-	g := x.r.c.workset
-	x.open(g, 0)
-	defer func() {
-		x.close() // what the request's head lies in may move before its handler is called
-		if p := recover(); p != nil {
-			g.counts[countPanics]++
-			err := &panicError{value: p, stack: debug.Stack()}
-			h = HandlerFunc(func(*ResponseWriter, *Request) error { return err })
-		}
-	}()
-	return router.Route(&x.lease.r)
+func askRouter(router Router, r *Request) (h Handler, pattern string) {
+	if p := guard(func() { h, pattern = router.Route(r) }, nil); p != nil {
+		r.c.workset.counts[countPanics]++
+		return HandlerFunc(func(*ResponseWriter, *Request) error { return p }), ""
+	}
+	return h, pattern
 }
 
 // appendRouteKey names r's route by its method and first path segment.
-func appendRouteKey(key []byte, r *serverRequest) []byte {
+func appendRouteKey(key []byte, r *Request) []byte {
 	key = append(key, r.methodView()...)
 	path := r.pathView()
 	for i := 0; i < len(path) && len(key) < routeKeyMax && (i == 0 || path[i] != '/'); i++ {
@@ -62,7 +55,7 @@ func appendRouteKey(key []byte, r *serverRequest) []byte {
 }
 
 // handleError answers err. It fails as ErrorHandler and its answer do.
-func (s *Server) handleError(w *serverResponse, err error) error {
+func (s *Server) handleError(w *ResponseWriter, err error) error {
 	var status *StatusError
 	if !errors.As(err, &status) || status.Code < 400 || status.Code > 999 {
 		status = nil
@@ -78,25 +71,19 @@ func (s *Server) handleError(w *serverResponse, err error) error {
 	if status != nil {
 		w.implied = status.Code
 	}
-	if s.ErrorHandler != nil {
-		x := w.h.x
-		x.open(w.c.workset, 0)
-		failed := w.h.call(w.c.workset, x, HandlerFunc(func(w *ResponseWriter, r *Request) error {
+	return w.h.call(w.c.workset, w.h.x, HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		if s.ErrorHandler != nil {
 			s.ErrorHandler(w, r, err)
-			return nil
-		}))
-		if x.close(); failed != nil {
-			return failed
 		}
-	}
-	if w.untouched() {
-		answerStatus(w, status)
-	}
-	return w.completeHooked()
+		if w.untouched() {
+			answerStatus(w, status)
+		}
+		return w.complete()
+	}))
 }
 
 // answerStatus writes the answer for a status; nil stands for a bare 500.
-func answerStatus(w *serverResponse, status *StatusError) {
+func answerStatus(w *ResponseWriter, status *StatusError) {
 	code, message := http.StatusInternalServerError, ""
 	if status != nil {
 		code, message = status.Code, status.Message
@@ -108,16 +95,16 @@ func answerStatus(w *serverResponse, status *StatusError) {
 }
 
 // logHandlerError logs what a handler returned or panicked with.
-func (s *Server) logHandlerError(r *serverRequest, err error) {
+func (s *Server) logHandlerError(r *Request, err error) {
 	if isGone(err) {
 		return
 	}
-	attrs := []any{slog.String("method", r.Method()), slog.String("pattern", r.Pattern()), slog.Any("error", err)}
+	attrs := []slog.Attr{slog.String("method", r.Method()), slog.String("pattern", r.Pattern()), slog.Any("error", err)}
 	var p *panicError
 	if errors.As(err, &p) {
 		attrs = append(attrs, slog.String("stack", string(p.stack)))
 	}
-	s.logger().Error("flare: handler failed", attrs...)
+	logTo(s.logger(), slog.LevelError, "flare: handler failed", attrs...)
 }
 
 // refused notes that a request was refused before any handler saw it.

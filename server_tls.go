@@ -178,7 +178,7 @@ func (s *Server) adopter(settings *tlsSettings) func(fd int, peer netip.AddrPort
 	return func(fd int, peer netip.AddrPort) {
 		if c := s.admit(fd, peer); c != nil {
 			c.secure(settings)
-			c.loop.adopt(c)
+			s.connBegins(c)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package flare
 
 import (
+	"log/slog"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -30,6 +31,8 @@ type UDPConn struct {
 
 	// Of the goroutine that is in ready; there is one at most.
 	batch    *datagramBatch
+	arrived  int // datagrams of batch
+	handled  int // those of them that the handler was called for
 	datagram Datagram
 }
 
@@ -98,16 +101,12 @@ func (u *UDPConn) ready(Interest) (more Interest) {
 	}
 	u.w.want = Readable
 	for range udpBatches {
-		n, again := u.receive()
-		for i := range n {
-			in := &u.batch.received[i]
-			d := &u.datagram
-			d.From, d.Data, d.Truncated = in.from, u.batch.datagram(i), in.truncated
-			if in.truncated {
-				u.truncs.Add(1)
-			}
-			u.handler(d)
+		again := true
+		if u.handled == u.arrived { // else the handler has ended its goroutine in the middle of a batch
+			u.handled = 0
+			u.arrived, again = u.receive()
 		}
+		u.handle()
 		if !u.flush() {
 			u.w.want = Writable
 			return 0
@@ -117,6 +116,23 @@ func (u *UDPConn) ready(Interest) (more Interest) {
 		}
 	}
 	return Readable
+}
+
+// handle calls the handler for the datagrams of a batch. A panic costs the
+// datagram alone.
+func (u *UDPConn) handle() {
+	for u.handled < u.arrived {
+		i := u.handled
+		u.handled++
+		in, d := &u.batch.received[i], &u.datagram
+		d.From, d.Data, d.Truncated = in.from, u.batch.datagram(i), in.truncated
+		if in.truncated {
+			u.truncs.Add(1)
+		}
+		if p := guard(func() { u.handler(d) }, nil); p != nil {
+			logPanic(slog.Default(), "flare: a handler of datagrams panicked", p)
+		}
+	}
 }
 
 // receive takes a batch. more: there may be another one.

@@ -120,7 +120,9 @@ func (b *blockingSocket) put(head, p []byte, kind putKind) error {
 			return err
 		}
 	}
-	b.sealed = kind == putLast
+	if kind == putLast {
+		b.seal()
+	}
 	b.enqueue(head, p, kind)
 	return nil
 }
@@ -156,9 +158,9 @@ func (b *blockingSocket) admit(n int, policy QueuePolicy) error {
 func (b *blockingSocket) awaitRoom(ctx context.Context, n int) error {
 	b.mu.Lock()
 	enough := b.roomFor(n)
-	if b.err != nil || b.waiting() <= enough {
-		defer b.mu.Unlock()
-		return b.err
+	if err := b.refused(); err != nil || b.waiting() <= enough {
+		b.mu.Unlock()
+		return err
 	}
 	room := b.awaited(enough)
 	b.mu.Unlock()

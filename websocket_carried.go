@@ -3,8 +3,8 @@ package flare
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
-	"runtime/debug"
 )
 
 // This file is layer 4 (roles): a WebSocketHandler on another server's
@@ -19,20 +19,16 @@ func errWebSocketVersion() error {
 
 // serveCarried is Serve where the request came by another server. It returns
 // when the WebSocket has ended.
-func (h *WebSocketHandler) serveCarried(w *ResponseWriter, r *Request, srv *Server) error {
+func (h *WebSocketHandler) serveCarried(w *ResponseWriter, r *Request) error {
 	ws, err := AcceptWebSocket(w, r, &h.WebSocketOptions)
 	if err != nil {
 		return err
 	}
+	defer func() { r.live = true }() // for those around who have waited for Serve
 	defer ws.Close(CloseNormal, "")
-	logger := srv.logger()
+	logger := w.h.srv.logger()
 	var ended error
-	returned := false
-	defer func() {
-		if !returned { // runtime.Goexit was called
-			ended = &CloseError{Code: CloseInternalError}
-			ws.Close(CloseInternalError, "")
-		}
+	over := func() {
 		if h.OnClose != nil {
 			code, reason := endOf(ended)
 			logWebSocketError(logger, callWebSocket(func() error {
@@ -40,41 +36,40 @@ func (h *WebSocketHandler) serveCarried(w *ResponseWriter, r *Request, srv *Serv
 				return nil
 			}))
 		}
-	}()
-	if h.OnOpen != nil {
-		err = h.openCarried(ws, r)
 	}
+	panicked := guard(func() { ended = h.converse(ws, r, logger) }, func() {
+		ended = &CloseError{Code: CloseInternalError}
+		ws.Close(CloseInternalError, "")
+		over()
+	})
+	if panicked != nil {
+		logWebSocketError(logger, panicked)
+	}
+	over()
+	return nil
+}
+
+// converse calls OnOpen and OnMessage until the WebSocket ends, and returns how.
+func (h *WebSocketHandler) converse(ws *WebSocket, r *Request, logger *slog.Logger) (ended error) {
+	var err error
+	if h.OnOpen != nil {
+		err = callWebSocket(func() error { return h.OnOpen(ws, r) })
+	}
+	r.end() // as on a loop, r is OnOpen's alone
 	for err == nil {
 		var kind MessageKind
 		var p []byte
 		if kind, p, ended = ws.Read(context.Background()); ended != nil {
-			break
+			return ended
 		}
 		if h.OnMessage != nil {
 			err = callWebSocket(func() error { return h.OnMessage(ws, kind, p) })
 		}
 	}
-	if err != nil {
-		logWebSocketError(logger, err)
-		ws.Close(closeOf(err))
-		_, _, ended = ws.Read(context.Background())
-	}
-	returned = true
-	return nil
-}
-
-// openCarried calls OnOpen with a request that ends with it, as on a loop; those
-// around who wait for Serve have r.
-func (h *WebSocketHandler) openCarried(ws *WebSocket, r *Request) error {
-	x := r.lease.enter()
-	if x == nil {
-		return errRequestDone
-	}
-	defer r.lease.exit()
-	one := newLeases(1)
-	l := one.next(x, x.r.h.srv)
-	defer x.end(l)
-	return callWebSocket(func() error { return h.OnOpen(ws, &l.r) })
+	logWebSocketError(logger, err)
+	ws.Close(closeOf(err))
+	_, _, ended = ws.Read(context.Background())
+	return ended
 }
 
 // endOf is how a WebSocket ended whose Read failed with err.
@@ -92,10 +87,8 @@ func endOf(err error) (CloseCode, string) {
 
 // callWebSocket makes an error of a panic of fn.
 func callWebSocket(fn func() error) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = &panicError{value: v, stack: debug.Stack()}
-		}
-	}()
-	return fn()
+	if p := guard(func() { err = fn() }, nil); p != nil {
+		return p
+	}
+	return err
 }

@@ -20,11 +20,11 @@ const (
 	// flateLevel: messages are small and many, so speed counts.
 	flateLevel = flate.BestSpeed
 
-	// inflateFreeBytes may come out of a message whatever its size; beyond them
-	// it may grow by inflateRatioMax at most. DEFLATE itself ends at 1032:1,
-	// and real data of that size stays far below.
-	inflateFreeBytes = 1 << 20
-	inflateRatioMax  = 200
+	// inflateTurnBytes is how much of compressed messages comes out in one turn
+	// of a loop, save for the last of them, before others have theirs. The bound
+	// on a message is MaxMessageBytes, however small it came: DEFLATE makes a
+	// thousandth of equal rows, and that is no attack.
+	inflateTurnBytes = 1 << 20
 
 	inflateStepBytes = 4 << 10 // room made for output at first
 
@@ -110,7 +110,6 @@ func (z *inflater) inflate(message []byte, bytesMax int64) (out *buffer, rule st
 
 // drain reads all of src through fr.
 func (z *inflater) drain(fr io.ReadCloser, src *flateSource, bytesMax int64) (out *buffer, rule string) {
-	grow := max(int64(len(src.message))*inflateRatioMax, inflateFreeBytes)
 	streams := inflateStreamsFree + len(src.message)/inflateBytesAStream
 	out = getBuffer(max(inflateStepBytes, len(src.message)))
 	for {
@@ -118,11 +117,8 @@ func (z *inflater) drain(fr io.ReadCloser, src *flateSource, bytesMax int64) (ou
 		room := out.b[len(out.b):cap(out.b)]
 		n, err := fr.Read(room)
 		out.b = out.b[:len(out.b)+n]
-		switch size := int64(len(out.b)); {
-		case bytesMax >= 0 && size > bytesMax:
+		if bytesMax >= 0 && int64(len(out.b)) > bytesMax {
 			return out, ruleMessageMax
-		case size > grow:
-			return out, ruleMessageRatio
 		}
 		if err == nil {
 			continue
@@ -136,7 +132,7 @@ func (z *inflater) drain(fr io.ReadCloser, src *flateSource, bytesMax int64) (ou
 			return out, ""
 		}
 		if streams--; streams < 0 {
-			return out, ruleMessageRatio
+			return out, ruleMessageStreams
 		}
 		fr.(flate.Resetter).Reset(src, slideWindow(append([]byte(nil), z.window...), out.b))
 	}

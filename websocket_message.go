@@ -8,14 +8,14 @@ import "encoding/binary"
 // kinds of WebSocket, on a loop and blocking, read with it.
 
 const (
-	ruleMessageMax   = "message over the limit (RFC 6455 §10.4)"
-	ruleMessageUTF8  = "text that is not UTF-8 (RFC 6455 §8.1)"
-	ruleCloseShort   = "close frame with a body of one byte (RFC 6455 §5.5.1)"
-	ruleCloseCode    = "close code that must not be sent (RFC 6455 §7.4)"
-	ruleCloseUTF8    = "close reason that is not UTF-8 (RFC 6455 §5.5.1)"
-	ruleAfterClose   = "frame after the close frame (RFC 6455 §5.5.1)"
-	ruleMessageFlate = "compressed message that is not DEFLATE (RFC 7692 §7.2.2)"
-	ruleMessageRatio = "compressed message that grows beyond all proportion"
+	ruleMessageMax     = "message over the limit (RFC 6455 §10.4)"
+	ruleMessageUTF8    = "text that is not UTF-8 (RFC 6455 §8.1)"
+	ruleCloseShort     = "close frame with a body of one byte (RFC 6455 §5.5.1)"
+	ruleCloseCode      = "close code that must not be sent (RFC 6455 §7.4)"
+	ruleCloseUTF8      = "close reason that is not UTF-8 (RFC 6455 §5.5.1)"
+	ruleAfterClose     = "frame after the close frame (RFC 6455 §5.5.1)"
+	ruleMessageFlate   = "compressed message that is not DEFLATE (RFC 7692 §7.2.2)"
+	ruleMessageStreams = "compressed message of too many DEFLATE streams"
 )
 
 // A messageEvent is what a piece of input amounted to.
@@ -37,6 +37,7 @@ type messageReader struct {
 	bytesMax int64     // of a message; negative: no limit
 	inflater *inflater // nil: permessage-deflate was not agreed on
 	pieces   bool      // messages that begin are handed out in pieces, as they arrive
+	inflated int       // bytes that came out of compressed messages; whoever reads may set it back
 
 	// The event that next has returned. data is valid until the next call, and
 	// may be part of the input.
@@ -268,6 +269,7 @@ func (r *messageReader) keep(part []byte) {
 // inflate replaces the message in data with what it decompresses to.
 func (r *messageReader) inflate() error {
 	out, rule := r.inflater.inflate(r.data, r.bytesMax)
+	r.inflated += len(out.b)
 	if r.handed {
 		r.msg.release()
 	}

@@ -3,7 +3,6 @@ package flare
 import (
 	"errors"
 	"log/slog"
-	"runtime/debug"
 	"sync"
 	"time"
 )
@@ -43,39 +42,12 @@ type WebSocketHandler struct {
 
 // Serve answers the handshake.
 func (h *WebSocketHandler) Serve(w *ResponseWriter, r *Request) error {
-	ws, carried, err := h.upgrade(w, r)
+	if w.via != nil {
+		return h.serveCarried(w, r)
+	}
+	hs, err := checkHandshake(w, r, &h.WebSocketOptions)
 	if err != nil {
 		return err
-	}
-	if carried != nil {
-		return h.serveCarried(w, r, carried)
-	}
-	if h.OnOpen != nil {
-		return h.OnOpen(ws, r)
-	}
-	return nil
-}
-
-// upgrade answers the handshake and makes the WebSocket. It does nothing, and
-// returns the server, where the request came by another one.
-func (h *WebSocketHandler) upgrade(held *ResponseWriter, r *Request) (ws *WebSocket, carried *Server, err error) {
-	wx := held.lease.enterBody()
-	if wx == nil {
-		return nil, nil, errWriterDone
-	}
-	defer held.lease.exit()
-	rx := r.lease.enter()
-	if rx == nil {
-		return nil, nil, errRequestDone
-	}
-	defer r.lease.exit()
-	w := &wx.w
-	if w.via != nil {
-		return nil, w.h.srv, nil
-	}
-	hs, err := checkHandshake(w, &rx.r, &h.WebSocketOptions)
-	if err != nil {
-		return nil, nil, err
 	}
 	c, g := w.c, w.c.workset
 	h.once.Do(func() {
@@ -85,8 +57,7 @@ func (h *WebSocketHandler) upgrade(held *ResponseWriter, r *Request) (ws *WebSoc
 		}
 	})
 	p := new(loopSocket)
-	ws = &p.ws
-	ob := &p.out
+	ws, ob := &p.ws, &p.out
 	shape := h.shapes.find(h, w.h.srv, &hs)
 	ws.websocketProfile, ws.codecs, ws.loopOut = shape, shape.newCodecs(), ob
 	ob.c, ob.owner, ob.rules = c, ws, &shape.out
@@ -98,12 +69,15 @@ func (h *WebSocketHandler) upgrade(held *ResponseWriter, r *Request) (ws *WebSoc
 	if g.loop != nil {
 		ob.cork(g.loop, g.epoch)
 	}
-	return ws, nil, nil
+	if h.OnOpen != nil {
+		return h.OnOpen(ws, r)
+	}
+	return nil
 }
 
 // upgrade writes the 101 (Switching Protocols); what is written to w behind it
 // goes nowhere.
-func (w *serverResponse) upgrade(hs *handshake, p switchedProtocol) {
+func (w *ResponseWriter) upgrade(hs *handshake, p switchedProtocol) {
 	g := w.c.workset
 	g.out = hs.appendAnswer(g.out, &w.header)
 	g.counts[countClass1]++
@@ -198,6 +172,7 @@ func (p *loopSocket) Data(c *Conn, in []byte, eof bool) (int, error) {
 	if r == nil {
 		r = p.takeReader()
 	}
+	r.inflated = 0
 	for !c.closing {
 		used, ev, err := r.next(in[n:])
 		n += used
@@ -210,6 +185,10 @@ func (p *loopSocket) Data(c *Conn, in []byte, eof bool) (int, error) {
 		}
 		p.event(c, ev)
 		if p.out.over() {
+			break
+		}
+		if r.inflated >= inflateTurnBytes {
+			c.want = wantTurn
 			break
 		}
 	}
@@ -263,50 +242,34 @@ func logWebSocketError(to *slog.Logger, err error) {
 	if err == nil || errors.As(err, &asked) || isGone(err) {
 		return
 	}
-	attrs := []any{slog.Any("error", err)}
+	attrs := []slog.Attr{slog.Any("error", err)}
 	var panicked *panicError
 	if errors.As(err, &panicked) {
 		attrs = append(attrs, slog.String("stack", string(panicked.stack)))
 	}
-	to.Error("flare: WebSocket handler failed", attrs...)
+	logTo(to, slog.LevelError, "flare: WebSocket handler failed", attrs...)
 }
 
-// call calls OnMessage. A panic becomes an error; runtime.Goexit ends the
-// goroutine, but neither the loop nor the server with it.
+// call calls OnMessage. A panic becomes an error.
 func (p *loopSocket) call(c *Conn) (err error) {
-	returned := false
-	defer func() {
-		if returned {
-			return
-		}
-		if v := recover(); v != nil {
-			c.workset.counts[countPanics]++
-			err = &panicError{value: v, stack: debug.Stack()}
-			return
-		}
-		p.goexit(c)
-	}()
-	err = p.ws.handler.OnMessage(&p.ws, p.reader.kind, p.reader.data)
-	returned = true
+	panicked := guard(func() { err = p.ws.handler.OnMessage(&p.ws, p.reader.kind, p.reader.data) }, nil)
+	if panicked != nil {
+		c.workset.counts[countPanics]++
+		return panicked
+	}
 	return err
 }
 
-// goexit ends the connection of an OnOpen or OnMessage that called
+// exited ends the connection of an OnOpen or OnMessage that called
 // runtime.Goexit.
-func (p *loopSocket) goexit(c *Conn) {
-	g := c.workset
-	g.detach()
+func (p *loopSocket) exited(c *Conn) verdict {
 	p.end = &CloseError{Code: CloseInternalError}
 	p.ws.sendClose(CloseInternalError, "")
 	c.closing = true
-	var v verdict
-	if c.flush(g) {
-		v = c.closeGracefully(g)
-	} else {
-		v = c.blocked()
+	if !c.flush(c.workset) {
+		return c.blocked()
 	}
-	c.workset, g.strand = nil, nil
-	c.finish(g, v)
+	return c.closeGracefully(c.workset)
 }
 
 // Drained has nothing to do: writers wait at the outbox.
@@ -321,12 +284,9 @@ func (p *loopSocket) Closed(c *Conn, err error) {
 	h := p.ws.handler
 	defer p.ws.srv.connClosed(c.RemoteAddr(), StateClosed) // after OnClose, so that Shutdown waits for it
 	if h.OnClose != nil {
-		defer func() {
-			if v := recover(); v != nil {
-				p.closeFor(&panicError{value: v, stack: debug.Stack()})
-			}
-		}()
-		h.OnClose(&p.ws, p.end.Code, p.end.Reason)
+		if panicked := guard(func() { h.OnClose(&p.ws, p.end.Code, p.end.Reason) }, nil); panicked != nil {
+			logWebSocketError(p.ws.srv.logger(), panicked)
+		}
 	}
 }
 

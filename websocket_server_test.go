@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"net/netip"
 	"os"
 	"runtime"
 	"strings"
@@ -603,4 +604,120 @@ func TestWebSocketNotIdleUnread(t *testing.T) {
 			t.Errorf("a peer that is idle: %v", err)
 		}
 	})
+}
+
+// Close ends a Write that waits for the peer, on the goroutine of OnMessage as on
+// any other, and CloseTimeout ends the connection of a peer that does not read.
+func TestCloseEndsWritesThatWait(t *testing.T) {
+	t.Parallel()
+	for _, style := range wsBothStyles {
+		t.Run(style, func(t *testing.T) {
+			t.Parallel()
+			o := WebSocketOptions{WriteTimeout: -1, Heartbeat: -1, CloseTimeout: 500 * time.Millisecond, MaxQueueBytes: 64 << 10}
+			written, opened := make(chan error, 2), make(chan *WebSocket, 1)
+			fill := func(ws *WebSocket) {
+				err := error(nil)
+				for message := make([]byte, 32<<10); err == nil; {
+					err = ws.Write(context.Background(), BinaryMessage, message)
+				}
+				written <- err
+			}
+			var h Handler = &WebSocketHandler{WebSocketOptions: o, OnMessage: func(ws *WebSocket, kind MessageKind, p []byte) error {
+				opened <- ws
+				fill(ws)
+				return nil
+			}}
+			writers := 1
+			if style == "blocking" {
+				writers = 2 // of which one waits in the socket, and one for it
+				h = HandlerFunc(func(w *ResponseWriter, r *Request) error {
+					ws, err := AcceptWebSocket(w, r, &o)
+					if err != nil {
+						return err
+					}
+					go fill(ws)
+					opened <- ws
+					fill(ws)
+					return nil
+				})
+			}
+			s := &Server{Handler: h}
+			c := wsRaw(t, TestServer(t, s), "")
+			c.send(string(wsFrame(0x81, "go", true)))
+			ws := <-opened
+			eventually(t, "a queue that is full", func() bool {
+				if b := ws.blocking; b != nil {
+					b.mu.Lock()
+					defer b.mu.Unlock()
+					return b.room != nil
+				}
+				ws.loopOut.lock()
+				defer ws.loopOut.unlock()
+				return ws.loopOut.room != nil
+			})
+			ws.Close(CloseNormal, "")
+			for range writers {
+				if err := <-written; !errors.Is(err, ErrClosed) && !errors.Is(err, ErrTimeout) {
+					t.Errorf("Write: %v", err)
+				}
+			}
+			gone(t, s)
+			c.Close()
+		})
+	}
+}
+
+// CloseTimeout holds for a connection whose OnMessage is busy.
+func TestCloseTimeoutBesideOnMessage(t *testing.T) {
+	t.Parallel()
+	opened, over := make(chan *WebSocket, 1), make(chan struct{})
+	h := &WebSocketHandler{WebSocketOptions: WebSocketOptions{CloseTimeout: 100 * time.Millisecond}, OnMessage: func(ws *WebSocket, kind MessageKind, p []byte) error {
+		opened <- ws
+		<-over
+		return nil
+	}}
+	s := &Server{Handler: h}
+	url := TestServer(t, s)
+	defer close(over)
+	c := wsRaw(t, url, "")
+	c.send(string(wsFrame(0x81, "go", true)))
+	(<-opened).Close(CloseNormal, "")
+	if got := wsEvents(&messageReader{bytesMax: -1}, c.toEnd()); got != "close 1000 \"\"\n" {
+		t.Errorf("%q", got)
+	}
+}
+
+// Compressed messages that become large are inflated in several turns of a loop,
+// with others' between them.
+func TestInflatedTurnsEnd(t *testing.T) {
+	const size, messages = 900 << 10, 9
+	got := 0
+	h := &WebSocketHandler{WebSocketOptions: WebSocketOptions{Compression: CompressionOn}, OnMessage: func(ws *WebSocket, kind MessageKind, p []byte) error {
+		got++
+		return nil
+	}}
+	f := newFeeder(t, &Server{Handler: Inline(h)})
+	c := f.srv.newConn(f.loop, -1, netip.AddrPort{})
+	small, _ := new(deflater).deflate(getBuffer(size), make([]byte, size))
+	one := string(wsFrame(frameFin|frameRSV1|byte(BinaryMessage), string(small.b), true))
+	handshake := wsTestHandshake + "Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
+	c.tr = &scriptedTransport{c: c, shutAt: -1, pieces: [][]byte{[]byte(handshake + strings.Repeat(one, messages))}}
+	c.edges = ownRead | ownWrite
+	turns := 0
+	for before := 0; got < messages; before = got {
+		f.loop.state.Add(1)
+		f.workset.loop, f.workset.epoch = f.loop, f.loop.state.Load()
+		v := c.drive(f.workset)
+		f.workset.loop = nil
+		f.loop.state.Add(1)
+		if got > before+2 || got < messages && v != verdictMore {
+			t.Fatalf("%d messages in one turn, verdict %d", got-before, v)
+		}
+		if turns++; turns > 2*messages {
+			t.Fatal("the messages do not come")
+		}
+	}
+	c.outbox.Load().kill(ErrClosed)
+	c.setState(stateClosed)
+	c.ended()
 }
