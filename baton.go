@@ -1,6 +1,7 @@
 package flare
 
 import (
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -132,6 +133,18 @@ type deadline struct{ atomic.Int64 }
 func (d *deadline) set(t time.Duration) { d.Store(int64(t)) }
 func (d *deadline) at() time.Duration   { return time.Duration(d.Load()) }
 
+// lifted is the deadline of who wants neither a deadline nor the server's limits
+// of time and rate.
+const lifted = time.Duration(math.MaxInt64)
+
+// handlerDeadline is a deadline that a handler sets: the zero time lifts all.
+func handlerDeadline(t time.Time) time.Duration {
+	if t.IsZero() {
+		return lifted
+	}
+	return sinceOrigin(t)
+}
+
 // reset takes it away. Most often there is none, and looking is cheaper.
 func (d *deadline) reset() {
 	if d.Load() != 0 {
@@ -225,7 +238,11 @@ func (s *strand) take(edges uint32) bool {
 			s.waits.write <- struct{}{}
 		}
 		if own&ownCancel != 0 && edges&(ownHup|ownRDHup|ownStop) != 0 {
-			go s.cancel()
+			cause := errPeerLeft
+			if edges&ownStop != 0 {
+				cause = ErrServerClosed
+			}
+			go s.cancel(cause)
 		}
 		if ob := s.conn.outbox.Load(); ob != nil && edges&(ownWrite|ownHup) != 0 {
 			ob.writable(false) // its owner may be busy for long

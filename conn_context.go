@@ -3,11 +3,16 @@ package flare
 import (
 	"context"
 	"errors"
+	"fmt"
 )
 
 // This file is layer 3 (engine): the context of the handler that runs on a
 // connection. It knows when the peer goes and nothing of requests; it needs no
 // goroutine, since the loop cancels it. context.go makes it on first use.
+
+// errPeerLeft is the cause of a context whose client has closed or reset the
+// connection.
+var errPeerLeft = fmt.Errorf("flare: the client has left: %w", ErrClosed)
 
 // errRequestDone is the cause of a context whose handler has returned.
 var errRequestDone = errors.New("flare: the handler has returned")
@@ -29,17 +34,27 @@ func (s *strand) context() *requestContext {
 	// First the bit, then the look at what came before it: whoever comes
 	// later sees the bit.
 	own := s.own.Or(ownCancel)
-	if (own|s.edges)&(ownHup|ownRDHup) != 0 || own&ownStop != 0 || s.conn.eof {
-		rc.end(context.Canceled)
+	switch {
+	case own&ownStop != 0:
+		rc.end(ErrServerClosed)
+	case (own|s.edges)&(ownHup|ownRDHup) != 0 || s.conn.eof:
+		rc.end(errPeerLeft)
 	}
 	return rc
 }
 
 // cancel ends the context of the running handler, from any goroutine.
-func (s *strand) cancel() {
+func (s *strand) cancel(cause error) {
 	if rc := s.ctx.Load(); rc != nil {
-		rc.end(context.Canceled)
+		rc.end(cause)
 	}
+}
+
+// left reports whether the context of the handler that runs has ended because
+// the client has left.
+func (s *strand) left() bool {
+	rc := s.ctx.Load()
+	return rc != nil && context.Cause(rc) == errPeerLeft
 }
 
 // endContext ends the context of a handler that has returned.

@@ -13,6 +13,8 @@ import (
 // handler runs on the loop itself, the end of the connection is seen at the
 // latest when the handler waits. Its values are those of SetValue, and behind
 // them those of a context that was set.
+// context.Cause says why it has ended: it is ErrServerClosed when the server
+// closes, and an error that is ErrClosed when the client has left.
 func (r *Request) Context() context.Context {
 	r.check()
 	if r.ctx == nil {

@@ -37,6 +37,7 @@ type carrier interface {
 	sendInterim(status int, h *Header) error
 	sendTrailer(h *Header)
 	flush() error
+	left() bool // the client has gone
 
 	// leaveBody ends a request's body that was not read to its end, behind the
 	// response. find: its end is worth looking for.
@@ -112,7 +113,7 @@ func (s *Server) answerCarried(g *workset, x *exchange, k carrier, in carried, c
 		r.ctx = ctx
 		w.begin(c, h, r)
 		w.close = true
-		s.refused(c, err)
+		s.refused(c, r, in.head, err)
 		err = refusalOf(err)
 	} else {
 		// What the other server says, which may come from frames instead of fields.

@@ -45,26 +45,28 @@ func (w *ResponseWriter) Informational(code int, h *Header) error {
 }
 
 // SetReadDeadline bounds the time that reads of this request's body may wait.
-// A read that would wait longer fails with a 408. The zero time takes the
-// bound away; the server's own stay.
+// A read that would wait longer fails with a 408. The zero time takes the bound
+// away, and BodyTimeout and MinBodyRate with it, for this request: its client may
+// then be silent for as long as it likes.
 func (w *ResponseWriter) SetReadDeadline(t time.Time) error {
 	w.check()
 	if w.via != nil {
 		return w.via.setReadDeadline(t)
 	}
-	w.c.workset.readBy.set(sinceOrigin(t))
+	w.c.workset.readBy.set(handlerDeadline(t))
 	return nil
 }
 
 // SetWriteDeadline bounds the time that writes of this response may wait. A
 // write that would wait longer fails with ErrTimeout and breaks the
-// connection. The zero time takes the bound away; the server's own stay.
+// connection. The zero time takes the bound away, and WriteTimeout and
+// MinWriteRate with it, while the handler runs.
 func (w *ResponseWriter) SetWriteDeadline(t time.Time) error {
 	w.check()
 	if w.via != nil {
 		return w.via.setWriteDeadline(t)
 	}
-	w.c.workset.writeBy.set(sinceOrigin(t))
+	w.c.workset.writeBy.set(handlerDeadline(t))
 	return nil
 }
 

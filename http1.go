@@ -310,7 +310,7 @@ func (h *httpConn) refuse(c *Conn, in []byte, err error) connState {
 	c.workset.forget()
 	x.w.begin(c, h, &x.r)
 	x.w.close = true
-	h.srv.refused(c, err)
+	h.srv.refused(c, &x.r, in, err)
 	x.w.finish(refusalOf(err))
 	x.r.end()
 	c.closing = true

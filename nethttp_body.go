@@ -80,7 +80,7 @@ func (x *httpExchange) setReadDeadline(t time.Time) error {
 		if via != nil {
 			return via.setReadDeadline(t)
 		}
-		g.readBy.set(sinceOrigin(t))
+		g.readBy.set(handlerDeadline(t))
 		c.wakeOwner(ownRead)
 		return nil
 	})
@@ -92,7 +92,7 @@ func (x *httpExchange) setWriteDeadline(t time.Time) error {
 		if via != nil {
 			return via.setWriteDeadline(t)
 		}
-		g.writeBy.set(sinceOrigin(t))
+		g.writeBy.set(handlerDeadline(t))
 		c.wakeOwner(ownWrite)
 		return nil
 	})

@@ -2,6 +2,7 @@ package flare
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -275,7 +276,9 @@ func (k *httpCarrier) flush() error {
 	return nil
 }
 
-func (k *httpCarrier) setReadDeadline(t time.Time) error  { return k.reading.setUser(t) }
+func (k *httpCarrier) setReadDeadline(t time.Time) error { return k.reading.setUser(t) }
+func (k *httpCarrier) left() bool                        { return k.r.Context().Err() == context.Canceled }
+
 func (k *httpCarrier) setWriteDeadline(t time.Time) error { return k.writing.setUser(t) }
 
 // rest ends what a call was bounded by where that would end a stream on which
@@ -338,6 +341,7 @@ type carrierDeadline struct {
 
 	mu    sync.Mutex
 	user  time.Time // guarded by mu; zero: none
+	free  bool      // guarded by mu: the handler has lifted the limit
 	armed time.Time // guarded by mu: what was set; zero: no more than user
 }
 
@@ -349,6 +353,9 @@ func (d *carrierDeadline) arm() {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.free {
+		return
+	}
 	now := time.Now()
 	by := d.armed
 	if by.Sub(now) < d.limit {
@@ -376,7 +383,7 @@ func (d *carrierDeadline) disarm() {
 func (d *carrierDeadline) setUser(t time.Time) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.user, d.armed = t, time.Time{}
+	d.user, d.armed, d.free = t, time.Time{}, t.IsZero()
 	return d.set(t)
 }
 

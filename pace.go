@@ -60,9 +60,13 @@ func soonest(a, b time.Duration) time.Duration {
 }
 
 // await is Conn.await for input within limit without progress, rate bytes a
-// second, and a deadline; each of them may be 0 for none.
+// second, and a deadline; each of them may be 0 for none. A deadline that is
+// lifted lifts the others.
 func (p *pace) await(c *Conn, bit uint32, limit time.Duration, rate int64, deadline time.Duration) error {
 	now := time.Since(origin)
+	if deadline == lifted {
+		limit, rate, deadline = 0, 0, 0
+	}
 	until := soonest(after(now, limit), deadline)
 	if rate > 0 {
 		until = soonest(until, now+p.lead(p.moved, limit, rate))
@@ -169,6 +173,9 @@ func (p *roomPace) awaitRoom(c *Conn, deadline time.Duration) error {
 	c.beginRoom(p, now)
 	for {
 		due := soonest(p.due(c.roomLimit()), deadline)
+		if deadline == lifted {
+			due = 0
+		}
 		if due != 0 && now >= due {
 			return ErrTimeout
 		}

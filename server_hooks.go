@@ -60,13 +60,15 @@ type refusalLog struct {
 	skipped int
 }
 
-func (l *refusalLog) log(to *slog.Logger, message string, now time.Duration, err error) {
+func (l *refusalLog) log(to *slog.Logger, message string, now time.Duration, err error, more ...slog.Attr) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	if now < l.next {
 		l.skipped++
+		l.mu.Unlock()
 		return
 	}
-	logTo(to, slog.LevelInfo, message, slog.Any("error", err), slog.Int("skipped", l.skipped))
+	skipped := l.skipped
 	l.next, l.skipped = now+refusalLogEvery, 0
+	l.mu.Unlock() // others need not wait for a slow logger
+	logTo(to, slog.LevelInfo, message, append(more, slog.Any("error", err), slog.Int("skipped", skipped))...)
 }

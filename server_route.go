@@ -1,6 +1,7 @@
 package flare
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -57,10 +58,15 @@ func appendRouteKey(key []byte, r *Request) []byte {
 // handleError answers err. It fails as ErrorHandler and its answer do.
 func (s *Server) handleError(w *ResponseWriter, err error) error {
 	var status *StatusError
+	if left(w.r, err) {
+		answerStatus(w, &StatusError{Code: statusClientLeft, Message: "Client Closed Request"})
+		return w.complete() // nobody reads it, but it is counted
+	}
 	if !errors.As(err, &status) || status.Code < 400 || status.Code > 999 {
 		status = nil
 		s.logHandlerError(w.r, err)
-	} else if status.Code >= 500 && status.Err != nil {
+	} else if status.Code >= 500 && status.Err != nil && !w.r.refused { // refusals have a line of their own
+
 		s.logHandlerError(w.r, err)
 	}
 	if s.ErrorHandler == nil && len(w.hooks) == 0 {
@@ -96,7 +102,7 @@ func answerStatus(w *ResponseWriter, status *StatusError) {
 
 // logHandlerError logs what a handler returned or panicked with.
 func (s *Server) logHandlerError(r *Request, err error) {
-	if isGone(err) {
+	if left(r, err) {
 		return
 	}
 	attrs := []slog.Attr{slog.String("method", r.Method()), slog.String("pattern", r.Pattern()), slog.Any("error", err)}
@@ -107,7 +113,43 @@ func (s *Server) logHandlerError(r *Request, err error) {
 	logTo(s.logger(), slog.LevelError, "flare: handler failed", attrs...)
 }
 
-// refused notes that a request was refused before any handler saw it.
-func (s *Server) refused(c *Conn, err error) {
-	s.refusals.log(s.logger(), "flare: request refused", c.workset.clock.now, err)
+// statusClientLeft is what a request counts as whose client did not wait for the
+// answer. The code is nginx's.
+const statusClientLeft = 499
+
+// left reports whether err only says that the client has left: the error of a
+// write, or of the request's context.
+func left(r *Request, err error) bool {
+	if isGone(err) {
+		return true
+	}
+	if !errors.Is(err, context.Canceled) {
+		return false
+	}
+	if r.via != nil {
+		return r.via.left()
+	}
+	return r.c.left()
+}
+
+// targetLogged is how much of a refused request's target is logged.
+const targetLogged = 128
+
+// spanIn is a part of a head that may not have been understood that far.
+func spanIn(s span, in []byte) string {
+	if s.end > uint32(len(in)) || s.start >= s.end {
+		return ""
+	}
+	return string(s.of(in))
+}
+
+// refused notes that a request, of which in has the head, was refused before any
+// handler saw it. Whoever can make a server refuse decides on the status, so it is
+// one line a second and no error of the server's, whatever that is.
+func (s *Server) refused(c *Conn, r *Request, in []byte, err error) {
+	method, target := spanIn(r.head.method, in), spanIn(r.head.target, in)
+	s.refusals.log(s.logger(), "flare: request refused", c.workset.clock.now, err,
+		slog.String("method", method),
+		slog.String("path", target[:min(len(target), targetLogged)]),
+		slog.Any("peer", c.RemoteAddr()))
 }

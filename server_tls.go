@@ -3,6 +3,7 @@ package flare
 import (
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"runtime"
@@ -153,7 +154,8 @@ type handshakeCounts struct {
 	log                   refusalLog
 }
 
-// handshakeDone counts a handshake, and logs one that failed.
+// handshakeDone counts a handshake, and logs one that failed, unless all there is
+// to say is that the client has left.
 func (s *Server) handshakeDone(resumed bool, err error) {
 	switch {
 	case err == nil:
@@ -163,7 +165,7 @@ func (s *Server) handshakeDone(resumed bool, err error) {
 		}
 	default:
 		s.handshakes.failed.Add(1)
-		if !isGone(err) {
+		if !isGone(err) && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 			s.handshakes.log.log(s.logger(), "flare: TLS handshake failed", time.Since(origin), err)
 		}
 	}
