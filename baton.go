@@ -54,7 +54,7 @@ type strand struct {
 	verdict verdict
 	workset *workset    // of the turn that runs, nil between turns
 	route   *route      // of Data, for protocols other than HTTP
-	err     error       // why it ended
+	cause   error       // why it ended, nil: in order
 	waits   *ownerWaits // made before it is lent
 
 	// The holder's.

@@ -76,24 +76,22 @@ type Conn struct {
 	outbox atomic.Pointer[outbox] // nil: only the owner writes; the owner itself looks at shared
 
 	// The owner's: the runner, or the goroutine it is lent to.
-	proto   Protocol
-	unread  *buffer       // input that the protocol has not used
-	out     *unsent       // output that the peer did not take
-	since   time.Duration // what the state's deadline counts from
-	began   time.Duration // when the body or the lingering began
-	moved   int           // bytes of a body received, or discarded, since began
-	state   connState
-	shown   connState // state as in the loop's gauges
-	resume  connState // state after flush
-	want    connWant
-	held    bool // unread can be used without more input
-	eof     bool // the peer sends no more, and it has been read
-	closing bool // end once everything is sent
-	shut    bool // the write side has been shut; input is discarded
-	abort   bool // end at once, with a reset
-	gone    bool // handed over: neither the loop nor its owner has it any more
-	shared  bool // there is an outbox; setOutbox
-	rearm   bool // the deadline may be earlier than the timer
+	proto  Protocol
+	unread *buffer       // input that the protocol has not used
+	out    *unsent       // output that the peer did not take
+	since  time.Duration // what the state's deadline counts from
+	began  time.Duration // when the body or the lingering began
+	moved  int           // bytes of a body received, or discarded, since began
+	state  connState
+	shown  connState // state as in the loop's gauges
+	resume connState // state after flush
+	want   connWant
+	held   bool   // unread can be used without more input
+	eof    bool   // the peer sends no more, and it has been read
+	ending ending // how it ends; end sets it, and why
+	shut   bool   // the write side has been shut; input is discarded
+	shared bool   // there is an outbox; setOutbox
+	rearm  bool   // the deadline may be earlier than the timer
 
 	// The holder's.
 	asked    Interest // what the poller was asked for, on a managed loop
@@ -154,7 +152,7 @@ func (c *Conn) step(g *workset) verdict {
 			return v
 		}
 	} else if err := c.tr.flush(); err != nil && err != errWouldBlock {
-		c.err, c.abort = err, true
+		c.end(endReset, err)
 		return verdictClose
 	}
 	if c.shared {
@@ -171,7 +169,7 @@ func (c *Conn) step(g *workset) verdict {
 			return c.blocked()
 		}
 	}
-	if c.closing {
+	if c.ending != endNot {
 		return c.closeGracefully(g)
 	}
 	for {
@@ -207,7 +205,7 @@ func (c *Conn) receive(g *workset) ([]byte, verdict) {
 		c.edges &^= ownRead
 		return nil, c.resting()
 	case err != nil:
-		c.err = err
+		c.end(endFlushed, err)
 		return nil, verdictClose
 	case n == 0:
 		c.eof = true
@@ -237,7 +235,8 @@ func (c *Conn) feed(g *workset, in []byte) verdict {
 		n, err := c.data(g, in)
 		c.called(g)
 		if uint(n) > uint(len(in)) {
-			n, err, c.abort = 0, errDataCount, true
+			n, err = 0, errDataCount
+			c.end(endReset, err)
 		}
 		in = in[n:]
 		if g.pushed != nil { // everything of in was used, and then some
@@ -247,7 +246,7 @@ func (c *Conn) feed(g *workset, in []byte) verdict {
 			c.unread, g.pushed = g.pushed, nil
 			in = c.unread.b
 		}
-		if c.gone {
+		if c.ending == endHandedOver {
 			if c.unread != nil {
 				c.putBuffer(c.unread)
 				c.unread = nil
@@ -255,10 +254,9 @@ func (c *Conn) feed(g *workset, in []byte) verdict {
 			return verdictGone
 		}
 		if err != nil {
-			c.err = err
-			c.closing = true
+			c.end(endFlushed, err)
 		}
-		if c.closing || c.want != wantNothing {
+		if c.ending != endNot || c.want != wantNothing {
 			break
 		}
 		if c.pausing() {
@@ -270,7 +268,7 @@ func (c *Conn) feed(g *workset, in []byte) verdict {
 			break
 		}
 		if n == 0 && c.eof {
-			c.closing = true // the peer sends no more, and nothing is left to do
+			c.end(endFlushed, nil) // the peer sends no more, and nothing is left to do
 			break
 		}
 		if n == 0 || len(in) == 0 && !c.eof {
@@ -278,7 +276,7 @@ func (c *Conn) feed(g *workset, in []byte) verdict {
 		}
 	}
 	if err := c.keep(in); err != nil {
-		c.err, c.closing, c.abort = err, true, true
+		c.end(endReset, err)
 	}
 	if c.want == wantWork || c.want == wantTurn && len(in) > 0 {
 		c.held = true // also when answers of before have to wait first
@@ -287,7 +285,7 @@ func (c *Conn) feed(g *workset, in []byte) verdict {
 		return c.blocked()
 	}
 	switch {
-	case c.closing:
+	case c.ending != endNot:
 		return c.closeGracefully(g)
 	case c.want == wantWork:
 		return verdictWork
@@ -434,7 +432,7 @@ func (c *Conn) expired(g *workset) verdict {
 		v := c.step(g)
 		if v == verdictPartial && c.state == stateIdle && c.deadline() <= g.clock.now {
 			g.counts[countTimeoutHead]++ // in the middle of a record
-			c.err = ErrTimeout
+			c.end(endFlushed, ErrTimeout)
 			return verdictClose
 		}
 		if v != verdictIdle || c.since == g.clock.now {
@@ -444,14 +442,14 @@ func (c *Conn) expired(g *workset) verdict {
 		return verdictClose
 	case stateHandshake:
 		g.counts[countTimeoutHandshake]++
-		c.err = ErrTimeout
+		c.end(endFlushed, ErrTimeout)
 		return verdictClose
 	case stateFlush:
 		if c.lookRoom(&c.out.pace, g.clock.now); c.out.pace.due(c.roomLimit()) > g.clock.now {
 			return verdictFlush // the peer takes it, only not enough to make room
 		}
 		g.counts[countTimeoutWrite]++
-		c.err, c.abort = ErrTimeout, true
+		c.end(endReset, ErrTimeout)
 		return verdictClose
 	case stateDrain:
 		g.counts[countTimeoutLinger]++
@@ -461,7 +459,7 @@ func (c *Conn) expired(g *workset) verdict {
 	case stateBody:
 		g.counts[countTimeoutBody]++
 	}
-	c.err, c.closing = ErrTimeout, true
+	c.end(endFlushed, ErrTimeout)
 	if e, ok := c.proto.(expirer); ok {
 		e.expire(c)
 		c.called(g)
@@ -512,7 +510,7 @@ func (c *Conn) Switch(p Protocol) {
 }
 
 // Close ends the connection once everything written has been sent.
-func (c *Conn) Close() { c.closing = true }
+func (c *Conn) Close() { c.end(endFlushed, nil) }
 
 // Abort ends the connection at once, with a reset.
-func (c *Conn) Abort() { c.closing, c.abort = true, true }
+func (c *Conn) Abort() { c.end(endReset, nil) }

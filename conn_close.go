@@ -16,9 +16,32 @@ const (
 	discardTurns = 16
 )
 
+// An ending says how a connection ends. A later one is the harsher.
+type ending uint8
+
+const (
+	endNot        ending = iota // it goes on
+	endFlushed                  // once everything is sent
+	endReset                    // at once: what was sent must not look whole, or nobody takes it
+	endHandedOver               // it goes on in other hands: neither the loop nor its owner has it
+)
+
+// end has the connection end, because of cause, nil when it does so in order.
+// The first cause stands, and no call makes the end a milder one. It is the only
+// place where either is set. Only the owner calls it.
+func (c *Conn) end(how ending, cause error) {
+	if c.cause == nil {
+		c.cause = cause
+	}
+	c.ending = max(c.ending, how)
+}
+
+// broken reports whether nothing can be sent any more.
+func (c *Conn) broken() bool { return c.ending >= endReset }
+
 // closeGracefully ends a connection whose output has been sent.
 func (c *Conn) closeGracefully(g *workset) verdict {
-	if c.abort {
+	if c.broken() {
 		return verdictClose
 	}
 	if !c.shut && c.tr.unwritten() > 0 {
@@ -92,7 +115,7 @@ func (c *Conn) ended() {
 		c.limits.ended(c)
 	}
 	if c.route == nil {
-		c.proto.Closed(c, c.err)
+		c.proto.Closed(c, c.cause)
 		return
 	}
 	go c.callClosed() // a user's: it may block, and no turn guards this place
@@ -104,15 +127,15 @@ func (c *Conn) abandon() {
 		close(c.waits.removed) // its owner waits for it
 		return
 	}
-	if c.err == nil && (c.verdict == verdictAdopt || c.own.Load()&ownStop != 0) {
-		c.err = ErrClosed // it was cut, and not by its peer
+	if c.verdict == verdictAdopt || c.own.Load()&ownStop != 0 {
+		c.end(endFlushed, ErrClosed) // it was cut, and not by its peer
 	}
 	c.setState(stateClosed)
 	if ob := c.outbox.Load(); ob != nil {
 		ob.kill(ErrClosed)
 	}
-	c.tr.end(c.abort)
-	if c.abort && c.fd >= 0 {
+	c.tr.end(c.broken())
+	if c.broken() && c.fd >= 0 {
 		setResetOnClose(c.fd)
 	}
 	if c.fd >= 0 {

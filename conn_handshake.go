@@ -87,7 +87,7 @@ func (c *Conn) shakeHands(g *workset, t *tlsTransport) verdict {
 func (c *Conn) exitedHandshake(g *workset) verdict {
 	t, _ := c.tr.(*tlsTransport)
 	if t == nil {
-		c.err, c.abort = errHandshakeExit, true
+		c.end(endReset, errHandshakeExit)
 		return verdictClose
 	}
 	go t.settings.done(false, errHandshakeExit) // it calls a logger
@@ -139,7 +139,7 @@ func (t *tlsTransport) awaitPeer() (err error) {
 // refuseHandshake ends a connection whose handshake failed. A peer that waits
 // for the reason gets it: an alert, or words if it does not speak TLS at all.
 func (c *Conn) refuseHandshake(g *workset, t *tlsTransport, err error) verdict {
-	c.err = err
+	c.end(endFlushed, err)
 	if errors.Is(err, ErrTimeout) {
 		g.counts[countTimeoutHandshake]++
 		return verdictClose
@@ -152,7 +152,6 @@ func (c *Conn) refuseHandshake(g *workset, t *tlsTransport, err error) verdict {
 		g.out = append(g.out, answerPlainHTTP...)
 	}
 	c.setState(stateDrain)
-	c.closing = true
 	if !c.flush(g) {
 		return c.blocked()
 	}
@@ -210,7 +209,7 @@ func (c *Conn) takeOff() (net.Conn, []byte, error) {
 	c.loop.post(&c.strand)
 	<-c.waits.removed
 	// The loop has forgotten c: from here on it is this goroutine's alone.
-	c.gone = true
+	c.end(endHandedOver, nil)
 	c.setState(stateClosed)
 	return c.tr.takeOver()
 }

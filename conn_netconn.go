@@ -115,7 +115,7 @@ func (b *blockingConn) Write(p []byte) (int, error) {
 		return 0, b.failed("write", net.ErrClosed)
 	}
 	if err := b.c.sendWait(p); err != nil {
-		b.c.closing = true
+		b.c.end(endFlushed, nil)
 		return 0, b.failed("write", err)
 	}
 	return len(p), nil
@@ -126,7 +126,7 @@ func (b *blockingConn) Close() error {
 	if !b.end() {
 		return b.failed("close", net.ErrClosed)
 	}
-	b.c.closing = true
+	b.c.end(endFlushed, nil)
 	return nil
 }
 

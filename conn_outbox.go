@@ -468,12 +468,9 @@ func (c *Conn) flushOutbox(ob *outbox, g *workset) bool {
 	}
 	switch {
 	case ob.err != nil:
-		if c.err == nil {
-			c.err = ob.err
-		}
-		c.abort = true
+		c.end(endReset, ob.err)
 		return false
-	case c.closing:
+	case c.ending != endNot:
 		return ob.waiting() == 0
 	case c.state == stateFlush:
 		return ob.waiting() <= ob.bound/4
@@ -535,11 +532,13 @@ func (c *Conn) alarmed(g *workset) verdict {
 	late := ob.overdue(g.clock.now)
 	over := ob.outStored != nil && ob.closeBy != 0 && g.clock.now >= ob.closeBy
 	ob.mu.Unlock()
-	if late {
+	switch {
+	case late:
 		g.counts[countTimeoutWrite]++
-	}
-	if late || over {
-		c.err, c.abort = ErrTimeout, late
+		c.end(endReset, ErrTimeout)
+		return verdictClose
+	case over:
+		c.end(endFlushed, ErrTimeout)
 		return verdictClose
 	}
 	if e, ok := c.proto.(expirer); ok && c.state == stateSwitched && c.protocolDue(g.clock.now) {
@@ -553,7 +552,7 @@ func (c *Conn) alarmed(g *workset) verdict {
 	if !c.stepOutbox(ob, g) {
 		return c.blocked()
 	}
-	if c.closing {
+	if c.ending != endNot {
 		return c.closeGracefully(g)
 	}
 	return c.resting()

@@ -151,7 +151,7 @@ func (t *plainTransport) handshake(g *workset) verdict {
 	t.mu.Unlock()
 	switch {
 	case err != nil:
-		c.err = err
+		c.end(endFlushed, err)
 		return verdictClose
 	case !shaken:
 		return verdictPartial

@@ -47,13 +47,12 @@ func (c *Conn) panicked(g *workset, p *panicError) verdict {
 	g.counts[countPanics]++
 	c.dropTurn(g)
 	if c.user() == nil {
-		c.err = p
+		c.end(endReset, p)
 		logPanic(c.limits.log(), "flare: a connection's turn panicked", p)
 	} else {
-		c.err = &PanicError{Value: p.value, Stack: p.stack}
+		c.end(endReset, &PanicError{Value: p.value, Stack: p.stack})
 	}
-	c.closing, c.abort = true, true
-	if c.gone {
+	if c.ending == endHandedOver {
 		return verdictGone
 	}
 	return verdictClose
@@ -76,10 +75,10 @@ func (c *Conn) exited() {
 		v = c.exitedHandshake(g)
 	case ok:
 		v = e.exited(c)
-	case c.gone:
+	case c.ending == endHandedOver:
 		v = verdictGone
 	default:
-		c.err, c.closing, c.abort = errGoexit, true, true
+		c.end(endReset, errGoexit)
 	}
 	c.dropTurn(g)
 	c.workset, g.strand = nil, nil
@@ -97,7 +96,7 @@ func (c *Conn) dropTurn(g *workset) {
 
 // callClosed tells c's protocol that c has ended. It is the only one to have c.
 func (c *Conn) callClosed() {
-	if p := guard(func() { c.proto.Closed(c, c.err) }, nil); p != nil {
+	if p := guard(func() { c.proto.Closed(c, c.cause) }, nil); p != nil {
 		logPanic(c.limits.log(), "flare: Closed panicked", p)
 	}
 }
@@ -250,9 +249,9 @@ func (c *Conn) stepUser(g *workset) (v verdict, ok bool) {
 	switch {
 	case !c.flush(g): // what Drained and posted functions wrote
 		return c.blocked(), false
-	case c.abort:
+	case c.broken():
 		return verdictClose, false
-	case c.closing:
+	case c.ending != endNot:
 		return verdictMore, true
 	case u.paused.Load():
 		return verdictPaused, false
@@ -263,7 +262,7 @@ func (c *Conn) stepUser(g *workset) (v verdict, ok bool) {
 // wakeAt is when the time of SetTimeout is over, also while output waits, 0 for
 // never.
 func (c *Conn) wakeAt() time.Duration {
-	if u := c.user(); u != nil && !c.closing {
+	if u := c.user(); u != nil && c.ending == endNot {
 		return u.wakeAt
 	}
 	return 0
@@ -285,7 +284,7 @@ func (c *Conn) userExpired(g *workset) verdict {
 	switch {
 	case u.opening:
 		g.counts[countTimeoutHead]++
-		c.err, c.abort = ErrTimeout, true
+		c.end(endReset, ErrTimeout)
 		return verdictClose
 	case u.wakeAt != 0 && u.wakeAt <= now:
 		u.wakeAt = 0
@@ -300,11 +299,14 @@ func (c *Conn) userExpired(g *workset) verdict {
 			return v
 		}
 		g.counts[countTimeoutIdle]++
-		c.err = ErrTimeout
+		c.end(endFlushed, ErrTimeout)
 		return verdictClose
 	}
 	g.counts[countTimeoutIdle]++
-	c.err, c.closing, c.abort = ErrTimeout, true, c.out != nil // nor is what waits worth more time
+	c.end(endFlushed, ErrTimeout)
+	if c.out != nil { // nor is what waits worth more time
+		c.end(endReset, nil)
+	}
 	return c.closeGracefully(g)
 }
 

@@ -1,6 +1,7 @@
 package flare
 
 import (
+	"cmp"
 	"runtime"
 	"syscall"
 )
@@ -36,11 +37,8 @@ func (c *Conn) Write(p []byte) error {
 	if c.out == nil && !c.shared && (len(g.out) >= flushBytes || len(g.out)+len(p) > c.limits.outputBytes) {
 		c.flush(g) // what the peer takes at once does not count
 	}
-	if c.abort {
-		if c.err == nil {
-			return ErrClosed
-		}
-		return c.err
+	if c.broken() {
+		return cmp.Or(c.cause, ErrClosed)
 	}
 	queued := len(g.out)
 	if c.out != nil {
@@ -62,7 +60,7 @@ func (c *Conn) overfull(g *workset) bool {
 }
 
 // flush sends the turn's output. False: the peer does not take all of it; the
-// rest is queued, or the connection is broken and c.abort set.
+// rest is queued, or the connection is broken and has ended.
 func (c *Conn) flush(g *workset) bool {
 	if c.shared {
 		return c.flushOutbox(c.outbox.Load(), g)
@@ -97,7 +95,7 @@ func (c *Conn) flush(g *workset) bool {
 			c.out.b = append(c.out.b, g.out[sent:]...)
 			c.beginRoom(&c.out.pace, g.clock.now)
 		default:
-			c.err, c.abort = err, true
+			c.end(endReset, err)
 		}
 		g.out = g.out[:0]
 		return false
@@ -130,13 +128,13 @@ func (c *Conn) sendQueued(g *workset) bool {
 		case errWouldBlock:
 			c.edges &^= ownWrite
 			c.lookRoom(&c.out.pace, g.clock.now)
-			if u := c.user(); u != nil && !u.drainedCalled && !c.closing && len(c.out.b)-c.out.sent <= c.lowMark() {
+			if u := c.user(); u != nil && !u.drainedCalled && c.ending == endNot && len(c.out.b)-c.out.sent <= c.lowMark() {
 				u.drainedCalled = true
 				c.callDrained(g)
 				c.flush(g)
 			}
 		default:
-			c.err, c.abort = err, true
+			c.end(endReset, err)
 		}
 		return false
 	}
@@ -152,7 +150,7 @@ func (c *Conn) sendQueued(g *workset) bool {
 	}
 	if u := c.user(); u != nil && u.drainedCalled {
 		u.drainedCalled = false
-	} else if !c.closing {
+	} else if c.ending == endNot {
 		c.callDrained(g)
 	}
 	return true
@@ -163,7 +161,7 @@ func (c *Conn) lowMark() int { return c.limits.outputBytes / 4 }
 
 // blocked is the verdict after a flush that did not send everything.
 func (c *Conn) blocked() verdict {
-	if c.abort {
+	if c.broken() {
 		return verdictClose
 	}
 	if c.state != stateFlush {
@@ -179,7 +177,7 @@ func (c *Conn) roomWait() error {
 	g := c.workset
 	err := g.writing.awaitRoom(c, g.writeBy.at())
 	if err != nil {
-		c.err, c.abort = err, true
+		c.end(endReset, err)
 		if err == ErrTimeout {
 			g.counts[countTimeoutWrite]++
 		}
@@ -191,8 +189,8 @@ func (c *Conn) roomWait() error {
 // has to. Only code that runs inside a handler calls it.
 func (c *Conn) sendWait(p []byte) error {
 	g := c.workset
-	if c.abort {
-		return c.err
+	if c.broken() {
+		return cmp.Or(c.cause, ErrClosed)
 	}
 	out := g.out
 	g.out = g.out[:0]
@@ -216,11 +214,11 @@ func (c *Conn) sendWait(p []byte) error {
 			continue
 		case errWouldBlock:
 		case syscall.ETIMEDOUT: // the kernel has given up, or another server's deadline has passed
-			c.err, c.abort = ErrTimeout, true
+			c.end(endReset, ErrTimeout)
 			return ErrTimeout
 		default:
-			c.err, c.abort = err, true
-			return c.err
+			c.end(endReset, err)
+			return c.cause
 		}
 		g.detach()
 		if err := c.roomWait(); err != nil {

@@ -2,6 +2,7 @@ package flare
 
 import (
 	"bytes"
+	"go/ast"
 	"os"
 	"slices"
 	"strings"
@@ -188,4 +189,54 @@ func TestStatesAsDocumented(t *testing.T) {
 	if got.String() != want.String() {
 		t.Errorf("doc.go says, behind \"States of a connection:\":\n%swant\n%s", got.String(), want.String())
 	}
+}
+
+// TestOnePlaceForStates holds the source to it: the state of a connection is set
+// in setState, how and why it ends in end, and nowhere else.
+func TestOnePlaceForStates(t *testing.T) {
+	setters := map[string]string{"ending": "end", "cause": "end", "state": "setState"}
+	born := []string{"newOpening", "secure", "onPlain"} // nobody else knows the connection yet
+	found := 0
+	src := readSource(t, ".", nil)
+	for name, file := range src.files {
+		if strings.HasPrefix(name, "client_") {
+			continue // their connections are others
+		}
+		for _, decl := range file.Decls {
+			fn, ok := decl.(*ast.FuncDecl)
+			if !ok || slices.Contains(born, fn.Name.Name) {
+				continue
+			}
+			ast.Inspect(fn, func(n ast.Node) bool {
+				assign, ok := n.(*ast.AssignStmt)
+				if !ok {
+					return true
+				}
+				for _, to := range assign.Lhs {
+					field, ok := to.(*ast.SelectorExpr)
+					if !ok || !isConn(field.X) || setters[field.Sel.Name] == "" {
+						continue
+					}
+					if found++; setters[field.Sel.Name] != fn.Name.Name {
+						t.Errorf("%s sets %s, which is for %s to do", src.fset.Position(field.Pos()), field.Sel.Name, setters[field.Sel.Name])
+					}
+				}
+				return true
+			})
+		}
+	}
+	if found != len(setters) {
+		t.Errorf("%d assignments, want one for each of %d fields", found, len(setters))
+	}
+}
+
+// isConn reports whether x is a connection by its name, which is always c or conn.
+func isConn(x ast.Expr) bool {
+	switch x := x.(type) {
+	case *ast.Ident:
+		return x.Name == "c" || x.Name == "conn"
+	case *ast.SelectorExpr:
+		return x.Sel.Name == "c" || x.Sel.Name == "conn"
+	}
+	return false
 }

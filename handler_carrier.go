@@ -131,7 +131,7 @@ func (s *Server) answerCarried(g *workset, x *exchange, k carrier, in carried, c
 	}
 	w.finish(err)
 	c.sendWait(nil)
-	if cut = c.abort || c.closing; cut && w.begun && !c.abort {
+	if cut = c.ending != endNot; cut && w.begun && !c.broken() {
 		k.flush() // what there is of it, so that the client sees that it is short
 	}
 	if b := &r.body; !cut && !b.done {
@@ -206,7 +206,8 @@ func (w *ResponseWriter) takeOverCarried() (net.Conn, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	w.hijacked, w.c.gone = true, true
+	w.hijacked = true
+	w.c.end(endHandedOver, nil)
 	s := w.h.srv
 	s.conns.Add(1)
 	if peer := w.c.RemoteAddr(); s.counts(peer) {

@@ -89,7 +89,9 @@ func (w *ResponseWriter) commit(length int64) error {
 		w.chunked = true
 		out = append(out, fieldChunked...)
 	}
-	w.c.closing = closes
+	if closes {
+		w.c.end(endFlushed, nil)
+	}
 	out = appendConnection(out, own, closes, head.minor)
 	g.out = append(out, '\r', '\n')
 	if status < 600 {
@@ -120,7 +122,7 @@ func (w *ResponseWriter) framed() bool {
 
 // mustClose reports whether this answer is the connection's last.
 func (w *ResponseWriter) mustClose() bool {
-	return w.close || w.c.closing || w.h.last() || !w.r.head.keepAlive() ||
+	return w.close || w.c.ending != endNot || w.h.last() || !w.r.head.keepAlive() ||
 		w.r.head.form == authorityForm || // what follows a CONNECT is for a tunnel that there is not
 		w.r.body.closes.Load()
 }
@@ -212,7 +214,7 @@ func (w *ResponseWriter) complete() error {
 		if (w.chunked || w.via != nil && w.declared < 0) && !w.noBody {
 			w.sendTrailer()
 		} else if w.declared > w.written && !w.noBody {
-			w.c.closing = true // RFC 9112 §6.3: the client must see that it is short
+			w.c.end(endFlushed, nil) // RFC 9112 §6.3: the client must see that it is short
 		}
 		return nil
 	}
@@ -224,7 +226,7 @@ func (w *ResponseWriter) complete() error {
 			w.buf = w.buf[:w.declared]
 			w.h.srv.logHandlerError(w.r, errOverdeclared)
 		}
-		w.c.closing = true
+		w.c.end(endFlushed, nil)
 	}
 	if w.noBody {
 		return nil
@@ -256,7 +258,7 @@ func (w *ResponseWriter) fail(err error) {
 	w.close = keep
 	answerStatus(w, nil)
 	if w.complete() != nil {
-		w.c.closing, w.c.abort = true, true
+		w.c.end(endReset, nil)
 	}
 }
 
@@ -269,16 +271,16 @@ func (w *ResponseWriter) cutOff(err error) bool {
 	if !w.begun && !aborted {
 		return false
 	}
-	c.closing = true
+	c.end(endFlushed, nil)
 	if !w.begun {
 		w.drop()
 		return true
 	}
-	if (!errors.Is(err, c.err) || c.err == nil) && !aborted {
+	if (c.cause == nil || !errors.Is(err, c.cause)) && !aborted {
 		w.h.srv.logHandlerError(w.r, err)
 	}
 	if !w.chunked && w.declared < 0 && w.via == nil {
-		c.abort = true // the end of the connection would look like the end of the body
+		c.end(endReset, nil) // the end of the connection would look like the end of the body
 	}
 	return true
 }

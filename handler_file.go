@@ -123,7 +123,7 @@ func (w *ResponseWriter) sendFile(file *os.File, n int64) (sent int64, err error
 			err = c.roomWait()
 		case err == errors.ErrUnsupported:
 		case err != nil:
-			c.err, c.abort = err, true
+			c.end(endReset, err)
 		case k == 0:
 			n = sent // the file is shorter than it was
 		}

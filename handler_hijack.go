@@ -80,7 +80,7 @@ func (w *ResponseWriter) takeOver() (conn net.Conn, rest []byte, err error) {
 	}
 	rest = append(append([]byte(nil), b.data...), b.in...) // in is right behind what is left of a chunk
 	rest = append(rest, unread...)
-	c.err, c.abort = errHijacked, true // the descriptor's number may be another connection's by now
+	c.end(endHandedOver, errHijacked) // the descriptor's number may be another connection's by now
 	b.end(errHijacked)
 	return conn, rest, err
 }

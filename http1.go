@@ -68,7 +68,7 @@ func (h *httpConn) Closed(c *Conn, err error) {
 func (h *httpConn) idle(c *Conn, in []byte) connState {
 	if len(in) == 0 {
 		if c.eof {
-			c.closing = true
+			c.end(endFlushed, nil)
 		}
 		return stateIdle
 	}
@@ -86,7 +86,7 @@ func (h *httpConn) head(c *Conn, in []byte) connState {
 	}
 	if n == 0 {
 		if c.eof {
-			c.closing = true // half a request is no request
+			c.end(endFlushed, nil) // half a request is no request
 		}
 		return stateHead
 	}
@@ -107,7 +107,7 @@ func (h *httpConn) body(c *Conn, in []byte) connState {
 	}
 	if missing := h.x.headLen + int(head.contentLength) - len(in); missing > 0 {
 		if c.eof {
-			c.closing = true
+			c.end(endFlushed, nil)
 		}
 		if c.moved == 0 {
 			c.began = c.workset.clock.now
@@ -138,7 +138,7 @@ func (h *httpConn) handle(c *Conn, in []byte) (next connState, used int) {
 	r.body.begin(c, h, &r.head, in[x.headLen:])
 	g.forget()
 	if len(g.out) > 0 && (!r.body.arrived() || g.loop == nil && !x.route.onLoop()) && c.sendWait(nil) != nil {
-		c.closing = true // earlier answers do not wait for a call that may
+		c.end(endFlushed, nil) // earlier answers do not wait for a call that may
 		return stateHandler, 0
 	}
 	x.w.begin(c, h, r)
@@ -156,9 +156,9 @@ func (h *httpConn) handle(c *Conn, in []byte) (next connState, used int) {
 	c.called(g)
 	r.end()
 	used = len(in) - r.body.handBack(c)
-	if !r.body.done && !c.closing {
+	if !r.body.done && c.ending == endNot {
 		if r.body.remaining > drainBytesMax || r.body.expect {
-			c.closing = true
+			c.end(endFlushed, nil)
 			return stateHandler, used
 		}
 		c.began, c.moved = g.clock.now, 0
@@ -166,7 +166,7 @@ func (h *httpConn) handle(c *Conn, in []byte) (next connState, used int) {
 	}
 	x.release(g)
 	h.x = nil
-	if c.closing {
+	if c.ending != endNot {
 		return stateHandler, used
 	}
 	h.srv.notifyState(c.RemoteAddr(), StateIdle)
@@ -218,7 +218,7 @@ func (h *httpConn) drain(c *Conn, in []byte) (next connState, used int) {
 	c.moved += used
 	c.since = c.workset.clock.now // progress
 	if err != nil || c.moved > drainBytesMax || c.eof && !b.done {
-		c.closing = true
+		c.end(endFlushed, nil)
 		return stateDrain, used
 	}
 	if !b.done {
@@ -278,7 +278,7 @@ func (h *httpConn) call(g *workset, x *exchange, handler Handler) (err error) {
 func (h *httpConn) exited(c *Conn) verdict {
 	x, begun := h.x, false
 	if x != nil {
-		if c.gone {
+		if c.ending == endHandedOver {
 			h.hijackEnded(x, nil)
 			return verdictGone
 		}
@@ -294,8 +294,10 @@ func (h *httpConn) exited(c *Conn) verdict {
 	}
 	c.sendWait(nil)
 	c.workset.clock.read() // it may all have taken long
-	c.closing = true
-	c.abort = c.abort || begun
+	c.end(endFlushed, nil)
+	if begun {
+		c.end(endReset, nil)
+	}
 	return c.closeGracefully(c.workset) // an orderly end: a reset would destroy the earlier answers
 }
 
@@ -313,7 +315,7 @@ func (h *httpConn) refuse(c *Conn, in []byte, err error) connState {
 	h.srv.refused(c, &x.r, in, err)
 	x.w.finish(refusalOf(err))
 	x.r.end()
-	c.closing = true
+	c.end(endFlushed, nil)
 	return c.state
 }
 

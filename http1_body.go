@@ -269,7 +269,7 @@ func (b *requestBody) failed() bool {
 func (b *requestBody) handBack(c *Conn) (unused int) {
 	b.data = nil
 	if b.failed() {
-		c.closing = true
+		c.end(endFlushed, nil)
 	}
 	if b.buf == nil {
 		return len(b.in)

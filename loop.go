@@ -309,14 +309,14 @@ func (l *Loop) drain(g *workset) bool {
 // add makes c one of the loop's connections.
 func (l *Loop) add(c *Conn) {
 	if l.dead { // it came when the rest was closed already
-		c.err = ErrClosed
+		c.end(endFlushed, ErrClosed)
 		l.close(c)
 		return
 	}
 	if c.fd < 0 {
 		l.addPlain(c)
 	} else if err := l.addFD(c); err != nil {
-		c.err = err
+		c.end(endFlushed, err)
 		l.close(c)
 		return
 	}
@@ -369,9 +369,9 @@ func (l *Loop) close(c *Conn) {
 	if ob := c.outbox.Load(); ob != nil {
 		ob.kill(ErrClosed)
 	}
-	c.tr.end(c.abort)
+	c.tr.end(c.broken())
 	if c.fd >= 0 {
-		if c.abort {
+		if c.broken() {
 			setResetOnClose(c.fd)
 		}
 		l.closing = append(l.closing, c.fd)
@@ -557,7 +557,7 @@ func (l *Loop) end(g *workset) {
 			continue
 		}
 		if c.take(ownStop) {
-			c.err = reason
+			c.end(endFlushed, reason)
 			l.close(c)
 		} else {
 			if ob := c.outbox.Load(); ob != nil {

@@ -86,7 +86,7 @@ func (c *Conn) open(g *workset) (v verdict, ok bool) {
 		case syscall.EINPROGRESS:
 			return verdictPartial, false
 		default:
-			c.err = os.NewSyscallError("connect", errno)
+			c.end(endFlushed, os.NewSyscallError("connect", errno))
 			return verdictClose, false
 		}
 	}
@@ -97,7 +97,7 @@ func (c *Conn) open(g *workset) (v verdict, ok bool) {
 	switch p := c.begin(opening); {
 	case u.Protocol != Protocol(silentEnd{}): // it has switched already
 	case p == nil:
-		c.closing = true
+		c.end(endFlushed, nil)
 	default:
 		u.Protocol = p
 	}

@@ -322,7 +322,7 @@ func (f *feeder) run(in feed) outcome {
 			break
 		}
 	}
-	got := outcome{string(tr.sent), v != verdictClose && v != verdictLinger, c.abort}
+	got := outcome{string(tr.sent), v != verdictClose && v != verdictLinger, c.broken()}
 	if v == verdictLinger && tr.shutAt != len(tr.sent) {
 		f.t.Errorf("lingering with the write side open")
 	}

@@ -173,7 +173,7 @@ func (p *loopSocket) Data(c *Conn, in []byte, eof bool) (int, error) {
 		r = p.takeReader()
 	}
 	r.inflated = 0
-	for !c.closing {
+	for c.ending == endNot {
 		used, ev, err := r.next(in[n:])
 		n += used
 		if err != nil {
@@ -192,9 +192,9 @@ func (p *loopSocket) Data(c *Conn, in []byte, eof bool) (int, error) {
 			break
 		}
 	}
-	p.settle(c, c.closing)
+	p.settle(c, c.ending != endNot)
 	p.out.uncork(true)
-	if c.closing {
+	if c.ending != endNot {
 		n = len(in) // nobody wants what follows
 	}
 	return n, nil
@@ -216,7 +216,7 @@ func (p *loopSocket) event(c *Conn, ev messageEvent) {
 	case eventClose:
 		p.end = &CloseError{Code: p.reader.code, Reason: string(p.reader.data)}
 		p.ws.sendClose(p.end.Code, "") // RFC 6455 §5.5.1: answered with its code
-		c.closing = true
+		c.end(endFlushed, nil)
 	}
 }
 
@@ -224,9 +224,9 @@ func (p *loopSocket) event(c *Conn, ev messageEvent) {
 func (p *loopSocket) fail(c *Conn, err error) {
 	code, reason := closeOf(err)
 	p.end = &CloseError{Code: code, Reason: reason}
-	c.err = err
+	c.end(endFlushed, err)
 	p.ws.sendClose(code, "")
-	c.closing = true
+	c.end(endFlushed, nil)
 }
 
 // closeFor starts the closing handshake after an error of the user's code.
@@ -265,7 +265,7 @@ func (p *loopSocket) call(c *Conn) (err error) {
 func (p *loopSocket) exited(c *Conn) verdict {
 	p.end = &CloseError{Code: CloseInternalError}
 	p.ws.sendClose(CloseInternalError, "")
-	c.closing = true
+	c.end(endFlushed, nil)
 	if !c.flush(c.workset) {
 		return c.blocked()
 	}
@@ -308,7 +308,7 @@ func (p *loopSocket) expire(c *Conn) {
 	}
 	if p.pinged {
 		c.workset.counts[countTimeoutIdle]++
-		c.err, c.closing, c.abort = ErrTimeout, true, true
+		c.end(endReset, ErrTimeout)
 		return
 	}
 	p.silent, p.pinged = now, true
