@@ -210,7 +210,7 @@ func (c *Client) doBody(ctx context.Context, method, url string, body any) (*Cli
 // and later ones are not disturbed.
 func (c *Client) CloseIdleConnections() { c.pool.closeIdle(false) }
 
-// DefaultClient is the client of Get, Head, Post, Put, Patch and Delete.
+// DefaultClient is the client of Get, Head and Post.
 var DefaultClient = new(Client)
 
 // Get sends a GET request with DefaultClient.
@@ -226,19 +226,4 @@ func Head(ctx context.Context, url string) (*ClientResponse, error) {
 // Post sends body with a POST request of DefaultClient.
 func Post(ctx context.Context, url string, body any) (*ClientResponse, error) {
 	return DefaultClient.Post(ctx, url, body)
-}
-
-// Put sends body with a PUT request of DefaultClient.
-func Put(ctx context.Context, url string, body any) (*ClientResponse, error) {
-	return DefaultClient.Put(ctx, url, body)
-}
-
-// Patch sends body with a PATCH request of DefaultClient.
-func Patch(ctx context.Context, url string, body any) (*ClientResponse, error) {
-	return DefaultClient.Patch(ctx, url, body)
-}
-
-// Delete sends a DELETE request with DefaultClient.
-func Delete(ctx context.Context, url string) (*ClientResponse, error) {
-	return DefaultClient.Delete(ctx, url)
 }
