@@ -17,22 +17,23 @@ import (
 // is refused, and so is every byte that is not of the literal, so that an
 // accepted string can be put into a header or a log line as it is.
 
-// ErrInvalidAddr is what every *AddrError unwraps to.
+// ErrInvalidAddr means that an address literal is not one. The text of
+// an error that wraps it names the rule and the byte.
 var ErrInvalidAddr = errors.New("flare: invalid address")
 
-// An AddrError says which rule an address literal broke and at which byte. It
+// An addrError says which rule an address literal broke and at which byte. It
 // does not repeat the literal.
-type AddrError struct {
-	Offset int    // bytes from the start of the string given
-	Rule   string // the rule, such as "port above 65535"
+type addrError struct {
+	offset int    // bytes from the start of the string given
+	rule   string // the rule, such as "port above 65535"
 }
 
-func (e *AddrError) Error() string {
-	return "flare: address byte " + strconv.Itoa(e.Offset) + ": " + e.Rule
+func (e *addrError) Error() string {
+	return "flare: address byte " + strconv.Itoa(e.offset) + ": " + e.rule
 }
 
 // Unwrap makes errors.Is(err, ErrInvalidAddr) answer.
-func (e *AddrError) Unwrap() error { return ErrInvalidAddr }
+func (e *addrError) Unwrap() error { return ErrInvalidAddr }
 
 const ruleSecondColon = "second colon: IPv6 with a port needs brackets"
 
@@ -45,18 +46,20 @@ const zoneBytesMax = 15
 //
 // A zone (fe80::1%eth0) is accepted on link-local IPv6 addresses only, where
 // it means something (RFC 4007 §11), and only of the bytes A-Z a-z 0-9 - . _ ~
-// (RFC 6874 §2), at most 15 of them. Every error is an *AddrError.
+// (RFC 6874 §2), at most 15 of them. Every error is
+// an ErrInvalidAddr.
 func ParseAddr(s string) (netip.Addr, error) { return parseAddr(s, 0) }
 
 // ParseAddrPort reads an IPv4 literal and a port (192.0.2.1:80) or an IPv6
 // literal in brackets and a port ([2001:db8::1]:80). The literal is what
 // ParseAddr accepts; the port is 0 to 65535 in decimal without sign or leading
-// zeros and is not optional. Every error is an *AddrError.
+// zeros and is not optional. Every error is
+// an ErrInvalidAddr.
 func ParseAddrPort(s string) (netip.AddrPort, error) {
 	if strings.HasPrefix(s, "[") {
 		end := strings.IndexByte(s, ']')
 		if end < 0 {
-			return netip.AddrPort{}, &AddrError{len(s), "missing ]"}
+			return netip.AddrPort{}, &addrError{len(s), "missing ]"}
 		}
 		addr, err := parseAddr6(s[1:end], 1)
 		if err != nil {
@@ -68,7 +71,7 @@ func ParseAddrPort(s string) (netip.AddrPort, error) {
 	if colon < 0 {
 		colon = len(s)
 	} else if again := strings.IndexByte(s[colon+1:], ':'); again >= 0 {
-		return netip.AddrPort{}, &AddrError{colon + 1 + again, ruleSecondColon}
+		return netip.AddrPort{}, &addrError{colon + 1 + again, ruleSecondColon}
 	}
 	addr, err := parseAddr4(s[:colon], 0)
 	if err != nil {
@@ -77,16 +80,10 @@ func ParseAddrPort(s string) (netip.AddrPort, error) {
 	return parseColonPort(addr, s, colon)
 }
 
-// IsPrivate reports whether a is of a private network: 10/8, 172.16/12 or
-// 192.168/16 (RFC 1918), also as an IPv4-mapped IPv6 address, or fc00::/7 (RFC
-// 4193). Loopback, link-local and unspecified addresses are not of those;
-// netip.Addr has methods for them, to be asked after Unmap.
-func IsPrivate(a netip.Addr) bool { return a.Unmap().IsPrivate() }
-
 // parseColonPort reads ":port" from s[colon:] to the end.
 func parseColonPort(addr netip.Addr, s string, colon int) (netip.AddrPort, error) {
 	bad := func(offset int, rule string) (netip.AddrPort, error) {
-		return netip.AddrPort{}, &AddrError{offset, rule}
+		return netip.AddrPort{}, &addrError{offset, rule}
 	}
 	if colon == len(s) {
 		return bad(colon, "missing port")
@@ -134,34 +131,34 @@ func parseAddr4(s string, base int) (netip.Addr, error) {
 // zeros, with dots between them (RFC 3986 §3.2.2, IPv4address).
 func parseDotted(s string, base int) (b [4]byte, _ error) {
 	if s == "" {
-		return b, &AddrError{base, "empty address"}
+		return b, &addrError{base, "empty address"}
 	}
 	field, value, start := 0, 0, 0 // start: where the field's digits begin
 	for i := 0; i < len(s); i++ {
 		switch c := s[i]; {
 		case isDecimal(c):
 			if i > start && value == 0 {
-				return b, &AddrError{base + start, "leading zero in IPv4 field"}
+				return b, &addrError{base + start, "leading zero in IPv4 field"}
 			}
 			if value = value*10 + int(c-'0'); value > 255 {
-				return b, &AddrError{base + i, "IPv4 field above 255"}
+				return b, &addrError{base + i, "IPv4 field above 255"}
 			}
 		case c != '.':
-			return b, &AddrError{base + i, "byte that is not of an IPv4 address"}
+			return b, &addrError{base + i, "byte that is not of an IPv4 address"}
 		case i == start:
-			return b, &AddrError{base + i, "empty IPv4 field"}
+			return b, &addrError{base + i, "empty IPv4 field"}
 		case field == 3:
-			return b, &AddrError{base + i, "more than four IPv4 fields"}
+			return b, &addrError{base + i, "more than four IPv4 fields"}
 		default:
 			b[field] = byte(value)
 			field, value, start = field+1, 0, i+1
 		}
 	}
 	if start == len(s) {
-		return b, &AddrError{base + start, "empty IPv4 field"}
+		return b, &addrError{base + start, "empty IPv4 field"}
 	}
 	if field != 3 {
-		return b, &AddrError{base + len(s), "fewer than four IPv4 fields"}
+		return b, &addrError{base + len(s), "fewer than four IPv4 fields"}
 	}
 	b[3] = byte(value)
 	return b, nil
@@ -186,17 +183,17 @@ func parseAddr6(s string, base int) (netip.Addr, error) {
 // checkZone checks the zone of an address; percent is the offset of its sign.
 func checkZone(addr netip.Addr, zone string, percent int) error {
 	if addr.Is4In6() || !addr.IsLinkLocalUnicast() && !addr.IsLinkLocalMulticast() {
-		return &AddrError{percent, "zone on an address that is not link-local"}
+		return &addrError{percent, "zone on an address that is not link-local"}
 	}
 	if zone == "" {
-		return &AddrError{percent + 1, "empty zone"}
+		return &addrError{percent + 1, "empty zone"}
 	}
 	if len(zone) > zoneBytesMax {
-		return &AddrError{percent + 1 + zoneBytesMax, "zone longer than an interface name"}
+		return &addrError{percent + 1 + zoneBytesMax, "zone longer than an interface name"}
 	}
 	for i := 0; i < len(zone); i++ {
 		if c := zone[i]; !isDecimal(c) && !('a' <= c|0x20 && c|0x20 <= 'z') && strings.IndexByte("-._~", c) < 0 {
-			return &AddrError{percent + 1 + i, "byte that is not of a zone"}
+			return &addrError{percent + 1 + i, "byte that is not of a zone"}
 		}
 	}
 	return nil
@@ -207,7 +204,7 @@ func checkZone(addr netip.Addr, zone string, percent int) error {
 // 4291 §2.2).
 func parseGroups(s string, base int) (b [16]byte, _ error) {
 	if s == "" {
-		return b, &AddrError{base, "empty address"}
+		return b, &addrError{base, "empty address"}
 	}
 	n, gap := 0, -1 // bytes read; where :: stands among them
 	i := 0
@@ -216,11 +213,11 @@ func parseGroups(s string, base int) (b [16]byte, _ error) {
 	}
 	for i < len(s) {
 		if n == 16 {
-			return b, &AddrError{base + i, "more than eight IPv6 groups"}
+			return b, &addrError{base + i, "more than eight IPv6 groups"}
 		}
 		value, digits := hexGroup(s[i:])
 		if digits == 0 {
-			return b, &AddrError{base + i, "IPv6 group expected"}
+			return b, &addrError{base + i, "IPv6 group expected"}
 		}
 		end := i + digits
 		if end < len(s) && s[end] == '.' {
@@ -229,7 +226,7 @@ func parseGroups(s string, base int) (b [16]byte, _ error) {
 				return b, err
 			}
 			if n > 12 {
-				return b, &AddrError{base + i, "more than eight IPv6 groups"}
+				return b, &addrError{base + i, "more than eight IPv6 groups"}
 			}
 			n += copy(b[n:], dotted[:])
 			break
@@ -240,14 +237,14 @@ func parseGroups(s string, base int) (b [16]byte, _ error) {
 			break
 		}
 		if s[end] != ':' {
-			return b, &AddrError{base + end, "IPv6 group not followed by a colon"}
+			return b, &addrError{base + end, "IPv6 group not followed by a colon"}
 		}
 		if i = end + 1; i == len(s) {
-			return b, &AddrError{base + end, "single colon at the end"}
+			return b, &addrError{base + end, "single colon at the end"}
 		}
 		if s[i] == ':' {
 			if gap >= 0 {
-				return b, &AddrError{base + i, "second :: in an IPv6 address"}
+				return b, &addrError{base + i, "second :: in an IPv6 address"}
 			}
 			gap = n
 			i++
@@ -261,12 +258,12 @@ func parseGroups(s string, base int) (b [16]byte, _ error) {
 func spreadGap(b [16]byte, n, gap, end int) ([16]byte, error) {
 	if gap < 0 {
 		if n < 16 {
-			return b, &AddrError{end, "fewer than eight IPv6 groups"}
+			return b, &addrError{end, "fewer than eight IPv6 groups"}
 		}
 		return b, nil
 	}
 	if n == 16 {
-		return b, &AddrError{end, ":: stands for no group"}
+		return b, &addrError{end, ":: stands for no group"}
 	}
 	tail := n - gap
 	copy(b[16-tail:], b[gap:n])

@@ -126,12 +126,12 @@ var addrsRefused = []struct {
 // repeats nothing of the input.
 func checkRefused(t *testing.T, in string, err error, offset int, rule string) {
 	t.Helper()
-	var typed *AddrError
+	var typed *addrError
 	if !errors.As(err, &typed) || !errors.Is(err, ErrInvalidAddr) {
 		t.Errorf("%q: error %v", in, err)
 		return
 	}
-	if typed.Offset != offset || !strings.Contains(typed.Rule, rule) || !strings.HasSuffix(err.Error(), typed.Rule) {
+	if typed.offset != offset || !strings.Contains(typed.rule, rule) || !strings.HasSuffix(err.Error(), typed.rule) {
 		t.Errorf("%q: %v, want byte %d: %s", in, err, offset, rule)
 	}
 }
@@ -213,29 +213,6 @@ func TestParseAddrPort(t *testing.T) {
 	}
 }
 
-func TestIsPrivate(t *testing.T) {
-	for _, tt := range []struct {
-		in   string
-		want bool
-	}{
-		{"9.255.255.255", false}, {"10.0.0.0", true}, {"10.255.255.255", true}, {"11.0.0.0", false},
-		{"172.15.255.255", false}, {"172.16.0.0", true}, {"172.31.255.255", true}, {"172.32.0.0", false},
-		{"192.167.255.255", false}, {"192.168.0.0", true}, {"192.168.255.255", true}, {"192.169.0.0", false},
-		{"127.0.0.1", false}, {"169.254.0.1", false}, {"100.64.0.1", false}, {"8.8.8.8", false},
-		{"::ffff:10.1.2.3", true}, {"::ffff:8.8.8.8", false}, {"::10.1.2.3", false},
-		{"fbff::1", false}, {"fc00::", true}, {"fdff:ffff::1", true}, {"fe00::1", false},
-		{"fe80::1%eth0", false}, {"::1", false}, {"2001:db8::1", false},
-	} {
-		addr, err := ParseAddr(tt.in)
-		if err != nil || IsPrivate(addr) != tt.want {
-			t.Errorf("%s: %v, %v", tt.in, IsPrivate(addr), err)
-		}
-	}
-	if IsPrivate(netip.Addr{}) {
-		t.Error("the zero Addr is private")
-	}
-}
-
 // agreesWithNetip reports what ParseAddr must say of a string that netip reads
 // as want: the same, except for zones.
 func agreesWithNetip(want netip.Addr) bool {
@@ -295,8 +272,8 @@ func FuzzParseAddrPort(f *testing.F) {
 
 func checkAddrError(t *testing.T, s string, err error) {
 	t.Helper()
-	var typed *AddrError
-	if !errors.As(err, &typed) || typed.Offset < 0 || typed.Offset > len(s) || typed.Rule == "" {
+	var typed *addrError
+	if !errors.As(err, &typed) || typed.offset < 0 || typed.offset > len(s) || typed.rule == "" {
 		t.Fatalf("%q: error %#v", s, err)
 	}
 }

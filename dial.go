@@ -117,7 +117,7 @@ func resolverOf(source HostResolver) *Resolver {
 }
 
 // splitHostPort takes "host:port" apart and checks both; an IPv6 literal is in
-// brackets. Its errors are *AddrError.
+// brackets. Its errors are *addrError.
 func splitHostPort(addr string) (host string, port uint16, err error) {
 	if strings.HasPrefix(addr, "[") {
 		a, err := ParseAddrPort(addr)
@@ -128,10 +128,10 @@ func splitHostPort(addr string) (host string, port uint16, err error) {
 		colon = len(addr)
 	}
 	if again := strings.IndexByte(addr[min(colon+1, len(addr)):], ':'); again >= 0 {
-		return "", 0, &AddrError{colon + 1 + again, ruleSecondColon}
+		return "", 0, &addrError{colon + 1 + again, ruleSecondColon}
 	}
 	if rule := checkHost(addr[:colon]); rule != "" {
-		return "", 0, &AddrError{0, rule}
+		return "", 0, &addrError{0, rule}
 	}
 	a, err := parseColonPort(netip.Addr{}, addr, colon)
 	return addr[:colon], a.Port(), err

@@ -31,7 +31,7 @@ func ExampleParseAddrPort() {
 			fmt.Println(err)
 			continue
 		}
-		fmt.Println(addr.Addr(), addr.Port(), "private:", flare.IsPrivate(addr.Addr()))
+		fmt.Println(addr.Addr(), addr.Port(), "private:", addr.Addr().IsPrivate())
 	}
 	// Output:
 	// 192.168.1.7 80 private: true
