@@ -24,16 +24,20 @@ import (
 // Readable and Writable while they last and are asked for; callers that read and
 // write to EAGAIN, and ask for Writable only while they need it, cannot tell.
 // Hangup it reports once, and again after Modify; so it does with Failed while
-// paused. Loops take a Poller for edge triggered if it has a method EdgeTriggered
-// that returns true, and change what they ask for all the time otherwise.
+// paused. Loops change what they ask for all the time, unless the Poller says
+// that it is edge triggered.
 //
 // All methods but Wake are for the goroutine that owns the poller. Remove a
 // descriptor before closing it, and close it only after the events of the last
 // Wait are dealt with: then no event meets a descriptor that reuses the number.
 //
-// Errors are *PollerError and answer errors.Is for ErrPollerAdded,
-// ErrPollerUnknown, ErrPollerInterest, ErrPollerClosed and the system's errno
-// (syscall.EBADF for a descriptor that is not open).
+// Errors name the call and the descriptor, and answer errors.Is for
+// ErrPollerAdded, ErrPollerUnknown, ErrPollerInterest, ErrPollerClosed and the
+// system's errno (syscall.EBADF for a descriptor that is not open).
+//
+// A Poller may have more methods, which loops ask for:
+//
+//	EdgeTriggered() bool // it reports a condition only when it comes about
 type Poller interface {
 	// Add begins to report on fd, first of all what is ready already. want
 	// must not be empty. Adding a descriptor twice is ErrPollerAdded.
@@ -67,6 +71,15 @@ type Poller interface {
 	// after the first, is ErrPollerClosed.
 	Close() error
 }
+
+// NewPoller returns the poller of this system: epoll on Linux, kqueue on Darwin,
+// errors.ErrUnsupported elsewhere. The caller owns it and closes it.
+func NewPoller() (Poller, error) { return newSystemPoller() }
+
+// NewPollPoller returns a poller on poll(2), which is level triggered. It is for
+// Linux; elsewhere the error is errors.ErrUnsupported. The caller owns it and
+// closes it.
+func NewPollPoller() (Poller, error) { return newPollPoller() }
 
 // defaultPoller makes the pollers of loops whose owner does not say otherwise.
 // Tests put others in its place.
@@ -137,24 +150,24 @@ var (
 	ErrPollerClosed = fmt.Errorf("flare: poller: %w", ErrClosed)
 )
 
-// A PollerError says which call of a Poller failed, for which descriptor and
+// A pollerError says which call of a Poller failed, for which descriptor and
 // why. It unwraps to one of the ErrPoller errors or to a syscall.Errno.
-type PollerError struct {
-	Op  string // "new", "add", "modify", "remove", "wait", "wake" or "close"
-	FD  int    // file descriptor; -1 where there is none
-	Err error
+type pollerError struct {
+	op  string // "new", "add", "modify", "remove", "wait", "wake" or "close"
+	fd  int    // file descriptor; -1 where there is none
+	err error
 }
 
-func (e *PollerError) Error() string {
-	s := "flare: poller " + e.Op
-	if e.FD >= 0 {
-		s += " " + strconv.Itoa(e.FD)
+func (e *pollerError) Error() string {
+	s := "flare: poller " + e.op
+	if e.fd >= 0 {
+		s += " " + strconv.Itoa(e.fd)
 	}
-	return s + ": " + e.Err.Error()
+	return s + ": " + e.err.Error()
 }
 
 // Unwrap returns the cause.
-func (e *PollerError) Unwrap() error { return e.Err }
+func (e *pollerError) Unwrap() error { return e.err }
 
 // pollerTimeoutMax bounds one wait. Darwin refuses waits of some years with
 // EINVAL, and epoll counts milliseconds in an int32, 24 days; 1e6 seconds, 11
@@ -165,7 +178,7 @@ const pollerTimeoutMax = 1e6 * time.Second
 // an empty set.
 func checkInterest(op string, fd int, want Interest) error {
 	if want&^interestAll != 0 || want == 0 && op == "add" {
-		return &PollerError{op, fd, ErrPollerInterest}
+		return &pollerError{op, fd, ErrPollerInterest}
 	}
 	return nil
 }
@@ -183,7 +196,7 @@ type pollerBell struct {
 // ring calls strike, unless an earlier ring is still to be seen.
 func (b *pollerBell) ring(strike func() error) error {
 	if b.closed.Load() {
-		return &PollerError{"wake", -1, ErrPollerClosed}
+		return &pollerError{"wake", -1, ErrPollerClosed}
 	}
 	if b.rung.Swap(true) {
 		return nil
@@ -191,11 +204,11 @@ func (b *pollerBell) ring(strike func() error) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed.Load() {
-		return &PollerError{"wake", -1, ErrPollerClosed}
+		return &pollerError{"wake", -1, ErrPollerClosed}
 	}
 	if err := strike(); err != nil {
 		b.rung.Store(false)
-		return &PollerError{"wake", -1, err}
+		return &pollerError{"wake", -1, err}
 	}
 	return nil
 }
@@ -209,10 +222,10 @@ func (b *pollerBell) close(release func() error) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed.Swap(true) {
-		return &PollerError{"close", -1, ErrPollerClosed}
+		return &pollerError{"close", -1, ErrPollerClosed}
 	}
 	if err := release(); err != nil {
-		return &PollerError{"close", -1, err}
+		return &pollerError{"close", -1, err}
 	}
 	return nil
 }

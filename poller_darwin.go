@@ -39,9 +39,8 @@ type systemPoller struct {
 	trigger [1]syscall.Kevent_t // written once, in hang
 }
 
-// NewPoller returns the poller of this system: epoll on Linux, kqueue on
-// Darwin. The caller owns it and closes it.
-func NewPoller() (Poller, error) {
+// newSystemPoller is NewPoller of this system.
+func newSystemPoller() (Poller, error) {
 	syscall.ForkLock.RLock() // kqueue(2) has no close-on-exec flag
 	fd, err := syscall.Kqueue()
 	if err == nil {
@@ -49,12 +48,12 @@ func NewPoller() (Poller, error) {
 	}
 	syscall.ForkLock.RUnlock()
 	if err != nil {
-		return nil, &PollerError{"new", -1, err}
+		return nil, &pollerError{"new", -1, err}
 	}
 	p := &systemPoller{fd: fd}
 	if err := p.hang(); err != nil {
 		syscall.Close(fd)
-		return nil, &PollerError{"new", -1, err}
+		return nil, &pollerError{"new", -1, err}
 	}
 	return p, nil
 }
@@ -69,7 +68,7 @@ func (p *systemPoller) Add(fd int, want Interest) error {
 	// filter.
 	if p.fds.known(fd) {
 		if p.change("add", syscall.EV_ENABLE, fd, 0) == nil {
-			return &PollerError{"add", fd, ErrPollerAdded}
+			return &pollerError{"add", fd, ErrPollerAdded}
 		}
 	}
 	return p.change("add", syscall.EV_ADD|syscall.EV_CLEAR, fd, want)
@@ -97,7 +96,7 @@ func (p *systemPoller) Remove(fd int) error {
 // Wait implements Poller.
 func (p *systemPoller) Wait(events []Event, timeout time.Duration) (int, error) {
 	if p.bell.closed.Load() {
-		return 0, &PollerError{"wait", -1, ErrPollerClosed}
+		return 0, &pollerError{"wait", -1, ErrPollerClosed}
 	}
 	if len(p.raw) < len(events) {
 		p.raw = make([]syscall.Kevent_t, len(events))
@@ -107,7 +106,7 @@ func (p *systemPoller) Wait(events []Event, timeout time.Duration) (int, error) 
 		if errno == syscall.EINTR {
 			return 0, nil
 		}
-		return 0, &PollerError{"wait", -1, errno}
+		return 0, &pollerError{"wait", -1, errno}
 	}
 	n := 0
 	for i := range p.raw[:got] {
@@ -155,7 +154,7 @@ func (p *systemPoller) descriptor() int { return -1 }
 // that nobody reads is EPIPE here, where epoll takes it and reports Failed.
 func (p *systemPoller) change(op string, flags uint16, fd int, want Interest) error {
 	if p.bell.closed.Load() {
-		return &PollerError{op, fd, ErrPollerClosed}
+		return &pollerError{op, fd, ErrPollerClosed}
 	}
 	for i, filter := range [2]int16{syscall.EVFILT_READ, syscall.EVFILT_WRITE} {
 		p.changes[i] = syscall.Kevent_t{Ident: uint64(fd), Filter: filter, Flags: flags | syscall.EV_RECEIPT}
@@ -185,9 +184,9 @@ func (p *systemPoller) change(op string, flags uint16, fd int, want Interest) er
 	case 0:
 		return nil
 	case syscall.ENOENT:
-		return &PollerError{op, fd, ErrPollerUnknown}
+		return &pollerError{op, fd, ErrPollerUnknown}
 	}
-	return &PollerError{op, fd, read}
+	return &pollerError{op, fd, read}
 }
 
 // collect takes up to n events from the kernel into raw.

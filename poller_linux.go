@@ -37,17 +37,16 @@ type systemPoller struct {
 	wakeFD int // an eventfd: each write to it is an edge, so nobody ever reads it
 }
 
-// NewPoller returns the poller of this system: epoll on Linux, kqueue on
-// Darwin. The caller owns it and closes it.
-func NewPoller() (Poller, error) {
+// newSystemPoller is NewPoller of this system.
+func newSystemPoller() (Poller, error) {
 	fd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
 	if err != nil {
-		return nil, &PollerError{"new", -1, err}
+		return nil, &pollerError{"new", -1, err}
 	}
 	p := &systemPoller{fd: fd}
 	if err := p.hang(); err != nil {
 		syscall.Close(fd)
-		return nil, &PollerError{"new", -1, err}
+		return nil, &pollerError{"new", -1, err}
 	}
 	return p, nil
 }
@@ -80,7 +79,7 @@ func (p *systemPoller) Remove(fd int) error {
 // Wait implements Poller.
 func (p *systemPoller) Wait(events []Event, timeout time.Duration) (int, error) {
 	if p.bell.closed.Load() {
-		return 0, &PollerError{"wait", -1, ErrPollerClosed}
+		return 0, &pollerError{"wait", -1, ErrPollerClosed}
 	}
 	if len(p.raw) < len(events) {
 		p.raw = make([]syscall.EpollEvent, len(events))
@@ -90,7 +89,7 @@ func (p *systemPoller) Wait(events []Event, timeout time.Duration) (int, error) 
 		if errno == syscall.EINTR {
 			return 0, nil
 		}
-		return 0, &PollerError{"wait", -1, errno}
+		return 0, &pollerError{"wait", -1, errno}
 	}
 	n := 0
 	for i := range p.raw[:got] {
@@ -120,7 +119,7 @@ func (p *systemPoller) descriptor() int { return p.fd }
 // change makes one change to what the kernel watches.
 func (p *systemPoller) change(op string, ctl, fd int, want Interest) error {
 	if p.bell.closed.Load() {
-		return &PollerError{op, fd, ErrPollerClosed}
+		return &pollerError{op, fd, ErrPollerClosed}
 	}
 	ev := syscall.EpollEvent{Events: pollerAlways, Fd: int32(fd)}
 	if want&Readable != 0 {
@@ -136,11 +135,11 @@ func (p *systemPoller) change(op string, ctl, fd int, want Interest) error {
 	case 0:
 		return nil
 	case syscall.EEXIST:
-		return &PollerError{op, fd, ErrPollerAdded}
+		return &pollerError{op, fd, ErrPollerAdded}
 	case syscall.ENOENT:
-		return &PollerError{op, fd, ErrPollerUnknown}
+		return &pollerError{op, fd, ErrPollerUnknown}
 	}
-	return &PollerError{op, fd, errno}
+	return &pollerError{op, fd, errno}
 }
 
 // collect takes up to n events from the kernel into raw.
@@ -200,7 +199,7 @@ func (p *systemPoller) hang() error {
 	p.wakeFD = int(r)
 	if err := p.change("new", syscall.EPOLL_CTL_ADD, p.wakeFD, Readable); err != nil {
 		syscall.Close(p.wakeFD)
-		return err.(*PollerError).Err
+		return err.(*pollerError).err
 	}
 	return nil
 }

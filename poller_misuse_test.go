@@ -119,8 +119,8 @@ func testPollerMisuse(t *testing.T, p Poller) {
 		{"negative, modified", p.Modify(-1, Readable), syscall.EBADF, "modify", -1},
 		{"negative, removed", p.Remove(-1), syscall.EBADF, "remove", -1},
 	} {
-		var pe *PollerError
-		if !errors.Is(tt.err, tt.want) || !errors.As(tt.err, &pe) || pe.Op != tt.op || pe.FD != tt.fd {
+		var pe *pollerError
+		if !errors.Is(tt.err, tt.want) || !errors.As(tt.err, &pe) || pe.op != tt.op || pe.fd != tt.fd {
 			t.Errorf("%s: %v (%+v), want %v", tt.name, tt.err, pe, tt.want)
 		}
 	}
@@ -167,8 +167,8 @@ func TestInterestString(t *testing.T) {
 
 func TestPollerErrorText(t *testing.T) {
 	for want, err := range map[string]error{
-		"flare: poller add 7: flare: file descriptor added twice": &PollerError{"add", 7, ErrPollerAdded},
-		"flare: poller wait: flare: poller: flare: closed":        &PollerError{"wait", -1, ErrPollerClosed},
+		"flare: poller add 7: flare: file descriptor added twice": &pollerError{"add", 7, ErrPollerAdded},
+		"flare: poller wait: flare: poller: flare: closed":        &pollerError{"wait", -1, ErrPollerClosed},
 	} {
 		if err.Error() != want {
 			t.Errorf("%q, want %q", err, want)

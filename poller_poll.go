@@ -54,13 +54,11 @@ type pollPoller struct {
 	wakeFD int // an eventfd
 }
 
-// NewPollPoller returns a poller on poll(2), which is level triggered. It is for
-// Linux; elsewhere the error is errors.ErrUnsupported. The caller owns it and
-// closes it.
-func NewPollPoller() (Poller, error) {
+// newPollPoller is NewPollPoller where there is one.
+func newPollPoller() (Poller, error) {
 	r, _, errno := syscall.RawSyscall(syscall.SYS_EVENTFD2, 0, syscall.O_CLOEXEC|syscall.O_NONBLOCK, 0)
 	if errno != 0 {
-		return nil, &PollerError{"new", -1, errno}
+		return nil, &pollerError{"new", -1, errno}
 	}
 	p := &pollPoller{wakeFD: int(r)}
 	p.entries = append(p.entries, pollEntry{fd: int32(r), events: pollIn})
@@ -78,7 +76,7 @@ func (p *pollPoller) Add(fd int, want Interest) error {
 		return err
 	}
 	if at != 0 {
-		return &PollerError{"add", fd, ErrPollerAdded}
+		return &pollerError{"add", fd, ErrPollerAdded}
 	}
 	for fd >= len(p.places) {
 		p.places = append(p.places, make([]int32, max(64, len(p.places)))...)
@@ -100,7 +98,7 @@ func (p *pollPoller) Modify(fd int, want Interest) error {
 		return err
 	}
 	if at == 0 {
-		return &PollerError{"modify", fd, ErrPollerUnknown}
+		return &pollerError{"modify", fd, ErrPollerUnknown}
 	}
 	p.ask(at, fd, want)
 	return nil
@@ -113,7 +111,7 @@ func (p *pollPoller) Remove(fd int) error {
 		return err
 	}
 	if at == 0 {
-		return &PollerError{"remove", fd, ErrPollerUnknown}
+		return &pollerError{"remove", fd, ErrPollerUnknown}
 	}
 	p.drop(at, fd)
 	return nil
@@ -122,17 +120,17 @@ func (p *pollPoller) Remove(fd int) error {
 // Wait implements Poller.
 func (p *pollPoller) Wait(events []Event, timeout time.Duration) (int, error) {
 	if p.bell.closed.Load() {
-		return 0, &PollerError{"wait", -1, ErrPollerClosed}
+		return 0, &pollerError{"wait", -1, ErrPollerClosed}
 	}
 	if len(events) == 0 {
-		return 0, &PollerError{"wait", -1, syscall.EINVAL}
+		return 0, &pollerError{"wait", -1, syscall.EINVAL}
 	}
 	left, errno := p.collect(timeout)
 	if errno != 0 {
 		if errno == syscall.EINTR {
 			return 0, nil
 		}
-		return 0, &PollerError{"wait", -1, errno}
+		return 0, &pollerError{"wait", -1, errno}
 	}
 	if left > 0 && p.entries[0].revents != 0 {
 		left--
@@ -168,7 +166,7 @@ func (p *pollPoller) Close() error { return p.bell.close(p.release) }
 // that was closed, and whose number is another file's by now, is not.
 func (p *pollPoller) find(op string, fd int) (int, error) {
 	if p.bell.closed.Load() {
-		return 0, &PollerError{op, fd, ErrPollerClosed}
+		return 0, &pollerError{op, fd, ErrPollerClosed}
 	}
 	at := 0
 	if uint(fd) < uint(len(p.places)) {
@@ -178,7 +176,7 @@ func (p *pollPoller) find(op string, fd int) (int, error) {
 		if at != 0 {
 			p.drop(at, fd)
 		}
-		return 0, &PollerError{op, fd, errnoOf(err)}
+		return 0, &pollerError{op, fd, errnoOf(err)}
 	}
 	if at != 0 && !p.same(at) {
 		p.drop(at, fd)

@@ -28,15 +28,15 @@ func (p *wakePoller) Remove(fd int) error { return p.refuse("remove", fd) }
 
 func (p *wakePoller) refuse(op string, fd int) error {
 	if p.closed.Load() {
-		return &PollerError{op, fd, ErrPollerClosed}
+		return &pollerError{op, fd, ErrPollerClosed}
 	}
-	return &PollerError{op, fd, errors.ErrUnsupported}
+	return &pollerError{op, fd, errors.ErrUnsupported}
 }
 
 func (p *wakePoller) Wait(events []Event, timeout time.Duration) (int, error) {
 	switch {
 	case p.closed.Load():
-		return 0, &PollerError{"wait", -1, ErrPollerClosed}
+		return 0, &pollerError{"wait", -1, ErrPollerClosed}
 	case timeout == 0:
 		select {
 		case <-p.bell:
@@ -61,7 +61,7 @@ func (p *wakePoller) Wait(events []Event, timeout time.Duration) (int, error) {
 
 func (p *wakePoller) Wake() error {
 	if p.closed.Load() {
-		return &PollerError{"wake", -1, ErrPollerClosed}
+		return &pollerError{"wake", -1, ErrPollerClosed}
 	}
 	select {
 	case p.bell <- struct{}{}:
@@ -72,7 +72,7 @@ func (p *wakePoller) Wake() error {
 
 func (p *wakePoller) Close() error {
 	if p.closed.Swap(true) {
-		return &PollerError{"close", -1, ErrPollerClosed}
+		return &pollerError{"close", -1, ErrPollerClosed}
 	}
 	return nil
 }
