@@ -22,16 +22,15 @@ func SecretEqual(a, b string) bool {
 // credentials returns what follows the scheme in the request's Authorization
 // field. Two fields are none: who reads the other one would see another user.
 func (r *Request) credentials(scheme string) (string, bool) {
-	h := r.Header()
 	found := ""
-	for i := range h.list {
-		if !equalFoldASCII(h.list[i].name, "Authorization") {
+	for name, value := range r.Header().All() {
+		if !equalFoldASCII(name, "Authorization") {
 			continue
 		}
 		if found != "" {
 			return "", false
 		}
-		found = h.list[i].value
+		found = value
 	}
 	if !hasPrefixFold(found, scheme) || len(found) == len(scheme) || found[len(scheme)] != ' ' {
 		return "", false
@@ -67,9 +66,8 @@ func (r *Request) BearerToken() (token string, ok bool) {
 // of a WWW-Authenticate field (RFC 9110 §11.6.1): BasicChallenge,
 // BearerChallenge. What it returns is a *StatusError for the handler to return.
 func (w *ResponseWriter) Unauthorized(challenges ...string) error {
-	w.check()
 	for _, c := range challenges {
-		w.header.Add("WWW-Authenticate", c)
+		w.Header().Add("WWW-Authenticate", c)
 	}
 	w.WriteHeader(http.StatusUnauthorized) // for a handler that forgets the error
 	return &StatusError{Code: http.StatusUnauthorized}

@@ -121,10 +121,24 @@ type workset struct {
 	readBy  deadline
 	writeBy deadline
 	timers  [2]*time.Timer // of waits to read and to write, kept for the next
+	roomMu  sync.Mutex     // held in a wait for room: another goroutine may want to write too
+
+	// breaking has the directions in which waits are to fail, for goroutines that
+	// the handler has left behind. Any goroutine.
+	breaking atomic.Uint32
 
 	runner bool // in has the size for a runner
 	timed  int  // turns left in which inline calls are timed
 }
+
+// The bits of workset.breaking.
+const (
+	breakReads uint32 = 1 << iota
+	breakWrites
+)
+
+// broken reports whether the goroutine that is about to wait is to fail instead.
+func (g *workset) broken(direction uint32) bool { return g.breaking.Load()&direction != 0 }
 
 // A deadline is a moment on the clock's scale, 0 for none. Any goroutine may
 // set one while the handler runs.

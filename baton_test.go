@@ -331,27 +331,6 @@ func TestContextEnds(t *testing.T) {
 	})
 }
 
-func TestRequestIsDeadAfterItsHandler(t *testing.T) {
-	var kept *Request
-	var clone *Request
-	addr := startServer(t, &Server{Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
-		if kept == nil {
-			kept, clone = r, r.Clone()
-		}
-		return nil
-	})})
-	get(t, "http://"+addr+"/kept?a=b")
-	defer func() {
-		if p := fmt.Sprint(recover()); !strings.Contains(p, "Clone") {
-			t.Errorf("panic: %v", p)
-		}
-		if clone.Path() != "/kept" || clone.Query().Get("a") != "b" || clone.Header().Get("Host") != addr {
-			t.Error("the clone has changed")
-		}
-	}()
-	kept.Path()
-}
-
 // A countingPoller counts how often a loop comes out of the poller.
 type countingPoller struct {
 	Poller

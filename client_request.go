@@ -173,6 +173,9 @@ func (r *ClientRequest) check() error {
 	if r.Method == http.MethodConnect {
 		return invalidRequest("", errors.New("flare: CONNECT is the proxies' own"))
 	}
+	if r.Header.owner != nil { // a copy of a handler's, which ends with it
+		r.Header = r.Header.Clone()
+	}
 	if err := r.Header.fault(); err != nil {
 		return invalidRequest("", err)
 	}
@@ -195,6 +198,7 @@ func checkHostField(h *Header) error {
 
 // checkTrailer says why a trailer section cannot be sent.
 func checkTrailer(h *Header) error {
+	h = h.snapshot()
 	if err := h.fault(); err != nil {
 		return err
 	}

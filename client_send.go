@@ -322,7 +322,7 @@ func (u *clientUpload) writeEnd() error {
 		if err := checkTrailer(u.req.Trailer); err != nil {
 			return u.fail(err)
 		}
-		b = u.req.Trailer.appendTo(b)
+		b = u.req.Trailer.snapshot().appendTo(b)
 	}
 	_, err := u.conn.Write(append(b, "\r\n"...))
 	return err

@@ -132,12 +132,12 @@ func (cw *compressWriter) eligible() bool {
 		return false
 	}
 	for _, name := range [...]string{"Content-Encoding", "Content-Range", "Content-Digest", "Digest", "Content-MD5"} {
-		if cw.header.index(name) >= 0 {
+		if cw.header.has(name) {
 			return false
 		}
 	}
-	for _, value := range cw.header.list {
-		if equalFoldASCII(value.name, "Cache-Control") && listContains(value.value, "no-transform") { // RFC 9111 §5.2.2.6
+	for name, value := range cw.header.All() {
+		if equalFoldASCII(name, "Cache-Control") && listContains(value, "no-transform") { // RFC 9111 §5.2.2.6
 			return false
 		}
 	}
@@ -193,10 +193,9 @@ func (cw *compressWriter) begin(large bool) error {
 func acceptedCoding(r *Request) string {
 	var room [2]string
 	accept := room[:0]
-	h := r.Header()
-	for i := range h.list {
-		if equalFoldASCII(h.list[i].name, "Accept-Encoding") {
-			accept = append(accept, h.list[i].value)
+	for name, value := range r.Header().All() {
+		if equalFoldASCII(name, "Accept-Encoding") {
+			accept = append(accept, value)
 		}
 	}
 	return NegotiateEncoding(accept, codingGzip, codingDeflate)
@@ -204,8 +203,8 @@ func acceptedCoding(r *Request) string {
 
 // addVary adds a member to Vary, unless it is there (RFC 9110 §12.5.5).
 func addVary(h *Header, name string) {
-	for i := range h.list {
-		if equalFoldASCII(h.list[i].name, "Vary") && (listContains(h.list[i].value, name) || listContains(h.list[i].value, "*")) {
+	for field, value := range h.All() {
+		if equalFoldASCII(field, "Vary") && (listContains(value, name) || listContains(value, "*")) {
 			return
 		}
 	}
@@ -286,8 +285,8 @@ func (cw *compressWriter) Close() error {
 	if !cw.begun {
 		// An answer to HEAD may have a length and nothing behind it: its fields
 		// are those of the answer to GET (RFC 9110 §9.3.2).
-		declared := cw.header.index("Content-Length") >= 0 && len(cw.held) == 0
-		if err := cw.release(declared && cw.r.methodView() == http.MethodHead); err != nil {
+		declared := cw.header.has("Content-Length") && len(cw.held) == 0
+		if err := cw.release(declared && cw.r.Method() == http.MethodHead); err != nil {
 			return err
 		}
 		if declared {

@@ -475,6 +475,9 @@ func (c *Conn) expired(g *workset) verdict {
 func (c *Conn) recvWait(p []byte) (int, error) {
 	g := c.workset
 	for {
+		if g.broken(breakReads) {
+			return 0, errRequestDone
+		}
 		n, err := c.tr.recv(p)
 		g.reading.moved += int64(c.tr.counted(n))
 		switch err {

@@ -175,6 +175,11 @@ func (c *Conn) blocked() verdict {
 // rate. Failing, it breaks the connection: part of a message may have left.
 func (c *Conn) roomWait() error {
 	g := c.workset
+	g.roomMu.Lock()
+	defer g.roomMu.Unlock()
+	if g.broken(breakWrites) {
+		return c.breakOff()
+	}
 	err := g.writing.awaitRoom(c, g.writeBy.at())
 	if err != nil {
 		c.end(endReset, err)
@@ -183,6 +188,13 @@ func (c *Conn) roomWait() error {
 		}
 	}
 	return err
+}
+
+// breakOff is the end of a write that a goroutine has begun which the handler has
+// left behind: part of a response may have left.
+func (c *Conn) breakOff() error {
+	c.end(endReset, errRequestDone)
+	return errRequestDone
 }
 
 // sendWait sends the turn's output and then p, waiting for the peer where it

@@ -8,15 +8,7 @@ import (
 // This file is layer 4 (roles): a request's context, as its handler sees it.
 // conn_context.go has what ends it.
 
-// Context returns a context that ends when the client closes or resets the
-// connection, when the server closes, and when the handler returns. While a
-// handler runs on the loop itself, the end of the connection is seen at the
-// latest when the handler waits. Its values are those of SetValue, and behind
-// them those of a context that was set.
-// context.Cause says why it has ended: it is ErrServerClosed when the server
-// closes, and an error that is ErrClosed when the client has left.
-func (r *Request) Context() context.Context {
-	r.check()
+func (r *serverRequest) Context() context.Context {
 	if r.ctx == nil {
 		r.ctx = r.c.context()
 	}
@@ -46,9 +38,6 @@ func (c *valueContext) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// SetContext replaces the context that Context returns, the values of SetValue
-// apart. A middleware derives ctx from r.Context().
-func (r *Request) SetContext(ctx context.Context) {
-	r.check()
+func (r *serverRequest) SetContext(ctx context.Context) {
 	r.ctx, r.valued = ctx, nil
 }

@@ -48,7 +48,7 @@ type Router interface {
 
 // predictedRouter is a Router that keeps the predictor's records itself.
 type predictedRouter interface {
-	predicted(r *Request) (Handler, *route)
+	predicted(r *serverRequest) (Handler, *route)
 }
 
 // A pinner is a handler that fixes the predictor's choice.

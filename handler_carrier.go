@@ -43,6 +43,13 @@ type carrier interface {
 	// response. find: its end is worth looking for.
 	leaveBody(find bool)
 
+	// breakOff makes calls fail that wait, or are going to, in the directions of
+	// workset.breaking.
+	breakOff(directions uint32)
+
+	// mend ends that.
+	mend(directions uint32)
+
 	// The connection's. They fail with errors.ErrUnsupported where there is no
 	// such thing.
 	setReadDeadline(t time.Time) error
@@ -74,7 +81,7 @@ func (s *Server) serveCarried(k carrier, in carried) (cut bool) {
 	c.workset, g.strand = g, &c.strand
 	x := g.newExchange()
 	h.x, h.requests = x, 1
-	r, w := &x.r, &x.w
+	r := &x.r
 	r.via = k
 	ctx, done := context.WithCancelCause(in.ctx)
 	defer done(errRequestDone)
@@ -88,11 +95,12 @@ func (s *Server) serveCarried(k carrier, in carried) (cut bool) {
 		err = &StatusError{Code: http.StatusRequestEntityTooLarge, Err: ErrTooLarge}
 	}
 	p := guard(func() { cut = s.answerCarried(g, x, k, in, ctx, err) }, func() { // the other server ends the connection
-		w.live = false
+		x.close()
 		r.end()
 		g.publish(c.loop)
 	})
 	if p != nil {
+		x.close()
 		g.counts[countPanics]++
 		logPanic(s.logger(), "flare: a request's turn panicked", p)
 		cut = true
@@ -123,7 +131,9 @@ func (s *Server) answerCarried(g *workset, x *exchange, k carrier, in carried, c
 		x.handler, x.route = s.routeOf(r)
 		r.body.beginCarried(c, h, k, in.length)
 		w.begin(c, h, r)
+		x.open(g, 0)
 		err = h.run(g, x)
+		x.close()
 	}
 	if w.hijacked {
 		h.hijackEnded(x, err)
@@ -175,6 +185,8 @@ func (b *requestBody) readCarried(p []byte) (int, error) {
 		b.done = true
 		b.via.readTrailer(&b.chunks.trailer)
 		return n, nil
+	case b.c.workset.broken(breakReads) && errors.Is(err, os.ErrDeadlineExceeded):
+		err = errBodyDone
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		b.c.workset.counts[countTimeoutBody]++
 		err = &StatusError{Code: http.StatusRequestTimeout, Err: ErrTimeout}
@@ -189,7 +201,7 @@ func (b *requestBody) readCarried(p []byte) (int, error) {
 }
 
 // commitCarried hands the head to the carrier. length is as for commit.
-func (w *ResponseWriter) commitCarried(status int, length int64, isHead bool) error {
+func (w *serverResponse) commitCarried(status int, length int64, isHead bool) error {
 	if !bodyAllowed(status) || w.declared >= 0 || isHead && length == 0 {
 		length = -1
 	}
@@ -201,7 +213,7 @@ func (w *ResponseWriter) commitCarried(status int, length int64, isHead bool) er
 
 // takeOverCarried is takeOver of the other server's connection, which s counts
 // from here on.
-func (w *ResponseWriter) takeOverCarried() (net.Conn, []byte, error) {
+func (w *serverResponse) takeOverCarried() (net.Conn, []byte, error) {
 	conn, rw, err := w.via.hijack()
 	if err != nil {
 		return nil, nil, err
@@ -218,8 +230,10 @@ func (w *ResponseWriter) takeOverCarried() (net.Conn, []byte, error) {
 }
 
 // version returns the name and major version of HTTP that r came by.
-func (r *Request) version() (name string, major int) {
+func (r *serverRequest) version() (name string, major int) {
 	switch {
+	case r.origin != nil:
+		return r.origin.proto, r.origin.major
 	case r.via != nil:
 		return r.via.version()
 	case r.head.minor == 0:

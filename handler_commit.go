@@ -14,20 +14,17 @@ import (
 // errOverdeclared: the handler wrote more than the Content-Length it set.
 var errOverdeclared = errors.New("flare: handler wrote more than its Content-Length")
 
-// A commitSink is the innermost writer that hooks are given.
-type commitSink struct{ w *ResponseWriter }
-
-func (s commitSink) Write(p []byte) (int, error) { return s.w.write(p) }
-func (s commitSink) Flush() error                { return s.w.flush() }
-func (s commitSink) Close() error                { return nil }
-
 // hook builds the hooks' writers and passes on what was held back.
-func (w *ResponseWriter) hook() error {
+func (w *serverResponse) hook() error {
 	w.hooked, w.unhooked = true, append(w.unhooked[:0], w.header.list...)
-	var top io.WriteCloser = commitSink{w}
+	l := w.h.x.lease
+	var top io.WriteCloser = (*commitSink)(l)
 	status := w.Status()
-	for _, fn := range w.hooks {
-		top = fn(status, &w.header, top)
+	for i, fn := range w.hooks {
+		if i > 0 {
+			top = &hookWriter{l, top}
+		}
+		top = fn(status, &l.responseHeader, top)
 	}
 	w.top = top
 	if len(w.buf) == 0 {
@@ -41,7 +38,7 @@ func (w *ResponseWriter) hook() error {
 
 // commit writes the head. length is that of the whole body, -1 when it is not
 // known yet.
-func (w *ResponseWriter) commit(length int64) error {
+func (w *serverResponse) commit(length int64) error {
 	if err := w.header.fault(); err != nil {
 		return err
 	}
@@ -115,13 +112,13 @@ func appendConnection(out []byte, own ownFields, closes bool, minor uint8) []byt
 // framed reports whether the response has a body, or would have one but for
 // HEAD. To a CONNECT, 2xx says that a tunnel follows: it has neither a body nor
 // fields about one (RFC 9110 §9.3.6), and without a tunnel nothing follows.
-func (w *ResponseWriter) framed() bool {
+func (w *serverResponse) framed() bool {
 	status := w.Status()
 	return bodyAllowed(status) && !(w.r.head.form == authorityForm && status < 300)
 }
 
 // mustClose reports whether this answer is the connection's last.
-func (w *ResponseWriter) mustClose() bool {
+func (w *serverResponse) mustClose() bool {
 	return w.close || w.c.ending != endNot || w.h.last() || !w.r.head.keepAlive() ||
 		w.r.head.form == authorityForm || // what follows a CONNECT is for a tunnel that there is not
 		w.r.body.closes.Load()
@@ -132,7 +129,7 @@ type ownFields struct{ date, close, keepAlive bool }
 
 // scanHeader looks for the fields that frame the response, and removes those
 // that are not a handler's to set.
-func (w *ResponseWriter) scanHeader() (own ownFields, err error) {
+func (w *serverResponse) scanHeader() (own ownFields, err error) {
 	framed := false
 	for i := range w.header.list {
 		name, value := w.header.list[i].name, w.header.list[i].value
@@ -171,27 +168,36 @@ func (w *ResponseWriter) scanHeader() (own ownFields, err error) {
 
 // A completion is complete as a handler: hooks are the user's code, which may
 // panic behind the handler's return as well as before it.
-type completion struct{}
+type completion struct{ w *serverResponse }
 
-func (completion) Serve(w *ResponseWriter, _ *Request) error { return w.complete() }
+func (k completion) Serve(*ResponseWriter, *Request) error { return k.w.complete() }
 
-// finish ends the response of a handler that returned err.
-func (w *ResponseWriter) finish(err error) {
-	switch {
-	case err != nil:
-	case len(w.hooks) > 0:
-		err = w.h.call(w.c.workset, w.h.x, completion{})
-	default:
-		err = w.complete()
+// completeHooked is complete where hooks may be called.
+func (w *serverResponse) completeHooked() error {
+	if len(w.hooks) == 0 {
+		return w.complete()
+	}
+	x := w.h.x
+	x.open(w.c.workset, leaseHooks)
+	defer x.close()
+	return w.h.call(w.c.workset, x, completion{w})
+}
+
+// finish ends the response of a handler that returned err. The lease is closed.
+func (w *serverResponse) finish(err error) {
+	if err == nil {
+		err = w.completeHooked()
 	}
 	if err != nil {
 		w.fail(err)
 	}
-	w.live = false
 }
 
 // complete sends what is left of a response that did not fail.
-func (w *ResponseWriter) complete() error {
+func (w *serverResponse) complete() error {
+	if w.begun && w.c.broken() {
+		return w.c.cause // a part of it is missing, whatever the handler makes of that
+	}
 	if len(w.hooks) > 0 && w.top == nil {
 		if err := w.hook(); err != nil {
 			return err
@@ -239,7 +245,7 @@ func (w *ResponseWriter) complete() error {
 }
 
 // fail answers err in place of what was buffered.
-func (w *ResponseWriter) fail(err error) {
+func (w *serverResponse) fail(err error) {
 	if w.cutOff(err) {
 		return
 	}
@@ -265,7 +271,7 @@ func (w *ResponseWriter) fail(err error) {
 // cutOff ends the connection of a response that has begun, so that the client
 // cannot take a part for the whole, and of one that is not to be sent at all.
 // It reports whether the response was one of these.
-func (w *ResponseWriter) cutOff(err error) bool {
+func (w *serverResponse) cutOff(err error) bool {
 	c := w.c
 	aborted := errors.Is(err, http.ErrAbortHandler)
 	if !w.begun && !aborted {
@@ -316,7 +322,7 @@ const unsatisfiedRange = "bytes */"
 // drop forgets the content of the response, and what describes it. Other fields
 // stay, and so do the hooks: they are called again for what takes its place,
 // with the fields as they found them, unless their writers have been closed.
-func (w *ResponseWriter) drop() {
+func (w *serverResponse) drop() {
 	fields, hooks := w.header.list, w.hooks
 	if w.hooked {
 		fields = w.unhooked
@@ -332,7 +338,6 @@ func (w *ResponseWriter) drop() {
 	}
 	w.hooks = nil // reset would clear them
 	w.reset()
-	w.live = true
 	w.hooks = hooks
 	w.header.list = append(w.header.list, kept...)
 }

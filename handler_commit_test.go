@@ -237,7 +237,7 @@ func TestErrorHandlerSaysNothing(t *testing.T) {
 		"/bearer": RequireBearer("r", BearerTokens())(textHandler("fine")),
 		"/digest": (&DigestVerifier{Realm: "r"}).Require(nil)(textHandler("fine")),
 	}, ErrorHandler: func(w *ResponseWriter, r *Request, err error) {
-		query, _ := r.queryView()
+		query, _ := behindRequest(r).queryView()
 		switch query {
 		case "write":
 			fmt.Fprintf(w, "own words for %d", w.Status())

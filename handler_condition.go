@@ -27,7 +27,7 @@ type selection struct {
 }
 
 // selects evaluates the conditions of r in the order of RFC 9110 §13.2.2.
-func (r *Request) selects(rep representation) selection {
+func (r *serverRequest) selects(rep representation) selection {
 	all := selection{http.StatusOK, 0, rep.size}
 	method := r.methodView()
 	switch method {
@@ -66,7 +66,7 @@ func (r *Request) selects(rep representation) selection {
 
 // dateOf returns the date of a field. What is no date, or more than one, counts
 // as if it were not there (RFC 9110 §13.1.3, §13.1.4).
-func (r *Request) dateOf(name string) (time.Time, bool) {
+func (r *serverRequest) dateOf(name string) (time.Time, bool) {
 	var room [2]string
 	values := r.fieldViews(name, room[:0])
 	if len(values) != 1 {
@@ -78,7 +78,7 @@ func (r *Request) dateOf(name string) (time.Time, bool) {
 
 // inRange reports whether If-Range, if there is one, lets a Range count: the
 // client has a part of this very representation (RFC 9110 §13.1.5).
-func (r *Request) inRange(rep representation) bool {
+func (r *serverRequest) inRange(rep representation) bool {
 	var room [2]string
 	switch values := r.fieldViews("If-Range", room[:0]); {
 	case len(values) == 0:

@@ -19,18 +19,13 @@ import (
 // file to the socket inside the kernel where it can do that, and never from
 // the goroutine that runs the loop, since a disk can block it.
 
-var _ io.ReaderFrom = (*ResponseWriter)(nil)
-
 // ReadFrom writes what r has, until its end. A regular *os.File, or an
 // *io.LimitedReader of one, is sent by the kernel when the response's length
 // was declared and nothing wraps its body.
-func (w *ResponseWriter) ReadFrom(r io.Reader) (int64, error) {
-	w.check()
-	file, n := regularFile(r)
-	if file != nil {
-		w.c.workset.detach() // a disk can block
-	}
-	if file == nil || len(w.hooks) > 0 {
+// readFile is ReadFrom of at most n bytes of a regular file, which r reads.
+func (w *serverResponse) readFile(r io.Reader, file *os.File, n int64) (int64, error) {
+	w.c.workset.detach() // a disk can block
+	if len(w.hooks) > 0 {
 		return w.copyFrom(r)
 	}
 	if !w.begun && w.header.Get("Content-Length") == "" {
@@ -59,15 +54,25 @@ func (w *ResponseWriter) ReadFrom(r io.Reader) (int64, error) {
 	return sent, err
 }
 
+// ReadFrom is ResponseWriter.ReadFrom for whoever is inside the lease.
+func (w *serverResponse) ReadFrom(r io.Reader) (int64, error) {
+	if file, n := regularFile(r); file != nil {
+		return w.readFile(r, file, n)
+	}
+	return w.copyFrom(r)
+}
+
 // copyFrom is ReadFrom through memory.
-func (w *ResponseWriter) copyFrom(r io.Reader) (int64, error) {
+func (w *serverResponse) copyFrom(r io.Reader) (int64, error) { return copyThroughMemory(w, r) }
+
+func copyThroughMemory(w io.Writer, r io.Reader) (int64, error) {
 	b := getBuffer(streamBytes)
 	defer b.release()
 	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, b.b[:cap(b.b)])
 }
 
 // start commits the response and streams what was held back.
-func (w *ResponseWriter) start() error {
+func (w *serverResponse) start() error {
 	if w.begun {
 		return nil
 	}
@@ -105,7 +110,7 @@ const sendFileBytes = 1 << 20
 
 // sendFile sends up to n bytes from the file's position on, and moves it. With
 // errors.ErrUnsupported the rest is to be copied.
-func (w *ResponseWriter) sendFile(file *os.File, n int64) (sent int64, err error) {
+func (w *serverResponse) sendFile(file *os.File, n int64) (sent int64, err error) {
 	c := w.c
 	if err := c.sendWait(nil); err != nil {
 		return 0, err
@@ -116,6 +121,10 @@ func (w *ResponseWriter) sendFile(file *os.File, n int64) (sent int64, err error
 		return 0, err
 	}
 	for sent < n && err == nil {
+		if c.workset.broken(breakWrites) {
+			err = c.breakOff()
+			break
+		}
 		var k int
 		k, err = c.tr.sendFile(file, &offset, int(min(n-sent, sendFileBytes)))
 		switch {
@@ -138,17 +147,7 @@ func (w *ResponseWriter) sendFile(file *os.File, n int64) (sent int64, err error
 	return sent, err
 }
 
-// SendFile answers with a regular file: its type by its name, its Last-Modified,
-// and, as RFC 9110 §13.2.2 and §14.2 have it, 304, 412, 416 or a single byte
-// range where the request asks for that. Conditions are compared with the ETag
-// that the handler has set, if any, and with the time of the file.
-//
-// With a status set beforehand, 200 apart, all of the file is sent with that.
-// What is no regular file, or does not exist, is a *StatusError with 404, and so
-// are 403, 412 and 416. name is a path of the system, never to be made of input
-// that was not checked.
-func (w *ResponseWriter) SendFile(name string) error {
-	w.check()
+func (w *serverResponse) SendFile(name string) error {
 	if w.begun || w.answered {
 		return errAnswered
 	}
@@ -191,7 +190,7 @@ func (w *ResponseWriter) SendFile(name string) error {
 
 // describeFile sets the fields of a file, and returns what conditions are
 // compared with.
-func (w *ResponseWriter) describeFile(name string, info fs.FileInfo) representation {
+func (w *serverResponse) describeFile(name string, info fs.FileInfo) representation {
 	h := &w.header
 	if h.Get("Content-Type") == "" {
 		kind := mime.TypeByExtension(filepath.Ext(name))
@@ -217,7 +216,7 @@ func (w *ResponseWriter) describeFile(name string, info fs.FileInfo) representat
 
 // notModified takes the fields away that a 304 should not have: the client has
 // those, and its own are the ones that belong to what it has (RFC 9110 §15.4.5).
-func (w *ResponseWriter) notModified() {
+func (w *serverResponse) notModified() {
 	h := &w.header
 	for _, name := range [...]string{"Content-Type", "Content-Encoding", "Content-Language", "Content-Length", "Content-Disposition", "Accept-Ranges"} {
 		h.Del(name)

@@ -17,12 +17,7 @@ var (
 	errHijackLate = errors.New("flare: Hijack after the response was committed")
 )
 
-// Hijack takes the connection from the server. Answers to earlier requests
-// have been sent. The reader begins with what the client has sent behind the
-// request's head; a body that was not read is part of that. The caller closes
-// the connection. After it w may no longer be used, and the server neither
-// counts the connection nor ends it. Over TLS it is a *tls.Conn.
-func (w *ResponseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+func (w *serverResponse) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if w.begun && !w.hijacked {
 		return nil, nil, errHijackLate
 	}
@@ -30,7 +25,7 @@ func (w *ResponseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 }
 
 // hijackAnyway is Hijack that may come behind a part of the response.
-func (w *ResponseWriter) hijackAnyway() (net.Conn, *bufio.ReadWriter, error) {
+func (w *serverResponse) hijackAnyway() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rest, err := w.takeOver()
 	if err != nil {
 		return nil, nil, err
@@ -43,7 +38,7 @@ func (w *ResponseWriter) hijackAnyway() (net.Conn, *bufio.ReadWriter, error) {
 
 // hijackable reports whether there is a connection that could be taken over: not
 // one that carries other requests too, nor one that is in a test's memory.
-func (w *ResponseWriter) hijackable() bool {
+func (w *serverResponse) hijackable() bool {
 	if w.via != nil {
 		return w.via.hijackable()
 	}
@@ -53,8 +48,7 @@ func (w *ResponseWriter) hijackable() bool {
 // takeOver takes the connection from its loop, and returns it with what the
 // client has sent behind the head. The server goes on counting it, until the
 // caller has it do connClosed.
-func (w *ResponseWriter) takeOver() (conn net.Conn, rest []byte, err error) {
-	w.check()
+func (w *serverResponse) takeOver() (conn net.Conn, rest []byte, err error) {
 	switch {
 	case w.hijacked:
 		return nil, nil, errHijacked
@@ -73,6 +67,8 @@ func (w *ResponseWriter) takeOver() (conn net.Conn, rest []byte, err error) {
 			return nil, nil, err
 		}
 	}
+	w.h.x.lockBroken(&b.mu, breakReads) // a reader must not find another's descriptor
+	defer b.mu.Unlock()
 	conn, unread, err := c.takeOff()
 	w.hijacked = true
 	if err != nil {

@@ -12,11 +12,7 @@ import (
 // This file is layer 4 (roles): what a handler may do while its response is on
 // the way: interim answers, deadlines of its own, and events sent one by one.
 
-// Informational sends an interim response at once, such as 103 (Early Hints,
-// RFC 8297), with the fields of h, which may be nil. It does nothing for a
-// client of HTTP/1.0 (RFC 9110 §15.2). 101 is not for it.
-func (w *ResponseWriter) Informational(code int, h *Header) error {
-	w.check()
+func (w *serverResponse) Informational(code int, h *Header) error {
 	switch {
 	case code < 100 || code > 199 || code == http.StatusSwitchingProtocols:
 		return fmt.Errorf("flare: Informational with status %d", code)
@@ -28,6 +24,7 @@ func (w *ResponseWriter) Informational(code int, h *Header) error {
 	if h == nil {
 		h = new(Header)
 	}
+	h = h.snapshot()
 	if err := h.fault(); err != nil {
 		return err
 	}
@@ -44,12 +41,7 @@ func (w *ResponseWriter) Informational(code int, h *Header) error {
 	return w.c.sendWait(nil)
 }
 
-// SetReadDeadline bounds the time that reads of this request's body may wait.
-// A read that would wait longer fails with a 408. The zero time takes the bound
-// away, and BodyTimeout and MinBodyRate with it, for this request: its client may
-// then be silent for as long as it likes.
-func (w *ResponseWriter) SetReadDeadline(t time.Time) error {
-	w.check()
+func (w *serverResponse) SetReadDeadline(t time.Time) error {
 	if w.via != nil {
 		return w.via.setReadDeadline(t)
 	}
@@ -57,12 +49,7 @@ func (w *ResponseWriter) SetReadDeadline(t time.Time) error {
 	return nil
 }
 
-// SetWriteDeadline bounds the time that writes of this response may wait. A
-// write that would wait longer fails with ErrTimeout and breaks the
-// connection. The zero time takes the bound away, and WriteTimeout and
-// MinWriteRate with it, while the handler runs.
-func (w *ResponseWriter) SetWriteDeadline(t time.Time) error {
-	w.check()
+func (w *serverResponse) SetWriteDeadline(t time.Time) error {
 	if w.via != nil {
 		return w.via.setWriteDeadline(t)
 	}
@@ -82,17 +69,15 @@ type ServerSentEvent struct {
 // goroutine.
 type EventStream struct{ w *ResponseWriter }
 
-// EventStream commits a response of type text/event-stream. The handler then
-// sends until r.Context() ends.
-func (w *ResponseWriter) EventStream() (*EventStream, error) {
-	w.check()
+// eventStream begins the response of ResponseWriter.EventStream.
+func (w *serverResponse) eventStream() error {
 	if w.begun || w.answered {
-		return nil, errAnswered
+		return errAnswered
 	}
 	w.answered = true
 	w.header.Set("Content-Type", "text/event-stream")
 	w.header.Set("Cache-Control", "no-cache")
-	return &EventStream{w}, w.Flush()
+	return w.Flush()
 }
 
 // Send sends an event at once. It waits while the client does not read.

@@ -11,25 +11,25 @@ import (
 	"strings"
 )
 
-// This file is layer 4 (roles): the request as a handler sees it. Strings are
-// made on first use, at most one allocation for a whole head, and stay valid
-// for ever; the Request itself ends with its handler.
+// This file is layer 4 (roles): what there is behind a Request: the parsed head,
+// the body, what a Mux has found. It is reused, so that users reach it only
+// through their lease (lease.go), by the methods of the same names in
+// lease_request.go. Strings are made on first use, at most one allocation for a
+// whole head, and stay valid for ever.
 
-// A Request is one request while its handler runs. It must not be used after
-// the handler has returned: that panics until the object is handed out again.
-// Clone makes one that may be kept. Its methods are for the handler's
-// goroutine, save Context's result, which any goroutine may use.
-type Request struct {
+// A serverRequest is the first half of an exchange. It belongs to whoever is inside the
+// exchange's lease, and to the connection's owner while nobody can be.
+type serverRequest struct {
 	c       *Conn
 	h       *httpConn
-	live    bool
 	refused bool // before any handler: nothing but the method is there
 	filled  bool // header has the fields
 	raw     []byte
 	text    string // raw as a string, once something of it was asked for
 	head    requestHead
-	match   routing // nil until a Mux has routed it
-	via     carrier // of a request that another server has received
+	match   routing        // nil until a Mux has routed it
+	via     carrier        // of a request that another server has received
+	origin  *requestOrigin // of a clone: what the connection said of itself
 	body    requestBody
 	kept    []byte // the body, once Bytes has read it; nil before that
 	header  Header
@@ -50,25 +50,32 @@ type routing interface {
 
 type requestValue struct{ key, value any }
 
+// A requestOrigin is what a clone knows of the connection that its request came
+// by, which others may have by then.
+type requestOrigin struct {
+	tls   *tls.ConnectionState
+	proto string
+	major int
+}
+
 // begin readies r for its handler. raw has the bytes of the head.
-func (r *Request) begin(c *Conn, h *httpConn, raw []byte) {
-	r.c, r.h, r.raw, r.live = c, h, raw, true
+func (r *serverRequest) begin(c *Conn, h *httpConn, raw []byte) {
+	r.c, r.h, r.raw = c, h, raw
 }
 
 // refuse readies r, begun, for an ErrorHandler in place of its handler: there is
 // nothing to read from a request whose head was not understood.
-func (r *Request) refuse() { r.refused, r.body.done = true, true }
+func (r *serverRequest) refuse() { r.refused, r.body.done = true, true }
 
-// end makes every later use of r a panic.
-func (r *Request) end() {
+// end ends the request's context.
+func (r *serverRequest) end() {
 	if r.c.ctx.Load() != nil {
 		r.c.endContext()
 	}
-	r.live = false
 }
 
 // reset forgets the request.
-func (r *Request) reset() {
+func (r *serverRequest) reset() {
 	r.head.reset()
 	if r.match != nil {
 		r.match.reset()
@@ -86,15 +93,8 @@ func (r *Request) reset() {
 	}
 }
 
-func (r *Request) check() {
-	if !r.live {
-		panic("flare: Request used after its handler returned; use Clone to keep one")
-	}
-}
-
 // string returns part of the head as a string that stays valid.
-func (r *Request) string(s span) string {
-	r.check()
+func (r *serverRequest) string(s span) string {
 	if int(s.end) > len(r.raw) || s.start == s.end {
 		return ""
 	}
@@ -106,7 +106,7 @@ func (r *Request) string(s span) string {
 
 // view returns part of the head without an allocation, valid until the handler
 // returns.
-func (r *Request) view(s span) string {
+func (r *serverRequest) view(s span) string {
 	if int(s.end) > len(r.raw) {
 		return ""
 	}
@@ -114,7 +114,7 @@ func (r *Request) view(s span) string {
 }
 
 // fieldViews appends the values of a field, which are valid as view says.
-func (r *Request) fieldViews(name string, values []string) []string {
+func (r *serverRequest) fieldViews(name string, values []string) []string {
 	if r.filled { // what a handler has changed counts
 		for _, f := range r.Header().list {
 			if equalFoldASCII(f.name, name) {
@@ -131,17 +131,15 @@ func (r *Request) fieldViews(name string, values []string) []string {
 	return values
 }
 
-func (r *Request) methodView() string { return r.view(r.head.method) }
-func (r *Request) hostView() string   { return r.view(r.head.host) }
-func (r *Request) pathView() string   { return r.view(r.head.path) }
+func (r *serverRequest) methodView() string { return r.view(r.head.method) }
+func (r *serverRequest) hostView() string   { return r.view(r.head.host) }
+func (r *serverRequest) pathView() string   { return r.view(r.head.path) }
 
-func (r *Request) queryView() (query string, has bool) {
+func (r *serverRequest) queryView() (query string, has bool) {
 	return r.view(r.head.query), r.head.hasQuery
 }
 
-// Method returns the method as sent. Methods are case-sensitive (RFC 9110 §9.1).
-func (r *Request) Method() string {
-	r.check()
+func (r *serverRequest) Method() string {
 	switch m := r.methodView(); m {
 	case http.MethodGet:
 		return http.MethodGet
@@ -161,12 +159,9 @@ func (r *Request) Method() string {
 	return r.string(r.head.method)
 }
 
-// Target returns the request target as sent (RFC 9112 §3.2).
-func (r *Request) Target() string { return r.string(r.head.target) }
+func (r *serverRequest) Target() string { return r.string(r.head.target) }
 
-// Path returns the target's path, percent-decoded: "/" when it has none, "*"
-// for OPTIONS *.
-func (r *Request) Path() string {
+func (r *serverRequest) Path() string {
 	path := r.string(r.head.path)
 	if path == "" {
 		return "/"
@@ -177,30 +172,21 @@ func (r *Request) Path() string {
 	return path
 }
 
-// Pattern returns the pattern of the Mux that the request matched, or "".
-func (r *Request) Pattern() string {
-	r.check()
+func (r *serverRequest) Pattern() string {
 	if r.match == nil {
 		return ""
 	}
 	return r.match.pattern()
 }
 
-// Host returns the host that the request is for, with its port if one was
-// sent: the target's in absolute form, else the Host field (RFC 9112 §3.2.2).
-func (r *Request) Host() string { return r.string(r.head.host) }
+func (r *serverRequest) Host() string { return r.string(r.head.host) }
 
-// Proto returns "HTTP/1.1" or "HTTP/1.0", and "HTTP/2.0" for a request that
-// net/http's server has received by that.
-func (r *Request) Proto() string {
-	r.check()
+func (r *serverRequest) Proto() string {
 	name, _ := r.version()
 	return name
 }
 
-// Header returns the request's fields, in the order in which they were sent.
-func (r *Request) Header() *Header {
-	r.check()
+func (r *serverRequest) Header() *Header {
 	if !r.filled {
 		r.filled = true
 		if len(r.head.fields) > 0 && !r.refused {
@@ -211,33 +197,28 @@ func (r *Request) Header() *Header {
 	return &r.header
 }
 
-// ContentLength returns the length of the body in bytes, -1 when it is not
-// known before the end.
-func (r *Request) ContentLength() int64 {
-	r.check()
+func (r *serverRequest) ContentLength() int64 {
 	if r.head.chunked {
 		return -1
 	}
 	return max(r.head.contentLength, 0)
 }
 
-// RemoteAddr returns the client's address; the zero value on a Unix socket.
-func (r *Request) RemoteAddr() netip.AddrPort {
-	r.check()
+func (r *serverRequest) RemoteAddr() netip.AddrPort {
 	return r.c.RemoteAddr()
 }
 
-// TLS returns the state of the TLS connection, nil without TLS.
-func (r *Request) TLS() *tls.ConnectionState {
-	r.check()
+func (r *serverRequest) TLS() *tls.ConnectionState {
+	if r.origin != nil {
+		return r.origin.tls
+	}
 	if r.via != nil {
 		return r.via.tls()
 	}
 	return r.c.tr.tlsState()
 }
 
-// URL returns the target parsed, in a new value.
-func (r *Request) URL() *url.URL {
+func (r *serverRequest) URL() *url.URL {
 	path := r.string(r.head.path)
 	u := &url.URL{Path: r.Path()}
 	if r.head.pathEscaped {
@@ -254,16 +235,12 @@ func (r *Request) URL() *url.URL {
 	return u
 }
 
-// Query returns the parsed query. Parts that do not parse are left out.
-func (r *Request) Query() url.Values {
+func (r *serverRequest) Query() url.Values {
 	q, _ := url.ParseQuery(r.string(r.head.query))
 	return q
 }
 
-// PathValue returns what the pattern's wildcard of that name matched,
-// percent-decoded, or "".
-func (r *Request) PathValue(name string) string {
-	r.check()
+func (r *serverRequest) PathValue(name string) string {
 	if r.match == nil || !r.match.matched() {
 		return ""
 	}
@@ -274,16 +251,8 @@ func (r *Request) PathValue(name string) string {
 // Body returns the body. Read waits for the client where it has to. It is
 // never nil, and closing it is not needed. A body over the limit, too slow
 // or cut short is a *StatusError that a handler may just return.
-func (r *Request) Body() io.ReadCloser {
-	r.check()
-	return &r.body
-}
 
-// Bytes reads the rest of the body into a slice of its own, bounded by the
-// server's MaxBodyBytes. What it has read it returns again when it is called
-// again, in the same slice; JSON and Form read by it, too.
-func (r *Request) Bytes() (p []byte, err error) {
-	r.check()
+func (r *serverRequest) Bytes() (p []byte, err error) {
 	if r.kept != nil {
 		return r.kept, nil
 	}
@@ -294,18 +263,14 @@ func (r *Request) Bytes() (p []byte, err error) {
 }
 
 // readAll returns the rest of the body, never nil but for an error.
-func (r *Request) readAll() ([]byte, error) {
-	if b := &r.body; b.kind == bodyLength && int64(len(b.in)) >= b.remaining {
-		p := make([]byte, b.remaining) // all of it has arrived
-		_, err := io.ReadFull(b, p)
-		return p, err
+func (r *serverRequest) readAll() ([]byte, error) {
+	if p, ok := r.body.whole(); ok {
+		return p, nil
 	}
 	return io.ReadAll(&r.body)
 }
 
-// JSON decodes the body, which must be one JSON value, into v, whatever its type
-// is said to be. A body that is not is a *StatusError with status 400.
-func (r *Request) JSON(v any) error {
+func (r *serverRequest) JSON(v any) error {
 	p, err := r.Bytes()
 	if err != nil {
 		return err
@@ -316,11 +281,7 @@ func (r *Request) JSON(v any) error {
 	return nil
 }
 
-// Form returns the query's values and, behind them, those of a body of type
-// application/x-www-form-urlencoded, in a new map. A body of another type, such
-// as multipart/form-data, is a *StatusError with status 415, and one that does
-// not parse is one with 400.
-func (r *Request) Form() (url.Values, error) {
+func (r *serverRequest) Form() (url.Values, error) {
 	values := r.Query()
 	if r.body.kind == bodyNone {
 		return values, nil
@@ -343,19 +304,11 @@ func (r *Request) Form() (url.Values, error) {
 	return values, nil
 }
 
-// Trailer returns the fields that came behind a chunked body, once Body has
-// been read to its end. Fields that frame, route or authenticate are dropped
-// (RFC 9110 §6.5.1).
-func (r *Request) Trailer() *Header {
-	r.check()
+func (r *serverRequest) Trailer() *Header {
 	return &r.body.chunks.trailer
 }
 
-// SetValue keeps a value with the request, for handlers further in: Value finds
-// it, and Value of every context that Context returns from then on. Keys are
-// compared with ==; use a type of your own.
-func (r *Request) SetValue(key, value any) {
-	r.check()
+func (r *serverRequest) SetValue(key, value any) {
 	r.valued = nil // whoever has it goes on with what it had
 	for i := range r.values {
 		if r.values[i].key == key {
@@ -366,9 +319,7 @@ func (r *Request) SetValue(key, value any) {
 	r.values = append(r.values, requestValue{key, value})
 }
 
-// Value returns what SetValue kept under key, or what the context has.
-func (r *Request) Value(key any) any {
-	r.check()
+func (r *serverRequest) Value(key any) any {
 	for i := range r.values {
 		if r.values[i].key == key {
 			return r.values[i].value
@@ -380,13 +331,15 @@ func (r *Request) Value(key any) any {
 	return nil
 }
 
-// Clone returns a copy of the request that stays valid after the handler has
-// returned. Its body is empty and its context is not cancelled with the
-// original's.
-func (r *Request) Clone() *Request {
-	r.check()
+func (r *serverRequest) Clone() *Request {
 	r.string(span{0, 1})
-	k := &Request{c: r.c, h: r.h, via: r.via, live: true, refused: r.refused, text: r.text, raw: []byte(r.text)}
+	x := new(exchange)
+	kept := newLeases(1)
+	x.lease = kept.next(x, nil)
+	k := &x.r
+	k.c, k.h, k.refused, k.text, k.raw = r.c, r.h, r.refused, r.text, []byte(r.text)
+	k.origin = &requestOrigin{tls: r.TLS()}
+	k.origin.proto, k.origin.major = r.version()
 	k.body.done = true
 	k.head = r.head
 	k.head.fields = append([]field(nil), r.head.fields...)
@@ -397,5 +350,5 @@ func (r *Request) Clone() *Request {
 	k.filled = true
 	k.ctx = context.WithoutCancel(r.Context())
 	k.values = append(k.values, r.values...)
-	return k
+	return &x.lease.r
 }

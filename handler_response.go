@@ -1,7 +1,6 @@
 package flare
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -9,8 +8,9 @@ import (
 	"strconv"
 )
 
-// This file is layer 4 (roles): the response as a handler writes it. Up to
-// responseBufferMax bytes are held back, so that a response that ends within
+// This file is layer 4 (roles): what there is behind a ResponseWriter. Users
+// reach it through their lease, by the methods of the same names in
+// lease_response.go. Up to responseBufferMax bytes are held back, so that a response that ends within
 // them gets a Content-Length and an error can still replace it; what is longer
 // leaves in chunks. handler_commit.go has the moment in between.
 
@@ -24,19 +24,18 @@ var (
 	errBodyNotAllowed = http.ErrBodyNotAllowed
 	errContentLength  = http.ErrContentLength
 	errAnswered       = errors.New("flare: a second answer to a request, or one whose status and type are late")
-	errWriterDone     = errors.New("flare: ResponseWriter used after its handler returned")
 )
 
-// A ResponseWriter writes the response to one request. It is for the handler's
-// goroutine, or whoever the handler waits for, and ends with the handler.
-type ResponseWriter struct {
+// A serverResponse is the second half of an exchange. It belongs as serverRequest does.
+type serverResponse struct {
 	c        *Conn
 	h        *httpConn
-	r        *Request
+	r        *serverRequest
 	via      carrier // of the request
 	header   Header
-	trailer  *Header // behind the body; nil: none
-	buf      []byte  // body held back
+	accepted headerField // of header
+	trailer  *Header     // behind the body; nil: none
+	buf      []byte      // body held back
 	hooks    []CommitFunc
 	top      io.WriteCloser // the hooks' writers, outermost; nil without any
 	unhooked []headerField  // the header as the hooks found it, once they were called
@@ -44,11 +43,10 @@ type ResponseWriter struct {
 	implied  int            // status while none is set, 0: 200
 	declared int64          // Content-Length that the handler has set, -1: none
 	written  int64          // body bytes past the hooks
-	live     bool
-	begun    bool // committed: the head has been written
-	answered bool // Text or its like was called
-	hooked   bool // the hooks were called
-	spent    bool // their writers were closed: what they have may be in use elsewhere
+	begun    bool           // committed: the head has been written
+	answered bool           // Text or its like was called
+	hooked   bool           // the hooks were called
+	spent    bool           // their writers were closed: what they have may be in use elsewhere
 	chunked  bool
 	noBody   bool // HEAD, 204, 304
 	close    bool // the response says that the connection ends
@@ -60,11 +58,11 @@ type ResponseWriter struct {
 // may change the header and wrap what the body is written to; see OnCommit.
 type CommitFunc func(status int, h *Header, next io.WriteCloser) io.WriteCloser
 
-func (w *ResponseWriter) begin(c *Conn, h *httpConn, r *Request) {
-	w.c, w.h, w.r, w.via, w.live, w.declared = c, h, r, r.via, true, -1
+func (w *serverResponse) begin(c *Conn, h *httpConn, r *serverRequest) {
+	w.c, w.h, w.r, w.via, w.declared = c, h, r, r.via, -1
 }
 
-func (w *ResponseWriter) reset() {
+func (w *serverResponse) reset() {
 	w.header.reset()
 	w.buf = w.buf[:0]
 	if w.hooks != nil {
@@ -81,25 +79,11 @@ func (w *ResponseWriter) reset() {
 	w.switched = nil
 }
 
-// Header returns the response's fields, to be set before the first byte is
-// committed. A name or value that is not allowed in a field, such as one with
-// a line break, makes the whole response a 500.
-func (w *ResponseWriter) Header() *Header {
-	w.check()
+func (w *serverResponse) Header() *Header {
 	return &w.header
 }
 
-func (w *ResponseWriter) check() {
-	if !w.live {
-		panic(errWriterDone)
-	}
-}
-
-// WriteHeader sets the status code, 200 to 999; without it a response has 200.
-// Nothing is sent by it. A second call, or one after the response was
-// committed, has no effect.
-func (w *ResponseWriter) WriteHeader(code int) {
-	w.check()
+func (w *serverResponse) WriteHeader(code int) {
 	if code < 200 || code > 999 {
 		panic(fmt.Sprintf("flare: WriteHeader with status %d; 1xx are Informational's", code))
 	}
@@ -108,9 +92,7 @@ func (w *ResponseWriter) WriteHeader(code int) {
 	}
 }
 
-// Status returns the status code that was set; if none was, 200, and in an
-// ErrorHandler that of the error.
-func (w *ResponseWriter) Status() int {
+func (w *serverResponse) Status() int {
 	switch {
 	case w.status != 0:
 		return w.status
@@ -121,37 +103,20 @@ func (w *ResponseWriter) Status() int {
 }
 
 // untouched reports whether nobody has begun to make an answer.
-func (w *ResponseWriter) untouched() bool {
+func (w *serverResponse) untouched() bool {
 	return w.status == 0 && !w.begun && !w.hooked && len(w.buf) == 0 && !w.hijacked
 }
 
-// Committed reports whether the head has been written: the response can then
-// no longer be replaced by another.
-func (w *ResponseWriter) Committed() bool { return w.begun }
+func (w *serverResponse) Committed() bool { return w.begun }
 
-// OnCommit has fn called when the response is committed, at the latest when
-// the handler returns. next takes the body's bytes; what fn returns takes the
-// handler's, and is closed at the end. The header may be changed until fn's
-// writer first passes on more than flare holds back, or is flushed. The writer
-// may have a method Flush() error. Of several, the last registered is nearest
-// to the handler. When an error takes the place of the response, fn is called
-// for that answer, if need be for the second time, with the header as it was
-// before the first. For a response whose head is final already it is too late:
-// fn is not called.
-func (w *ResponseWriter) OnCommit(fn CommitFunc) {
-	w.check()
+func (w *serverResponse) OnCommit(fn CommitFunc) {
 	if w.begun || w.top != nil {
 		return
 	}
 	w.hooks = append(w.hooks, fn)
 }
 
-// Write adds p to the body, and waits while the client does not read. It fails
-// with http.ErrBodyNotAllowed for a status without a body, with
-// http.ErrContentLength beyond a Content-Length that the handler has set, and
-// when the client is gone.
-func (w *ResponseWriter) Write(p []byte) (int, error) {
-	w.check()
+func (w *serverResponse) Write(p []byte) (int, error) {
 	if w.top != nil {
 		return w.top.Write(p)
 	}
@@ -164,9 +129,8 @@ func (w *ResponseWriter) Write(p []byte) (int, error) {
 	return w.write(p)
 }
 
-// WriteString is Write of a string.
-func (w *ResponseWriter) WriteString(s string) (int, error) {
-	if w.live && w.top == nil && !w.begun && bodyAllowed(w.Status()) && len(w.buf)+len(s) <= responseBufferMax && w.declares(len(s)) {
+func (w *serverResponse) WriteString(s string) (int, error) {
+	if w.top == nil && !w.begun && bodyAllowed(w.Status()) && len(w.buf)+len(s) <= responseBufferMax && w.declares(len(s)) {
 		w.buf = append(w.buf, s...)
 		return len(s), nil
 	}
@@ -174,7 +138,7 @@ func (w *ResponseWriter) WriteString(s string) (int, error) {
 }
 
 // write takes body bytes behind the hooks.
-func (w *ResponseWriter) write(p []byte) (int, error) {
+func (w *serverResponse) write(p []byte) (int, error) {
 	if !bodyAllowed(w.Status()) {
 		if len(p) == 0 {
 			return 0, nil
@@ -201,7 +165,7 @@ func (w *ResponseWriter) write(p []byte) (int, error) {
 
 // declares reports whether n bytes behind those that are held back are within
 // the Content-Length that the handler has set, if any.
-func (w *ResponseWriter) declares(n int) bool {
+func (w *serverResponse) declares(n int) bool {
 	for i := range w.header.list {
 		if f := &w.header.list[i]; len(f.name) == len("Content-Length") && equalFoldASCII(f.name, "Content-Length") {
 			max, err := strconv.ParseUint(f.value, 10, 63)
@@ -212,7 +176,7 @@ func (w *ResponseWriter) declares(n int) bool {
 }
 
 // stream sends body bytes of a committed response.
-func (w *ResponseWriter) stream(p []byte) error {
+func (w *serverResponse) stream(p []byte) error {
 	if len(p) == 0 {
 		return nil
 	}
@@ -240,10 +204,7 @@ func (w *ResponseWriter) stream(p []byte) error {
 	return nil
 }
 
-// Flush commits the response and sends what was written so far. It waits while
-// the client does not read.
-func (w *ResponseWriter) Flush() error {
-	w.check()
+func (w *serverResponse) Flush() error {
 	if len(w.hooks) > 0 && w.top == nil {
 		if err := w.hook(); err != nil {
 			return err
@@ -257,7 +218,7 @@ func (w *ResponseWriter) Flush() error {
 	return w.flush()
 }
 
-func (w *ResponseWriter) flush() error {
+func (w *serverResponse) flush() error {
 	if err := w.start(); err != nil && err != errBodyNotAllowed {
 		return err
 	}
@@ -272,11 +233,7 @@ func (w *ResponseWriter) flush() error {
 	return w.via.flush()
 }
 
-// Text answers with s as plain text. A request has one answer: a second call of
-// Text, HTML, Blob, JSON, Redirect, SendFile or EventStream is an error and
-// changes nothing, and so is the first when the head has been sent, with another
-// status or type.
-func (w *ResponseWriter) Text(code int, s string) error {
+func (w *serverResponse) Text(code int, s string) error {
 	if err := w.reply(code, "text/plain; charset=utf-8", len(s)); err != nil {
 		return err
 	}
@@ -284,8 +241,7 @@ func (w *ResponseWriter) Text(code int, s string) error {
 	return err
 }
 
-// HTML is Text with a page.
-func (w *ResponseWriter) HTML(code int, s string) error {
+func (w *serverResponse) HTML(code int, s string) error {
 	if err := w.reply(code, "text/html; charset=utf-8", len(s)); err != nil {
 		return err
 	}
@@ -293,8 +249,7 @@ func (w *ResponseWriter) HTML(code int, s string) error {
 	return err
 }
 
-// Blob is Text with the given content type.
-func (w *ResponseWriter) Blob(code int, contentType string, p []byte) error {
+func (w *serverResponse) Blob(code int, contentType string, p []byte) error {
 	if err := w.reply(code, contentType, len(p)); err != nil {
 		return err
 	}
@@ -305,24 +260,10 @@ func (w *ResponseWriter) Blob(code int, contentType string, p []byte) error {
 	return err
 }
 
-// JSON is Text with v as JSON. A v that cannot be encoded is an error, and nothing is
-// sent.
-func (w *ResponseWriter) JSON(code int, v any) error {
-	p, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	return w.Blob(code, "application/json", p)
-}
-
-// Redirect sends the client to location with a 3xx status. Octets that are not
-// ASCII are sent escaped, since a URI has none (RFC 3986 §2); everything else
-// goes out as it is.
-func (w *ResponseWriter) Redirect(code int, location string) error {
+func (w *serverResponse) Redirect(code int, location string) error {
 	if code < 300 || code > 399 {
 		return fmt.Errorf("flare: Redirect with status %d", code)
 	}
-	w.check()
 	if w.begun || w.answered {
 		return errAnswered
 	}
@@ -331,8 +272,7 @@ func (w *ResponseWriter) Redirect(code int, location string) error {
 }
 
 // reply begins the answer, of n bytes.
-func (w *ResponseWriter) reply(code int, contentType string, n int) error {
-	w.check()
+func (w *serverResponse) reply(code int, contentType string, n int) error {
 	switch {
 	case w.answered:
 		return errAnswered

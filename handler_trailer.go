@@ -8,14 +8,7 @@ import (
 // This file is layer 4 (roles): fields behind the body of a response (RFC 9110
 // §6.5), such as a checksum of what has been streamed.
 
-// Trailer returns the fields that are sent behind the body, to be set before
-// the handler returns. They reach the client only when the body is sent in
-// chunks, which a response with a trailer is unless it has a Content-Length or
-// the client speaks HTTP/1.0. Names that are set before the response is
-// committed are announced in a Trailer field; for others the handler may set
-// one. Fields that frame, route or authenticate are left out (RFC 9110 §6.5.1).
-func (w *ResponseWriter) Trailer() *Header {
-	w.check()
+func (w *serverResponse) Trailer() *Header {
 	if w.trailer == nil {
 		w.trailer = new(Header)
 	}
@@ -23,11 +16,11 @@ func (w *ResponseWriter) Trailer() *Header {
 }
 
 // hasTrailer reports whether there are fields for behind the body.
-func (w *ResponseWriter) hasTrailer() bool { return w.trailer != nil && w.trailer.Len() > 0 }
+func (w *serverResponse) hasTrailer() bool { return w.trailer != nil && w.trailer.Len() > 0 }
 
 // startTrailer commits a response that ends with a trailer, so that its body is
 // sent in chunks. It fails when a field of the trailer was refused.
-func (w *ResponseWriter) startTrailer() error {
+func (w *serverResponse) startTrailer() error {
 	if w.trailer != nil {
 		if err := w.trailer.fault(); err != nil {
 			return err
@@ -40,7 +33,7 @@ func (w *ResponseWriter) startTrailer() error {
 }
 
 // announceTrailer names the fields that will follow (RFC 9110 §6.6.2).
-func (w *ResponseWriter) announceTrailer() {
+func (w *serverResponse) announceTrailer() {
 	if !w.hasTrailer() || w.header.Get("Trailer") != "" {
 		return
 	}
@@ -56,7 +49,7 @@ func (w *ResponseWriter) announceTrailer() {
 }
 
 // sendTrailer ends a body in chunks.
-func (w *ResponseWriter) sendTrailer() {
+func (w *serverResponse) sendTrailer() {
 	g := w.c.workset
 	if w.hasTrailer() {
 		kept := w.trailer.list[:0]

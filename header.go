@@ -20,15 +20,26 @@ import (
 // and the message then fails as a whole instead of being sent without the
 // field. White space around a value is not part of it and is dropped.
 //
-// A Header belongs to its message and is for one goroutine at a time.
+// A Header belongs to its message and is for one goroutine at a time. That of a
+// Request or ResponseWriter ends with its handler; Clone makes one to keep.
 type Header struct {
 	list []headerField
 	err  error // what the first refused setter call did wrong
 
-	// accepted is the last field whose octets were found to be allowed. A
-	// handler sets the same few constants again and again: comparing with
-	// them is a look at two pointers.
-	accepted headerField
+	// accepted is the last field whose octets were found to be allowed, nil where
+	// that is not kept. A handler sets the same few constants again and again:
+	// comparing with them is a look at two pointers.
+	accepted *headerField
+
+	owner headerOwner // not nil: the fields are those that owner leads to
+}
+
+// A headerOwner has fields that users may only reach for a time.
+type headerOwner interface {
+	// enterFields returns them, for the time until exitFields; nil: they cannot
+	// be reached any more.
+	enterFields() *Header
+	exitFields()
 }
 
 // acceptedBytesMax bounds the value that a Header keeps for the comparison.
@@ -38,6 +49,12 @@ type headerField struct{ name, value string }
 
 // Get returns the value of the first field of that name, or "".
 func (h *Header) Get(name string) string {
+	if owner := h.owner; owner != nil {
+		if h = owner.enterFields(); h == nil {
+			return ""
+		}
+		defer owner.exitFields()
+	}
 	if i := h.index(name); i >= 0 {
 		return h.list[i].value
 	}
@@ -47,6 +64,12 @@ func (h *Header) Get(name string) string {
 // Values returns the values of all fields of that name, in order. The slice is
 // the caller's.
 func (h *Header) Values(name string) []string {
+	if owner := h.owner; owner != nil {
+		if h = owner.enterFields(); h == nil {
+			return nil
+		}
+		defer owner.exitFields()
+	}
 	var values []string
 	for i := range h.list {
 		if equalFoldASCII(h.list[i].name, name) {
@@ -59,6 +82,12 @@ func (h *Header) Values(name string) []string {
 // Set gives the first field of that name the value, in its place, and removes
 // the others of that name. Without one it adds the field at the end.
 func (h *Header) Set(name, value string) {
+	if owner := h.owner; owner != nil {
+		if h = owner.enterFields(); h == nil {
+			return
+		}
+		defer owner.exitFields()
+	}
 	if !h.accepts(name, value) {
 		return
 	}
@@ -73,32 +102,102 @@ func (h *Header) Set(name, value string) {
 
 // Add adds a field at the end, beside those that have the name already.
 func (h *Header) Add(name, value string) {
+	if owner := h.owner; owner != nil {
+		if h = owner.enterFields(); h == nil {
+			return
+		}
+		defer owner.exitFields()
+	}
 	if h.accepts(name, value) {
 		h.list = append(h.list, headerField{name, trimBlank(value)})
 	}
 }
 
 // Del removes all fields of that name.
-func (h *Header) Del(name string) { h.deleteFrom(0, name) }
+func (h *Header) Del(name string) {
+	if owner := h.owner; owner != nil {
+		if h = owner.enterFields(); h == nil {
+			return
+		}
+		defer owner.exitFields()
+	}
+	h.deleteFrom(0, name)
+}
 
 // Len returns the number of fields.
-func (h *Header) Len() int { return len(h.list) }
+func (h *Header) Len() int {
+	if owner := h.owner; owner != nil {
+		if h = owner.enterFields(); h == nil {
+			return 0
+		}
+		defer owner.exitFields()
+	}
+	return len(h.list)
+}
 
 // All yields name and value of each field, in order. The loop may set the
 // field it was given; it must not add or remove any.
 func (h *Header) All() iter.Seq2[string, string] {
-	return func(yield func(name, value string) bool) {
+	return func(yield func(name, value string) bool) { h.each(yield) } // small, to be inlined
+}
+
+// each is All as a loop. Fields that others have the say over are fetched one by
+// one, so that the user's code does not keep their owner waiting.
+func (h *Header) each(yield func(name, value string) bool) {
+	if h.owner == nil {
 		for i := range h.list {
 			if !yield(h.list[i].name, h.list[i].value) {
 				return
 			}
+		}
+		return
+	}
+	for i := 0; ; i++ {
+		own := h.owner.enterFields()
+		if own == nil {
+			return
+		}
+		more, f := i < len(own.list), headerField{}
+		if more {
+			f = own.list[i]
+		}
+		h.owner.exitFields()
+		if !more || !yield(f.name, f.value) {
+			return
 		}
 	}
 }
 
 // Clone returns a Header with the same fields that shares nothing with h.
 func (h *Header) Clone() Header {
+	if owner := h.owner; owner != nil {
+		if h = owner.enterFields(); h == nil {
+			return Header{}
+		}
+		defer owner.exitFields()
+	}
 	return Header{list: slices.Clone(h.list), err: h.err}
+}
+
+// has reports whether there is a field of that name.
+func (h *Header) has(name string) bool {
+	if owner := h.owner; owner != nil {
+		if h = owner.enterFields(); h == nil {
+			return false
+		}
+		defer owner.exitFields()
+	}
+	return h.index(name) >= 0
+}
+
+// snapshot returns h, or a copy of what its owner has: from here on the fields
+// can be looked at directly.
+func (h *Header) snapshot() *Header {
+	if h.owner == nil {
+		return h
+	}
+	c := h.Clone()
+	return &c
 }
 
 func (h *Header) index(name string) int {
@@ -126,15 +225,15 @@ func (h *Header) deleteFrom(i int, name string) {
 // be the peer's.
 func (h *Header) accepts(name, value string) bool {
 	switch {
-	case name == h.accepted.name && value == h.accepted.value && name != "":
+	case h.accepted != nil && name == h.accepted.name && value == h.accepted.value && name != "":
 	case !isToken(name): // RFC 9110 §5.1
 		h.refuse(fmt.Errorf("flare: header name %q is not a token", name))
 		return false
 	case !isFieldValue(value): // RFC 9110 §5.5
 		h.refuse(fmt.Errorf("flare: control character in the value of header %s", name))
 		return false
-	case len(value) <= acceptedBytesMax:
-		h.accepted = headerField{name, value}
+	case h.accepted != nil && len(value) <= acceptedBytesMax:
+		*h.accepted = headerField{name, value}
 	}
 	return true
 }

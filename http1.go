@@ -142,7 +142,9 @@ func (h *httpConn) handle(c *Conn, in []byte) (next connState, used int) {
 		return stateHandler, 0
 	}
 	x.w.begin(c, h, r)
+	x.open(g, 0)
 	err := h.run(g, x)
+	x.close()
 	c.called(g)
 	if x.w.hijacked {
 		h.hijackEnded(x, err)
@@ -179,8 +181,7 @@ func (h *httpConn) hijackEnded(x *exchange, err error) {
 		h.srv.logHandlerError(&x.r, err)
 	}
 	x.r.end()
-	x.w.live = false
-	h.x = nil // not reused: the user may hold what Hijack returned
+	x.lease.x, h.x = nil, nil // not reused: it is no exchange of a loop's any more
 }
 
 // switchTo is the end of a handler that has answered 101: what follows the
@@ -190,7 +191,6 @@ func (h *httpConn) switchTo(c *Conn, x *exchange, err error) connState {
 		h.srv.logHandlerError(&x.r, err)
 	}
 	p := x.w.switched
-	x.w.live = false
 	x.r.end()
 	x.release(c.workset)
 	h.x = nil
@@ -261,7 +261,7 @@ func (h *httpConn) run(g *workset, x *exchange) error {
 // call calls a handler, or what else of the user's there is to call for x. A
 // panic becomes an error.
 func (h *httpConn) call(g *workset, x *exchange, handler Handler) (err error) {
-	p := guard(func() { err = handler.Serve(&x.w, &x.r) }, nil)
+	p := guard(func() { err = handler.Serve(&x.lease.w, &x.lease.r) }, nil)
 	switch {
 	case p == nil:
 		return err
@@ -278,6 +278,7 @@ func (h *httpConn) call(g *workset, x *exchange, handler Handler) (err error) {
 func (h *httpConn) exited(c *Conn) verdict {
 	x, begun := h.x, false
 	if x != nil {
+		x.close()
 		if c.ending == endHandedOver {
 			h.hijackEnded(x, nil)
 			return verdictGone
@@ -288,8 +289,8 @@ func (h *httpConn) exited(c *Conn) verdict {
 		}
 		begun = x.w.begun // a part of a response must not look whole
 		x.w.drop()
-		if x.r.live {
-			x.r.end()
+		if c.ctx.Load() != nil {
+			c.endContext()
 		}
 	}
 	c.sendWait(nil)

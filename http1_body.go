@@ -20,8 +20,36 @@ func errBodyCut() error {
 	return &StatusError{Code: http.StatusBadRequest, Err: ErrUnexpectedEOF} // RFC 9112 §8
 }
 
-// A requestBody is an io.ReadCloser for the handler's goroutine.
+// A bodyReader is what Request.Body returns, for any goroutine.
+type bodyReader Request
+
+// Read reads the body, until the handler's end.
+func (v *bodyReader) Read(p []byte) (int, error) {
+	x := v.lease.enterBody()
+	if x == nil {
+		return 0, errBodyDone
+	}
+	defer v.lease.exit()
+	return x.r.body.Read(p)
+}
+
+// Close ends reading. A read that waits in another goroutine is broken off.
+func (v *bodyReader) Close() error {
+	x := v.lease.enterBody()
+	if x == nil {
+		return nil
+	}
+	defer v.lease.exit()
+	b := &x.r.body
+	x.lockBroken(&b.mu, breakReads)
+	defer b.mu.Unlock()
+	return b.close()
+}
+
+// A requestBody is the body of a request in progress.
 type requestBody struct {
+	mu sync.Mutex // held while reading: reads of several goroutines come one after the other
+
 	c         *Conn
 	h         *httpConn
 	in        []byte  // input not used yet: the turn's, or buf's
@@ -107,9 +135,9 @@ func (b *requestBody) free() {
 	}
 }
 
-// Close ends reading. What is left of the body is discarded after the handler.
-func (b *requestBody) Close() error {
-	if b.err == nil {
+// close ends reading. What is left of the body is discarded after the handler.
+func (b *requestBody) close() error {
+	if b.err == nil || b.err == errBodyDone {
 		b.err = http.ErrBodyReadAfterClose
 		b.judge()
 	}
@@ -118,6 +146,13 @@ func (b *requestBody) Close() error {
 
 // Read takes what has arrived, and waits for more only when there is nothing.
 func (b *requestBody) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.read(p)
+}
+
+// read is Read with mu held.
+func (b *requestBody) read(p []byte) (int, error) {
 	switch {
 	case b.err != nil:
 		return 0, b.err
@@ -148,6 +183,18 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	return 0, b.err
+}
+
+// whole reads the rest of a body of which all has arrived.
+func (b *requestBody) whole() (p []byte, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.kind != bodyLength || b.err != nil || int64(len(b.in)) < b.remaining {
+		return nil, false
+	}
+	p = make([]byte, b.remaining)
+	n, _ := b.read(p)
+	return p, n == len(p)
 }
 
 // readLength reads a body with Content-Length, straight into p.
@@ -209,6 +256,8 @@ func (b *requestBody) receive(p []byte) (int, error) {
 	}
 	n, err := b.c.recvWait(p)
 	switch {
+	case err == errRequestDone:
+		return 0, errBodyDone // nothing was received, so that what is left of the body can be discarded
 	case errors.Is(err, ErrTimeout):
 		b.c.workset.counts[countTimeoutBody]++
 		return 0, &StatusError{Code: http.StatusRequestTimeout, Err: err}
@@ -261,7 +310,7 @@ func (b *requestBody) arrived() bool {
 // failed reports whether the end of the body cannot be found any more, and so
 // not what follows it either. Closing the body early leaves its framing intact.
 func (b *requestBody) failed() bool {
-	return b.err != nil && !b.done && b.err != http.ErrBodyReadAfterClose
+	return b.err != nil && !b.done && b.err != http.ErrBodyReadAfterClose && b.err != errBodyDone
 }
 
 // handBack ends the handler's part: it reports how much of the turn's input is

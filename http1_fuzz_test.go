@@ -32,7 +32,7 @@ func FuzzHTTPConn(f *testing.F) {
 		}
 		var status *StatusError
 		errors.As(err, &status)
-		answerStatus(w, status)
+		answerStatus(behindResponse(w), status)
 	}
 	feeder := newFeeder(f, s)
 	f.Fuzz(func(t *testing.T, input, cuts []byte, sendMax uint8) {

@@ -313,7 +313,7 @@ func TestRefusals(t *testing.T) {
 func TestRefusalsReachErrorHandler(t *testing.T) {
 	s := refusingServer()
 	s.ErrorHandler = func(w *ResponseWriter, r *Request, err error) {
-		if r.refused && strings.Contains(r.Method()+r.Target()+r.Path()+r.Host(), mark) {
+		if behindRequest(r).refused && strings.Contains(r.Method()+r.Target()+r.Path()+r.Host(), mark) {
 			t.Error("the request shows what did not parse")
 		}
 		w.Header().Set("X-Own", "1")

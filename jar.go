@@ -103,7 +103,7 @@ func (j *Jar) Set(u *url.URL, c *Cookie) error {
 // SetFromHeader keeps the cookies of all Set-Cookie fields of an answer to a
 // request for u. Those that are malformed or not allowed are passed over.
 func (j *Jar) SetFromHeader(u *url.URL, h *Header) {
-	if h.index("Set-Cookie") < 0 {
+	if h = h.snapshot(); h.index("Set-Cookie") < 0 {
 		return
 	}
 	o, err := jarOriginOf(u)

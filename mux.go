@@ -232,7 +232,7 @@ func registrationSite() string {
 }
 
 // find routes r in t, as far as this mux goes.
-func (m *Mux) find(t *routeTable, r *Request) {
+func (m *Mux) find(t *routeTable, r *serverRequest) {
 	host := ""
 	if t.hosts != nil {
 		host = r.hostView()
@@ -243,7 +243,7 @@ func (m *Mux) find(t *routeTable, r *Request) {
 }
 
 // handler returns what serves r once find has routed it.
-func (t *routeTable) handler(r *Request) Handler {
+func (t *routeTable) handler(r *serverRequest) Handler {
 	if match := r.routeMatch(); t.plain && match.kind == matchFound {
 		return match.entry.handler
 	}
@@ -252,13 +252,24 @@ func (t *routeTable) handler(r *Request) Handler {
 
 // Serve routes r and calls the handler.
 func (m *Mux) Serve(w *ResponseWriter, r *Request) error {
+	x := r.lease.enter()
+	if x == nil {
+		return errRequestDone
+	}
+	h := m.route(&x.r)
+	r.lease.exit()
+	return h.Serve(w, r)
+}
+
+// route returns what serves r.
+func (m *Mux) route(r *serverRequest) Handler {
 	t := m.routes()
 	if match := r.routeMatch(); match.ahead.by == m && match.ahead.depth == match.level {
 		match.routeFound, match.ahead.by = match.ahead, nil // a request's method, host and path do not change
 	} else {
 		m.find(t, r)
 	}
-	return t.handler(r).Serve(w, r)
+	return t.handler(r)
 }
 
 // Route returns the handler for r, with its middleware, and the pattern that
@@ -266,18 +277,23 @@ func (m *Mux) Serve(w *ResponseWriter, r *Request) error {
 // it is the pattern that will match then; it is "" when there is none. The
 // handler is good for r only.
 func (m *Mux) Route(r *Request) (h Handler, pattern string) {
-	h, _, pattern = m.resolve(r, true)
+	x := r.lease.use()
+	if x == nil {
+		return notFound, ""
+	}
+	defer r.lease.exit()
+	h, _, pattern = m.resolve(&x.r, true)
 	return h, pattern
 }
 
 // predicted is Route for the engine: instead of the pattern it returns the
 // predictor's record, and allocates nothing.
-func (m *Mux) predicted(r *Request) (Handler, *route) {
+func (m *Mux) predicted(r *serverRequest) (Handler, *route) {
 	h, rt, _ := m.resolve(r, false)
 	return h, rt
 }
 
-func (m *Mux) resolve(r *Request, named bool) (h Handler, rt *route, pattern string) {
+func (m *Mux) resolve(r *serverRequest, named bool) (h Handler, rt *route, pattern string) {
 	t := m.routes()
 	m.find(t, r)
 	h, rt = t.handler(r), t.missed
@@ -294,7 +310,7 @@ func (m *Mux) resolve(r *Request, named bool) (h Handler, rt *route, pattern str
 
 // resolveInner asks the mux that r was routed to. What is called in the end is
 // this mux's handler, which needs this mux's match, so that is put back.
-func (m *Mux) resolveInner(t *routeTable, r *Request, named bool) (h Handler, rt *route, pattern string) {
+func (m *Mux) resolveInner(t *routeTable, r *serverRequest, named bool) (h Handler, rt *route, pattern string) {
 	match := r.routeMatch()
 	outer := match.routeFound
 	e := outer.entry
@@ -321,35 +337,67 @@ func (m *Mux) resolveInner(t *routeTable, r *Request, named bool) (h Handler, rt
 type muxDispatch struct{ mux *Mux }
 
 func (d *muxDispatch) Serve(w *ResponseWriter, r *Request) error {
+	x := r.lease.enter()
+	if x == nil {
+		return errRequestDone
+	}
+	h := d.mux.chosen(&x.r)
+	r.lease.exit()
+	return h.Serve(w, r)
+}
+
+// chosen returns what serves r behind the mux's middleware: a handler, a redirect
+// or a refusal.
+func (m *Mux) chosen(r *serverRequest) Handler {
 	match := r.routeMatch()
-	if match.by != d.mux {
-		d.mux.find(d.mux.routes(), r) // middleware passed another request, or asked another mux
+	if match.by != m {
+		m.find(m.routes(), r) // middleware passed another request, or asked another mux
 	}
 	switch match.kind {
 	case matchFound:
-		return match.entry.handler.Serve(w, r)
+		return match.entry.handler
 	case matchClean, matchSlash:
-		return w.Redirect(http.StatusTemporaryRedirect, redirectTarget(r))
+		return muxRedirect(redirectTarget(r))
 	case matchServer:
-		return nil // 200 and empty (RFC 9110 §9.3.7)
+		return muxServer{}
 	}
-	return d.mux.refuse(w, r)
+	return m.refusal(r)
 }
 
-// refuse answers a request that no pattern takes.
-func (m *Mux) refuse(w *ResponseWriter, r *Request) error {
+// A muxRedirect sends the client to where a pattern matches.
+type muxRedirect string
+
+func (to muxRedirect) Serve(w *ResponseWriter, _ *Request) error {
+	return w.Redirect(http.StatusTemporaryRedirect, string(to))
+}
+
+// muxServer answers for the server, not a resource: 200 and empty (RFC 9110 §9.3.7).
+type muxServer struct{}
+
+func (muxServer) Serve(*ResponseWriter, *Request) error { return nil }
+
+// refusal returns what answers a request that no pattern takes.
+func (m *Mux) refusal(r *serverRequest) Handler {
 	method := r.methodView()
 	allow := m.routes().allow(r.routeMatch(), method, r.hostView(), r.pathView())
 	if len(allow) == 0 && !explicitOnly(method) {
-		return &StatusError{Code: http.StatusNotFound}
+		return notFound
 	}
-	w.Header().Set("Allow", strings.Join(allow, ", ")) // RFC 9110 §15.5.6; empty is "none"
+	return muxRefusal(strings.Join(allow, ", "))
+}
+
+// A muxRefusal refuses a method where it, the Allow field, has those that there
+// are (RFC 9110 §15.5.6); empty is "none".
+type muxRefusal string
+
+func (allow muxRefusal) Serve(w *ResponseWriter, _ *Request) error {
+	w.Header().Set("Allow", string(allow))
 	return &StatusError{Code: http.StatusMethodNotAllowed}
 }
 
 // redirectTarget returns the Location for a path that was not clean or lacks
 // its slash.
-func redirectTarget(r *Request) string {
+func redirectTarget(r *serverRequest) string {
 	match := r.routeMatch()
 	path, base := r.pathView(), match.base
 	target := path[:base] + cleanRoutePath(path[base:])

@@ -69,7 +69,7 @@ func (p *muxPair) register(pattern string) {
 	})
 	got := panics(func() {
 		p.mux.Handle(pattern, HandlerFunc(func(_ *ResponseWriter, r *Request) error {
-			p.record(r.match.pattern(), names, func(name string) string { return pathValue(r, name) })
+			p.record(r.lease.x.r.match.pattern(), names, func(name string) string { return pathValue(r, name) })
 			return nil
 		}))
 	})
@@ -145,7 +145,7 @@ func (p *muxPair) compare(q muxProbe) {
 			fail("status %d, error %v from a handler that ran", got.status, got.err)
 		}
 	case rec.Code == http.StatusTemporaryRedirect && !(explicitOnly(q.method) && ref.Pattern == ""):
-		p.compareRedirect(fail, q, got, r.match.pattern(), ref.Pattern, rec.Header().Get("Location"))
+		p.compareRedirect(fail, q, got, r.lease.x.r.match.pattern(), ref.Pattern, rec.Header().Get("Location"))
 	default:
 		p.compareRefusal(fail, q, got, rec)
 	}

@@ -155,16 +155,30 @@ type mountHandler struct {
 }
 
 func (m *mountHandler) Serve(w *ResponseWriter, r *Request) error {
-	match := r.routeMatch()
+	x := r.lease.enter()
+	if x == nil {
+		return errRequestDone
+	}
+	match, refusal := x.r.routeMatch(), Handler(nil)
 	if match.by != m.mux {
-		m.mux.find(m.mux.routes(), r) // middleware passed another request, or asked another mux
+		m.mux.find(m.mux.routes(), &x.r) // middleware passed another request, or asked another mux
 		if !match.matched() {
-			return m.mux.refuse(w, r)
+			refusal = m.mux.refusal(&x.r)
 		}
 	}
-	f := match.enter()
+	var f matchFrame
+	if refusal == nil {
+		f = match.enter()
+	}
+	r.lease.exit()
+	if refusal != nil {
+		return refusal.Serve(w, r)
+	}
 	err := m.h.Serve(w, r)
-	match.leave(f)
+	if x := r.lease.enter(); x != nil {
+		match.leave(f)
+		r.lease.exit()
+	}
 	return err
 }
 

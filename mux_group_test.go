@@ -41,7 +41,7 @@ func TestGroups(t *testing.T) {
 		{"BREW", "", "/api/m/n/o", "api(own(mounted for /api/m/))"},
 	}
 	for _, tt := range tests {
-		err := mux.Serve(&ResponseWriter{live: true}, newMuxRequest(tt.method, tt.host, tt.path))
+		err := mux.Serve(newUserResponse(), newMuxRequest(tt.method, tt.host, tt.path))
 		if err == nil || err.Error() != tt.want {
 			t.Errorf("%s %s%s: %v, want %s", tt.method, tt.host, tt.path, err, tt.want)
 		}
@@ -66,7 +66,7 @@ func TestGroupsDoNotShareMiddleware(t *testing.T) {
 // mountedMuxes returns a mux in a mux in a mux.
 func mountedMuxes(outerUse, mountMiddleware, innerUse []Middleware) *Mux {
 	values := func(_ *ResponseWriter, r *Request) error {
-		return fmt.Errorf("%s t=%s id=%s x=%s r=%s", r.match.pattern(),
+		return fmt.Errorf("%s t=%s id=%s x=%s r=%s", r.lease.x.r.match.pattern(),
 			pathValue(r, "tenant"), pathValue(r, "id"), pathValue(r, "x"), pathValue(r, "r"))
 	}
 	deep := NewMux()
@@ -138,9 +138,9 @@ func TestMountedMuxes(t *testing.T) {
 						t.Errorf("%s: %s: Route says %q, want %q", name, tt.path, pattern, tt.pattern)
 					}
 				case "predicted":
-					h, _ = mux.predicted(r)
+					h, _ = mux.predicted(behindRequest(r))
 				case "twice": // the engine asks, then the mux is called anyway
-					mux.predicted(r)
+					mux.predicted(behindRequest(r))
 				}
 				passed = 0
 				got := serveMux(h, r)

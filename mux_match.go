@@ -56,7 +56,7 @@ type routeFound struct {
 }
 
 // routeMatch returns where a Mux keeps what it finds for r.
-func (r *Request) routeMatch() *routeMatch {
+func (r *serverRequest) routeMatch() *routeMatch {
 	m, ok := r.match.(*routeMatch)
 	if !ok {
 		m = new(routeMatch)

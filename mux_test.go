@@ -14,7 +14,9 @@ import (
 // named returns a handler that answers with an error that says who ran and
 // which pattern the request had.
 func named(name string) HandlerFunc {
-	return func(_ *ResponseWriter, r *Request) error { return errors.New(name + " for " + r.match.pattern()) }
+	return func(_ *ResponseWriter, r *Request) error {
+		return errors.New(name + " for " + r.lease.x.r.match.pattern())
+	}
 }
 
 // tag is middleware that puts its name before what the inner handler answers.
@@ -31,7 +33,7 @@ func tag(name string) Middleware {
 
 // answer serves a GET and returns the text of its error.
 func muxAnswerOf(h Handler, method, target string) string {
-	if err := h.Serve(&ResponseWriter{live: true}, newMuxRequest(method, "h", target)); err != nil {
+	if err := h.Serve(newUserResponse(), newMuxRequest(method, "h", target)); err != nil {
 		return err.Error()
 	}
 	return ""
@@ -208,7 +210,7 @@ func TestMiddlewareBetweenRoutingAndDispatch(t *testing.T) {
 	mux := NewMux()
 	mux.Use(func(h Handler) Handler {
 		return HandlerFunc(func(w *ResponseWriter, r *Request) error {
-			if r.pathView() == "/swap" {
+			if r.Path() == "/swap" {
 				r = newMuxRequest("GET", "h", "/a/1")
 			}
 			if err := other.Serve(w, r); err.Error() != "flare: status 404" {
@@ -218,7 +220,7 @@ func TestMiddlewareBetweenRoutingAndDispatch(t *testing.T) {
 		})
 	})
 	mux.Get("/a/{x}", func(_ *ResponseWriter, r *Request) error {
-		return errors.New("a " + pathValue(r, "x") + " for " + r.match.pattern())
+		return errors.New("a " + pathValue(r, "x") + " for " + r.lease.x.r.match.pattern())
 	})
 	for path, want := range map[string]string{
 		"/a/2":     "a 2 for GET /a/{x}",
@@ -260,7 +262,7 @@ func TestPins(t *testing.T) {
 	check := func(want map[string]pin) {
 		t.Helper()
 		for path, p := range want {
-			if _, rt := mux.predicted(newMuxRequest("GET", "h", path)); rt.pin != p {
+			if _, rt := mux.predicted(behindRequest(newMuxRequest("GET", "h", path))); rt.pin != p {
 				t.Errorf("%s: pin %d, want %d", path, rt.pin, p)
 			}
 		}
@@ -281,7 +283,7 @@ func TestPins(t *testing.T) {
 func TestPredictedRecords(t *testing.T) {
 	mux := mountedMuxes(nil, nil, nil)
 	record := func(path string) *route {
-		_, rt := mux.predicted(newMuxRequest("GET", "h", path))
+		_, rt := mux.predicted(behindRequest(newMuxRequest("GET", "h", path)))
 		if rt == nil {
 			t.Fatalf("%s: no record", path)
 		}
@@ -321,13 +323,13 @@ func TestMuxAllocations(t *testing.T) {
 	used := NewMux()
 	used.Use(func(h Handler) Handler { return HandlerFunc(h.Serve) })
 	used.Mount("/", mux)
-	w := &ResponseWriter{live: true}
+	w := newUserResponse()
 	for _, m := range []*Mux{mux, used} {
 		for _, path := range []string{"/plaintext", "/users/7", "/users/%37", "/files/a/b/c", "/mounted/t/users/7", "/mounted/t/deep/8"} {
 			r := newMuxRequest("GET", "h", path)
 			if n := testing.AllocsPerRun(100, func() {
-				r.routeMatch().reset()
-				if h, rt := m.predicted(r); h == nil || rt == nil {
+				behindRequest(r).routeMatch().reset()
+				if h, rt := m.predicted(behindRequest(r)); h == nil || rt == nil {
 					t.Fatal("nothing predicted")
 				}
 				if err := m.Serve(w, r); err != nil {
@@ -412,10 +414,10 @@ func BenchmarkMuxServe(b *testing.B) {
 			b.Run(bm.name+"/"+p.name, func(b *testing.B) {
 				b.ReportAllocs()
 				r := newMuxRequest("GET", "localhost:8080", p.path)
-				w := &ResponseWriter{live: true}
+				w := newUserResponse()
 				for b.Loop() {
-					r.routeMatch().reset()
-					h, _ := bm.mux.predicted(r)
+					behindRequest(r).routeMatch().reset()
+					h, _ := bm.mux.predicted(behindRequest(r))
 					if err := h.Serve(w, r); err != nil {
 						b.Fatal(err)
 					}

@@ -8,7 +8,8 @@ import "strings"
 // without the parser's checks: routing must stand any octet.
 func newMuxRequest(method, host, target string) *Request {
 	path, query, has := strings.Cut(target, "?")
-	r := &Request{live: true}
+	held := newUserRequest()
+	r := &held.lease.x.r
 	for _, part := range []struct {
 		at   *span
 		text string
@@ -19,7 +20,26 @@ func newMuxRequest(method, host, target string) *Request {
 	}
 	r.head.hasQuery = has
 	r.head.pathEscaped = strings.Contains(path, "%")
-	return r
+	return held
+}
+
+// behindRequest returns what r is a view of. Only a handler that runs may call it.
+func behindRequest(r *Request) *serverRequest { return &r.lease.x.r }
+
+// behindResponse is behindRequest for a ResponseWriter.
+func behindResponse(w *ResponseWriter) *serverResponse { return &w.lease.x.w }
+
+// newUserRequest returns an empty request of an exchange of its own.
+func newUserRequest() *Request { return &newUserExchange().r }
+
+// newUserResponse is that for a response.
+func newUserResponse() *ResponseWriter { return &newUserExchange().w }
+
+func newUserExchange() *lease {
+	some := newLeases(1)
+	x := new(exchange)
+	x.lease = some.next(x, nil)
+	return x.lease
 }
 
 type muxAnswer struct {
@@ -32,8 +52,9 @@ type muxAnswer struct {
 
 // serveMux serves r and reads the answer.
 func serveMux(h Handler, r *Request) muxAnswer {
-	w := &ResponseWriter{live: true}
-	a := muxAnswer{err: h.Serve(w, r)}
+	held := newUserResponse()
+	w := &held.lease.x.w
+	a := muxAnswer{err: h.Serve(held, r)}
 	a.status = w.status
 	if e, ok := a.err.(*StatusError); ok {
 		a.status = e.Code
@@ -46,6 +67,7 @@ func serveMux(h Handler, r *Request) muxAnswer {
 
 // pathValue is Request.PathValue.
 func pathValue(r *Request, name string) string {
-	v, _ := r.match.value(r.pathView(), name)
+	in := &r.lease.x.r
+	v, _ := in.match.value(in.pathView(), name)
 	return v
 }

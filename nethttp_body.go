@@ -16,9 +16,8 @@ import (
 
 // An httpBody is an io.ReadCloser for any goroutine.
 type httpBody struct {
-	x      *httpExchange
-	closed atomic.Bool
-	ended  atomic.Bool // read to its end
+	x     *httpExchange
+	ended atomic.Bool // read to its end
 
 	mu sync.Mutex   // held while reading
 	b  *requestBody // nil: closed
@@ -37,9 +36,7 @@ func (b *httpBody) Read(p []byte) (int, error) {
 		if !b.ended.Swap(true) {
 			b.setTrailer()
 		}
-	case errors.Is(err, ErrTimeout) && b.closed.Load():
-		b.b.err = nil // Close has broken the read off, and the body is intact
-		b.b.Close()
+	case err == errBodyDone: // Close has broken the read off, and the body is intact
 		return n, http.ErrBodyReadAfterClose
 	case err != nil:
 		err = httpErrorOf(err, b.x.ctx.srv)
@@ -60,17 +57,29 @@ func (b *httpBody) setTrailer() {
 
 // Close ends reading, a read that waits included.
 func (b *httpBody) Close() error {
-	b.closed.Store(true)
 	if !b.mu.TryLock() {
-		b.x.setReadDeadline(longAgo)
+		b.x.withInside(func(in *exchange) {
+			in.r.c.workset.detach()
+			in.breakOff(breakReads)
+		})
 		b.mu.Lock()
+		b.x.withInside(func(in *exchange) { in.mend(breakReads) })
 	}
 	defer b.mu.Unlock()
 	if b.b != nil {
-		b.b.Close()
+		b.b.close()
 		b.b = nil
 	}
 	return nil
+}
+
+// withInside calls fn unless the handler has returned.
+func (x *httpExchange) withInside(fn func(in *exchange)) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.conn != nil {
+		fn(x.inside)
+	}
 }
 
 // setReadDeadline bounds how long reads of the body wait, those that wait

@@ -43,10 +43,22 @@ type httpAdapter struct {
 // Serve calls the handler. Panics go on to where those of all handlers are
 // dealt with.
 func (a *httpAdapter) Serve(w *ResponseWriter, r *Request) error {
-	if r.head.form == asteriskForm {
+	// The handler's goroutine is inside while the handler runs: what it is given
+	// works with w and r themselves, and lets go of them before.
+	wx := w.lease.enterBody()
+	if wx == nil {
+		return errWriterDone
+	}
+	defer w.lease.exit()
+	rx := r.lease.enter()
+	if rx == nil {
+		return errRequestDone
+	}
+	defer r.lease.exit()
+	if rx.r.head.form == asteriskForm {
 		return nil // about the server, no resource (RFC 9110 §9.3.7): 200 and empty, as there
 	}
-	x := newHTTPExchange(a, w, r)
+	x := newHTTPExchange(a, &wx.w, rx)
 	defer x.end()
 	a.handler.ServeHTTP(x.response.writer(), x.req)
 	return x.response.finish()
@@ -64,12 +76,14 @@ type httpExchange struct {
 
 	// mu guards what other goroutines than the handler's may do while it waits.
 	mu      sync.Mutex
-	conn    *Conn    // nil: the handler has returned
-	workset *workset // conn's
+	inside  *exchange // of the body
+	conn    *Conn     // nil: the handler has returned
+	workset *workset  // conn's
 }
 
-func newHTTPExchange(a *httpAdapter, w *ResponseWriter, r *Request) *httpExchange {
-	x := &httpExchange{adapter: a, conn: w.c, workset: w.c.workset}
+func newHTTPExchange(a *httpAdapter, w *serverResponse, in *exchange) *httpExchange {
+	r := &in.r
+	x := &httpExchange{adapter: a, inside: in, conn: w.c, workset: w.c.workset}
 	x.ctx = httpContext{Context: r.Context(), x: x, srv: w.h.srv}
 	x.req = newHTTPRequest(r, &x.ctx)
 	x.body = httpBody{x: x, b: &r.body}
@@ -96,7 +110,7 @@ func (x *httpExchange) end() {
 }
 
 // newHTTPRequest returns r as net/http has it, all but the body.
-func newHTTPRequest(r *Request, ctx context.Context) *http.Request {
+func newHTTPRequest(r *serverRequest, ctx context.Context) *http.Request {
 	proto, major := r.version()
 	req := http.Request{
 		Method: r.Method(), Proto: proto, ProtoMajor: major, ProtoMinor: int(r.head.minor),
@@ -120,7 +134,7 @@ func newHTTPRequest(r *Request, ctx context.Context) *http.Request {
 }
 
 // httpURL parses the target as net/http's server does.
-func httpURL(r *Request) *url.URL {
+func httpURL(r *serverRequest) *url.URL {
 	target := r.Target()
 	if r.head.form == authorityForm {
 		return &url.URL{Host: target}
@@ -177,7 +191,7 @@ func announceHTTPTrailer(req *http.Request, value string) {
 }
 
 // setPathValues gives req the values of the wildcards that a Mux has matched.
-func setPathValues(req *http.Request, r *Request) {
+func setPathValues(req *http.Request, r *serverRequest) {
 	m, ok := r.match.(*routeMatch)
 	if !ok || !m.matched() {
 		return

@@ -38,7 +38,7 @@ type httpWriter struct {
 	logger *slog.Logger
 
 	mu          sync.Mutex      // held while w is used
-	w           *ResponseWriter // nil: the handler has returned
+	w           *serverResponse // nil: the handler has returned
 	wroteHeader bool            // the head is final
 	hijacked    bool
 	sniffs      bool     // no type was set
@@ -64,7 +64,7 @@ func (p *httpWriter) writer() http.ResponseWriter {
 	return p
 }
 
-func (p *httpWriter) begin(x *httpExchange, w *ResponseWriter) {
+func (p *httpWriter) begin(x *httpExchange, w *serverResponse) {
 	p.x, p.w, p.logger = x, w, w.h.srv.logger()
 	p.fields = make(http.Header)
 	for name, value := range w.header.All() { // of middleware around
@@ -74,7 +74,7 @@ func (p *httpWriter) begin(x *httpExchange, w *ResponseWriter) {
 
 // end waits for who writes, and lets nobody after.
 func (p *httpWriter) end() {
-	p.mu.Lock()
+	p.w.h.x.lockBroken(&p.mu, breakWrites)
 	p.w = nil
 	p.mu.Unlock()
 }
@@ -360,7 +360,7 @@ func (p *httpWriter) CloseNotify() <-chan bool {
 
 // finish ends a response whose handler has returned.
 func (p *httpWriter) finish() error {
-	p.mu.Lock()
+	p.w.h.x.lockBroken(&p.mu, breakWrites)
 	defer p.mu.Unlock()
 	if p.hijacked {
 		return nil

@@ -276,6 +276,24 @@ func (k *httpCarrier) flush() error {
 	return nil
 }
 
+func (k *httpCarrier) breakOff(directions uint32) {
+	if directions&breakReads != 0 {
+		k.reading.breakOff()
+	}
+	if directions&breakWrites != 0 {
+		k.writing.breakOff()
+	}
+}
+
+func (k *httpCarrier) mend(directions uint32) {
+	if directions&breakReads != 0 {
+		k.reading.mend()
+	}
+	if directions&breakWrites != 0 {
+		k.writing.mend()
+	}
+}
+
 func (k *httpCarrier) setReadDeadline(t time.Time) error { return k.reading.setUser(t) }
 func (k *httpCarrier) left() bool                        { return k.r.Context().Err() == context.Canceled }
 
@@ -343,6 +361,25 @@ type carrierDeadline struct {
 	user  time.Time // guarded by mu; zero: none
 	free  bool      // guarded by mu: the handler has lifted the limit
 	armed time.Time // guarded by mu: what was set; zero: no more than user
+	ended bool      // guarded by mu: no wait is to go on
+}
+
+// breakOff ends what waits, and what would.
+func (d *carrierDeadline) breakOff() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.ended = true
+	d.set(longAgo)
+}
+
+// mend gives further calls their time again.
+func (d *carrierDeadline) mend() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ended {
+		d.ended, d.armed = false, time.Time{}
+		d.set(d.user)
+	}
 }
 
 // arm begins a wait. A deadline that is a little later than asked for saves
@@ -353,7 +390,7 @@ func (d *carrierDeadline) arm() {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.free {
+	if d.free || d.ended {
 		return
 	}
 	now := time.Now()
@@ -374,7 +411,7 @@ func (d *carrierDeadline) arm() {
 func (d *carrierDeadline) disarm() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.armed.IsZero() {
+	if !d.armed.IsZero() && !d.ended {
 		d.armed = time.Time{}
 		d.set(d.user)
 	}
@@ -383,7 +420,10 @@ func (d *carrierDeadline) disarm() {
 func (d *carrierDeadline) setUser(t time.Time) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.user, d.armed, d.free = t, time.Time{}, t.IsZero()
+	if d.user, d.free = t, t.IsZero(); d.ended {
+		return nil
+	}
+	d.armed = time.Time{}
 	return d.set(t)
 }
 

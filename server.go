@@ -108,14 +108,15 @@ type Server struct {
 	carriedOnce sync.Once
 	carried     *Loop // has the counts of requests that another server received, and never runs; set under mu
 
-	draining  atomic.Bool
-	acceptors atomic.Int32 // goroutines that accept for the plain driver
-	conns     atomic.Int64
-	accepted  atomic.Uint64
-	buffered  bufferCount  // bytes in buffers of connections
-	shedNext  atomic.Int64 // idle connections are not shed again before
-	refusals  refusalLog
-	perIP     addrCounts
+	draining     atomic.Bool
+	acceptors    atomic.Int32 // goroutines that accept for the plain driver
+	conns        atomic.Int64
+	accepted     atomic.Uint64
+	buffered     bufferCount  // bytes in buffers of connections
+	shedNext     atomic.Int64 // idle connections are not shed again before
+	refusals     refusalLog
+	misuseLogged logGap // of what handlers have left behind
+	perIP        addrCounts
 
 	starting sync.Mutex // held while loops are made; before mu
 

@@ -19,7 +19,7 @@ var notFound = HandlerFunc(func(w *ResponseWriter, r *Request) error {
 })
 
 // routeOf returns the handler of r and the predictor's record of its route.
-func (s *Server) routeOf(r *Request) (Handler, *route) {
+func (s *Server) routeOf(r *serverRequest) (Handler, *route) {
 	if s.router != nil {
 		return s.router.predicted(r)
 	}
@@ -27,7 +27,7 @@ func (s *Server) routeOf(r *Request) (Handler, *route) {
 	case nil:
 		return notFound, s.routes.find("", pinInline)
 	case Router:
-		handler, pattern := askRouter(h, r)
+		handler, pattern := askRouter(h, r.h.x)
 		return handler, s.routes.find(pattern, pinOf(handler))
 	default:
 		var key [routeKeyMax]byte
@@ -37,16 +37,19 @@ func (s *Server) routeOf(r *Request) (Handler, *route) {
 
 // askRouter calls the user's Route. Its panic is the handler's, since the answer
 // is made there.
-func askRouter(router Router, r *Request) (h Handler, pattern string) {
-	if p := guard(func() { h, pattern = router.Route(r) }, nil); p != nil {
-		r.c.workset.counts[countPanics]++
+func askRouter(router Router, x *exchange) (h Handler, pattern string) {
+	g := x.r.c.workset
+	x.open(g, 0)
+	defer x.close() // what the request's head lies in may move before its handler is called
+	if p := guard(func() { h, pattern = router.Route(&x.lease.r) }, nil); p != nil {
+		g.counts[countPanics]++
 		return HandlerFunc(func(*ResponseWriter, *Request) error { return p }), ""
 	}
 	return h, pattern
 }
 
 // appendRouteKey names r's route by its method and first path segment.
-func appendRouteKey(key []byte, r *Request) []byte {
+func appendRouteKey(key []byte, r *serverRequest) []byte {
 	key = append(key, r.methodView()...)
 	path := r.pathView()
 	for i := 0; i < len(path) && len(key) < routeKeyMax && (i == 0 || path[i] != '/'); i++ {
@@ -56,7 +59,7 @@ func appendRouteKey(key []byte, r *Request) []byte {
 }
 
 // handleError answers err. It fails as ErrorHandler and its answer do.
-func (s *Server) handleError(w *ResponseWriter, err error) error {
+func (s *Server) handleError(w *serverResponse, err error) error {
 	var status *StatusError
 	if left(w.r, err) {
 		answerStatus(w, &StatusError{Code: statusClientLeft, Message: "Client Closed Request"})
@@ -77,19 +80,25 @@ func (s *Server) handleError(w *ResponseWriter, err error) error {
 	if status != nil {
 		w.implied = status.Code
 	}
-	return w.h.call(w.c.workset, w.h.x, HandlerFunc(func(w *ResponseWriter, r *Request) error {
-		if s.ErrorHandler != nil {
+	if s.ErrorHandler != nil {
+		x := w.h.x
+		x.open(w.c.workset, 0)
+		failed := w.h.call(w.c.workset, x, HandlerFunc(func(w *ResponseWriter, r *Request) error {
 			s.ErrorHandler(w, r, err)
+			return nil
+		}))
+		if x.close(); failed != nil {
+			return failed
 		}
-		if w.untouched() {
-			answerStatus(w, status)
-		}
-		return w.complete()
-	}))
+	}
+	if w.untouched() {
+		answerStatus(w, status)
+	}
+	return w.completeHooked()
 }
 
 // answerStatus writes the answer for a status; nil stands for a bare 500.
-func answerStatus(w *ResponseWriter, status *StatusError) {
+func answerStatus(w *serverResponse, status *StatusError) {
 	code, message := http.StatusInternalServerError, ""
 	if status != nil {
 		code, message = status.Code, status.Message
@@ -101,7 +110,7 @@ func answerStatus(w *ResponseWriter, status *StatusError) {
 }
 
 // logHandlerError logs what a handler returned or panicked with.
-func (s *Server) logHandlerError(r *Request, err error) {
+func (s *Server) logHandlerError(r *serverRequest, err error) {
 	if left(r, err) {
 		return
 	}
@@ -119,7 +128,7 @@ const statusClientLeft = 499
 
 // left reports whether err only says that the client has left: the error of a
 // write, or of the request's context.
-func left(r *Request, err error) bool {
+func left(r *serverRequest, err error) bool {
 	if isGone(err) {
 		return true
 	}
@@ -146,7 +155,7 @@ func spanIn(s span, in []byte) string {
 // refused notes that a request, of which in has the head, was refused before any
 // handler saw it. Whoever can make a server refuse decides on the status, so it is
 // one line a second and no error of the server's, whatever that is.
-func (s *Server) refused(c *Conn, r *Request, in []byte, err error) {
+func (s *Server) refused(c *Conn, r *serverRequest, in []byte, err error) {
 	method, target := spanIn(r.head.method, in), spanIn(r.head.target, in)
 	s.refusals.log(s.logger(), "flare: request refused", c.workset.clock.now, err,
 		slog.String("method", method),

@@ -1,6 +1,8 @@
 package flare
 
 import (
+	"net"
+	"net/netip"
 	"sync"
 	"time"
 )
@@ -18,16 +20,11 @@ func AcceptWebSocket(w *ResponseWriter, r *Request, opts *WebSocketOptions) (*We
 	if opts == nil {
 		opts = new(WebSocketOptions)
 	}
-	hs, err := checkHandshake(w, r, opts)
+	a, err := takeOverForWebSocket(w, r, opts)
 	if err != nil {
 		return nil, err
 	}
-	answer := hs.appendAnswer(nil, &w.header)
-	srv, peer := w.h.srv, w.c.RemoteAddr()
-	nc, in, err := w.takeOver() // in has the frames that came with the handshake
-	if err != nil {
-		return nil, err
-	}
+	hs, nc, in, answer, srv, peer := a.hs, a.nc, a.in, a.answer, a.srv, a.peer
 	shape := newWebSocketShape(&hs, opts, false)
 	if limit := shape.lim.write; limit > 0 {
 		nc.SetWriteDeadline(time.Now().Add(limit)) // newBlockingSocket takes it away
@@ -48,6 +45,37 @@ func AcceptWebSocket(w *ResponseWriter, r *Request, opts *WebSocketOptions) (*We
 		return nil, ErrServerClosed
 	}
 	return ws, nil
+}
+
+// A websocketTakeover is a connection that was taken over for a WebSocket.
+type websocketTakeover struct {
+	hs     handshake
+	nc     net.Conn
+	in     []byte // the frames that came with the handshake
+	answer []byte // to the handshake
+	srv    *Server
+	peer   netip.AddrPort
+}
+
+// takeOverForWebSocket is the part of AcceptWebSocket that needs w and r.
+func takeOverForWebSocket(w *ResponseWriter, r *Request, opts *WebSocketOptions) (a websocketTakeover, err error) {
+	wx := w.lease.enterBody()
+	if wx == nil {
+		return a, errWriterDone
+	}
+	defer w.lease.exit()
+	rx := r.lease.enter()
+	if rx == nil {
+		return a, errRequestDone
+	}
+	defer r.lease.exit()
+	if a.hs, err = checkHandshake(&wx.w, &rx.r, opts); err != nil {
+		return a, err
+	}
+	a.answer = a.hs.appendAnswer(nil, &wx.w.header)
+	a.srv, a.peer = wx.w.h.srv, wx.w.c.RemoteAddr()
+	a.nc, a.in, err = wx.w.takeOver()
+	return a, err
 }
 
 // A websocketSet has the WebSockets of a server that are not on a loop.

@@ -19,14 +19,13 @@ func errWebSocketVersion() error {
 
 // serveCarried is Serve where the request came by another server. It returns
 // when the WebSocket has ended.
-func (h *WebSocketHandler) serveCarried(w *ResponseWriter, r *Request) error {
+func (h *WebSocketHandler) serveCarried(w *ResponseWriter, r *Request, srv *Server) error {
 	ws, err := AcceptWebSocket(w, r, &h.WebSocketOptions)
 	if err != nil {
 		return err
 	}
-	defer func() { r.live = true }() // for those around who have waited for Serve
 	defer ws.Close(CloseNormal, "")
-	logger := w.h.srv.logger()
+	logger := srv.logger()
 	var ended error
 	over := func() {
 		if h.OnClose != nil {
@@ -53,9 +52,8 @@ func (h *WebSocketHandler) serveCarried(w *ResponseWriter, r *Request) error {
 func (h *WebSocketHandler) converse(ws *WebSocket, r *Request, logger *slog.Logger) (ended error) {
 	var err error
 	if h.OnOpen != nil {
-		err = callWebSocket(func() error { return h.OnOpen(ws, r) })
+		err = h.openCarried(ws, r)
 	}
-	r.end() // as on a loop, r is OnOpen's alone
 	for err == nil {
 		var kind MessageKind
 		var p []byte
@@ -70,6 +68,20 @@ func (h *WebSocketHandler) converse(ws *WebSocket, r *Request, logger *slog.Logg
 	ws.Close(closeOf(err))
 	_, _, ended = ws.Read(context.Background())
 	return ended
+}
+
+// openCarried calls OnOpen with a request that ends with it, as on a loop; those
+// around who wait for Serve have r.
+func (h *WebSocketHandler) openCarried(ws *WebSocket, r *Request) error {
+	x := r.lease.enter()
+	if x == nil {
+		return errRequestDone
+	}
+	defer r.lease.exit()
+	one := newLeases(1)
+	l := one.next(x, x.r.h.srv)
+	defer x.end(l)
+	return callWebSocket(func() error { return h.OnOpen(ws, &l.r) })
 }
 
 // endOf is how a WebSocket ended whose Read failed with err.

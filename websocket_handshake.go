@@ -75,7 +75,7 @@ var errHandshakeLate = errors.New("flare: WebSocket handshake after the response
 // checkHandshake holds r to RFC 6455 §4.2.1 and chooses what to agree on. It
 // sets the fields of w that a refusal needs. Its errors are *StatusErrors, but
 // for those of the handler's own making.
-func checkHandshake(w *ResponseWriter, r *Request, o *WebSocketOptions) (hs handshake, err error) {
+func checkHandshake(w *serverResponse, r *serverRequest, o *WebSocketOptions) (hs handshake, err error) {
 	if w.begun {
 		return hs, errHandshakeLate
 	}
@@ -153,7 +153,7 @@ func chooseSubprotocol(fields, supported []string) (string, error) {
 // originAllowed reports whether the page that opens the WebSocket may (RFC 6455
 // §10.2). Browsers always send Origin; a client that sends none is no browser,
 // and could claim any.
-func originAllowed(r *Request, patterns []string) bool {
+func originAllowed(r *serverRequest, patterns []string) bool {
 	var room [1]string
 	origins := r.fieldViews("Origin", room[:0])
 	if len(origins) == 0 {

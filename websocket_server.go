@@ -42,12 +42,39 @@ type WebSocketHandler struct {
 
 // Serve answers the handshake.
 func (h *WebSocketHandler) Serve(w *ResponseWriter, r *Request) error {
-	if w.via != nil {
-		return h.serveCarried(w, r)
-	}
-	hs, err := checkHandshake(w, r, &h.WebSocketOptions)
+	ws, carried, err := h.upgrade(w, r)
 	if err != nil {
 		return err
+	}
+	if carried != nil {
+		return h.serveCarried(w, r, carried)
+	}
+	if h.OnOpen != nil {
+		return h.OnOpen(ws, r)
+	}
+	return nil
+}
+
+// upgrade answers the handshake and makes the WebSocket. It does nothing, and
+// returns the server, where the request came by another one.
+func (h *WebSocketHandler) upgrade(held *ResponseWriter, r *Request) (ws *WebSocket, carried *Server, err error) {
+	wx := held.lease.enterBody()
+	if wx == nil {
+		return nil, nil, errWriterDone
+	}
+	defer held.lease.exit()
+	rx := r.lease.enter()
+	if rx == nil {
+		return nil, nil, errRequestDone
+	}
+	defer r.lease.exit()
+	w := &wx.w
+	if w.via != nil {
+		return nil, w.h.srv, nil
+	}
+	hs, err := checkHandshake(w, &rx.r, &h.WebSocketOptions)
+	if err != nil {
+		return nil, nil, err
 	}
 	c, g := w.c, w.c.workset
 	h.once.Do(func() {
@@ -57,7 +84,8 @@ func (h *WebSocketHandler) Serve(w *ResponseWriter, r *Request) error {
 		}
 	})
 	p := new(loopSocket)
-	ws, ob := &p.ws, &p.out
+	ws = &p.ws
+	ob := &p.out
 	shape := h.shapes.find(h, w.h.srv, &hs)
 	ws.websocketProfile, ws.codecs, ws.loopOut = shape, shape.newCodecs(), ob
 	ob.c, ob.owner, ob.rules = c, ws, &shape.out
@@ -69,15 +97,12 @@ func (h *WebSocketHandler) Serve(w *ResponseWriter, r *Request) error {
 	if g.loop != nil {
 		ob.cork(g.loop, g.epoch)
 	}
-	if h.OnOpen != nil {
-		return h.OnOpen(ws, r)
-	}
-	return nil
+	return ws, nil, nil
 }
 
 // upgrade writes the 101 (Switching Protocols); what is written to w behind it
 // goes nowhere.
-func (w *ResponseWriter) upgrade(hs *handshake, p switchedProtocol) {
+func (w *serverResponse) upgrade(hs *handshake, p switchedProtocol) {
 	g := w.c.workset
 	g.out = hs.appendAnswer(g.out, &w.header)
 	g.counts[countClass1]++

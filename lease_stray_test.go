@@ -1,0 +1,270 @@
+package flare
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// These tests have handlers that leave goroutines behind, which go on with what
+// the handler was given. lease_test.go has the calls that come after its end.
+
+// TestStrayBodyReaders has connections whose handlers leave a reader of the body
+// behind, beside innocent ones that upload in pieces. Each of the latter gets the
+// sum of its own octets, and the former can be used for another request.
+func TestStrayBodyReaders(t *testing.T) {
+	const bad, innocent, size = 40, 20, 100_000
+	var strays sync.WaitGroup
+	s := &Server{Loops: 1, Logger: quietLogger(), Handler: routes{
+		"/stray": HandlerFunc(func(w *ResponseWriter, r *Request) error {
+			begun, body := make(chan bool), r.Body()
+			strays.Go(func() {
+				body.Read(make([]byte, 1))
+				close(begun)
+				n, err := io.Copy(io.Discard, body)
+				if n >= size || !errors.Is(err, http.ErrBodyReadAfterClose) {
+					t.Errorf("a stray reader got %d octets, %v", n, err)
+				}
+			})
+			<-begun
+			return w.Text(200, "early")
+		}),
+		"/sum": HandlerFunc(func(w *ResponseWriter, r *Request) error {
+			p, err := r.Bytes()
+			if err != nil {
+				return err
+			}
+			return w.Text(200, fmt.Sprint(len(p), bytes.Count(p, p[:1])))
+		}),
+		"/next": HandlerFunc(func(w *ResponseWriter, r *Request) error { return w.Text(200, "next") }),
+	}}
+	addr := startServer(t, s)
+	var clients sync.WaitGroup
+	upload := func(c *rawClient, path, octet string, between func()) {
+		c.send("POST ", path, " HTTP/1.1\r\nHost: h\r\nContent-Length: ", fmt.Sprint(size), "\r\n\r\n")
+		piece := strings.Repeat(octet, size/10)
+		for i := range 10 {
+			if i == 1 && between != nil {
+				between()
+			}
+			c.send(piece)
+			time.Sleep(time.Millisecond) // spreads the pieces, and is waited for by nobody
+		}
+	}
+	for range bad {
+		clients.Go(func() {
+			c := dialRaw(t, addr)
+			upload(c, "/stray", "x", func() { c.answer("POST").want(t, 200, "early") })
+			c.get("/next").want(t, 200, "next")
+		})
+	}
+	for i := range innocent {
+		octet := string(rune('A' + i))
+		clients.Go(func() {
+			c := dialRaw(t, addr)
+			for range 5 {
+				upload(c, "/sum", octet, nil)
+				c.answer("POST").want(t, 200, fmt.Sprint(size, size))
+			}
+		})
+	}
+	clients.Wait()
+	strays.Wait()
+	ends(t, s)
+}
+
+// ends fails the test unless Shutdown ends.
+func ends(t testing.TB, s *Server) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := s.Shutdown(ctx); err != nil {
+		t.Errorf("Shutdown: %v", err)
+	}
+}
+
+// A strayCall is something that a goroutine waits in when its handler returns.
+type strayCall struct {
+	path string
+	call func(w *ResponseWriter, r *Request) error
+	goes bool // the connection goes on
+}
+
+// strayCalls waits in every way that there is, each with the peer silent.
+func strayCalls(t *testing.T) []strayCall {
+	file := filepath.Join(t.TempDir(), "large")
+	if err := os.WriteFile(file, make([]byte, 32<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fill := func(write func(p []byte) error) error {
+		for p := make([]byte, 1<<20); ; {
+			if err := write(p); err != nil {
+				return err
+			}
+		}
+	}
+	return []strayCall{
+		{"/read", func(w *ResponseWriter, r *Request) error {
+			_, err := io.Copy(io.Discard, r.Body())
+			return err
+		}, true},
+		{"/bytes", func(w *ResponseWriter, r *Request) error {
+			_, err := r.Bytes()
+			return err
+		}, true},
+		{"/json", func(w *ResponseWriter, r *Request) error { return r.JSON(new(any)) }, true},
+		{"/write", func(w *ResponseWriter, r *Request) error {
+			return fill(func(p []byte) error { _, err := w.Write(p); return err })
+		}, false},
+		{"/writestring", func(w *ResponseWriter, r *Request) error {
+			return fill(func(p []byte) error { _, err := w.WriteString(string(p)); return err })
+		}, false},
+		{"/flush", func(w *ResponseWriter, r *Request) error {
+			return fill(func(p []byte) error {
+				w.Write(p[:32<<10])
+				return w.Flush()
+			})
+		}, false},
+		{"/readfrom", func(w *ResponseWriter, r *Request) error {
+			_, err := w.ReadFrom(endless{})
+			return err
+		}, false},
+		{"/sendfile", func(w *ResponseWriter, r *Request) error { return w.SendFile(file) }, false},
+		{"/eventstream", func(w *ResponseWriter, r *Request) error {
+			events, err := w.EventStream()
+			if err != nil {
+				return err
+			}
+			return fill(func(p []byte) error { return events.Send(ServerSentEvent{Data: string(p)}) })
+		}, false},
+		{"/hook", func(w *ResponseWriter, r *Request) error {
+			w.OnCommit(func(_ int, _ *Header, next io.WriteCloser) io.WriteCloser { return next })
+			return fill(func(p []byte) error { _, err := w.Write(p); return err })
+		}, false},
+		{"/fromhttp", func(w *ResponseWriter, r *Request) error {
+			return FromHTTP(http.HandlerFunc(func(hw http.ResponseWriter, hr *http.Request) {
+				fill(func(p []byte) error { _, err := hw.Write(p); return err })
+			})).Serve(w, r)
+		}, false},
+	}
+}
+
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
+
+// TestStrayWaits has each call wait in a goroutine of its own when the handler
+// returns. It is broken off with an error at once, and what comes of the
+// connection is right: a body that nobody reads is discarded, and a response of
+// which a part has left is cut off.
+func TestStrayWaits(t *testing.T) {
+	for _, tt := range strayCalls(t) {
+		t.Run(tt.path[1:], func(t *testing.T) {
+			broken := make(chan error, 1)
+			var waits func() bool // the stray goroutine has come to wait
+			s := &Server{Loops: 1, Logger: quietLogger(), Handler: routes{
+				tt.path: HandlerFunc(func(w *ResponseWriter, r *Request) error {
+					c := behindResponse(w).c
+					waits = func() bool { return c.own.Load()&ownWaits != 0 }
+					go func() { broken <- tt.call(w, r) }()
+					eventually(t, "the wait", waits)
+					return nil
+				}),
+				"/next": HandlerFunc(func(w *ResponseWriter, r *Request) error { return w.Text(200, "next") }),
+			}}
+			c := dialRaw(t, startServer(t, s))
+			c.send("POST ", tt.path, " HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\npart")
+			select {
+			case err := <-broken:
+				if err == nil && tt.path != "/fromhttp" {
+					t.Error("the call has succeeded")
+				}
+			case <-time.After(patience):
+				t.Fatal("the call still waits")
+			}
+			if tt.goes {
+				if a := c.answer("POST"); a.StatusCode != 200 {
+					t.Errorf("answer %d", a.StatusCode)
+				}
+				c.send(strings.Repeat("x", 100_000-len("part")))
+				c.get("/next").want(t, 200, "next")
+			} else if _, err := readAnswer(c.br, "POST"); !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, io.ErrUnexpectedEOF) {
+				t.Errorf("the response was not cut off: %v", err)
+			}
+			c.Close()
+			ends(t, s)
+		})
+	}
+}
+
+// TestStrayUploadOfClient has a handler forward its body with flare's own client
+// to a server that answers before it has the body. Nobody reads the body once
+// the handler has returned, and nothing is left waiting.
+func TestStrayUploadOfClient(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	go func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				conn.Read(make([]byte, 1024))
+				io.WriteString(conn, "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno")
+				io.Copy(io.Discard, conn)
+			}()
+		}
+	}()
+	client := &Client{}
+	defer client.CloseIdleConnections()
+	var bodies atomic.Int32
+	s := &Server{Loops: 1, Logger: quietLogger(), Handler: routes{
+		"/": HandlerFunc(func(w *ResponseWriter, r *Request) error {
+			resp, err := client.Do(r.Context(), &ClientRequest{Method: "POST", URL: "http://" + ln.Addr().String() + "/", Body: r.Body()})
+			if err != nil {
+				return err
+			}
+			defer resp.Body.Close()
+			p, err := resp.Bytes()
+			if err != nil {
+				return err
+			}
+			bodies.Add(1)
+			return w.Blob(resp.StatusCode, "text/plain", p)
+		}),
+		"/next": HandlerFunc(func(w *ResponseWriter, r *Request) error { return w.Text(200, "next") }),
+	}}
+	addr := startServer(t, s)
+	var clients sync.WaitGroup
+	for range 8 {
+		clients.Go(func() {
+			c := dialRaw(t, addr)
+			c.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n", strings.Repeat("x", 50_000))
+			c.answer("POST").want(t, 403, "no")
+			c.send(strings.Repeat("x", 50_000))
+			c.get("/next").want(t, 200, "next")
+		})
+	}
+	clients.Wait()
+	if bodies.Load() != 8 {
+		t.Errorf("%d answers of 8", bodies.Load())
+	}
+	ends(t, s)
+}
