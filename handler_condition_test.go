@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -320,6 +321,19 @@ func TestUnsendableFile(t *testing.T) {
 	for range 2 {
 		c.get("/flare").want(t, 200, string(want[10:len(want)-1]))
 		c.get("/http").want(t, 200, string(want[10:len(want)-1]))
+	}
+}
+
+// What the kernel says of a file is no failure of the connection.
+func TestCannotSendFile(t *testing.T) {
+	for errno, want := range map[syscall.Errno]bool{
+		syscall.EINVAL: true, syscall.ENOSYS: true, syscall.EOPNOTSUPP: true,
+		syscall.EOVERFLOW: true, syscall.EPERM: true,
+		0: false, syscall.EAGAIN: false, syscall.EPIPE: false, syscall.ECONNRESET: false, syscall.ETIMEDOUT: false,
+	} {
+		if got := cannotSendFile(errno); got != want {
+			t.Errorf("%v: %v", errno, got)
+		}
 	}
 }
 
