@@ -148,7 +148,6 @@ var llhttpDecidedOtherwise = map[string]string{
 	"test/request/sample.md: Sample requests / No HTTP version":                                                                           "no version",
 	"test/request/transfer-encoding.md: Transfer-Encoding header / POST with `chunked` as last transfer-encoding":                         "fragment in the target",
 	"test/request/transfer-encoding.md: Transfer-Encoding header / POST with `chunked` as last transfer-encoding (multiple headers)":      "fragment in the target",
-	"test/request/uri.md: URI / Quotes in URI":                                                                                            "backslash in the target",
 	"test/request/uri.md: URI / Fragment in URI":                                                                                          "fragment in the target",
 	"test/request/uri.md: URI / `host:port` and basic auth":                                                                               "userinfo in the target",
 	"test/response/connection.md: Connection header / HTTP 304 with Content-Length":                                                       "empty line before a response",
