@@ -139,9 +139,7 @@ func (c *fdConn) sendFile(file *os.File, offset *int64, n int) (sent int, err er
 		for errno == syscall.EINTR {
 			sent, errno = sendFile(c.fd, int(fd), offset, n)
 		}
-		if err = errorOf(errno); cannotSendFile(errno) {
-			err = errors.ErrUnsupported
-		}
+		err = errorOfSendFile(errno)
 	})
 	if controlErr != nil {
 		return sent, controlErr
@@ -149,15 +147,19 @@ func (c *fdConn) sendFile(file *os.File, offset *int64, n int) (sent int, err er
 	return sent, err
 }
 
-// cannotSendFile reports whether errno says that the kernel does not send such a
-// file, or none at all, and nothing of the connection: some file systems and
-// /proc have no pages to send, and a sandbox may not know the call.
-func cannotSendFile(errno syscall.Errno) bool {
+// errorOfSendFile is errorOf for an errno of sendFile: errors.ErrUnsupported if it
+// says that the kernel does not send such a file, or none at all, and nothing of
+// the connection. Some file systems and /proc have no pages to send, and a sandbox
+// may not know the call.
+func errorOfSendFile(errno syscall.Errno) error {
 	switch errno {
 	case syscall.EINVAL, syscall.ENOSYS, syscall.EOPNOTSUPP, syscall.EOVERFLOW, syscall.EPERM:
-		return true
+		return errors.ErrUnsupported
 	}
-	return errno == syscall.ENOTSUP // EOPNOTSUPP on Linux
+	if errno == syscall.ENOTSUP { // EOPNOTSUPP on Linux
+		return errors.ErrUnsupported
+	}
+	return errorOf(errno)
 }
 
 func (c *fdConn) drained() bool                  { return true }

@@ -1,6 +1,7 @@
 package flare
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -324,15 +325,109 @@ func TestUnsendableFile(t *testing.T) {
 	}
 }
 
+// unsendable is what kernels answer for a file that they do not send.
+var unsendable = []syscall.Errno{
+	syscall.EINVAL, syscall.ENOSYS, syscall.EOPNOTSUPP, syscall.ENOTSUP, syscall.EOVERFLOW, syscall.EPERM,
+}
+
 // What the kernel says of a file is no failure of the connection.
 func TestCannotSendFile(t *testing.T) {
-	for errno, want := range map[syscall.Errno]bool{
-		syscall.EINVAL: true, syscall.ENOSYS: true, syscall.EOPNOTSUPP: true,
-		syscall.EOVERFLOW: true, syscall.EPERM: true,
-		0: false, syscall.EAGAIN: false, syscall.EPIPE: false, syscall.ECONNRESET: false, syscall.ETIMEDOUT: false,
-	} {
-		if got := cannotSendFile(errno); got != want {
+	for _, errno := range unsendable {
+		if got := errorOfSendFile(errno); got != errors.ErrUnsupported {
 			t.Errorf("%v: %v", errno, got)
+		}
+	}
+	for errno, want := range map[syscall.Errno]error{
+		0: nil, syscall.EAGAIN: errWouldBlock,
+		syscall.EPIPE: syscall.EPIPE, syscall.ECONNRESET: syscall.ECONNRESET, syscall.ETIMEDOUT: syscall.ETIMEDOUT,
+	} {
+		if got := errorOfSendFile(errno); got != want {
+			t.Errorf("%v: %v", errno, got)
+		}
+	}
+}
+
+// A fileTransport is a scripted one whose kernel sends files, and stops.
+type fileTransport struct {
+	scriptedTransport
+	stops []int // how many octets each call sends; the last says errno behind them
+	errno syscall.Errno
+}
+
+func (s *fileTransport) sendFile(file *os.File, offset *int64, n int) (int, error) {
+	if len(s.stops) == 0 {
+		return 0, syscall.EBADF // it was asked again after it had said no
+	}
+	k := min(s.stops[0], n)
+	if s.stops = s.stops[1:]; k == 0 && len(s.stops) > 0 {
+		s.c.own.Or(ownWrite) // there is room by the time that somebody waits for it
+		return 0, errWouldBlock
+	}
+	p := make([]byte, k)
+	if _, err := file.ReadAt(p, *offset); err != nil {
+		return 0, err
+	}
+	s.sent = append(s.sent, p...)
+	*offset += int64(k)
+	if len(s.stops) == 0 {
+		return k, errorOfSendFile(s.errno)
+	}
+	return k, nil
+}
+
+// When the kernel has sent a part of a file and says that it cannot, the rest is
+// copied from where it stopped, and what follows on the connection is whole.
+func TestSendFileStopsInTheMiddle(t *testing.T) {
+	content := make([]byte, 100<<10)
+	for i := range content {
+		content[i] = byte(i>>8) ^ byte(i)
+	}
+	name := filepath.Join(t.TempDir(), "file.bin")
+	if err := os.WriteFile(name, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	read := func(w io.ReaderFrom, set func(name, value string)) error {
+		file, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		set("Content-Length", fmt.Sprint(len(content)))
+		n, err := w.ReadFrom(file)
+		if n != int64(len(content)) {
+			t.Errorf("ReadFrom: %d, %v", n, err)
+		}
+		return err
+	}
+	f := newFeeder(t, &Server{Handler: routes{
+		"/file": HandlerFunc(func(w *ResponseWriter, r *Request) error { return w.SendFile(name) }),
+		"/from": HandlerFunc(func(w *ResponseWriter, r *Request) error { return read(w, w.Header().Set) }),
+		"/http": FromHTTP(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if err := read(w.(io.ReaderFrom), w.Header().Set); err != nil {
+				t.Error(err)
+			}
+		})),
+		"/end": HandlerFunc(func(w *ResponseWriter, r *Request) error { return w.Text(200, "end") }),
+	}})
+	for _, errno := range unsendable {
+		for _, stops := range [][]int{{0}, {1}, {50_000}, {50_000, 0}, {3, 0, 40_000, 7}, {1, 1, 0, 1, 0}} {
+			for _, path := range []string{"/file", "/from", "/http"} {
+				c := f.newConn()
+				tr := &fileTransport{scriptedTransport{c: c, shutAt: -1}, stops, errno}
+				tr.pieces = [][]byte{[]byte(head("GET "+path+" HTTP/1.1") + head("GET /end HTTP/1.1"))}
+				c.tr = tr
+				c.edges |= ownRead | ownWrite
+				v := c.drive(f.workset)
+				a := parseAnswers(t, string(tr.sent))
+				if len(a) != 2 || a[0].StatusCode != 200 || a[0].body != string(content) || a[1].body != "end" {
+					t.Errorf("%v after %v: %s: verdict %d, %d answers in %d octets", errno, stops, path, v, len(a), len(tr.sent))
+				}
+				if len(tr.stops) != 0 {
+					t.Errorf("%v after %v: %s: sendFile was not called for %v", errno, stops, path, tr.stops)
+				}
+				c.setState(stateClosed)
+				c.ended()
+			}
 		}
 	}
 }
