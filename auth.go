@@ -1,6 +1,7 @@
 package flare
 
 import (
+	"context"
 	"encoding/base64"
 	"errors"
 	"io"
@@ -30,18 +31,21 @@ const (
 )
 
 // A Credentials answers the challenges of one protection space, for a client.
-// The methods may be called from any goroutine.
+// BasicAuth, BearerAuth and DigestAuth return some. The methods may be called
+// from any goroutine, and may take time: ctx is the context of the request.
 type Credentials interface {
 	// Authorization returns the value of Authorization (or
 	// Proxy-Authorization) for a request, "" while there is no challenge to
 	// answer.
-	Authorization(r *AuthRequest) (string, error)
+	Authorization(ctx context.Context, r *AuthRequest) (string, error)
 	// Challenged learns from a 401 (or 407) to a request that had sent, which
-	// may be "", as its Authorization. It reports whether to send it again.
-	Challenged(challenges []Challenge, sent string) (again bool)
+	// may be "", as its Authorization. challenges are the values of the
+	// WWW-Authenticate (or Proxy-Authenticate) fields, each a list (RFC 9110
+	// §11.6.1). It reports whether to send the request again.
+	Challenged(ctx context.Context, challenges []string, sent string) (again bool)
 	// Answered learns from the Authentication-Info of any other answer. An
 	// error means that the server has shown not to know the secret.
-	Answered(info, sent string) error
+	Answered(ctx context.Context, info, sent string) error
 }
 
 // An AuthRequest is what credentials may cover of a request.
@@ -51,37 +55,37 @@ type AuthRequest struct {
 	Body   func() (io.Reader, error) // the body from its start; nil: none
 }
 
-// A Challenge is one of those in a WWW-Authenticate field, or the credentials
+// A challenge is one of those in a WWW-Authenticate field, or the credentials
 // of an Authorization field, which have the same form.
-type Challenge struct {
-	Scheme string // as sent; compare without case
-	Token  string // token68, in place of parameters
-	Params []AuthParam
+type challenge struct {
+	scheme string // as sent; compare without case
+	token  string // token68, in place of parameters
+	params []authParam
 }
 
-// An AuthParam is a parameter, its value without quotes and escapes.
-type AuthParam struct{ Name, Value string }
+// An authParam is a parameter, its value without quotes and escapes.
+type authParam struct{ name, value string }
 
-// Param returns the value of a parameter, "" for none. Names are compared
+// param returns the value of a parameter, "" for none. Names are compared
 // without case.
-func (c *Challenge) Param(name string) string {
-	for i := range c.Params {
-		if equalFoldASCII(c.Params[i].Name, name) {
-			return c.Params[i].Value
+func (c *challenge) param(name string) string {
+	for i := range c.params {
+		if equalFoldASCII(c.params[i].name, name) {
+			return c.params[i].value
 		}
 	}
 	return ""
 }
 
 // has says whether a parameter is there, be it empty.
-func (c *Challenge) has(name string) bool {
-	return slices.ContainsFunc(c.Params, func(p AuthParam) bool { return equalFoldASCII(p.Name, name) })
+func (c *challenge) has(name string) bool {
+	return slices.ContainsFunc(c.params, func(p authParam) bool { return equalFoldASCII(p.name, name) })
 }
 
-// ParseChallenges reads the value of a WWW-Authenticate, Proxy-Authenticate,
+// parseChallenges reads the value of a WWW-Authenticate, Proxy-Authenticate,
 // Authorization or Proxy-Authorization field (RFC 9110 §11.3, §11.4). The
 // error is a *ParseError.
-func ParseChallenges(field string) ([]Challenge, error) {
+func parseChallenges(field string) ([]challenge, error) {
 	p := authParser{s: field}
 	return p.challenges()
 }
@@ -90,14 +94,14 @@ func ParseChallenges(field string) ([]Challenge, error) {
 // can use: a value without quotes is all up to the next comma, behind one with
 // quotes the comma may be missing, and a parameter that is none, or is there
 // already, is left out.
-func readChallenges(field string) []Challenge {
+func readChallenges(field string) []challenge {
 	p := authParser{s: field, lenient: true}
 	all, _ := p.challenges() // those before what cannot be read
 	return all
 }
 
 // challenges reads them all, and what was read until an error.
-func (p *authParser) challenges() (all []Challenge, err error) {
+func (p *authParser) challenges() (all []challenge, err error) {
 	for {
 		before := p.i
 		p.skip(true)
@@ -110,9 +114,9 @@ func (p *authParser) challenges() (all []Challenge, err error) {
 		if name != "" && p.equals() {
 			err = p.param(all, name, start)
 		} else if err = p.scheme(name, start, comma); err == nil {
-			all = append(all, Challenge{Scheme: name})
+			all = append(all, challenge{scheme: name})
 			p.skip(false)
-			all[len(all)-1].Token = p.token68()
+			all[len(all)-1].token = p.token68()
 		}
 		if err != nil && !p.lenient {
 			return nil, err
@@ -124,8 +128,8 @@ func (p *authParser) challenges() (all []Challenge, err error) {
 }
 
 // param reads the value of a parameter of the last challenge.
-func (p *authParser) param(all []Challenge, name string, start int) error {
-	if len(all) == 0 || all[len(all)-1].Token != "" {
+func (p *authParser) param(all []challenge, name string, start int) error {
+	if len(all) == 0 || all[len(all)-1].token != "" {
 		return fault(http.StatusBadRequest, start, ruleAuthParam)
 	}
 	value, err := p.value()
@@ -136,7 +140,7 @@ func (p *authParser) param(all []Challenge, name string, start int) error {
 	if c.has(name) {
 		return fault(http.StatusBadRequest, start, ruleAuthTwice)
 	}
-	c.Params = append(c.Params, AuthParam{name, value})
+	c.params = append(c.params, authParam{name, value})
 	return nil
 }
 
@@ -169,11 +173,11 @@ func (p *authParser) skipMember(start int) {
 
 // readAuthParams reads a list of parameters without a scheme, as in
 // Authentication-Info (RFC 7615 §3), as readChallenges does.
-func readAuthParams(field string) Challenge {
+func readAuthParams(field string) challenge {
 	if all := readChallenges("info " + field); len(all) > 0 {
 		return all[0]
 	}
-	return Challenge{}
+	return challenge{}
 }
 
 // An authParser reads a field from the left.
@@ -303,44 +307,46 @@ func appendQuoted(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-// BasicAuth is user and password in the clear (RFC 7617), in UTF-8, sent
-// without waiting for a challenge. Use it over TLS only.
-type BasicAuth struct{ User, Password string }
+// BasicAuth returns credentials that send user and password in the clear (RFC
+// 7617), in UTF-8, without waiting for a challenge. Use them over TLS only. A
+// user with a colon, and control characters, fail when a request is sent.
+func BasicAuth(user, password string) Credentials { return basicAuth{user, password} }
 
-// Authorization fails for a user with a colon and for control characters.
-func (a BasicAuth) Authorization(*AuthRequest) (string, error) {
+type basicAuth struct{ user, password string }
+
+func (a basicAuth) Authorization(context.Context, *AuthRequest) (string, error) {
 	switch {
-	case hasControl(a.User) || strings.IndexByte(a.User, ':') >= 0:
+	case hasControl(a.user) || strings.IndexByte(a.user, ':') >= 0:
 		return "", errAuthUser
-	case hasControl(a.Password):
+	case hasControl(a.password):
 		return "", errAuthSecret
 	}
-	return "Basic " + base64.StdEncoding.EncodeToString([]byte(a.User+":"+a.Password)), nil
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(a.user+":"+a.password)), nil
 }
 
 // Challenged reports false: what was sent was wrong.
-func (a BasicAuth) Challenged(_ []Challenge, sent string) bool { return sent == "" }
+func (a basicAuth) Challenged(_ context.Context, _ []string, sent string) bool { return sent == "" }
 
-// Answered has nothing to learn.
-func (a BasicAuth) Answered(_, _ string) error { return nil }
+func (a basicAuth) Answered(_ context.Context, _, _ string) error { return nil }
 
-// BearerAuth is a token (RFC 6750), sent without waiting for a challenge. Use
-// it over TLS only.
-type BearerAuth struct{ Token string }
+// BearerAuth returns credentials that send a token (RFC 6750) without waiting
+// for a challenge. Use them over TLS only. A token that is no token68 fails when
+// a request is sent.
+func BearerAuth(token string) Credentials { return bearerAuth{token} }
 
-// Authorization fails for a token that is no token68.
-func (a BearerAuth) Authorization(*AuthRequest) (string, error) {
-	if p := (authParser{s: a.Token}); a.Token == "" || p.token68() != a.Token {
+type bearerAuth struct{ token string }
+
+func (a bearerAuth) Authorization(context.Context, *AuthRequest) (string, error) {
+	if p := (authParser{s: a.token}); a.token == "" || p.token68() != a.token {
 		return "", errAuthToken
 	}
-	return "Bearer " + a.Token, nil
+	return "Bearer " + a.token, nil
 }
 
 // Challenged reports false: what was sent was wrong.
-func (a BearerAuth) Challenged(_ []Challenge, sent string) bool { return sent == "" }
+func (a bearerAuth) Challenged(_ context.Context, _ []string, sent string) bool { return sent == "" }
 
-// Answered has nothing to learn.
-func (a BearerAuth) Answered(_, _ string) error { return nil }
+func (a bearerAuth) Answered(_ context.Context, _, _ string) error { return nil }
 
 // hasControl says whether s has a control character, tab included.
 func hasControl(s string) bool {

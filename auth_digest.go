@@ -1,6 +1,7 @@
 package flare
 
 import (
+	"context"
 	"crypto/md5"
 	"crypto/rand"
 	"crypto/sha256"
@@ -81,15 +82,19 @@ func (a digestAlgorithm) response(secret, method, target, nonce, nc, cnonce, qop
 	return a.sum(secret, nonce, nc, cnonce, qop, a.sum(covered...))
 }
 
-// DigestAuth is a user and a password that is not sent (RFC 7616). It answers
-// the first challenge whose algorithm it knows: MD5, SHA-256, SHA-512-256, and
-// each with -sess; with qop auth, auth-int where that is all there is, or
-// none. User and password are UTF-8. One DigestAuth is for one server.
-type DigestAuth struct {
-	User, Password string
+// DigestAuth returns credentials of a user whose password is not sent (RFC
+// 7616), for one server. They answer the first challenge whose algorithm they
+// know: MD5, SHA-256, SHA-512-256, and each with -sess; with qop auth, auth-int
+// where that is all there is, or none. User and password are UTF-8.
+func DigestAuth(user, password string) Credentials {
+	return &digestAuth{user: user, password: password}
+}
+
+type digestAuth struct {
+	user, password string
 
 	mu        sync.Mutex // guards what follows
-	challenge Challenge  // that is being answered; no Scheme: none yet
+	challenge challenge  // that is being answered; no scheme: none yet
 	algorithm digestAlgorithm
 	qop       string
 	nonce     string
@@ -100,13 +105,13 @@ type DigestAuth struct {
 
 // Authorization returns "" before the first challenge. It fails where
 // something has a control character, or the body cannot be read.
-func (d *DigestAuth) Authorization(r *AuthRequest) (string, error) {
+func (d *digestAuth) Authorization(_ context.Context, r *AuthRequest) (string, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.challenge.Scheme == "" {
+	if d.challenge.scheme == "" {
 		return "", nil
 	}
-	for _, s := range [...]string{d.User, d.Password, r.Method, r.Target, d.nonce, d.challenge.Param("realm"), d.challenge.Param("opaque")} {
+	for _, s := range [...]string{d.user, d.password, r.Method, r.Target, d.nonce, d.challenge.param("realm"), d.challenge.param("opaque")} {
 		if hasControl(s) {
 			return "", errDigestText
 		}
@@ -124,7 +129,7 @@ func (d *DigestAuth) Authorization(r *AuthRequest) (string, error) {
 	}
 	if d.secret == "" {
 		d.cnonce = cnonce
-		d.secret = d.algorithm.secret(d.User, d.challenge.Param("realm"), d.Password, d.nonce, cnonce)
+		d.secret = d.algorithm.secret(d.user, d.challenge.param("realm"), d.password, d.nonce, cnonce)
 	}
 	d.count++
 	nc := fmt.Sprintf("%08x", d.count)
@@ -147,17 +152,17 @@ func (a digestAlgorithm) bodyHash(body func() (io.Reader, error)) (string, error
 }
 
 // field writes the credentials (RFC 7616 §3.4).
-func (d *DigestAuth) field(r *AuthRequest, nc, cnonce, response string) string {
-	realm := d.challenge.Param("realm")
+func (d *digestAuth) field(r *AuthRequest, nc, cnonce, response string) string {
+	realm := d.challenge.param("realm")
 	b := []byte("Digest ")
-	hashed := equalFoldASCII(d.challenge.Param("userhash"), "true")
+	hashed := equalFoldASCII(d.challenge.param("userhash"), "true")
 	switch {
 	case hashed:
-		b = appendQuoted(append(b, "username="...), d.algorithm.sum(d.User, realm))
-	case !isASCII(d.User) && equalFoldASCII(d.challenge.Param("charset"), "UTF-8"):
-		b = appendExtValue(append(b, "username*="...), d.User)
+		b = appendQuoted(append(b, "username="...), d.algorithm.sum(d.user, realm))
+	case !isASCII(d.user) && equalFoldASCII(d.challenge.param("charset"), "UTF-8"):
+		b = appendExtValue(append(b, "username*="...), d.user)
 	default:
-		b = appendQuoted(append(b, "username="...), d.User)
+		b = appendQuoted(append(b, "username="...), d.user)
 	}
 	quoted := func(name, value string) {
 		b = appendQuoted(append(append(append(b, ", "...), name...), '='), value)
@@ -167,7 +172,7 @@ func (d *DigestAuth) field(r *AuthRequest, nc, cnonce, response string) string {
 	}
 	quoted("realm", realm)
 	quoted("uri", r.Target)
-	if name := d.challenge.Param("algorithm"); name != "" {
+	if name := d.challenge.param("algorithm"); name != "" {
 		plain("algorithm", name)
 	}
 	quoted("nonce", d.nonce)
@@ -178,7 +183,7 @@ func (d *DigestAuth) field(r *AuthRequest, nc, cnonce, response string) string {
 	}
 	quoted("response", response)
 	if d.challenge.has("opaque") { // returned unchanged, be it empty (RFC 7616 §3.3)
-		quoted("opaque", d.challenge.Param("opaque"))
+		quoted("opaque", d.challenge.param("opaque"))
 	}
 	if hashed {
 		plain("userhash", "true")
@@ -199,20 +204,29 @@ func appendExtValue(b []byte, s string) []byte {
 	return b
 }
 
-// Challenged takes the first Digest challenge that it can answer. It reports
-// false where the server has refused an answer that was not just late.
-func (d *DigestAuth) Challenged(challenges []Challenge, sent string) bool {
+// Challenged takes what it can use of the challenges.
+func (d *digestAuth) Challenged(_ context.Context, challenges []string, sent string) bool {
+	var all []challenge
+	for _, field := range challenges {
+		all = append(all, readChallenges(field)...)
+	}
+	return d.take(all, sent)
+}
+
+// take takes the first Digest challenge that it can answer. It reports false
+// where the server has refused an answer that was not just late.
+func (d *digestAuth) take(challenges []challenge, sent string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, c := range challenges {
-		algorithm, known := digestAlgorithmOf(c.Param("algorithm"))
-		qop, ok := chooseQOP(c.Param("qop"))
-		if !equalFoldASCII(c.Scheme, "Digest") || !known || !ok || c.Param("nonce") == "" {
+		algorithm, known := digestAlgorithmOf(c.param("algorithm"))
+		qop, ok := chooseQOP(c.param("qop"))
+		if !equalFoldASCII(c.scheme, "Digest") || !known || !ok || c.param("nonce") == "" {
 			continue
 		}
-		again := sent == "" || equalFoldASCII(c.Param("stale"), "true") || sentNonce(sent) != d.nonce
+		again := sent == "" || equalFoldASCII(c.param("stale"), "true") || sentNonce(sent) != d.nonce
 		d.challenge, d.algorithm, d.qop = c, algorithm, qop
-		d.nonce, d.count, d.secret, d.cnonce = c.Param("nonce"), 0, "", ""
+		d.nonce, d.count, d.secret, d.cnonce = c.param("nonce"), 0, "", ""
 		return again
 	}
 	return false
@@ -232,8 +246,8 @@ func chooseQOP(offered string) (string, bool) {
 }
 
 func sentNonce(sent string) string {
-	if all, err := ParseChallenges(sent); err == nil && len(all) == 1 {
-		return all[0].Param("nonce")
+	if all, err := parseChallenges(sent); err == nil && len(all) == 1 {
+		return all[0].param("nonce")
 	}
 	return ""
 }
@@ -241,30 +255,30 @@ func sentNonce(sent string) string {
 // Answered takes the server's next nonce, and checks its proof if it gave one
 // (RFC 7616 §3.5); that of an answer with auth-int, whose body would be needed,
 // is not checked.
-func (d *DigestAuth) Answered(info, sent string) error {
+func (d *digestAuth) Answered(_ context.Context, info, sent string) error {
 	if info == "" || sent == "" {
 		return nil
 	}
 	// What cannot be read of it proves nothing, and takes nothing away: an
 	// answer without it is one too.
 	c := readAuthParams(info)
-	all, err := ParseChallenges(sent)
+	all, err := parseChallenges(sent)
 	if err != nil || len(all) != 1 {
 		return nil // not of these credentials' making
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	mine := &all[0]
-	if mine.Param("nonce") != d.nonce {
+	if mine.param("nonce") != d.nonce {
 		return nil // another answer has moved on
 	}
-	if proof := c.Param("rspauth"); proof != "" && d.qop == "auth" {
-		want := d.algorithm.response(d.secret, "", mine.Param("uri"), d.nonce, mine.Param("nc"), mine.Param("cnonce"), d.qop, "")
+	if proof := c.param("rspauth"); proof != "" && d.qop == "auth" {
+		want := d.algorithm.response(d.secret, "", mine.param("uri"), d.nonce, mine.param("nc"), mine.param("cnonce"), d.qop, "")
 		if subtle.ConstantTimeCompare([]byte(lowerName(proof)), []byte(want)) == 0 {
 			return errDigestServer
 		}
 	}
-	if next := c.Param("nextnonce"); next != "" && next != d.nonce {
+	if next := c.param("nextnonce"); next != "" && next != d.nonce {
 		d.nonce, d.count = next, 0 // A1 stays: the session goes on (RFC 7616 §3.4.2)
 	}
 	return nil

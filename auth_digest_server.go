@@ -88,7 +88,7 @@ func (v *DigestVerifier) Verify(w *ResponseWriter, r *Request, body []byte, pass
 	if !has {
 		return "", false, v.refuse(w, now, false)
 	}
-	all, err := ParseChallenges("Digest " + rest)
+	all, err := parseChallenges("Digest " + rest)
 	if err != nil || len(all) != 1 {
 		return "", false, v.refuse(w, now, false)
 	}
@@ -99,7 +99,7 @@ func (v *DigestVerifier) Verify(w *ResponseWriter, r *Request, body []byte, pass
 	}
 	// Only an answer that is right is told that its nonce is stale (RFC 7616
 	// §3.3): others have to ask the user.
-	if !v.fresh(c.Param("nonce"), c.Param("nc"), now) {
+	if !v.fresh(c.param("nonce"), c.param("nc"), now) {
 		return "", false, v.refuse(w, now, true)
 	}
 	v.prove(w, c, user, password)
@@ -107,8 +107,8 @@ func (v *DigestVerifier) Verify(w *ResponseWriter, r *Request, body []byte, pass
 }
 
 // right says whether c is computed from the password.
-func (v *DigestVerifier) right(c *Challenge, r *Request, body []byte, password func(user string) (string, bool)) (user string, ok bool) {
-	name, qop := c.Param("algorithm"), c.Param("qop")
+func (v *DigestVerifier) right(c *challenge, r *Request, body []byte, password func(user string) (string, bool)) (user string, ok bool) {
+	name, qop := c.param("algorithm"), c.param("qop")
 	algorithm, known := digestAlgorithmOf(name)
 	if name == "" {
 		name = "MD5"
@@ -117,7 +117,7 @@ func (v *DigestVerifier) right(c *Challenge, r *Request, body []byte, password f
 	// The target is compared, not taken from c (RFC 7616 §3.4.6): whoever has
 	// seen an answer could send it for another one.
 	if !known || !named || !containsFold(v.algorithms(), name) || !containsFold(v.qops(), qop) ||
-		c.Param("realm") != v.Realm || c.Param("uri") != r.Target() || c.Param("cnonce") == "" || len(c.Param("nc")) != 8 {
+		c.param("realm") != v.Realm || c.param("uri") != r.Target() || c.param("cnonce") == "" || len(c.param("nc")) != 8 {
 		return "", false
 	}
 	bodyHash := ""
@@ -127,16 +127,16 @@ func (v *DigestVerifier) right(c *Challenge, r *Request, body []byte, password f
 		bodyHash = hex.EncodeToString(h.Sum(nil))
 	}
 	secret, exists := password(user)
-	nonce, cnonce := c.Param("nonce"), c.Param("cnonce")
+	nonce, cnonce := c.param("nonce"), c.param("cnonce")
 	want := algorithm.response(algorithm.secret(user, v.Realm, secret, nonce, cnonce),
-		r.Method(), r.Target(), nonce, c.Param("nc"), cnonce, qop, bodyHash)
-	same := subtle.ConstantTimeCompare([]byte(lowerName(c.Param("response"))), []byte(want)) == 1
+		r.Method(), r.Target(), nonce, c.param("nc"), cnonce, qop, bodyHash)
+	same := subtle.ConstantTimeCompare([]byte(lowerName(c.param("response"))), []byte(want)) == 1
 	return user, same && exists
 }
 
 // digestUser returns the user, from username or username* (RFC 7616 §3.4).
-func digestUser(c *Challenge) (string, bool) {
-	user, coded := c.Param("username"), c.Param("username*")
+func digestUser(c *challenge) (string, bool) {
+	user, coded := c.param("username"), c.param("username*")
 	if coded == "" {
 		return user, true
 	}
@@ -194,15 +194,15 @@ func (v *DigestVerifier) refuse(w *ResponseWriter, now time.Time, stale bool) er
 
 // prove sends the server's own digest (RFC 7616 §3.5), where the body of the
 // answer is not part of it.
-func (v *DigestVerifier) prove(w *ResponseWriter, c *Challenge, user string, password func(user string) (string, bool)) {
-	if c.Param("qop") != "auth" {
+func (v *DigestVerifier) prove(w *ResponseWriter, c *challenge, user string, password func(user string) (string, bool)) {
+	if c.param("qop") != "auth" {
 		return
 	}
-	algorithm, _ := digestAlgorithmOf(c.Param("algorithm"))
+	algorithm, _ := digestAlgorithmOf(c.param("algorithm"))
 	secret, _ := password(user)
-	nonce, nc, cnonce := c.Param("nonce"), c.Param("nc"), c.Param("cnonce")
+	nonce, nc, cnonce := c.param("nonce"), c.param("nc"), c.param("cnonce")
 	b := appendQuoted([]byte("rspauth="), algorithm.response(algorithm.secret(user, v.Realm, secret, nonce, cnonce),
-		"", c.Param("uri"), nonce, nc, cnonce, "auth", ""))
+		"", c.param("uri"), nonce, nc, cnonce, "auth", ""))
 	b = appendQuoted(append(b, ", qop=auth, cnonce="...), cnonce)
 	w.Header().Set("Authentication-Info", string(append(append(b, ", nc="...), nc...)))
 }

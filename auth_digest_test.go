@@ -2,6 +2,7 @@ package flare
 
 import (
 	"bytes"
+	"context"
 	"crypto/md5"
 	"fmt"
 	"io"
@@ -43,14 +44,14 @@ func TestDigestVectors(t *testing.T) {
 
 // digestAsk sends a request the way a client does that has credentials: again
 // after a challenge, once.
-func digestAsk(t *testing.T, client *http.Client, d *DigestAuth, method, url, body string) (resp *http.Response, sent string, tries int) {
+func digestAsk(t *testing.T, client *http.Client, d Credentials, method, url, body string) (resp *http.Response, sent string, tries int) {
 	t.Helper()
 	for {
 		req, err := http.NewRequest(method, url, strings.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
 		}
-		sent, err = d.Authorization(&AuthRequest{Method: method, Target: req.URL.RequestURI(),
+		sent, err = d.Authorization(context.Background(), &AuthRequest{Method: method, Target: req.URL.RequestURI(),
 			Body: func() (io.Reader, error) { return strings.NewReader(body), nil }})
 		if err != nil {
 			t.Fatal(err)
@@ -67,11 +68,7 @@ func digestAsk(t *testing.T, client *http.Client, d *DigestAuth, method, url, bo
 		if resp.StatusCode != 401 || tries == 3 {
 			return resp, sent, tries
 		}
-		challenges, err := ParseChallenges(strings.Join(resp.Header["Www-Authenticate"], ", "))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !d.Challenged(challenges, sent) {
+		if !d.Challenged(context.Background(), resp.Header["Www-Authenticate"], sent) {
 			return resp, sent, tries
 		}
 	}
@@ -98,24 +95,24 @@ func TestDigestRoundTrip(t *testing.T) {
 			for _, user := range []string{"Mufasa", `quo"te\`, "J\u00e4s\u00f8n Doe"} {
 				v := &DigestVerifier{Realm: "a realm", QOP: []string{qop}, Algorithms: []string{algorithm}}
 				client := TestClient(t, &Server{Handler: digestHandler(v, user, "pass:word")})
-				d := &DigestAuth{User: user, Password: "pass:word"}
+				d := DigestAuth(user, "pass:word")
 				for i, want := range []int{2, 1, 1} { // one challenge, and the nonce serves on
 					resp, sent, tries := digestAsk(t, client, d, "POST", "http://h/x?y=z", "body")
 					if resp.StatusCode != 200 || tries != want {
 						t.Errorf("%s %s %s, request %d: %d after %d", qop, algorithm, user, i, resp.StatusCode, tries)
 					}
 					info := resp.Header.Get("Authentication-Info")
-					if (info != "") != (qop == "auth") || d.Answered(info, sent) != nil {
-						t.Errorf("%s %s: proof %q, %v", qop, algorithm, info, d.Answered(info, sent))
+					if (info != "") != (qop == "auth") || d.Answered(context.Background(), info, sent) != nil {
+						t.Errorf("%s %s: proof %q, %v", qop, algorithm, info, d.Answered(context.Background(), info, sent))
 					}
 					if qop == "auth" {
-						if err := d.Answered(strings.Replace(info, `rspauth="`, `rspauth="0`, 1), sent); err != errDigestServer {
+						if err := d.Answered(context.Background(), strings.Replace(info, `rspauth="`, `rspauth="0`, 1), sent); err != errDigestServer {
 							t.Errorf("wrong proof: %v", err)
 						}
 					}
 				}
-				for name, wrong := range map[string]*DigestAuth{
-					"password": {User: user, Password: "pass"}, "user": {User: "x", Password: "pass:word"}, "both": {},
+				for name, wrong := range map[string]Credentials{
+					"password": DigestAuth(user, "pass"), "user": DigestAuth("x", "pass:word"), "both": DigestAuth("", ""),
 				} {
 					if resp, _, tries := digestAsk(t, client, wrong, "GET", "http://h/", ""); resp.StatusCode != 401 || tries != 2 {
 						t.Errorf("wrong %s: %d after %d", name, resp.StatusCode, tries)
@@ -175,12 +172,11 @@ func TestDigestRefused(t *testing.T) {
 			resp.Body.Close()
 			return resp
 		}
-		d := &DigestAuth{User: "u", Password: "p"}
-		challenges, err := ParseChallenges(send("").Header.Get("WWW-Authenticate"))
-		if err != nil || !d.Challenged(challenges, "") {
-			t.Fatal(challenges, err)
+		d := DigestAuth("u", "p")
+		if challenges := send("").Header["Www-Authenticate"]; !d.Challenged(context.Background(), challenges, "") {
+			t.Fatal(challenges)
 		}
-		field, err := d.Authorization(&AuthRequest{Method: "POST", Target: "/a", Body: func() (io.Reader, error) { return strings.NewReader("body"), nil }})
+		field, err := d.Authorization(context.Background(), &AuthRequest{Method: "POST", Target: "/a", Body: func() (io.Reader, error) { return strings.NewReader("body"), nil }})
 		if err != nil || !strings.Contains(field, c.old) {
 			t.Fatalf("%s: %q %v", c.name, field, err)
 		}
@@ -202,7 +198,7 @@ func TestDigestStale(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	v := &DigestVerifier{Realm: "r", NonceLife: time.Minute, Now: func() time.Time { return now }}
 	client := TestClient(t, &Server{Handler: digestHandler(v, "u", "p")})
-	d := &DigestAuth{User: "u", Password: "p"}
+	d := &digestAuth{user: "u", password: "p"}
 	ask := func(want int) {
 		t.Helper()
 		if resp, _, tries := digestAsk(t, client, d, "GET", "http://h/", ""); resp.StatusCode != 200 || tries != want {
@@ -222,36 +218,36 @@ func TestDigestStale(t *testing.T) {
 
 // TestDigestNextNonce: the client goes on with the server's next nonce.
 func TestDigestNextNonce(t *testing.T) {
-	d := &DigestAuth{User: "u", Password: "p"}
-	challenges, err := ParseChallenges(`Basic realm="r", Digest realm="r", algorithm=unknown, nonce="x", Digest realm="r", qop="auth-int,auth", nonce="one", opaque="o"`)
-	if err != nil || !d.Challenged(challenges, "") {
-		t.Fatal(err)
+	d := &digestAuth{user: "u", password: "p"}
+	challenges := []string{`Basic realm="r", Digest realm="r", algorithm=unknown, nonce="x"`, `Digest realm="r", qop="auth-int,auth", nonce="one", opaque="o"`}
+	if !d.Challenged(context.Background(), challenges, "") {
+		t.Fatal("takes none")
 	}
 	r := &AuthRequest{Method: "GET", Target: "/"}
-	first, _ := d.Authorization(r)
-	second, _ := d.Authorization(r)
-	if err := d.Answered(`nextnonce="two"`, second); err != nil {
+	first, _ := d.Authorization(context.Background(), r)
+	second, _ := d.Authorization(context.Background(), r)
+	if err := d.Answered(context.Background(), `nextnonce="two"`, second); err != nil {
 		t.Fatal(err)
 	}
-	third, _ := d.Authorization(r)
+	third, _ := d.Authorization(context.Background(), r)
 	for i, want := range []string{`nonce="one", nc=00000001`, `nonce="one", nc=00000002`, `nonce="two", nc=00000001`} {
 		if got := []string{first, second, third}[i]; !strings.Contains(got, want) || !strings.Contains(got, `opaque="o"`) || !strings.Contains(got, "qop=auth,") {
 			t.Errorf("%d: %s, want %s", i, got, want)
 		}
 	}
-	if err := d.Answered(`nextnonce=`, third); err != nil { // the answer is one without it
+	if err := d.Answered(context.Background(), `nextnonce=`, third); err != nil { // the answer is one without it
 		t.Errorf("malformed: %v", err)
 	}
-	if d.Challenged([]Challenge{{Scheme: "Digest", Params: []AuthParam{{"nonce", "three"}}}}, third) {
+	if d.take([]challenge{{scheme: "Digest", params: []authParam{{"nonce", "three"}}}}, third) {
 		t.Error("would send again what was refused")
 	}
-	if !d.Challenged([]Challenge{{Scheme: "Digest", Params: []AuthParam{{"nonce", "four"}, {"stale", "TRUE"}}}}, third) {
+	if !d.take([]challenge{{scheme: "Digest", params: []authParam{{"nonce", "four"}, {"stale", "TRUE"}}}}, third) {
 		t.Error("gives up on a stale nonce")
 	}
-	if got, _ := d.Authorization(r); strings.Contains(got, "qop") || strings.Contains(got, "nc=") { // RFC 2069
+	if got, _ := d.Authorization(context.Background(), r); strings.Contains(got, "qop") || strings.Contains(got, "nc=") { // RFC 2069
 		t.Errorf("without qop: %s", got)
 	}
-	if d.Challenged([]Challenge{{Scheme: "Digest", Params: []AuthParam{{"nonce", "n"}, {"qop", "other"}}}}, "") {
+	if d.take([]challenge{{scheme: "Digest", params: []authParam{{"nonce", "n"}, {"qop", "other"}}}}, "") {
 		t.Error("takes an unknown qop")
 	}
 }
@@ -262,20 +258,20 @@ func TestDigestRequire(t *testing.T) {
 		w.Header().Set("User", AuthUser(r))
 		return nil
 	}))})
-	resp, _, _ := digestAsk(t, client, &DigestAuth{User: "u", Password: "p"}, "GET", "http://h/", "")
+	resp, _, _ := digestAsk(t, client, DigestAuth("u", "p"), "GET", "http://h/", "")
 	if resp.StatusCode != 200 || resp.Header.Get("User") != "u" {
 		t.Errorf("%d %v", resp.StatusCode, resp.Header)
 	}
-	resp, _, _ = digestAsk(t, client, &DigestAuth{User: "v", Password: "p"}, "GET", "http://h/", "")
+	resp, _, _ = digestAsk(t, client, DigestAuth("v", "p"), "GET", "http://h/", "")
 	if resp.StatusCode != 401 || len(resp.Header["Www-Authenticate"]) != 2 {
 		t.Errorf("%d %v", resp.StatusCode, resp.Header)
 	}
 }
 
 func TestDigestUserhash(t *testing.T) {
-	d := &DigestAuth{User: "u", Password: "p"}
-	d.Challenged([]Challenge{{Scheme: "Digest", Params: []AuthParam{{"nonce", "n"}, {"realm", "r"}, {"userhash", "true"}}}}, "")
-	got, err := d.Authorization(&AuthRequest{Method: "GET", Target: "/"})
+	d := &digestAuth{user: "u", password: "p"}
+	d.take([]challenge{{scheme: "Digest", params: []authParam{{"nonce", "n"}, {"realm", "r"}, {"userhash", "true"}}}}, "")
+	got, err := d.Authorization(context.Background(), &AuthRequest{Method: "GET", Target: "/"})
 	if want := fmt.Sprintf(`username="%x"`, md5.Sum([]byte("u:r"))); err != nil || !strings.Contains(got, want) || !strings.HasSuffix(got, "userhash=true") {
 		t.Errorf("%s, %v", got, err)
 	}
@@ -409,25 +405,25 @@ func TestDigestOfApache(t *testing.T) {
 		}
 		return err == nil
 	})
-	d := &DigestAuth{User: "user", Password: "secret"}
+	d := DigestAuth("user", "secret")
 	for i, want := range []int{2, 1, 1} {
 		resp, sent, tries := digestAsk(t, http.DefaultClient, d, "GET", "http://"+addr+"/page?x=y", "")
 		if resp.StatusCode != 200 || tries != want {
 			t.Fatalf("request %d: %d after %d, %s", i, resp.StatusCode, tries, output.String())
 		}
-		if info := resp.Header.Get("Authentication-Info"); info == "" || d.Answered(info, sent) != nil {
-			t.Errorf("request %d: proof %q, %v", i, info, d.Answered(info, sent))
+		if info := resp.Header.Get("Authentication-Info"); info == "" || d.Answered(context.Background(), info, sent) != nil {
+			t.Errorf("request %d: proof %q, %v", i, info, d.Answered(context.Background(), info, sent))
 		}
 	}
-	if resp, _, _ := digestAsk(t, http.DefaultClient, &DigestAuth{User: "user", Password: "wrong"}, "GET", "http://"+addr+"/page", ""); resp.StatusCode != 401 {
+	if resp, _, _ := digestAsk(t, http.DefaultClient, DigestAuth("user", "wrong"), "GET", "http://"+addr+"/page", ""); resp.StatusCode != 401 {
 		t.Errorf("wrong password: %d", resp.StatusCode)
 	}
-	c := clientOf(t, &Client{BaseURL: "http://" + addr, Auth: &DigestAuth{User: "user", Password: "secret"}})
+	c := clientOf(t, &Client{BaseURL: "http://" + addr, Auth: DigestAuth("user", "secret")})
 	for range 3 {
 		resp, err := c.Get(clientContext(t), "/page?x=y")
 		clientWantText(t, resp, err, 200, "hello")
 	}
-	c = clientOf(t, &Client{BaseURL: "http://" + addr, Auth: &DigestAuth{User: "user", Password: "wrong"}})
+	c = clientOf(t, &Client{BaseURL: "http://" + addr, Auth: DigestAuth("user", "wrong")})
 	if resp, err := c.Get(clientContext(t), "/page"); err != nil || resp.StatusCode != 401 || resp.Err() == nil {
 		t.Errorf("wrong password: %v, %v", resp, err)
 	}
@@ -466,26 +462,26 @@ func TestDigestOddChallenges(t *testing.T) {
 		{`Negotiate abc==, Digest realm="r", nonce="n"`, `realm="r", nonce="n"`},
 		{`@, Digest realm="r", nonce="n"`, `realm="r", nonce="n"`},
 	} {
-		d := &DigestAuth{User: "u", Password: "p"}
+		d := DigestAuth("u", "p")
 		resp := &ClientResponse{StatusCode: 401}
 		resp.Header.Add("WWW-Authenticate", tt.field)
-		if again, err := challenged(d, resp, &clientCall{bodyDropped: true}, 0); !again || err != nil {
+		if again, err := challenged(t.Context(), d, resp, &clientCall{bodyDropped: true}, 0); !again || err != nil {
 			t.Errorf("%s: %v, %v", tt.field, again, err)
 			continue
 		}
-		sent, err := d.Authorization(&AuthRequest{Method: "GET", Target: "/"})
+		sent, err := d.Authorization(context.Background(), &AuthRequest{Method: "GET", Target: "/"})
 		if err != nil {
 			t.Errorf("%s: %v", tt.field, err)
 			continue
 		}
-		all, err := ParseChallenges(sent)
+		all, err := parseChallenges(sent)
 		if err != nil {
 			t.Fatal(err)
 		}
 		got := ""
 		for _, name := range []string{"realm", "nonce", "opaque"} {
 			if all[0].has(name) {
-				got += ", " + name + `="` + all[0].Param(name) + `"`
+				got += ", " + name + `="` + all[0].param(name) + `"`
 			}
 		}
 		if got = strings.TrimPrefix(got, ", "); got != tt.want {
@@ -506,13 +502,13 @@ func TestDigestMalformedInfo(t *testing.T) {
 			}
 			w.Header().Set("Authentication-Info", info)
 		}))
-		resp, err := clientOf(t, &Client{Auth: &DigestAuth{User: "u", Password: "p"}}).Get(clientContext(t), ts.URL)
+		resp, err := clientOf(t, &Client{Auth: DigestAuth("u", "p")}).Get(clientContext(t), ts.URL)
 		clientWantText(t, resp, err, 200, "")
 		ts.Close()
 	}
-	d := &DigestAuth{}
+	d := DigestAuth("", "")
 	for _, sent := range []string{"\x00", "Digest a=b, Digest c=d", `Digest nonce="`} {
-		if err := d.Answered(`nextnonce="m"`, sent); err != nil {
+		if err := d.Answered(context.Background(), `nextnonce="m"`, sent); err != nil {
 			t.Errorf("%q: %v", sent, err)
 		}
 	}

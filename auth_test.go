@@ -1,6 +1,7 @@
 package flare
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -26,16 +27,16 @@ func TestParseChallenges(t *testing.T) {
 		{`Digest username*=UTF-8''J%C3%A4`, "Digest[username*=UTF-8''J%C3%A4]"},
 		{"Basic realm=\"\xe4\"", "Basic[realm=\xe4]"},
 	} {
-		all, err := ParseChallenges(c.in)
+		all, err := parseChallenges(c.in)
 		var got []string
 		for _, k := range all {
-			s := k.Scheme
-			if k.Token != "" {
-				s += "<" + k.Token + ">"
+			s := k.scheme
+			if k.token != "" {
+				s += "<" + k.token + ">"
 			}
 			var params []string
-			for _, p := range k.Params {
-				params = append(params, p.Name+"="+p.Value)
+			for _, p := range k.params {
+				params = append(params, p.name+"="+p.value)
 			}
 			if params != nil {
 				s += "[" + strings.Join(params, " ") + "]"
@@ -50,7 +51,7 @@ func TestParseChallenges(t *testing.T) {
 		"realm=x", "=x", "\"x\"", `Basic realm="a`, `Basic realm="a\`, `Basic realm="a"b`, "Basic realm=a b",
 		`Basic realm=a, REALM=b`, "Basic a=b=c", "Basic@", "Basic abc, x=y", "Basic realm=\"a\x01\"", "Basic realm=\"a\\\n\"", "A/B", "Basic a b",
 	} {
-		if all, err := ParseChallenges(in); !errors.Is(err, ErrMalformed) {
+		if all, err := parseChallenges(in); !errors.Is(err, ErrMalformed) {
 			t.Errorf("%q: %v, %v", in, all, err)
 		}
 	}
@@ -61,7 +62,7 @@ func FuzzParseChallenges(f *testing.F) {
 	f.Add(`Digest realm=My Camera, nonce=YWJj==, domain=/x, =, "a, b`)
 	f.Fuzz(func(t *testing.T, in string) {
 		lenient := readChallenges(in) // whatever it is, it ends
-		all, err := ParseChallenges(in)
+		all, err := parseChallenges(in)
 		if err != nil {
 			return
 		}
@@ -73,16 +74,16 @@ func FuzzParseChallenges(f *testing.F) {
 			if i > 0 {
 				b = append(b, ", "...)
 			}
-			b = append(append(b, c.Scheme...), ' ')
-			b = append(b, c.Token...)
-			for i, p := range c.Params {
+			b = append(append(b, c.scheme...), ' ')
+			b = append(b, c.token...)
+			for i, p := range c.params {
 				if i > 0 {
 					b = append(b, ", "...)
 				}
-				b = appendQuoted(append(append(b, p.Name...), '='), p.Value)
+				b = appendQuoted(append(append(b, p.name...), '='), p.value)
 			}
 		}
-		again, err := ParseChallenges(string(b))
+		again, err := parseChallenges(string(b))
 		if err != nil || fmt.Sprint(again) != fmt.Sprint(all) {
 			t.Fatalf("%q, written %q: %v, %v, want %v", in, b, again, err, all)
 		}
@@ -94,27 +95,27 @@ func TestClientCredentials(t *testing.T) {
 		credentials Credentials
 		want        string // "": refused
 	}{
-		{BasicAuth{"Aladdin", "open sesame"}, "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="}, // RFC 7617 §2
-		{BasicAuth{"test", "123\u00a3"}, "Basic dGVzdDoxMjPCow=="},                  // RFC 7617 §2.1
-		{BasicAuth{"", ""}, "Basic Og=="},
-		{BasicAuth{"a", "b:c"}, "Basic YTpiOmM="},
-		{BasicAuth{"a:b", "c"}, ""},
-		{BasicAuth{"a\n", "c"}, ""},
-		{BasicAuth{"a", "c\x00"}, ""},
-		{BasicAuth{"a", "c\t"}, ""},
-		{BearerAuth{"mF_9.B5f-4.1JqM"}, "Bearer mF_9.B5f-4.1JqM"},
-		{BearerAuth{"YWI="}, "Bearer YWI="},
-		{BearerAuth{""}, ""},
-		{BearerAuth{"a b"}, ""},
-		{BearerAuth{"a\r\nX: y"}, ""},
-		{BearerAuth{"=a"}, ""},
-		{BearerAuth{"a,b"}, ""},
+		{BasicAuth("Aladdin", "open sesame"), "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="}, // RFC 7617 §2
+		{BasicAuth("test", "123\u00a3"), "Basic dGVzdDoxMjPCow=="},                  // RFC 7617 §2.1
+		{BasicAuth("", ""), "Basic Og=="},
+		{BasicAuth("a", "b:c"), "Basic YTpiOmM="},
+		{BasicAuth("a:b", "c"), ""},
+		{BasicAuth("a\n", "c"), ""},
+		{BasicAuth("a", "c\x00"), ""},
+		{BasicAuth("a", "c\t"), ""},
+		{BearerAuth("mF_9.B5f-4.1JqM"), "Bearer mF_9.B5f-4.1JqM"},
+		{BearerAuth("YWI="), "Bearer YWI="},
+		{BearerAuth(""), ""},
+		{BearerAuth("a b"), ""},
+		{BearerAuth("a\r\nX: y"), ""},
+		{BearerAuth("=a"), ""},
+		{BearerAuth("a,b"), ""},
 	} {
-		got, err := c.credentials.Authorization(&AuthRequest{Method: "GET", Target: "/"})
+		got, err := c.credentials.Authorization(context.Background(), &AuthRequest{Method: "GET", Target: "/"})
 		if got != c.want || (err != nil) != (c.want == "") {
 			t.Errorf("%q: %q, %v, want %q", c.credentials, got, err, c.want)
 		}
-		if c.credentials.Challenged(nil, "Basic x") || c.credentials.Answered("", "") != nil {
+		if c.credentials.Challenged(context.Background(), nil, "Basic x") || c.credentials.Answered(context.Background(), "", "") != nil {
 			t.Errorf("%q: would send again what was refused", c.credentials)
 		}
 	}
@@ -214,25 +215,25 @@ func TestAuthInjection(t *testing.T) {
 				t.Errorf("%s with %q: %d %v", name, bad, a.StatusCode, a.Header)
 			}
 		}
-		for name, d := range map[string]*DigestAuth{
-			"user":     {User: bad},
-			"password": {Password: bad},
+		for name, d := range map[string]*digestAuth{
+			"user":     {user: bad},
+			"password": {password: bad},
 		} {
-			d.Challenged([]Challenge{{Scheme: "Digest", Params: []AuthParam{{"nonce", "n"}}}}, "")
-			if got, err := d.Authorization(&AuthRequest{Method: "GET", Target: "/"}); err == nil {
+			d.take([]challenge{{scheme: "Digest", params: []authParam{{"nonce", "n"}}}}, "")
+			if got, err := d.Authorization(context.Background(), &AuthRequest{Method: "GET", Target: "/"}); err == nil {
 				t.Errorf("digest %s with %q: %q", name, bad, got)
 			}
 		}
 		for _, param := range []string{"nonce", "realm", "opaque"} {
-			var d DigestAuth
-			d.Challenged([]Challenge{{Scheme: "Digest", Params: []AuthParam{{param, bad}, {"nonce", "n"}}}}, "")
-			if got, err := d.Authorization(&AuthRequest{Method: "GET", Target: "/"}); err == nil {
+			var d digestAuth
+			d.take([]challenge{{scheme: "Digest", params: []authParam{{param, bad}, {"nonce", "n"}}}}, "")
+			if got, err := d.Authorization(context.Background(), &AuthRequest{Method: "GET", Target: "/"}); err == nil {
 				t.Errorf("digest %s with %q: %q", param, bad, got)
 			}
 		}
-		var d DigestAuth
-		d.Challenged([]Challenge{{Scheme: "Digest", Params: []AuthParam{{"nonce", "n"}}}}, "")
-		if got, err := d.Authorization(&AuthRequest{Method: "GET", Target: "/" + bad}); err == nil {
+		var d digestAuth
+		d.take([]challenge{{scheme: "Digest", params: []authParam{{"nonce", "n"}}}}, "")
+		if got, err := d.Authorization(context.Background(), &AuthRequest{Method: "GET", Target: "/" + bad}); err == nil {
 			t.Errorf("digest target with %q: %q", bad, got)
 		}
 	}

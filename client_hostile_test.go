@@ -261,10 +261,10 @@ func TestClientInjection(t *testing.T) {
 		}
 		var defaults Header
 		defaults.Set("A", bad)
-		digest := &DigestAuth{User: "u" + bad}
-		digest.Challenged([]Challenge{{Scheme: "Digest", Params: []AuthParam{{"nonce", "n"}}}}, "")
-		nonce := &DigestAuth{User: "u"}
-		nonce.Challenged([]Challenge{{Scheme: "Digest", Params: []AuthParam{{"nonce", "n" + bad}}}}, "")
+		digest := &digestAuth{user: "u" + bad}
+		digest.take([]challenge{{scheme: "Digest", params: []authParam{{"nonce", "n"}}}}, "")
+		nonce := &digestAuth{user: "u"}
+		nonce.take([]challenge{{scheme: "Digest", params: []authParam{{"nonce", "n" + bad}}}}, "")
 		for name, try := range map[string]func() error{
 			"method":           request(func(r *ClientRequest) { r.Method = "GET" + bad }),
 			"URL":              request(func(r *ClientRequest) { r.URL = "http://a/" + bad }),
@@ -277,9 +277,9 @@ func TestClientInjection(t *testing.T) {
 			"cookie":           request(func(r *ClientRequest) { r.Header.Set("Cookie", "a="+bad) }),
 			"default field":    config(&Client{Header: defaults}),
 			"base":             config(&Client{BaseURL: "http://a" + bad}),
-			"basic user":       config(&Client{Auth: BasicAuth{"u" + bad, "p"}}),
-			"basic password":   config(&Client{Auth: BasicAuth{"u", "p" + bad}}),
-			"bearer token":     config(&Client{Auth: BearerAuth{"t" + bad}}),
+			"basic user":       config(&Client{Auth: BasicAuth("u"+bad, "p")}),
+			"basic password":   config(&Client{Auth: BasicAuth("u", "p"+bad)}),
+			"bearer token":     config(&Client{Auth: BearerAuth("t" + bad)}),
 			"digest user":      config(&Client{Auth: digest}),
 			"digest nonce":     config(&Client{Auth: nonce}),
 			"host of a proxy":  withProxy("a" + bad),
@@ -298,9 +298,11 @@ func TestClientInjection(t *testing.T) {
 // injectingAuth is a Credentials of a user who did not look.
 type injectingAuth string
 
-func (a injectingAuth) Authorization(*AuthRequest) (string, error) { return "Own " + string(a), nil }
-func (injectingAuth) Challenged([]Challenge, string) bool          { return false }
-func (injectingAuth) Answered(string, string) error                { return nil }
+func (a injectingAuth) Authorization(context.Context, *AuthRequest) (string, error) {
+	return "Own " + string(a), nil
+}
+func (injectingAuth) Challenged(context.Context, []string, string) bool { return false }
+func (injectingAuth) Answered(context.Context, string, string) error    { return nil }
 
 // What arrives on a resting connection belongs to no request.
 func TestClientUnsolicited(t *testing.T) {

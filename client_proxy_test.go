@@ -300,7 +300,7 @@ http {
 		t.Fatalf("%v %v", resp, err)
 	}
 	resp.Body.Close()
-	c = clientOf(t, &Client{BaseURL: "http://" + addr, Auth: BasicAuth{"u", "p"}})
+	c = clientOf(t, &Client{BaseURL: "http://" + addr, Auth: BasicAuth("u", "p")})
 	resp, err = c.Get(clientContext(t), "/private/file.txt")
 	clientWantText(t, resp, err, 200, want)
 }

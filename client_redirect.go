@@ -196,7 +196,7 @@ func (c *Client) answer(ctx context.Context, x *clientCall) (*ClientResponse, er
 	}
 	if creds == nil && x.target.user != nil {
 		password, _ := x.target.user.Password()
-		creds = BasicAuth{User: x.target.user.Username(), Password: password}
+		creds = BasicAuth(x.target.user.Username(), password)
 	}
 	for attempt := 0; ; attempt++ {
 		x.cookies, x.auth = "", ""
@@ -205,7 +205,7 @@ func (c *Client) answer(ctx context.Context, x *clientCall) (*ClientResponse, er
 		}
 		if creds != nil {
 			var err error
-			if x.auth, err = creds.Authorization(x.authRequest()); err == nil && !isFieldValue(x.auth) {
+			if x.auth, err = creds.Authorization(ctx, x.authRequest()); err == nil && !isFieldValue(x.auth) {
 				err = errAuthValue // by Credentials that are not flare's
 			}
 			if err != nil {
@@ -222,7 +222,7 @@ func (c *Client) answer(ctx context.Context, x *clientCall) (*ClientResponse, er
 		if creds == nil {
 			return resp, nil
 		}
-		again, err := challenged(creds, resp, x, attempt)
+		again, err := challenged(ctx, creds, resp, x, attempt)
 		if err != nil {
 			resp.Body.Close()
 			return nil, clientError(PhaseHead, x.target.hostPort(), err)
@@ -240,15 +240,12 @@ const challengesMax = 2
 
 // challenged tells the credentials of the answer, and says whether the request
 // is to be sent again.
-func challenged(creds Credentials, resp *ClientResponse, x *clientCall, attempt int) (bool, error) {
+func challenged(ctx context.Context, creds Credentials, resp *ClientResponse, x *clientCall, attempt int) (bool, error) {
 	if resp.StatusCode != http.StatusUnauthorized {
-		return false, creds.Answered(resp.Header.Get("Authentication-Info"), x.auth)
+		return false, creds.Answered(ctx, resp.Header.Get("Authentication-Info"), x.auth)
 	}
-	var all []Challenge
-	for _, value := range resp.Header.Values("WWW-Authenticate") {
-		all = append(all, readChallenges(value)...)
-	}
-	return creds.Challenged(all, x.auth) && attempt < challengesMax && (x.bodyDropped || x.req.rewindable()), nil
+	challenges := resp.Header.Values("WWW-Authenticate")
+	return creds.Challenged(ctx, challenges, x.auth) && attempt < challengesMax && (x.bodyDropped || x.req.rewindable()), nil
 }
 
 // authRequest says what credentials may cover.

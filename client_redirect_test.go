@@ -1,6 +1,7 @@
 package flare
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -170,7 +171,7 @@ func TestClientRedirectCredentials(t *testing.T) {
 	byRequest.Header.Set("Authorization", "Basic dTpw")
 	byRequest.Header.Set("Cookie", "c=d")
 	byRequest.Header.Set("X-Other", "x")
-	byClient := &Client{BaseURL: a.URL, Auth: BasicAuth{"u", "p"}}
+	byClient := &Client{BaseURL: a.URL, Auth: BasicAuth("u", "p")}
 	byClient.Header.Set("Cookie", "c=d")
 	byClient.Header.Set("X-Other", "x")
 	inURL := &ClientRequest{URL: strings.Replace(a.URL, "//", "//u:p@", 1) + "/"}
@@ -193,7 +194,7 @@ func TestClientRedirectCredentials(t *testing.T) {
 	}
 	// What a client with a base has is not for other origins at all.
 	seen = nil
-	byClient = &Client{BaseURL: a.URL, Auth: BasicAuth{"u", "p"}, Header: byClient.Header, MaxRedirects: -1}
+	byClient = &Client{BaseURL: a.URL, Auth: BasicAuth("u", "p"), Header: byClient.Header, MaxRedirects: -1}
 	resp, err := clientOf(t, byClient).Get(clientContext(t), b.URL)
 	if err != nil || len(seen) != 1 || seen[0] != none {
 		t.Errorf("%v %v %v", resp, err, seen)
@@ -247,7 +248,7 @@ func TestClientDigest(t *testing.T) {
 		w.Write(body)
 	}))
 	defer ts.Close()
-	c := clientOf(t, &Client{BaseURL: ts.URL, Auth: &DigestAuth{User: "u", Password: "p"}})
+	c := clientOf(t, &Client{BaseURL: ts.URL, Auth: DigestAuth("u", "p")})
 	for range 2 {
 		resp, err := c.Post(clientContext(t), "/", "abc")
 		clientWantText(t, resp, err, 200, "abc")
@@ -255,4 +256,52 @@ func TestClientDigest(t *testing.T) {
 	if v != 3 {
 		t.Errorf("%d requests, want 3: the second call knows the challenge", v)
 	}
+}
+
+// Credentials are called with the request's context, and with the fields of a
+// challenge as they came.
+func TestClientCredentialsContext(t *testing.T) {
+	ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Own 2" {
+			w.Header()["Www-Authenticate"] = []string{`Own a="1", Basic realm="r"`, "Other"}
+			w.WriteHeader(401)
+			return
+		}
+		w.Header().Set("Authentication-Info", "next")
+	}))
+	defer ts.Close()
+	type key struct{}
+	creds := &tellingAuth{key: key{}}
+	ctx := context.WithValue(clientContext(t), key{}, "request")
+	resp, err := clientOf(t, &Client{Auth: creds}).Get(ctx, ts.URL)
+	clientWantText(t, resp, err, 200, "")
+	want := `request: authorize|request: [Own a="1", Basic realm="r" Other] to "Own 1"|request: authorize|request: "next" to "Own 2"`
+	if got := strings.Join(creds.told, "|"); got != want {
+		t.Errorf("told %s, want %s", got, want)
+	}
+}
+
+// A tellingAuth writes down what it is called with.
+type tellingAuth struct {
+	key  any // of a value in the context
+	told []string
+}
+
+func (a *tellingAuth) tell(ctx context.Context, format string, args ...any) {
+	a.told = append(a.told, fmt.Sprintf("%v: ", ctx.Value(a.key))+fmt.Sprintf(format, args...))
+}
+
+func (a *tellingAuth) Authorization(ctx context.Context, r *AuthRequest) (string, error) {
+	a.tell(ctx, "authorize")
+	return fmt.Sprintf("Own %d", len(a.told)/2+1), nil
+}
+
+func (a *tellingAuth) Challenged(ctx context.Context, challenges []string, sent string) bool {
+	a.tell(ctx, "%v to %q", challenges, sent)
+	return true
+}
+
+func (a *tellingAuth) Answered(ctx context.Context, info, sent string) error {
+	a.tell(ctx, "%q to %q", info, sent)
+	return nil
 }

@@ -214,7 +214,7 @@ func ExampleRequireBasic() {
 
 	form := url.Values{"whom": {"Charles & Co"}}
 	for _, password := range []string{"a guess", "correct horse"} {
-		client := &flare.Client{BaseURL: base, Auth: &flare.BasicAuth{User: "ada", Password: password}}
+		client := &flare.Client{BaseURL: base, Auth: flare.BasicAuth("ada", password)}
 		resp, err := client.Post(context.Background(), "/greet", form) // url.Values are sent as a form
 		if err != nil {
 			log.Fatal(err)

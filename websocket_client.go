@@ -81,7 +81,7 @@ func DialWebSocket(ctx context.Context, rawURL string, opts *DialOptions) (*WebS
 			return ws, resp, err
 		}
 		x := clientCall{auth: d.auth, bodyDropped: true}
-		again, credsErr := challenged(d.creds, resp, &x, attempt)
+		again, credsErr := challenged(ctx, d.creds, resp, &x, attempt)
 		if credsErr != nil && ws != nil { // the server has shown not to know the secret
 			ws.blocking.finish(ErrClosed, false)
 			ws = nil
@@ -157,7 +157,7 @@ func websocketTarget(raw string) (clientTarget, error) {
 // attempt connects and shakes hands once.
 func (d *webSocketDial) attempt(ctx context.Context) (*WebSocket, *ClientResponse, error) {
 	key := newWebSocketKey()
-	request, err := d.appendHandshake(nil, key)
+	request, err := d.appendHandshake(ctx, nil, key)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -193,7 +193,7 @@ func withoutAlert(nc net.Conn) net.Conn {
 }
 
 // appendHandshake appends the request.
-func (d *webSocketDial) appendHandshake(b []byte, key string) ([]byte, error) {
+func (d *webSocketDial) appendHandshake(ctx context.Context, b []byte, key string) ([]byte, error) {
 	o := d.opts
 	var h Header
 	h.Set("Host", d.target.authority)
@@ -213,7 +213,7 @@ func (d *webSocketDial) appendHandshake(b []byte, key string) ([]byte, error) {
 		}
 	}
 	if d.creds != nil {
-		auth, err := d.creds.Authorization(&AuthRequest{Method: http.MethodGet, Target: d.target.path})
+		auth, err := d.creds.Authorization(ctx, &AuthRequest{Method: http.MethodGet, Target: d.target.path})
 		if err != nil {
 			return nil, err
 		}

@@ -73,14 +73,14 @@ func TestDialWebSocketWithClient(t *testing.T) {
 		return echo.Serve(w, r)
 	}))
 	url := wsScheme(TestServer(t, &Server{Handler: guarded}))
-	client := &Client{Auth: &DigestAuth{User: "ann", Password: "secret"}, Jar: new(Jar)}
+	client := &Client{Auth: DigestAuth("ann", "secret"), Jar: new(Jar)}
 	if resp := wsDialWith(t, url+"/x?y=1", &DialOptions{Client: client}); resp.Header.Get("X-Seen") != "" {
 		t.Error("a cookie came from nowhere")
 	}
 	if resp := wsDialWith(t, url, &DialOptions{Client: client}); resp.Header.Get("X-Seen") != "yes" {
 		t.Error("the cookie of the first handshake was not sent with the second")
 	}
-	client.Auth = &DigestAuth{User: "ann", Password: "wrong"}
+	client.Auth = DigestAuth("ann", "wrong")
 	if _, resp, err := DialWebSocket(wsPatience(t), url, &DialOptions{Client: client}); err == nil || resp.StatusCode != 401 {
 		t.Errorf("%v, %v", resp, err)
 	}
