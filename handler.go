@@ -15,7 +15,9 @@ package flare
 // or panicking with http.ErrAbortHandler ends the connection without an answer
 // and without a word in the log.
 //
-// Neither w nor r may be used after Serve has returned.
+// What w and r are and give ends when Serve has returned, in every goroutine: see
+// Request. Serve's caller waits for goroutines that are in a call of theirs, after
+// breaking off what they wait for.
 type Handler interface {
 	Serve(w *ResponseWriter, r *Request) error
 }
