@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync"
 )
 
 // This file is layer 4 (roles): a message that is written in pieces. What fits
@@ -15,8 +16,10 @@ const fragmentBytes = 32 << 10
 
 var errWriterClosed = errors.New("flare: write to a closed message")
 
-// A messageWriter is what Writer returns. It is for one goroutine.
+// A messageWriter is what Writer returns. Its buffer is another's once it is
+// closed, so calls of several goroutines come one after the other.
 type messageWriter struct {
+	mu    sync.Mutex
 	ws    *WebSocket
 	ctx   context.Context
 	kind  MessageKind
@@ -38,6 +41,8 @@ func (ws *WebSocket) Writer(ctx context.Context, kind MessageKind) (io.WriteClos
 
 // Write adds p to the message.
 func (w *messageWriter) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	switch {
 	case w.err != nil:
 		return 0, w.err
@@ -61,6 +66,8 @@ func (w *messageWriter) Write(p []byte) (int, error) {
 
 // Close ends the message and sends what is left of it.
 func (w *messageWriter) Close() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.buf == nil || w.err != nil {
 		if w.err == nil {
 			w.err = errWriterClosed
