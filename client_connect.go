@@ -4,8 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
+	"net/http"
 	"net/http/httptrace"
 	"time"
 )
@@ -129,7 +129,7 @@ func (c *Client) tunnel(conn *clientConn, by time.Time) error {
 	}
 	switch status := conn.head.status; {
 	case status < 200 || status >= 300:
-		return &ClientError{Phase: PhaseProxy, Host: to, Err: &ProxyError{StatusCode: status}}
+		return &ClientError{Phase: PhaseProxy, Host: to, Err: &ResponseError{StatusCode: status, Method: http.MethodConnect, Host: to}}
 	case len(conn.unread()) > n: // before the origin was asked anything
 		return &ClientError{Phase: PhaseProxy, Host: to, Kind: ErrMalformed, Err: errEarlyBytes}
 	}
@@ -138,13 +138,6 @@ func (c *Client) tunnel(conn *clientConn, by time.Time) error {
 }
 
 var errEarlyBytes = errors.New("octets behind the answer to CONNECT")
-
-// A ProxyError is a proxy's refusal to open a tunnel.
-type ProxyError struct{ StatusCode int }
-
-func (e *ProxyError) Error() string {
-	return fmt.Sprintf("flare: the proxy answered CONNECT with status %d", e.StatusCode)
-}
 
 // tlsConfig builds what all handshakes of the client share.
 func (c *Client) tlsConfig() *tls.Config {

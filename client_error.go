@@ -97,7 +97,8 @@ func (e *ClientError) Timeout() bool { return e.Kind == ErrTimeout }
 // Temporary is part of net.Error.
 func (e *ClientError) Temporary() bool { return e.Timeout() }
 
-// A ResponseError is a response whose status is not 2xx, as an error.
+// A ResponseError is a response whose status is not 2xx, as an error. In
+// PhaseProxy it is a proxy's to CONNECT, without an Excerpt.
 type ResponseError struct {
 	StatusCode int
 	Method     string

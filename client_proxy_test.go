@@ -115,7 +115,7 @@ func TestClientProxy(t *testing.T) {
 	}
 	refusing, _ := clientProxyServer(t, 407)
 	_, err := clientOf(t, &Client{Proxy: clientThrough(refusing.URL)}).Get(clientContext(t), secure.URL)
-	var e *ProxyError
+	var e *ResponseError
 	if !errors.As(err, &e) || e.StatusCode != 407 {
 		t.Errorf("refused tunnel: %v", err)
 	}
@@ -230,7 +230,7 @@ func clientThroughReal(t *testing.T, addr string) {
 	} else if _, err := resp.Bytes(); err != nil {
 		t.Error(err)
 	}
-	var refused *ProxyError
+	var refused *ResponseError
 	if _, err := c.Get(clientContext(t), secure.URL); !errors.As(err, &refused) || refused.StatusCode/100 != 4 {
 		t.Errorf("a tunnel without a password: %v", err)
 	}

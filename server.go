@@ -402,27 +402,15 @@ func (s *Server) connClosed(peer netip.AddrPort, state ConnState) {
 	}()
 }
 
-// A ShutdownError says that Shutdown ended before the server was idle.
-type ShutdownError struct {
-	Cut int   // connections that were cut
-	Err error // the context's
-}
-
-func (e *ShutdownError) Error() string {
-	return fmt.Sprintf("flare: shutdown cut %d connections: %v", e.Cut, e.Err)
-}
-
-// Unwrap returns the context's error.
-func (e *ShutdownError) Unwrap() error { return e.Err }
-
 // shutdownPoll is how often Shutdown looks whether connections have ended.
 const shutdownPoll = 2 * tick
 
 // Shutdown stops listening, accepts what has been waiting for that, as MaxConns
 // allows, closes idle connections after DrainDelay, lets requests in progress be
 // answered with "Connection: close", and returns nil when all connections have
-// ended. When ctx ends first it cuts the rest and returns a
-// *ShutdownError. It may be called from any goroutine, any number of times.
+// ended. When ctx ends first it cuts the rest and returns an error that wraps
+// ctx's and says how many it cut. It may be called from any goroutine, any
+// number of times.
 func (s *Server) Shutdown(ctx context.Context) error {
 	if !s.stopAccepting() {
 		return nil
@@ -447,7 +435,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		case <-ctx.Done():
 			cut := int(s.conns.Load())
 			s.Close()
-			return &ShutdownError{Cut: cut, Err: ctx.Err()}
+			return fmt.Errorf("flare: shutdown cut %d connections: %w", cut, ctx.Err())
 		case <-ticker.C:
 		case <-s.done:
 			return nil

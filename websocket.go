@@ -318,11 +318,11 @@ func (ws *WebSocket) goingAway() { ws.Close(CloseGoingAway, "") }
 // closeOf is how a WebSocket is closed after an error of the user's code or of
 // the peer.
 func closeOf(err error) (CloseCode, string) {
-	var broken *WebSocketError
+	var broken *webSocketError
 	var closed *CloseError
 	switch {
 	case errors.As(err, &broken):
-		return broken.Code, ""
+		return broken.code, ""
 	case errors.As(err, &closed) && closed.Code.sendable() && len(closed.Reason) <= closeReasonMax && utf8.ValidString(closed.Reason):
 		return closed.Code, closed.Reason
 	}

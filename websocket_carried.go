@@ -87,12 +87,12 @@ func (h *WebSocketHandler) openCarried(ws *WebSocket, r *Request) error {
 // endOf is how a WebSocket ended whose Read failed with err.
 func endOf(err error) (CloseCode, string) {
 	var closed *CloseError
-	var broken *WebSocketError
+	var broken *webSocketError
 	switch {
 	case errors.As(err, &closed):
 		return closed.Code, closed.Reason
 	case errors.As(err, &broken):
-		return broken.Code, ""
+		return broken.code, ""
 	}
 	return CloseAbnormal, ""
 }

@@ -60,7 +60,7 @@ var (
 // DialWebSocket connects to a ws:// or wss:// URL. The response is not nil when
 // the server has answered, also with an error; of a refusal its Body has the
 // first 4 KiB, what of them came in a second, and needs no Close. An answer that is no handshake is a
-// *HandshakeError. opts may be nil. ctx bounds the dial and the handshake, not
+// ErrMalformed. opts may be nil. ctx bounds the dial and the handshake, not
 // what follows.
 func DialWebSocket(ctx context.Context, rawURL string, opts *DialOptions) (*WebSocket, *ClientResponse, error) {
 	if opts == nil {

@@ -45,8 +45,8 @@ func TestDialWebSocketRefusal(t *testing.T) {
 		return w.Text(503, long)
 	})}))
 	ws, resp, err := DialWebSocket(wsPatience(t), url+"/busy", nil)
-	var he *HandshakeError
-	if ws != nil || !errors.As(err, &he) || he.StatusCode != 503 {
+	var he *handshakeError
+	if ws != nil || !errors.As(err, &he) || he.status != 503 {
 		t.Fatalf("%v, %v", ws, err)
 	}
 	if resp.StatusCode != 503 || resp.Reason() != "Service Unavailable" || resp.Header.Get("Retry-After") != "7" || resp.URL().Path != "/busy" || resp.OK() {
@@ -188,7 +188,7 @@ func TestDialWebSocketThroughProxy(t *testing.T) {
 				}
 			}
 			via.User = nil
-			var refused *ProxyError
+			var refused *ResponseError
 			if _, _, err := DialWebSocket(wsPatience(t), plain, &DialOptions{Client: client}); !errors.As(err, &refused) || refused.StatusCode != 407 {
 				t.Errorf("%v", err)
 			}
@@ -254,7 +254,7 @@ func TestDialWebSocketRefusalBodies(t *testing.T) {
 				io.Copy(io.Discard, c)
 			})
 			ws, resp, err := DialWebSocket(wsPatience(t), wsScheme(url), &DialOptions{HandshakeTimeout: patience})
-			if !errors.As(err, new(*HandshakeError)) || ws != nil || resp == nil {
+			if !errors.As(err, new(*handshakeError)) || ws != nil || resp == nil {
 				t.Fatalf("%v, %+v", err, resp)
 			}
 			if got, err := resp.Text(); err != nil || got != tt.want {
@@ -273,7 +273,7 @@ func TestDialWebSocketRefusalBodies(t *testing.T) {
 		c, err := new(net.Dialer).DialContext(ctx, network, addr)
 		return cancelBehindHead{c, cancel}, err
 	}
-	if _, resp, err := DialWebSocket(ctx, wsScheme(url), &DialOptions{NetDial: nd}); !errors.As(err, new(*HandshakeError)) || resp.StatusCode != 403 {
+	if _, resp, err := DialWebSocket(ctx, wsScheme(url), &DialOptions{NetDial: nd}); !errors.As(err, new(*handshakeError)) || resp.StatusCode != 403 {
 		t.Errorf("%v", err)
 	}
 }

@@ -78,23 +78,23 @@ func (c CloseCode) sendable() bool {
 	return c >= CloseNormal && c <= CloseUnsupportedData
 }
 
-// A WebSocketError says which rule of the protocol a WebSocket's peer broke,
+// A webSocketError says which rule of the protocol a WebSocket's peer broke,
 // and with which code the connection was failed. It unwraps to ErrTooLarge for
 // CloseMessageTooBig and to ErrMalformed otherwise.
-type WebSocketError struct {
-	Code   CloseCode
-	Offset int64  // bytes from the first byte behind the handshake
-	Rule   string // the rule, with its source
+type webSocketError struct {
+	code   CloseCode
+	offset int64  // bytes from the first byte behind the handshake
+	rule   string // the rule, with its source
 }
 
-func (e *WebSocketError) Error() string {
-	return "flare: WebSocket byte " + strconv.FormatInt(e.Offset, 10) + ": " + e.Rule
+func (e *webSocketError) Error() string {
+	return "flare: WebSocket byte " + strconv.FormatInt(e.offset, 10) + ": " + e.rule
 }
 
 // Unwrap makes errors.Is(err, ErrMalformed) and errors.Is(err, ErrTooLarge)
 // answer.
-func (e *WebSocketError) Unwrap() error {
-	if e.Code == CloseMessageTooBig {
+func (e *webSocketError) Unwrap() error {
+	if e.code == CloseMessageTooBig {
 		return ErrTooLarge
 	}
 	return ErrMalformed

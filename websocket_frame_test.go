@@ -119,11 +119,11 @@ func TestCloseCodesSendable(t *testing.T) {
 }
 
 func TestWebSocketErrorUnwraps(t *testing.T) {
-	var err error = &WebSocketError{Code: CloseMessageTooBig, Offset: 7, Rule: ruleMessageMax}
+	var err error = &webSocketError{code: CloseMessageTooBig, offset: 7, rule: ruleMessageMax}
 	if !errors.Is(err, ErrTooLarge) || errors.Is(err, ErrMalformed) {
 		t.Error("1009 is not ErrTooLarge alone")
 	}
-	err = &WebSocketError{Code: CloseProtocolError, Offset: 7, Rule: ruleFrameRSV}
+	err = &webSocketError{code: CloseProtocolError, offset: 7, rule: ruleFrameRSV}
 	if !errors.Is(err, ErrMalformed) || errors.Is(err, ErrTooLarge) {
 		t.Error("1002 is not ErrMalformed alone")
 	}

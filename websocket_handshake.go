@@ -247,25 +247,25 @@ var ownHandshakeFields = []string{
 	"Upgrade", "Connection", "Content-Length", "Transfer-Encoding", fieldWSAccept, fieldWSProtocol, fieldWSExtensions, fieldWSVersion,
 }
 
-// A HandshakeError says why a server's answer to a WebSocket handshake was not
+// A handshakeError says why a server's answer to a WebSocket handshake was not
 // accepted. It unwraps to ErrMalformed.
-type HandshakeError struct {
-	StatusCode int    // of the answer
-	Rule       string // the rule that it breaks, with its source
+type handshakeError struct {
+	status int    // of the answer
+	rule   string // the rule that it breaks, with its source
 }
 
-func (e *HandshakeError) Error() string {
-	return fmt.Sprintf("flare: WebSocket handshake answered with status %d: %s", e.StatusCode, e.Rule)
+func (e *handshakeError) Error() string {
+	return fmt.Sprintf("flare: WebSocket handshake answered with status %d: %s", e.status, e.rule)
 }
 
 // Unwrap makes errors.Is(err, ErrMalformed) answer.
-func (e *HandshakeError) Unwrap() error { return ErrMalformed }
+func (e *handshakeError) Unwrap() error { return ErrMalformed }
 
 // verifyHandshake holds a server's answer to RFC 6455 §4.1. upgraded says
 // whether Upgrade and Connection have the members that they must.
 func verifyHandshake(status int, upgraded bool, h *Header, key string, o *DialOptions) (hs handshake, err error) {
 	fail := func(rule string) (handshake, error) {
-		return handshake{}, &HandshakeError{StatusCode: status, Rule: rule}
+		return handshake{}, &handshakeError{status, rule}
 	}
 	if status != http.StatusSwitchingProtocols {
 		return fail("not 101 (RFC 6455 §4.1)")

@@ -224,11 +224,11 @@ func TestDialRefuses(t *testing.T) {
 		opts := &DialOptions{WebSocketOptions: WebSocketOptions{Subprotocols: []string{"a", "b"}, Compression: CompressionOn}}
 		opts.NetDial = func(context.Context, string, string) (net.Conn, error) { return client, nil }
 		ws, resp, err := DialWebSocket(context.Background(), "ws://h/", opts)
-		var he *HandshakeError
+		var he *handshakeError
 		switch {
 		case c.rule == "" && (err != nil || ws == nil):
 			t.Errorf("%s: %v", c.name, err)
-		case c.rule != "" && (!errors.As(err, &he) || !strings.Contains(he.Rule, c.rule) || !errors.Is(err, ErrMalformed)):
+		case c.rule != "" && (!errors.As(err, &he) || !strings.Contains(he.rule, c.rule) || !errors.Is(err, ErrMalformed)):
 			t.Errorf("%s: %v; want %q", c.name, err, c.rule)
 		case resp == nil:
 			t.Errorf("%s: no response", c.name)

@@ -68,7 +68,7 @@ type messageReader struct {
 // next takes bytes from the front of in, which it may change, and reports how
 // many. The event is eventNone when more input has to come; the bytes that were
 // not used are then wanted again, followed by others. An error is final, and
-// always a *WebSocketError.
+// always a *webSocketError.
 func (r *messageReader) next(in []byte) (n int, ev messageEvent, err error) {
 	r.recycle()
 	for {
@@ -131,7 +131,7 @@ func (r *messageReader) size() (n int) {
 }
 
 func (r *messageReader) fail(code CloseCode, at int, rule string) error {
-	return &WebSocketError{Code: code, Offset: r.offset + int64(at), Rule: rule}
+	return &webSocketError{code: code, offset: r.offset + int64(at), rule: rule}
 }
 
 // begin reads the head of a frame and holds it to what came before.

@@ -55,8 +55,8 @@ func wsEvents(r *messageReader, in []byte, cuts ...int) string {
 				fmt.Fprintf(&b, "close %d %q\n", r.code, r.data)
 			}
 			if err != nil {
-				e := err.(*WebSocketError)
-				fmt.Fprintf(&b, "failed %d %s\n", e.Code, e.Rule)
+				e := err.(*webSocketError)
+				fmt.Fprintf(&b, "failed %d %s\n", e.code, e.rule)
 				r.release()
 				return b.String()
 			}
@@ -169,7 +169,7 @@ func TestMessageReaderDeclared(t *testing.T) {
 	for _, length := range []uint64{1<<20 + 1, 1 << 32, 1<<63 - 1} {
 		r := &messageReader{bytesMax: 1 << 20}
 		_, _, err := r.next(wsFrameHead(0x82, length, false, 0))
-		if !errors.Is(err, ErrTooLarge) || err.(*WebSocketError).Code != CloseMessageTooBig {
+		if !errors.Is(err, ErrTooLarge) || err.(*webSocketError).code != CloseMessageTooBig {
 			t.Errorf("%d bytes declared: %v", length, err)
 		}
 		// With no limit only what has arrived is kept.

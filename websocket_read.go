@@ -20,7 +20,7 @@ var (
 
 // Read returns the next message, whole, in a slice of the caller's own. It
 // answers pings, and the peer's close frame, which it returns as a *CloseError;
-// a peer that breaks a rule is a *WebSocketError. When ctx ends Read returns
+// a peer that breaks a rule is ErrMalformed, or ErrTooLarge. When ctx ends Read returns
 // its error, and may be called again. Of several goroutines one reads at a
 // time. It is for WebSockets of AcceptWebSocket and DialWebSocket.
 func (ws *WebSocket) Read(ctx context.Context) (MessageKind, []byte, error) {
