@@ -43,7 +43,7 @@ type panicError struct {
 	stack []byte
 }
 
-func (e *panicError) Error() string { return fmt.Sprintf("flare: panic: %v", e.value) }
+func (e *panicError) Error() string { return fmt.Sprintf("flare: user code panicked: %v", e.value) }
 
 // logTo calls logger, whose handler may be the user's. A panic of it is dropped:
 // there is nowhere left to tell.
