@@ -23,12 +23,12 @@ func TestPlainTimeouts(t *testing.T) {
 		srv   *Server
 		input string
 		want  string // the front of the answer, "" for none
-		count func(*StatsTimeouts) uint64
+		count func(*Stats) *uint64
 	}{
-		{"idle", &Server{IdleTimeout: limit, Handler: fine}, "", "", func(s *StatsTimeouts) uint64 { return s.Idle }},
-		{"head", &Server{HeadTimeout: limit, Handler: fine}, "GET / HTTP", "HTTP/1.1 408 ", func(s *StatsTimeouts) uint64 { return s.Head }},
-		{"body", &Server{BodyTimeout: limit, Handler: fine}, head("POST / HTTP/1.1", "Content-Length: 2") + "x", "HTTP/1.1 408 ", func(s *StatsTimeouts) uint64 { return s.Body }},
-		{"body in a handler", &Server{BodyTimeout: limit, Handler: HandlerFunc(echoHandler)}, head("POST / HTTP/1.1", "Content-Length: 70000") + "x", "HTTP/1.1 408 ", func(s *StatsTimeouts) uint64 { return s.Body }},
+		{"idle", &Server{IdleTimeout: limit, Handler: fine}, "", "", timeoutsIdle},
+		{"head", &Server{HeadTimeout: limit, Handler: fine}, "GET / HTTP", "HTTP/1.1 408 ", timeoutsHead},
+		{"body", &Server{BodyTimeout: limit, Handler: fine}, head("POST / HTTP/1.1", "Content-Length: 2") + "x", "HTTP/1.1 408 ", timeoutsBody},
+		{"body in a handler", &Server{BodyTimeout: limit, Handler: HandlerFunc(echoHandler)}, head("POST / HTTP/1.1", "Content-Length: 70000") + "x", "HTTP/1.1 408 ", timeoutsBody},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := dialPlain(t, startPlain(t, tt.srv))
@@ -39,7 +39,7 @@ func TestPlainTimeouts(t *testing.T) {
 			}
 			eventually(t, "the count", func() bool {
 				st := tt.srv.Stats()
-				return tt.count(&st.Timeouts) == 1
+				return *tt.count(&st) == 1
 			})
 		})
 	}
@@ -71,7 +71,7 @@ func TestPlainSlowReader(t *testing.T) {
 	c := dialPlain(t, ln)
 	c.send(request("/"))
 	c.answer("GET").want(t, 200, body) // 10 pieces, two and a half limits
-	if st := s.Stats(); st.Timeouts != (StatsTimeouts{}) {
+	if st := s.Stats(); st.Timeouts != new(Stats).Timeouts {
 		t.Errorf("%+v", st.Timeouts)
 	}
 }

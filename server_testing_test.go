@@ -404,3 +404,10 @@ func (f *feeder) newConn() *Conn {
 	c.waits = new(ownerWaits)
 	return c
 }
+
+// Which of the limits of time a test means.
+func timeoutsIdle(s *Stats) *uint64   { return &s.Timeouts.Idle }
+func timeoutsHead(s *Stats) *uint64   { return &s.Timeouts.Head }
+func timeoutsBody(s *Stats) *uint64   { return &s.Timeouts.Body }
+func timeoutsWrite(s *Stats) *uint64  { return &s.Timeouts.Write }
+func timeoutsLinger(s *Stats) *uint64 { return &s.Timeouts.Linger }

@@ -8,66 +8,62 @@ import "time"
 // Stats is a moment of a server. Counters only grow; they are consistent
 // enough for graphs, not among each other to the last unit while requests run.
 type Stats struct {
-	Connections StatsConnections `json:"connections"`
-	Accepted    uint64           `json:"accepted"` // connections since the start
-	Requests    uint64           `json:"requests"` // heads read, refused ones included
-	Responses   StatsResponses   `json:"responses"`
-	BytesIn     uint64           `json:"bytesIn"`  // received from sockets; of TLS what was in it, of HTTP/2 nothing
-	BytesOut    uint64           `json:"bytesOut"` // accepted by sockets, likewise
-	Timeouts    StatsTimeouts    `json:"timeouts"`
-	Handshakes  StatsHandshakes  `json:"handshakes"`
-	Handlers    StatsHandlers    `json:"handlers"`
-	LoopLagMax  time.Duration    `json:"loopLagMaxNs"` // longest batch of a loop since the start, if over 1 ms
-}
+	Accepted uint64 `json:"accepted"` // connections since the start
+	Requests uint64 `json:"requests"` // heads read, refused ones included
+	BytesIn  uint64 `json:"bytesIn"`  // received from sockets; of TLS what was in it, of HTTP/2 nothing
+	BytesOut uint64 `json:"bytesOut"` // accepted by sockets, likewise
 
-// StatsConnections counts the open connections by what they wait for.
-type StatsConnections struct {
-	Open      int64 `json:"open"`
-	Handshake int64 `json:"handshake"` // the first byte of a TLS handshake; one that runs is in Handler
-	Idle      int64 `json:"idle"`      // the next request
-	Head      int64 `json:"head"`      // the rest of a head
-	Body      int64 `json:"body"`      // the rest of a short body
-	Handler   int64 `json:"handler"`   // a handler that runs
-	Flush     int64 `json:"flush"`     // the client to read
-	Drain     int64 `json:"drain"`     // the end, or the rest of an unread body
-	Switched  int64 `json:"switched"`  // another protocol than HTTP
-}
+	// Connections counts the open connections by what they wait for.
+	Connections struct {
+		Open      int64 `json:"open"`
+		Handshake int64 `json:"handshake"` // the first byte of a TLS handshake; one that runs is in Handler
+		Idle      int64 `json:"idle"`      // the next request
+		Head      int64 `json:"head"`      // the rest of a head
+		Body      int64 `json:"body"`      // the rest of a short body
+		Handler   int64 `json:"handler"`   // a handler that runs
+		Flush     int64 `json:"flush"`     // the client to read
+		Drain     int64 `json:"drain"`     // the end, or the rest of an unread body
+		Switched  int64 `json:"switched"`  // another protocol than HTTP
+	} `json:"connections"`
 
-// StatsResponses counts final responses by class.
-type StatsResponses struct {
-	Class2xx uint64 `json:"2xx"`
-	Class3xx uint64 `json:"3xx"`
-	Class4xx uint64 `json:"4xx"`
-	Class5xx uint64 `json:"5xx"`
-}
+	// Responses counts final responses by class.
+	Responses struct {
+		Class2xx uint64 `json:"2xx"`
+		Class3xx uint64 `json:"3xx"`
+		Class4xx uint64 `json:"4xx"`
+		Class5xx uint64 `json:"5xx"`
+	} `json:"responses"`
 
-// StatsTimeouts counts connections that ran into a limit of time.
-type StatsTimeouts struct {
-	Handshake uint64 `json:"handshake"`
-	Idle      uint64 `json:"idle"`
-	Head      uint64 `json:"head"`
-	Body      uint64 `json:"body"`
-	Write     uint64 `json:"write"`
-	Linger    uint64 `json:"linger"`
-}
+	// Timeouts counts connections that ran into a limit of time.
+	Timeouts struct {
+		Handshake uint64 `json:"handshake"`
+		Idle      uint64 `json:"idle"`
+		Head      uint64 `json:"head"`
+		Body      uint64 `json:"body"`
+		Write     uint64 `json:"write"`
+		Linger    uint64 `json:"linger"`
+	} `json:"timeouts"`
 
-// StatsHandshakes counts handshakes of TLS.
-type StatsHandshakes struct {
-	Done    uint64 `json:"done"`
-	Resumed uint64 `json:"resumed"` // of those that were done
-	Failed  uint64 `json:"failed"`
-}
+	// Handshakes counts handshakes of TLS.
+	Handshakes struct {
+		Done    uint64 `json:"done"`
+		Resumed uint64 `json:"resumed"` // of those that were done
+		Failed  uint64 `json:"failed"`
+	} `json:"handshakes"`
 
-// StatsHandlers counts where handlers ran and what the predictor learned.
-// Demotions are those of the whole process, since servers may share routes.
-type StatsHandlers struct {
-	Inline     uint64 `json:"inline"` // on the loop
-	Worker     uint64 `json:"worker"` // on a goroutine of their own
-	Passes     uint64 `json:"passes"` // handlers that waited for the client, the loop passed on
-	Steals     uint64 `json:"steals"` // handlers that held the loop for too long
-	Promotions uint64 `json:"promotions"`
-	Demotions  uint64 `json:"demotions"`
-	Panics     uint64 `json:"panics"`
+	// Handlers counts where handlers ran and what the predictor learned.
+	// Demotions are those of the whole process, since servers may share routes.
+	Handlers struct {
+		Inline     uint64 `json:"inline"` // on the loop
+		Worker     uint64 `json:"worker"` // on a goroutine of their own
+		Passes     uint64 `json:"passes"` // handlers that waited for the client, the loop passed on
+		Steals     uint64 `json:"steals"` // handlers that held the loop for too long
+		Promotions uint64 `json:"promotions"`
+		Demotions  uint64 `json:"demotions"`
+		Panics     uint64 `json:"panics"`
+	} `json:"handlers"`
+
+	LoopLagMax time.Duration `json:"loopLagMaxNs"` // longest batch of a loop since the start, if over 1 ms
 }
 
 // Stats returns what the server has counted. Any goroutine may call it.
@@ -92,17 +88,32 @@ func (s *Server) Stats() Stats {
 		st.Handlers.Steals += l.steals.Load()
 		st.LoopLagMax = max(st.LoopLagMax, time.Duration(l.counts.lagMax.Load()))
 	}
-	st.Connections = StatsConnections{
-		Open: s.conns.Load(), Handshake: gauges[stateHandshake], Idle: gauges[stateIdle], Head: gauges[stateHead], Body: gauges[stateBody],
-		Handler: gauges[stateHandler], Flush: gauges[stateFlush], Drain: gauges[stateDrain], Switched: gauges[stateSwitched],
-	}
-	st.Accepted = s.accepted.Load()
-	st.Handshakes = StatsHandshakes{s.handshakes.done.Load(), s.handshakes.resumed.Load(), s.handshakes.failed.Load()}
-	st.Requests, st.BytesIn, st.BytesOut = sums[countRequests], sums[countBytesIn], sums[countBytesOut]
-	st.Responses = StatsResponses{sums[countClass2], sums[countClass3], sums[countClass4], sums[countClass5]}
-	st.Timeouts = StatsTimeouts{sums[countTimeoutHandshake], sums[countTimeoutIdle], sums[countTimeoutHead], sums[countTimeoutBody], sums[countTimeoutWrite], sums[countTimeoutLinger]}
-	st.Handlers.Inline, st.Handlers.Worker = sums[countInline], sums[countWorker]
-	st.Handlers.Promotions, st.Handlers.Demotions = sums[countPromotions], demotions.Load()
-	st.Handlers.Panics = sums[countPanics]
+	s.fillConnections(&st, &gauges)
+	st.fill(&sums)
 	return st
+}
+
+// fillConnections fills in what the server counts itself, and how many
+// connections are in each state.
+func (s *Server) fillConnections(st *Stats, gauges *[connStates]int64) {
+	st.Accepted = s.accepted.Load()
+	c := &st.Connections
+	c.Open, c.Handshake, c.Idle = s.conns.Load(), gauges[stateHandshake], gauges[stateIdle]
+	c.Head, c.Body, c.Handler = gauges[stateHead], gauges[stateBody], gauges[stateHandler]
+	c.Flush, c.Drain, c.Switched = gauges[stateFlush], gauges[stateDrain], gauges[stateSwitched]
+	h := &st.Handshakes
+	h.Done, h.Resumed, h.Failed = s.handshakes.done.Load(), s.handshakes.resumed.Load(), s.handshakes.failed.Load()
+}
+
+// fill fills in what loops have counted.
+func (st *Stats) fill(sums *counts) {
+	st.Requests, st.BytesIn, st.BytesOut = sums[countRequests], sums[countBytesIn], sums[countBytesOut]
+	r := &st.Responses
+	r.Class2xx, r.Class3xx, r.Class4xx, r.Class5xx = sums[countClass2], sums[countClass3], sums[countClass4], sums[countClass5]
+	t := &st.Timeouts
+	t.Handshake, t.Idle, t.Head = sums[countTimeoutHandshake], sums[countTimeoutIdle], sums[countTimeoutHead]
+	t.Body, t.Write, t.Linger = sums[countTimeoutBody], sums[countTimeoutWrite], sums[countTimeoutLinger]
+	h := &st.Handlers
+	h.Inline, h.Worker, h.Panics = sums[countInline], sums[countWorker], sums[countPanics]
+	h.Promotions, h.Demotions = sums[countPromotions], demotions.Load()
 }
