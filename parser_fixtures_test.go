@@ -308,7 +308,6 @@ var gunicornDecidedOtherwise = map[string]string{
 	"valid/009.http":      "fragment in the target",
 	"valid/025.http":      "transfer codings on two lines",
 	"valid/025_line.http": "transfer coding besides chunked",
-	"valid/027.http":      "non-ASCII octets in the target",
 	"valid/029.http":      "transfer codings on two lines",
 	"valid/030.http":      "transfer codings on two lines",
 	"valid/040.http":      "names with an underscore are fields like others; gunicorn drops them",
