@@ -136,8 +136,7 @@ func TestWriteThatLeft(t *testing.T) {
 	client, server := net.Pipe()
 	defer server.Close()
 	nc := &heldConn{client, make(chan struct{}), make(chan struct{})}
-	ws := new(WebSocket)
-	newBlockingSocket(ws, nc, newWebSocketShape(new(handshake), new(WebSocketOptions), true), nil, nil)
+	ws := &newBlockingSocket(nc, newWebSocketProfile(new(handshake), new(WebSocketOptions), true), nil, nil).ws
 	go server.Read(make([]byte, 64))
 	wrote := make(chan error, 1)
 	go func() { wrote <- ws.WriteText(context.Background(), "left") }()

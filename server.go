@@ -426,7 +426,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		if time.Since(began) >= s.DrainDelay {
 			http2()
 			s.drain(true)
-			s.blocking.each((*blockingSocket).goingAway)
+			s.blocking.each(func(b *blockingSocket) { b.ws.goingAway() })
 		}
 		if s.loops[0].noListeners.Load() && s.acceptors.Load() == 0 && s.conns.Load() == 0 { // before, there may be some to accept yet
 			return s.Close()

@@ -5,19 +5,16 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
-	"iter"
 	"net/netip"
-	"strconv"
 	"sync"
 	"time"
 	"unicode/utf8"
 )
 
-// This file is layer 4 (roles): what all WebSockets have in common: options,
-// errors, and the way out: messages, pings, the close frame, broadcasts. It
-// knows frames and an output that takes bytes; websocket_server.go has those
-// that live on a loop, websocket_blocking.go those that are read by a goroutine
-// of their own, websocket_client.go how a client gets one.
+// This file is layer 4 (roles): WebSocket, its options, and the way out: messages
+// and pings become frames, in the order of messages. websocket_writer.go has
+// messages that are written in pieces, websocket_prepared.go one for many, and
+// websocket_close.go the last frame. The way in is websocket_core.go.
 
 // WebSocketOptions configure a WebSocket. The zero value is ready for use. In
 // every limit and time 0 means the default and a negative value none.
@@ -51,29 +48,9 @@ const (
 	defaultCloseTimeout = 5 * time.Second
 )
 
-// A CloseError is the end of a WebSocket by a close frame of the peer. As the
-// result of OnMessage or OnOpen it says how to close.
-type CloseError struct {
-	Code   CloseCode
-	Reason string // at most 123 bytes of UTF-8
-}
-
-func (e *CloseError) Error() string {
-	s := "flare: WebSocket closed with " + strconv.Itoa(int(e.Code))
-	if e.Reason != "" {
-		s += ": " + strconv.Quote(e.Reason)
-	}
-	return s
-}
-
-// Is makes errors.Is(err, ErrClosed) answer.
-func (e *CloseError) Is(target error) bool { return target == ErrClosed }
-
 var (
 	errMessageKind = errors.New("flare: a WebSocket message is text or binary")
 	errMessageText = errors.New("flare: a text message must be UTF-8")
-	errCloseCode   = errors.New("flare: a close code that must not be sent")
-	errCloseReason = errors.New("flare: a close reason is at most 123 bytes of UTF-8")
 	errPingLong    = errors.New("flare: a ping has at most 125 bytes")
 )
 
@@ -125,6 +102,24 @@ func (ws *WebSocket) flush(ctx context.Context) error {
 		return ws.blocking.flush(ctx)
 	}
 	return nil
+}
+
+// loop returns a loop that counts for ws, of a server.
+func (ws *WebSocket) loop() *Loop {
+	if ws.loopOut != nil {
+		return ws.loopOut.c.loop
+	}
+	return ws.srv.carried
+}
+
+// sealed reports whether nothing more can be written.
+func (ws *WebSocket) sealed() bool {
+	if b := ws.blocking; b != nil {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return b.refused() != nil
+	}
+	return ws.loopOut.ended()
 }
 
 // Subprotocol returns what was agreed on, "" for none.
@@ -265,143 +260,3 @@ func (ws *WebSocket) Ping(ctx context.Context, p []byte) error {
 // pong answers a ping. While the peer does not read, the newest answer takes
 // the place of earlier ones (RFC 6455 §5.5.3).
 func (ws *WebSocket) pong(p []byte) { ws.putFrame(frameFin|byte(opPong), p, putLatest) }
-
-// closeFrameBody returns the body of a close frame; CloseNoStatus has none.
-func closeFrameBody(code CloseCode, reason string) []byte {
-	if code == CloseNoStatus {
-		return nil
-	}
-	return append(binary.BigEndian.AppendUint16(nil, uint16(code)), reason...)
-}
-
-// sendClose sends the close frame, once; nothing is sent behind it.
-func (ws *WebSocket) sendClose(code CloseCode, reason string) error {
-	return ws.putFrame(frameFin|byte(opClose), closeFrameBody(code, reason), putLast)
-}
-
-// Close starts the closing handshake: what was written before is still sent,
-// what is written after fails. It is called from any goroutine, any number of
-// times; the first call decides. A WebSocket of a WebSocketHandler returns at
-// once, and OnClose follows; one that is read with Read waits for the peer's
-// answer, for CloseTimeout at most.
-func (ws *WebSocket) Close(code CloseCode, reason string) error {
-	switch {
-	case code != CloseNoStatus && !code.sendable():
-		return errCloseCode
-	case len(reason) > closeReasonMax || !utf8.ValidString(reason) || code == CloseNoStatus && reason != "":
-		return errCloseReason
-	}
-	if ws.blocking != nil {
-		return ws.blocking.close(code, reason)
-	}
-	if err := ws.sendClose(code, reason); err != nil {
-		return err
-	}
-	if ws.lim.close > 0 {
-		ws.loopOut.endBy(after(time.Since(origin), ws.lim.close))
-	}
-	return nil
-}
-
-// closeSoon is Close that does not wait.
-func (ws *WebSocket) closeSoon(code CloseCode) {
-	if ws.blocking == nil {
-		ws.Close(code, "")
-	} else if ws.sendClose(code, "") == nil {
-		go ws.blocking.shakeHands()
-	}
-}
-
-// goingAway closes because the server does.
-func (ws *WebSocket) goingAway() { ws.Close(CloseGoingAway, "") }
-
-// closeOf is how a WebSocket is closed after an error of the user's code or of
-// the peer.
-func closeOf(err error) (CloseCode, string) {
-	var broken *webSocketError
-	var closed *CloseError
-	switch {
-	case errors.As(err, &broken):
-		return broken.code, ""
-	case errors.As(err, &closed) && closed.Code.sendable() && len(closed.Reason) <= closeReasonMax && utf8.ValidString(closed.Reason):
-		return closed.Code, closed.Reason
-	}
-	return CloseInternalError, ""
-}
-
-// A PreparedMessage is a message that is put into frames, and compressed, once
-// for any number of connections. It may be used by any goroutine.
-type PreparedMessage struct {
-	kind    MessageKind
-	frame   []byte // uncompressed, of a server
-	payload []byte // part of frame
-	once    sync.Once
-	small   []byte // compressed frame, nil if it would not be smaller
-}
-
-// NewPreparedMessage returns a message with a copy of p.
-func NewPreparedMessage(kind MessageKind, p []byte) (*PreparedMessage, error) {
-	if err := checkMessage(kind, p); err != nil {
-		return nil, err
-	}
-	m := &PreparedMessage{kind: kind}
-	m.frame = appendFrameHead(make([]byte, 0, frameHeadBytesMax+len(p)), frameFin|byte(kind), len(p), false, 0)
-	head := len(m.frame)
-	m.frame = append(m.frame, p...)
-	m.payload = m.frame[head:]
-	return m, nil
-}
-
-// compressed returns the compressed frame, nil for none.
-func (m *PreparedMessage) compressed() []byte {
-	m.once.Do(func() {
-		if len(m.payload) < deflateBytesMin {
-			return
-		}
-		out, smaller := new(deflater).deflate(getBuffer(len(m.payload)/4), m.payload)
-		if smaller {
-			m.small = appendFrameHead(nil, frameFin|frameRSV1|byte(m.kind), len(out.b), false, 0)
-			m.small = append(m.small, out.b...)
-		}
-		out.release()
-	})
-	return m.small
-}
-
-// putPrepared puts m. ws.mu is held.
-func (ws *WebSocket) putPrepared(m *PreparedMessage) error {
-	z := ws.codecs
-	switch {
-	case ws.client || z != nil && (z.deflater.takeover || z.deflater.windowBytes != 0):
-		return ws.putMessage(m.kind, m.payload) // nothing of it is the same for others
-	case z != nil:
-		if small := m.compressed(); small != nil {
-			return ws.put(nil, small, putMessage)
-		}
-	}
-	return ws.put(nil, m.frame, putMessage)
-}
-
-// WritePrepared is Write of a prepared message.
-func (ws *WebSocket) WritePrepared(ctx context.Context, m *PreparedMessage) error {
-	return ws.send(ctx, len(m.frame), func() error { return ws.putPrepared(m) })
-}
-
-// Broadcast writes m to each of the connections and returns how many took it.
-// It never waits: one with QueueBlock whose queue is full, one in the middle of
-// a Writer's message, and one that has ended do not get it.
-func Broadcast(to iter.Seq[*WebSocket], m *PreparedMessage) (sent int) {
-	for ws := range to {
-		ws.mu.Lock()
-		ok := ws.streaming == nil && ws.putPrepared(m) == nil
-		ws.mu.Unlock()
-		if !ok {
-			continue
-		}
-		sent++
-		if ws.blocking != nil {
-			ws.blocking.flushSoon()
-		}
-	}
-	return sent
-}

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// This file is layer 4 (roles): WebSockets that a handler reads itself. The
-// connection leaves the loop, as with Hijack, and belongs to the goroutine that
-// reads it.
+// This file is layer 4 (roles): how a server admits a WebSocket, and those that it
+// has off its loops. A connection that a handler reads itself leaves the loop, as
+// with Hijack, and belongs to the goroutine that reads it.
 
 // AcceptWebSocket answers the handshake and returns the WebSocket, for handlers
 // that want to read it in their own goroutine. It outlives the handler; who
@@ -20,62 +20,80 @@ func AcceptWebSocket(w *ResponseWriter, r *Request, opts *WebSocketOptions) (*We
 	if opts == nil {
 		opts = new(WebSocketOptions)
 	}
-	a, err := takeOverForWebSocket(w, r, opts)
+	var a *websocketTakeover
+	err := admitWebSocket(w, r, opts, func(w *serverResponse, hs *handshake) (err error) {
+		a, err = w.takeOverForWebSocket(hs, newWebSocketProfile(hs, opts, false))
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	hs, nc, in, answer, srv, peer := a.hs, a.nc, a.in, a.answer, a.srv, a.peer
-	shape := newWebSocketShape(&hs, opts, false)
-	if limit := shape.lim.write; limit > 0 {
-		nc.SetWriteDeadline(time.Now().Add(limit)) // newBlockingSocket takes it away
-	}
-	if _, err := nc.Write(answer); err != nil {
-		nc.Close()
-		srv.connClosed(peer, StateClosed)
+	b, err := a.runBlocking()
+	if err != nil {
 		return nil, err
 	}
-	ws := new(WebSocket)
-	newBlockingSocket(ws, nc, shape, in, func() {
-		srv.blocking.remove(ws.blocking)
-		srv.connClosed(peer, StateClosed)
-	})
-	ws.blocking.count(&srv.buffered)
-	if !srv.blocking.add(ws.blocking) {
-		ws.blocking.finish(ErrServerClosed, false)
-		return nil, ErrServerClosed
-	}
-	return ws, nil
+	return &b.ws, nil
 }
 
-// A websocketTakeover is a connection that was taken over for a WebSocket.
-type websocketTakeover struct {
-	hs     handshake
-	nc     net.Conn
-	in     []byte // the frames that came with the handshake
-	answer []byte // to the handshake
-	srv    *Server
-	peer   netip.AddrPort
-}
-
-// takeOverForWebSocket is the part of AcceptWebSocket that needs w and r.
-func takeOverForWebSocket(w *ResponseWriter, r *Request, opts *WebSocketOptions) (a websocketTakeover, err error) {
+// admitWebSocket holds a request to the handshake, and calls run, which answers
+// it. run has the exchange, and must not wait for the peer.
+func admitWebSocket(w *ResponseWriter, r *Request, o *WebSocketOptions, run func(w *serverResponse, hs *handshake) error) error {
 	wx := w.lease.enterBody()
 	if wx == nil {
-		return a, errWriterDone
+		return errWriterDone
 	}
 	defer w.lease.exit()
 	rx := r.lease.enter()
 	if rx == nil {
-		return a, errRequestDone
+		return errRequestDone
 	}
 	defer r.lease.exit()
-	if a.hs, err = checkHandshake(&wx.w, &rx.r, opts); err != nil {
-		return a, err
+	hs, err := checkHandshake(&wx.w, &rx.r, o)
+	if err != nil {
+		return err
 	}
-	a.answer = a.hs.appendAnswer(nil, &wx.w.header)
-	a.srv, a.peer = wx.w.h.srv, wx.w.c.RemoteAddr()
-	a.nc, a.in, err = wx.w.takeOver()
+	return run(&wx.w, &hs)
+}
+
+// A websocketTakeover is a connection that was taken over for a WebSocket.
+type websocketTakeover struct {
+	profile *websocketProfile
+	nc      net.Conn
+	in      []byte // the frames that came with the handshake
+	answer  []byte // to the handshake
+	srv     *Server
+	peer    netip.AddrPort
+}
+
+// takeOverForWebSocket takes the connection from its loop.
+func (w *serverResponse) takeOverForWebSocket(hs *handshake, profile *websocketProfile) (*websocketTakeover, error) {
+	a := &websocketTakeover{profile: profile, answer: hs.appendAnswer(nil, &w.header), srv: w.h.srv, peer: w.c.RemoteAddr()}
+	var err error
+	a.nc, a.in, err = w.takeOver()
 	return a, err
+}
+
+// runBlocking answers the handshake, and makes the WebSocket.
+func (a *websocketTakeover) runBlocking() (*blockingSocket, error) {
+	if limit := a.profile.lim.write; limit > 0 {
+		a.nc.SetWriteDeadline(time.Now().Add(limit)) // newBlockingSocket takes it away
+	}
+	if _, err := a.nc.Write(a.answer); err != nil {
+		a.nc.Close()
+		a.srv.connClosed(a.peer, StateClosed)
+		return nil, err
+	}
+	var b *blockingSocket
+	b = newBlockingSocket(a.nc, a.profile, a.in, func() {
+		a.srv.blocking.remove(b)
+		a.srv.connClosed(a.peer, StateClosed)
+	})
+	b.count(&a.srv.buffered)
+	if !a.srv.blocking.add(b) {
+		b.finish(ErrServerClosed, false)
+		return nil, ErrServerClosed
+	}
+	return b, nil
 }
 
 // A websocketSet has the WebSockets of a server that are not on a loop.

@@ -261,9 +261,8 @@ func (d *webSocketDial) shakeHands(ctx context.Context, nc net.Conn, request []b
 	if err := nc.SetDeadline(time.Time{}); err != nil {
 		return nil, resp, err
 	}
-	ws := new(WebSocket)
-	newBlockingSocket(ws, nc, newWebSocketShape(&hs, &d.opts.WebSocketOptions, true), bytes.Clone(conn.unread()), nil)
-	return ws, resp, nil
+	b := newBlockingSocket(nc, newWebSocketProfile(&hs, &d.opts.WebSocketOptions, true), bytes.Clone(conn.unread()), nil)
+	return &b.ws, resp, nil
 }
 
 // response makes what the caller sees of an answer with the given head.

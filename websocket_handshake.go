@@ -14,8 +14,8 @@ import (
 
 // This file is layer 4 (roles): the opening handshake (RFC 6455 §4), what the
 // server holds a request to and what the client holds the answer to. It knows
-// requests and header fields, and no connection. websocket_server.go and
-// websocket_client.go call it.
+// requests and header fields, and no connection. websocket_handler.go,
+// websocket_accept.go and websocket_client.go call it.
 
 const (
 	websocketVersion = "13"
@@ -35,6 +35,12 @@ type handshake struct {
 	subprotocol string // "": none
 	deflate     deflateParams
 	compressed  bool // deflate was agreed on
+}
+
+// errWebSocketVersion refuses a handshake over HTTP/2, whose form of it (RFC
+// 8441) neither flare nor net/http speaks.
+func errWebSocketVersion() error {
+	return &StatusError{Code: http.StatusNotImplemented, Message: "WebSockets are spoken over HTTP/1.1 here", Err: errors.ErrUnsupported}
 }
 
 // appendAccept appends the answer to a key (RFC 6455 §4.2.2).

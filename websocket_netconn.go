@@ -20,7 +20,7 @@ import (
 // close frame with CloseNormal or CloseGoingAway is io.EOF. Closing it closes
 // ws. It is for WebSockets of AcceptWebSocket and DialWebSocket; nil for others.
 func (ws *WebSocket) NetConn(kind MessageKind) net.Conn {
-	if ws.blocking == nil {
+	if ws.blocking == nil || ws.handler != nil {
 		return nil
 	}
 	return &websocketConn{ws: ws, kind: kind}

@@ -8,7 +8,7 @@ import (
 // This file is layer 4 (roles): what WebSockets of one kind have in common:
 // limits, and what their handshakes agreed on. It is kept once for all that
 // agreed on the same, since a server may have very many that only wait.
-// websocket.go, websocket_server.go and websocket_blocking.go use it.
+// websocket_core.go and the ways to run one use it.
 
 // websocketLimits are WebSocketOptions with the defaults filled in.
 type websocketLimits struct {
@@ -31,7 +31,7 @@ func (o *WebSocketOptions) limits() websocketLimits {
 	}
 }
 
-// A websocketShape does not change once it is made.
+// A websocketProfile does not change once it is made.
 type websocketProfile struct {
 	lim         websocketLimits
 	policy      QueuePolicy
@@ -63,7 +63,7 @@ func newWebSocketCodecs(agreed deflateParams, client bool) *websocketCodecs {
 // remembers reports whether what they do depends on messages of before.
 func (z *websocketCodecs) remembers() bool { return z.deflater.takeover || z.inflater.takeover }
 
-func newWebSocketShape(hs *handshake, o *WebSocketOptions, client bool) *websocketProfile {
+func newWebSocketProfile(hs *handshake, o *WebSocketOptions, client bool) *websocketProfile {
 	s := &websocketProfile{
 		lim: o.limits(), policy: o.QueuePolicy, client: client,
 		compressed: hs.compressed, agreed: hs.deflate, subprotocol: hs.subprotocol,
@@ -86,18 +86,18 @@ func (s *websocketProfile) newCodecs() *websocketCodecs {
 	return s.codecs
 }
 
-// shapesKept is how many shapes a handler keeps: more than browsers and
+// profilesKept is how many profiles a handler keeps: more than browsers and
 // libraries offer ways to compress.
-const shapesKept = 16
+const profilesKept = 16
 
-// websocketShapes has the shapes of a handler's connections.
-type websocketShapes struct {
+// websocketProfiles has the profiles of a handler's connections.
+type websocketProfiles struct {
 	mu   sync.Mutex
 	list []*websocketProfile // guarded by mu
 }
 
-// find returns the shape for what hs agreed on.
-func (l *websocketShapes) find(h *WebSocketHandler, srv *Server, hs *handshake) *websocketProfile {
+// find returns the profile for what hs agreed on.
+func (l *websocketProfiles) find(h *WebSocketHandler, srv *Server, hs *handshake) *websocketProfile {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, s := range l.list {
@@ -105,10 +105,10 @@ func (l *websocketShapes) find(h *WebSocketHandler, srv *Server, hs *handshake) 
 			return s
 		}
 	}
-	s := newWebSocketShape(hs, &h.WebSocketOptions, false)
+	s := newWebSocketProfile(hs, &h.WebSocketOptions, false)
 	s.handler, s.srv = h, srv
 	s.out = outboxRules{bound: s.lim.queueBytes, policy: s.policy, limit: roomLimit{s.lim.write, srv.lim.conn.writeRate}}
-	if len(l.list) < shapesKept {
+	if len(l.list) < profilesKept {
 		l.list = append(l.list, s)
 	}
 	return s

@@ -30,10 +30,10 @@ func (ws *WebSocket) Read(ctx context.Context) (MessageKind, []byte, error) {
 	}
 	defer b.stopReading()
 	for {
-		if _, err := b.next(ctx); err != nil {
+		if err := b.nextMessage(ctx); err != nil {
 			return 0, nil, err
 		}
-		b.lastMessage = b.lastRead
+		b.lastMessage = b.heard
 		b.partial = append(b.partial, b.reader.data...)
 		if b.reader.last { // not so when the message began for a Reader that was given up
 			p := b.partial
@@ -55,11 +55,11 @@ func (ws *WebSocket) Reader(ctx context.Context) (MessageKind, io.Reader, error)
 	}
 	defer b.stopReading()
 	b.reader.pieces = true
-	if _, err := b.next(ctx); err != nil {
+	if err := b.nextMessage(ctx); err != nil {
 		b.reader.pieces = false // Read may be next
 		return 0, nil, err
 	}
-	b.lastMessage = b.lastRead
+	b.lastMessage = b.heard // as long as the message may be, it has begun
 	piece := b.reader.data
 	if len(b.partial) > 0 { // of a Read that was given up after all
 		piece, b.partial = append(b.partial, piece...), nil
@@ -71,7 +71,7 @@ func (ws *WebSocket) Reader(ctx context.Context) (MessageKind, io.Reader, error)
 // startMessage makes the caller the one that reads, behind the last message.
 func (ws *WebSocket) startMessage(ctx context.Context) (*blockingSocket, error) {
 	b := ws.blocking
-	if b == nil {
+	if b == nil || ws.handler != nil {
 		return nil, errReadOnLoop
 	}
 	if err := b.startReading(ctx); err != nil {
@@ -110,7 +110,7 @@ func (b *blockingSocket) abandonStream(ctx context.Context) error {
 		s.err = errStreamStale
 	}
 	for s != nil && !s.last {
-		if _, err := b.next(ctx); err != nil {
+		if err := b.nextMessage(ctx); err != nil {
 			return err
 		}
 		s.last = b.reader.last
@@ -144,7 +144,7 @@ func (s *messageStream) Read(p []byte) (int, error) {
 		case len(p) == 0:
 			return 0, nil
 		}
-		if _, err := b.next(s.ctx); err != nil {
+		if err := b.nextMessage(s.ctx); err != nil {
 			return 0, err
 		}
 		s.piece, s.last = b.reader.data, b.reader.last
@@ -157,14 +157,14 @@ func (s *messageStream) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// next returns the next message, or piece of one. The caller is the one that
+// nextMessage returns the next message, or piece of one. The caller is the one that
 // reads.
-func (b *blockingSocket) next(ctx context.Context) (messageEvent, error) {
+func (b *blockingSocket) nextMessage(ctx context.Context) error {
 	if b.readErr != nil {
-		return eventNone, b.readErr
+		return b.readErr
 	}
 	if err := ctx.Err(); err != nil {
-		return eventNone, err
+		return err
 	}
 	if ctx.Done() != nil {
 		set := make(chan struct{})
@@ -176,30 +176,25 @@ func (b *blockingSocket) next(ctx context.Context) (messageEvent, error) {
 			if !stop() {
 				<-set
 			}
-			b.readBefore = time.Time{}
+			b.readBefore = 0
 		}()
-		b.readBefore = time.Time{}
+		b.readBefore = 0
 	}
 	for {
-		n, ev, err := b.reader.next(b.in)
+		n, ev, err := b.next(b.in)
 		b.in = b.in[n:]
-		if err != nil {
-			return eventNone, b.failed(err)
+		switch {
+		case err != nil:
+			return b.part(err)
+		case ev == eventMessage || ev == eventPiece:
+			return nil
+		case ev == eventPing:
+			err = b.flushReading(ctx)
+		case ev == eventNone:
+			err = b.fill(ctx)
 		}
-		switch ev {
-		case eventMessage, eventPiece:
-			return ev, nil
-		case eventPing:
-			b.ws.pong(b.reader.data)
-			if err := b.flushReading(ctx); err != nil {
-				return eventNone, err
-			}
-		case eventClose:
-			return eventNone, b.closedByPeer()
-		case eventNone:
-			if err := b.fill(ctx); err != nil {
-				return eventNone, err
-			}
+		if err != nil {
+			return err
 		}
 	}
 }
@@ -224,22 +219,9 @@ func (b *blockingSocket) flushReading(ctx context.Context) error {
 	}
 }
 
-// closedByPeer answers the peer's close frame (RFC 6455 §5.5.1).
-func (b *blockingSocket) closedByPeer() error {
-	err := &CloseError{Code: b.reader.code, Reason: string(b.reader.data)}
-	return b.part(err, err.Code, "")
-}
-
-// failed ends the connection of a peer that broke a rule (RFC 6455 §7.1.7).
-func (b *blockingSocket) failed(err error) error {
-	code, _ := closeOf(err)
-	return b.part(err, code, "")
-}
-
-// part ends the connection behind a close frame of which the peer has
+// part ends the connection behind the close frame that is queued. The peer has
 // CloseTimeout to take all that it waits behind. err is the result of reading.
-func (b *blockingSocket) part(err error, code CloseCode, reason string) error {
-	b.ws.sendClose(code, reason)
+func (b *blockingSocket) part(err error) error {
 	ctx, cancel := b.closeTime()
 	defer cancel()
 	b.flush(ctx)
@@ -263,8 +245,8 @@ func (b *blockingSocket) fill(ctx context.Context) error {
 	for {
 		b.setReadDeadline()
 		if looked {
-			b.readBefore = time.Now().Add(tick)
-			b.nc.SetReadDeadline(b.readBefore)
+			b.readBefore = time.Since(origin) + tick
+			b.nc.SetReadDeadline(origin.Add(b.readBefore))
 		}
 		if ctx.Err() != nil {
 			return ctx.Err() // the deadline that ended with it may just have been overwritten
@@ -272,7 +254,7 @@ func (b *blockingSocket) fill(ctx context.Context) error {
 		n, err := b.nc.Read(b.buf[kept:])
 		if n > 0 {
 			b.in = b.buf[:kept+n]
-			b.lastRead, b.pinged = time.Now(), time.Time{}
+			b.heardAt(time.Since(origin))
 			return nil
 		}
 		switch {
@@ -280,11 +262,11 @@ func (b *blockingSocket) fill(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			b.readBefore = time.Time{}
+			b.readBefore = 0
 			if looked = !looked; looked {
 				continue // the time may have passed while nobody read: what has come since counts
 			}
-			if err := b.silent(time.Now()); err != nil {
+			if err := b.silent(); err != nil {
 				return err
 			}
 		case errors.Is(err, net.ErrClosed):
@@ -305,47 +287,24 @@ func (b *blockingSocket) fill(ctx context.Context) error {
 // setReadDeadline has the read return in time for silent. A deadline that comes
 // early is left alone and looked at when it comes.
 func (b *blockingSocket) setReadDeadline() {
-	at := b.silenceEnds()
-	if at.IsZero() {
-		if b.readBefore.IsZero() {
-			b.nc.SetReadDeadline(at)
-		}
-		return
-	}
-	if b.readBefore.IsZero() || at.Before(b.readBefore) {
+	switch at := b.silenceEnds(); {
+	case at == 0 && b.readBefore == 0:
+		b.nc.SetReadDeadline(time.Time{})
+	case at != 0 && (b.readBefore == 0 || at < b.readBefore):
 		b.readBefore = at
-		b.nc.SetReadDeadline(at)
+		b.nc.SetReadDeadline(origin.Add(at))
 	}
 }
 
-// silenceEnds is when silent has something to do, zero for never.
-func (b *blockingSocket) silenceEnds() (at time.Time) {
-	lim := &b.ws.lim
-	if lim.heartbeat > 0 {
-		if at = b.lastRead.Add(lim.heartbeat); !b.pinged.IsZero() {
-			at = b.pinged.Add(lim.heartbeat)
-		}
-	}
-	if idle := b.lastMessage.Add(lim.idle); lim.idle > 0 && (at.IsZero() || idle.Before(at)) {
-		at = idle
-	}
-	return at
-}
-
-// silent breaks the silence with a ping, and ends what stays silent.
-func (b *blockingSocket) silent(now time.Time) error {
-	lim := &b.ws.lim
-	if lim.idle > 0 && !now.Before(b.lastMessage.Add(lim.idle)) {
-		return b.part(ErrTimeout, CloseGoingAway, "idle")
-	}
-	switch {
-	case lim.heartbeat <= 0 || now.Before(b.silenceEnds()):
+// silent deals with a silence that is over.
+func (b *blockingSocket) silent() error {
+	switch err := b.silenceOver(time.Since(origin)); err {
+	case nil:
+		b.flush(context.Background())
 		return nil
-	case !b.pinged.IsZero():
-		return b.readEnded(ErrTimeout, false)
+	case errWebSocketIdle:
+		return b.part(ErrTimeout)
+	default:
+		return b.readEnded(err, false)
 	}
-	b.pinged = now
-	b.ws.putFrame(frameFin|byte(opPing), nil, putControl)
-	b.flush(context.Background())
-	return nil
 }

@@ -453,8 +453,7 @@ func TestReadContext(t *testing.T) {
 func TestClientMaskKeys(t *testing.T) {
 	client, server := net.Pipe()
 	defer server.Close()
-	ws := new(WebSocket)
-	newBlockingSocket(ws, client, newWebSocketShape(new(handshake), new(WebSocketOptions), true), nil, nil)
+	ws := &newBlockingSocket(client, newWebSocketProfile(new(handshake), new(WebSocketOptions), true), nil, nil).ws
 	go func() {
 		for range 200 {
 			ws.WriteText(context.Background(), "same")
@@ -622,8 +621,7 @@ func TestStreamLeftByReadGivenUp(t *testing.T) {
 func TestReadContextBehindPong(t *testing.T) {
 	client, server := net.Pipe() // takes nothing unread
 	defer client.Close()
-	ws := new(WebSocket)
-	newBlockingSocket(ws, server, newWebSocketShape(&handshake{}, &WebSocketOptions{}, false), wsFrame(0x89, "p", true), nil)
+	ws := &newBlockingSocket(server, newWebSocketProfile(&handshake{}, &WebSocketOptions{}, false), wsFrame(0x89, "p", true), nil).ws
 	defer ws.blocking.finish(ErrClosed, false)
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
 	defer cancel()

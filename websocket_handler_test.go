@@ -182,10 +182,10 @@ func TestWebSocketCallbacks(t *testing.T) {
 		{"?open=goexit", "", "close 1011 \"\"\n", end{CloseInternalError, ""}},
 		{"?open=close", answer, "close 4001 \"not you\"\n", end{CloseNormal, ""}},
 	}
-	for name, where := range map[string]Middleware{"loop": Inline, "workers": Offload} {
+	for name, where := range map[string]Middleware{"loop": Inline, "workers": Offload, "carried": func(h Handler) Handler { return h }} {
 		t.Run(name, func(t *testing.T) {
 			s := &Server{Handler: where(handler()), Logger: quietLogger(), Loops: 1}
-			url := TestServer(t, s)
+			url := wsServe(t, s, name)
 			for _, c := range cases {
 				conn := dialRaw(t, strings.TrimPrefix(url, "http://"))
 				conn.send(strings.Replace(wsTestHandshake, "/ws", "/ws"+c.query, 1), "\r\n")
@@ -208,8 +208,59 @@ func TestWebSocketCallbacks(t *testing.T) {
 				t.Errorf("cut: OnClose %v", got)
 			}
 			st := s.Stats().Handlers
-			if st.Panics == 0 || !onPlain() && (st.Inline == 0) != (name == "workers") {
+			if st.Panics == 0 || !onPlain() && name != "carried" && (st.Inline == 0) != (name == "workers") {
 				t.Errorf("%+v", st)
+			}
+			gone(t, s)
+		})
+	}
+}
+
+// wsServe serves s itself, or has another server carry its requests. It returns
+// the URL.
+func wsServe(t *testing.T, s *Server, how string) string {
+	if how == "carried" {
+		return "http://" + bridgeNetHTTP(t, s)
+	}
+	return TestServer(t, s)
+}
+
+// A WebSocket of a WebSocketHandler is the same to its user on a loop and on
+// another server's request: Close does not wait, nothing is delivered behind it,
+// and Read is not for it.
+func TestWebSocketHandlerIsTheSame(t *testing.T) {
+	for _, how := range []string{"loop", "carried"} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			type outcome struct {
+				closed, again, read error
+				netConn             bool
+			}
+			done, ends := make(chan outcome, 2), make(chan CloseCode, 1)
+			h := &WebSocketHandler{WebSocketOptions: WebSocketOptions{CloseTimeout: patience}}
+			h.OnMessage = func(ws *WebSocket, kind MessageKind, p []byte) (err error) {
+				var o outcome
+				o.closed = ws.Close(4000, "enough")
+				o.again = ws.Close(4001, "")
+				_, _, o.read = ws.Read(context.Background())
+				o.netConn = ws.NetConn(TextMessage) != nil
+				done <- o
+				return nil
+			}
+			h.OnClose = func(_ *WebSocket, code CloseCode, _ string) { ends <- code }
+			s := &Server{Handler: h, Loops: 1}
+			c := wsRaw(t, wsServe(t, s, how), "")
+			c.send(string(wsFrame(0x81, "first", true)))
+			if got, want := <-done, (outcome{nil, ErrClosed, errReadOnLoop, false}); got != want {
+				t.Errorf("%+v, want %+v", got, want)
+			}
+			// Only now the peer answers, with a message before.
+			c.send(string(wsFrame(0x81, "second", true)), string(wsFrame(0x88, "\x0f\xa2", true)))
+			if got := wsRest(t, c); got != "close 4000 \"enough\"\n" {
+				t.Errorf("%q", got)
+			}
+			if code := <-ends; code != 4002 || len(done) != 0 {
+				t.Errorf("OnClose %d, %d more messages", code, len(done))
 			}
 			gone(t, s)
 		})

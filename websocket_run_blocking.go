@@ -11,17 +11,18 @@ import (
 	"time"
 )
 
-// This file is layer 4 (roles): WebSockets over a blocking net.Conn, read by a
-// goroutine of the user's: those of AcceptWebSocket and of DialWebSocket. The
-// way in is the same messageReader as on a loop; websocket_read.go has what the
-// user calls. The way out is a queue of which whoever writes first is the
-// sender, while others only append.
+// This file is layer 4 (roles): a WebSocket run over a blocking net.Conn by the
+// goroutine that reads it: those of AcceptWebSocket and of DialWebSocket.
+// websocket_read.go has what the user calls to read. The way out is a queue of
+// which whoever writes first is the sender, while others only append.
 
 const blockingReadBytes = 8 << 10
 
-// A blockingSocket is the transport of such a WebSocket.
+// A blockingSocket is such a WebSocket. The core, but for ws, belongs to whoever
+// has put a value into reading.
 type blockingSocket struct {
-	ws    *WebSocket
+	websocketCore
+
 	nc    net.Conn
 	peer  netip.AddrPort
 	onEnd func() // called once
@@ -36,7 +37,6 @@ type blockingSocket struct {
 	inFlight  int           // bytes that it holds
 	counted   int           // of the queue and in flight, in buffered
 	countedIn int           // of the input, in buffered
-	leaving   bool          // goingAway was called
 	finished  bool          // done is closed
 	watched   bool          // watch is due
 	watcher   *time.Timer   // of watch
@@ -48,38 +48,30 @@ type blockingSocket struct {
 	slow  atomic.Bool  // the peer is waited for
 
 	// The reader's: who has put a value into reading.
-	reading     chan struct{} // capacity 1
-	reader      messageReader
-	buf         []byte
-	in          []byte // part of buf: received and not used
-	held        int    // bytes of memory that input takes up, as last counted
-	stream      *messageStream
-	partial     []byte // of a message that began in pieces, for Read
-	readErr     error
-	readBefore  time.Time // read deadline that is set; zero: not known
-	lastRead    time.Time
-	lastMessage time.Time
-	pinged      time.Time // when a ping was sent into the silence; zero: none
+	reading    chan struct{} // capacity 1
+	buf        []byte
+	in         []byte // part of buf: received and not used
+	held       int    // bytes of memory that input takes up, as last counted
+	stream     *messageStream
+	partial    []byte // of a message that began in pieces, for Read
+	readErr    error
+	readBefore time.Duration // read deadline that is set; 0: not known
 }
 
-// newBlockingSocket makes ws one of the given shape that is read from nc. in is
-// what has been received already.
-func newBlockingSocket(ws *WebSocket, nc net.Conn, shape *websocketProfile, in []byte, onEnd func()) {
-	now := time.Now()
-	b := &blockingSocket{
-		ws: ws, nc: nc, onEnd: onEnd, done: make(chan struct{}), reading: make(chan struct{}, 1),
-		lastRead: now, lastMessage: now,
-	}
-	ws.blocking, ws.websocketProfile, ws.codecs = b, shape, shape.newCodecs()
-	b.reader.rules, b.reader.bytesMax = shape.rules, shape.lim.messageBytes
-	if ws.codecs != nil {
-		b.reader.inflater = ws.codecs.inflater
-	}
-	b.bound, b.policy = shape.lim.queueBytes, shape.policy
+// newBlockingSocket makes a WebSocket of the given profile that is read from nc.
+// in is what has been received already.
+func newBlockingSocket(nc net.Conn, profile *websocketProfile, in []byte, onEnd func()) *blockingSocket {
+	b := &blockingSocket{nc: nc, onEnd: onEnd, done: make(chan struct{}), reading: make(chan struct{}, 1)}
+	b.begin(profile)
+	b.listen(time.Since(origin))
+	b.ws.blocking = b
+	b.takeReader()
+	b.bound, b.policy = profile.lim.queueBytes, profile.policy
 	b.buf = make([]byte, max(blockingReadBytes, len(in)))
 	b.in = b.buf[:copy(b.buf, in)]
 	b.peer = addrPortOfNet(nc.RemoteAddr())
 	nc.SetDeadline(time.Time{})
+	return b
 }
 
 // count has the memory of b counted in a server's bound. Nobody else has b yet.
@@ -313,14 +305,6 @@ func (b *blockingSocket) write(ctx context.Context, p []byte) error {
 	return err
 }
 
-// close is WebSocket.Close.
-func (b *blockingSocket) close(code CloseCode, reason string) error {
-	if err := b.ws.sendClose(code, reason); err != nil {
-		return err
-	}
-	return b.shakeHands()
-}
-
 // closeTime returns a context for as long as the closing handshake may take.
 func (b *blockingSocket) closeTime() (context.Context, context.CancelFunc) {
 	if limit := b.ws.lim.close; limit > 0 {
@@ -341,7 +325,7 @@ func (b *blockingSocket) shakeHands() error {
 			b.stream.err = ErrClosed
 		}
 		for b.readErr == nil {
-			if _, err := b.next(ctx); err != nil {
+			if err := b.nextMessage(ctx); err != nil {
 				break
 			}
 		}
@@ -411,16 +395,5 @@ func (b *blockingSocket) closed() {
 	b.nc.Close()
 	if b.onEnd != nil {
 		b.onEnd()
-	}
-}
-
-// goingAway closes because the server does. It does not wait.
-func (b *blockingSocket) goingAway() {
-	b.mu.Lock()
-	first := !b.leaving
-	b.leaving = true
-	b.mu.Unlock()
-	if first {
-		go b.close(CloseGoingAway, "")
 	}
 }

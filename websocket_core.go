@@ -1,0 +1,140 @@
+package flare
+
+import (
+	"errors"
+	"sync"
+	"time"
+)
+
+// This file is layer 4 (roles): the core of a WebSocket, which is the same
+// however it is run: what the peer's octets amount to, which silence it is
+// allowed, and how either ends the connection (websocket_close.go). The core
+// receives nothing, waits for nothing and sends nothing; it knows no socket.
+//
+// A way to run it brings octets to next, messages to the user, moments to
+// silenceOver, and sends what the core has queued. There are three:
+//
+//	websocket_run_loop.go      on an event loop, for a WebSocketHandler
+//	websocket_run_blocking.go  by a goroutine of the user's, for Read
+//	websocket_run_carried.go   by another server's goroutine, for a WebSocketHandler
+//
+// A stream of HTTP/2 (RFC 8441) is one more, with a file beside these.
+
+// A websocketCore is what every WebSocket has. All but ws belongs to one
+// goroutine at a time: the connection's owner on a loop, else the one that reads.
+type websocketCore struct {
+	ws WebSocket // what the user has
+
+	reader      *websocketReader // nil: between two messages, on a loop
+	offset      int64            // bytes of input before what reader has read
+	heard       time.Duration    // when something last came, or the ping into the silence since
+	lastMessage time.Duration    // when the octets of the last message came
+	ended       *CloseError      // how it ended, nil: not yet
+	pinged      bool             // a ping was sent into the silence
+}
+
+// errWebSocketIdle is the end of a peer that has sent no message for IdleTimeout.
+var errWebSocketIdle = errors.New("flare: no WebSocket message for too long")
+
+// begin makes k one of the given profile.
+func (k *websocketCore) begin(profile *websocketProfile) {
+	k.ws.websocketProfile, k.ws.codecs = profile, profile.newCodecs()
+}
+
+// listen begins the silence.
+func (k *websocketCore) listen(now time.Duration) { k.heard, k.lastMessage = now, now }
+
+// A websocketReader reads the messages of a turn, or one that has begun.
+type websocketReader struct {
+	messageReader
+	counted int // its size in the server's count
+}
+
+var websocketReaders sync.Pool // of *websocketReader
+
+// takeReader gives k something to read with.
+func (k *websocketCore) takeReader() *websocketReader {
+	r, _ := websocketReaders.Get().(*websocketReader)
+	if r == nil {
+		r = new(websocketReader)
+	}
+	r.rules, r.bytesMax, r.offset = k.ws.rules, k.ws.lim.messageBytes, k.offset
+	if z := k.ws.codecs; z != nil {
+		r.inflater = z.inflater
+	}
+	k.reader = r
+	return r
+}
+
+// giveReader gives it back.
+func (k *websocketCore) giveReader() {
+	r := k.reader
+	k.reader, k.offset = nil, r.offset
+	if !raceEnabled { // under the race detector nothing is reused
+		*r = websocketReader{}
+		websocketReaders.Put(r)
+	}
+}
+
+// heardAt notes that octets of the peer have come.
+func (k *websocketCore) heardAt(now time.Duration) { k.heard, k.pinged = now, false }
+
+// next takes octets from the front of in as messageReader.next does, and answers
+// what asks for an answer; what it has queued is the caller's to send. An error is
+// the end: the peer's close frame, as a *CloseError, or a rule that it has broken.
+// The close frame that belongs to it is queued then, and nothing may be read after.
+func (k *websocketCore) next(in []byte) (n int, ev messageEvent, err error) {
+	r := k.reader
+	n, ev, err = r.next(in)
+	switch {
+	case err != nil: // RFC 6455 §7.1.7
+		code, _ := closeOf(err)
+		k.endWith(&CloseError{Code: code}, code)
+	case ev == eventMessage:
+		k.lastMessage = k.heard
+	case ev == eventPing:
+		k.ws.pong(r.data)
+	case ev == eventClose: // RFC 6455 §5.5.1: answered with its code
+		closed := &CloseError{Code: r.code, Reason: string(r.data)}
+		k.endWith(closed, r.code)
+		err = closed
+	}
+	return n, ev, err
+}
+
+// endWith notes how the connection ends, and queues the close frame with code; the
+// first of either stands.
+func (k *websocketCore) endWith(how *CloseError, code CloseCode) {
+	if k.ended == nil {
+		k.ended = how
+	}
+	k.ws.sendClose(code, "")
+}
+
+// silenceEnds is when silenceOver has something to do, 0 for never.
+func (k *websocketCore) silenceEnds() time.Duration {
+	lim := &k.ws.lim
+	return soonest(after(k.heard, lim.heartbeat), after(k.lastMessage, lim.idle))
+}
+
+// silenceOver breaks the silence with a ping. A peer that has sent no message for
+// IdleTimeout is errWebSocketIdle, with the close frame queued; one that has not
+// answered the ping is ErrTimeout.
+func (k *websocketCore) silenceOver(now time.Duration) error {
+	lim := &k.ws.lim
+	if at := after(k.lastMessage, lim.idle); at != 0 && at <= now {
+		k.lastMessage = now
+		k.ws.sendClose(CloseGoingAway, "idle")
+		return errWebSocketIdle
+	}
+	at := after(k.heard, lim.heartbeat)
+	switch {
+	case at == 0 || now < at:
+		return nil
+	case k.pinged:
+		return ErrTimeout
+	}
+	k.heard, k.pinged = now, true
+	k.ws.putFrame(frameFin|byte(opPing), nil, putControl)
+	return nil
+}
