@@ -52,7 +52,7 @@ func (s *plainTLS) Read(p []byte) (n int, err error) {
 	s.arrived += n
 	partial := s.records.got > 0
 	if now := time.Since(origin); partial {
-		s.part.now(s.records.got, now)
+		s.part.now(int(s.records.got), now)
 	} else if s.part.began != 0 {
 		// No turn has seen the bytes yet, and one for a deadline may come first.
 		s.part.grew = now

@@ -84,10 +84,10 @@ const (
 
 // A tlsRecords follows the borders between the records that a peer sends.
 type tlsRecords struct {
-	got       int // bytes of the incomplete record
-	left      int // bytes that it still wants, once its length is known
+	got       int32 // bytes of the incomplete record
+	left      int32 // bytes that it still wants, once its length is known
+	completed int32 // records that the last bytes completed
 	size      [2]byte
-	completed int // records that the last bytes completed
 }
 
 func (r *tlsRecords) feed(p []byte) {
@@ -102,10 +102,10 @@ func (r *tlsRecords) feed(p []byte) {
 			if r.got < tlsHeaderBytes {
 				continue
 			}
-			r.left = int(r.size[0])<<8 | int(r.size[1])
+			r.left = int32(r.size[0])<<8 | int32(r.size[1])
 		}
-		n := min(r.left, len(p))
-		r.got, r.left, p = r.got+n, r.left-n, p[n:]
+		n := min(int(r.left), len(p))
+		r.got, r.left, p = r.got+int32(n), r.left-int32(n), p[n:]
 		if r.left == 0 {
 			r.got = 0
 			r.completed++
@@ -173,7 +173,7 @@ func (t *tlsTransport) Write(p []byte) (int, error) {
 		t.err = ErrBackpressure
 		return 0, t.err
 	}
-	t.out.append(t.c.limits.buffered, p)
+	t.out.append(p, nil)
 	return len(p), nil
 }
 
@@ -195,23 +195,27 @@ func (t *tlsTransport) writeThrough(p []byte) (int, error) {
 }
 
 // drop lets go of the queue. t.mu is held.
-func (t *tlsTransport) drop() { t.out.drop(t.c.limits.buffered) }
+func (t *tlsTransport) drop() {
+	t.out.drop()
+	t.out.count(t.c.limits.buffered)
+}
 
 // flush sends what waits, without waiting itself: EAGAIN when the socket does
 // not take all of it.
 func (t *tlsTransport) flush() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	defer t.out.count(t.c.limits.buffered)
 	for t.out.len() > 0 {
 		n, errno := sendConn(t.c.fd, t.out.waiting())
 		switch errno {
 		case 0:
-			t.out.advance(t.c.limits.buffered, n)
+			t.out.free(n)
 		case syscall.EINTR:
 		case syscall.EAGAIN:
 			return errWouldBlock
 		default:
-			t.drop()
+			t.out.drop()
 			if t.err == nil {
 				t.err = errno
 			}
@@ -302,7 +306,7 @@ func (t *tlsTransport) partial() partialRecord { return t.part }
 func (t *tlsTransport) looked(blocked bool, now time.Duration) {
 	t.arrived = 0
 	if blocked {
-		t.part.now(t.records.got, now)
+		t.part.now(int(t.records.got), now)
 	}
 }
 

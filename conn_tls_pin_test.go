@@ -238,7 +238,7 @@ func TestTLSRecordBorders(t *testing.T) {
 			done := 0
 			for at := 0; at < len(stream); at += step {
 				r.feed(stream[at:min(at+step, len(stream))])
-				done += r.completed
+				done += int(r.completed)
 			}
 			if done != len(sizes) || r.got != 0 {
 				t.Errorf("%d records and %d bytes, want %d records", done, r.got, len(sizes))
