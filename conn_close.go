@@ -108,7 +108,8 @@ func (c *Conn) ended() {
 		c.unread = nil
 	}
 	if c.out != nil {
-		c.putBuffer(c.out.buffer)
+		c.out.drop()
+		c.out.count(c.limits.buffered)
 		c.out = nil
 	}
 	if c.limits.ended != nil {

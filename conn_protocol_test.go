@@ -251,7 +251,7 @@ func TestConnBackpressure(t *testing.T) {
 			produce(c)
 			return &testProtocol{drained: func(c *Conn) {
 				drains.Add(1)
-				if c.out != nil && len(c.out.b)-c.out.sent > bound/4 {
+				if c.out != nil && c.out.len() > bound/4 {
 					t.Error("Drained above the low mark")
 				}
 				produce(c)

@@ -4,6 +4,7 @@ package flare
 // are kept, how far they have gone and what memory that takes, and nothing of
 // who sends them or of messages. Whoever has a queue guards it. The queues are:
 //
+//	Conn.out           output of the owner that the peer does not take
 //	tlsTransport.out   records that the socket does not take
 
 // A sendQueue is bytes that wait, in their order. A byte is named by its offset

@@ -18,10 +18,10 @@ const flushBytes = 64 << 10
 // the loop waiting for seconds.
 const yieldBytes = 64 << 10
 
-// An unsent is output that the peer did not take, while there is some.
+// An unsent is output that the peer did not take, while there is some, or while
+// the transport has some left to write.
 type unsent struct {
-	*buffer
-	sent int // bytes of it that have gone since
+	sendQueue
 	pace roomPace
 }
 
@@ -42,7 +42,7 @@ func (c *Conn) Write(p []byte) error {
 	}
 	queued := len(g.out)
 	if c.out != nil {
-		queued += len(c.out.b) - c.out.sent
+		queued += c.out.len()
 	}
 	if queued+len(p) > c.limits.outputBytes {
 		return ErrBackpressure
@@ -65,43 +65,54 @@ func (c *Conn) flush(g *workset) bool {
 	if c.shared {
 		return c.flushOutbox(c.outbox.Load(), g)
 	}
-	if len(g.out) == 0 {
-		return c.out == nil && c.written(g)
-	}
-	if c.out != nil { // order: what is queued goes first
-		if c.out.sent > len(c.out.b)/2 { // or a queue that is never empty grows for ever
-			c.out.b = c.out.b[:copy(c.out.b, c.out.b[c.out.sent:])]
-			c.out.sent = 0
-		}
-		c.out.buffer = c.growBuffer(c.out.buffer, len(g.out))
-		c.out.b = append(c.out.b, g.out...)
-		g.out = g.out[:0]
-		if u := c.user(); u != nil && len(c.out.b)-c.out.sent > c.lowMark() {
-			u.drainedCalled = false
-		}
-		return false
-	}
-	sent := 0
-	for sent < len(g.out) {
-		n, err := c.tr.send(g.out[sent:], nil)
-		switch err {
-		case nil:
-			sent += n
-			g.counts[countBytesOut] += uint64(n)
-			continue
-		case errWouldBlock:
-			c.edges &^= ownWrite
-			c.out = &unsent{buffer: c.getBuffer(len(g.out) - sent)}
-			c.out.b = append(c.out.b, g.out[sent:]...)
-			c.beginRoom(&c.out.pace, g.clock.now)
-		default:
-			c.end(endReset, err)
-		}
+	if c.out != nil {
+		c.keepUnsent(g.out) // in order: what is queued goes first
 		g.out = g.out[:0]
 		return false
 	}
+	rest, err := c.sendSome(g, g.out)
 	g.out = g.out[:0]
-	return c.written(g)
+	switch err {
+	case nil:
+		return c.written(g)
+	case errWouldBlock:
+		c.beginUnsent(g)
+		c.keepUnsent(rest)
+	default:
+		c.end(endReset, err)
+	}
+	return false
+}
+
+// sendSome sends p until the peer takes no more, and returns what is left.
+func (c *Conn) sendSome(g *workset, p []byte) (rest []byte, err error) {
+	for len(p) > 0 {
+		n, err := c.tr.send(p, nil)
+		if err == errWouldBlock {
+			c.edges &^= ownWrite
+		}
+		if err != nil {
+			return p, err
+		}
+		p = p[n:]
+		g.counts[countBytesOut] += uint64(n)
+	}
+	return nil, nil
+}
+
+// beginUnsent begins to wait for the peer.
+func (c *Conn) beginUnsent(g *workset) {
+	c.out = new(unsent)
+	c.beginRoom(&c.out.pace, g.clock.now)
+}
+
+// keepUnsent queues p, for which there was no room.
+func (c *Conn) keepUnsent(p []byte) {
+	c.out.append(p, nil)
+	c.out.count(c.limits.buffered)
+	if u := c.user(); u != nil && c.out.len() > c.lowMark() {
+		u.drainedCalled = false
+	}
 }
 
 // written reports whether everything that was sent has left. What the plain
@@ -110,39 +121,34 @@ func (c *Conn) written(g *workset) bool {
 	if c.tr.unwritten() == 0 {
 		return true
 	}
-	c.out = &unsent{buffer: c.getBuffer(0)}
-	c.beginRoom(&c.out.pace, g.clock.now)
+	c.beginUnsent(g)
 	return false
 }
 
 // sendQueued goes on with output that had to wait. False as in flush.
 func (c *Conn) sendQueued(g *workset) bool {
-	for c.out.sent < len(c.out.b) {
-		n, err := c.tr.send(c.out.b[c.out.sent:], nil)
-		switch err {
-		case nil:
-			c.out.sent += n
-			c.out.pace.moved += int64(n)
-			g.counts[countBytesOut] += uint64(n)
-			continue
-		case errWouldBlock:
-			c.edges &^= ownWrite
-			c.lookRoom(&c.out.pace, g.clock.now)
-			if u := c.user(); u != nil && !u.drainedCalled && c.ending == endNot && len(c.out.b)-c.out.sent <= c.lowMark() {
-				u.drainedCalled = true
-				c.callDrained(g)
-				c.flush(g)
-			}
-		default:
-			c.end(endReset, err)
+	before := c.out.len()
+	rest, err := c.sendSome(g, c.out.waiting())
+	sent := before - len(rest)
+	c.out.free(sent)
+	c.out.count(c.limits.buffered)
+	c.out.pace.moved += int64(sent)
+	switch {
+	case err == errWouldBlock:
+		c.lookRoom(&c.out.pace, g.clock.now)
+		if u := c.user(); u != nil && !u.drainedCalled && c.ending == endNot && c.out.len() <= c.lowMark() {
+			u.drainedCalled = true
+			c.callDrained(g)
+			c.flush(g)
 		}
 		return false
-	}
-	if c.tr.unwritten() > 0 {
+	case err != nil:
+		c.end(endReset, err)
+		return false
+	case c.tr.unwritten() > 0:
 		c.lookRoom(&c.out.pace, g.clock.now)
 		return false
 	}
-	c.putBuffer(c.out.buffer)
 	c.out = nil
 	if c.state == stateFlush {
 		c.began += g.clock.now - c.since // nothing was read meanwhile
