@@ -1,9 +1,14 @@
 package flare
 
-// This file is layer 3 (engine): bytes that wait to be sent, with the bound on
-// them and what becomes of a message that finds no room. It knows no socket and
-// no lock: who has it guards it. conn_outbox.go has one, and so have
-// connections of blocking goroutines.
+import (
+	"slices"
+	"sort"
+)
+
+// This file is layer 3 (engine): messages that wait to be sent, with the bound on
+// them and what becomes of one that finds no room. It knows no socket and no
+// lock: who has it guards it. conn_outbox.go has one, and so have connections of
+// blocking goroutines.
 
 // A QueuePolicy says what becomes of a write when a connection's queue is full.
 type QueuePolicy uint8
@@ -19,23 +24,23 @@ const (
 	QueueDropOldest
 )
 
-// An outQueue is output that waits.
-type outQueue struct {
+// An outMessages is a queue of messages.
+type outMessages struct {
 	bound  int // bytes that may wait
 	policy QueuePolicy
 
-	queue    *buffer       // queue.b[sent:] waits
-	sent     int           // bytes of queue that are gone
-	messages []queued      // those in queue that may be dropped
-	latest   []byte        // leaves when the queue is empty; a later one replaces it
+	out      sendQueue
+	messages []queued      // those in out that may be dropped, and some that have gone
+	latest   []byte        // leaves when out is empty; a later one replaces it
 	room     chan struct{} // closed when there is room; made by who waits for it
 	roomAt   int           // waiting bytes at which there is
 	err      error         // nothing can be sent any more
 	sealed   bool          // the last message was written
 }
 
-// A queued message is where it stands in the queue.
-type queued struct{ start, end int }
+// A queued message is where it stands in the queue: offsets of its first byte and
+// behind its last.
+type queued struct{ start, end int64 }
 
 // putKind says what a write is.
 type putKind uint8
@@ -48,94 +53,58 @@ const (
 	putLast                    // nothing comes after it
 )
 
-// waiting is how many bytes the peer has not taken.
-func (q *outQueue) waiting() int {
-	if q.queue == nil {
-		return 0
-	}
-	return len(q.queue.b) - q.sent
-}
-
-// size is how many bytes of memory the queue takes up.
-func (q *outQueue) size() int {
-	if q.queue == nil {
-		return 0
-	}
-	return cap(q.queue.b)
-}
-
 // fits reports whether a message of n bytes has room. One that is alone always
 // has.
-func (q *outQueue) fits(n int) bool {
-	waits := q.waiting()
+func (q *outMessages) fits(n int) bool {
+	waits := q.out.len()
 	return waits == 0 || waits+n <= q.bound
 }
 
 // refused is the error of a write that must not be taken, nil if it may.
-func (q *outQueue) refused() error {
+func (q *outMessages) refused() error {
 	if q.err == nil && q.sealed {
 		return ErrClosed
 	}
 	return q.err
 }
 
+// begun is how many of the messages have gone in part at least. promised bytes of
+// what waits count as gone.
+func (q *outMessages) begun(promised int) int {
+	gone := q.out.freed + int64(promised)
+	return sort.Search(len(q.messages), func(i int) bool { return q.messages[i].start >= gone })
+}
+
 // dropOldest drops messages that nothing of was sent, oldest first, until n
 // more bytes fit. promised bytes of what waits cannot be taken back.
-func (q *outQueue) dropOldest(n, promised int) {
-	for i := 0; i < len(q.messages) && q.waiting()+n > q.bound; {
+func (q *outMessages) dropOldest(n, promised int) {
+	i := q.begun(promised)
+	for i < len(q.messages) && !q.fits(n) {
 		m := q.messages[i]
-		if m.start < q.sent+promised { // part of it is out
-			i++
-			continue
-		}
-		size := m.end - m.start
-		q.queue.b = append(q.queue.b[:m.start], q.queue.b[m.end:]...)
-		q.messages = append(q.messages[:i], q.messages[i+1:]...)
+		q.out.cut(m.start, m.end)
+		q.messages = slices.Delete(q.messages, i, i+1)
 		for j := i; j < len(q.messages); j++ {
-			q.messages[j].start -= size
-			q.messages[j].end -= size
+			q.messages[j].start -= m.end - m.start
+			q.messages[j].end -= m.end - m.start
 		}
 	}
 }
 
 // enqueue keeps what was not sent.
-func (q *outQueue) enqueue(head, p []byte, kind putKind) {
-	n := len(head) + len(p)
-	if n == 0 {
+func (q *outMessages) enqueue(head, p []byte, kind putKind) {
+	start := q.out.tail()
+	q.out.append(head, p)
+	if kind > putAdmitted || q.policy != QueueDropOldest {
 		return
 	}
-	if q.queue == nil {
-		q.queue = getBuffer(n)
-		q.sent = 0
-	} else {
-		q.compact()
-		q.queue = q.queue.grown(n)
+	if gone := q.begun(0); gone > len(q.messages)/2 {
+		q.messages = slices.Delete(q.messages, 0, gone)
 	}
-	start := len(q.queue.b)
-	q.queue.b = append(append(q.queue.b, head...), p...)
-	if kind <= putAdmitted && q.policy == QueueDropOldest {
-		q.messages = append(q.messages, queued{start, len(q.queue.b)})
-	}
-}
-
-// compact moves what waits to the front of its buffer when most of it is gone,
-// so that a queue which is never empty does not grow for ever.
-func (q *outQueue) compact() {
-	if q.sent == 0 || q.sent < len(q.queue.b)/2 {
-		return
-	}
-	q.queue.b = q.queue.b[:copy(q.queue.b, q.queue.b[q.sent:])]
-	kept := q.messages[:0]
-	for _, m := range q.messages {
-		if m.start >= q.sent {
-			kept = append(kept, queued{m.start - q.sent, m.end - q.sent})
-		}
-	}
-	q.messages, q.sent = kept, 0
+	q.messages = append(q.messages, queued{start, q.out.tail()})
 }
 
 // takeLatest queues the latest, behind everything else.
-func (q *outQueue) takeLatest() {
+func (q *outMessages) takeLatest() {
 	if len(q.latest) > 0 && !q.sealed {
 		q.enqueue(q.latest, nil, putControl)
 	}
@@ -143,10 +112,10 @@ func (q *outQueue) takeLatest() {
 }
 
 // roomFor is how much may wait when a message of n bytes is tried again.
-func (q *outQueue) roomFor(n int) int { return min(max(q.bound-n, 0), q.bound/2) }
+func (q *outMessages) roomFor(n int) int { return min(max(q.bound-n, 0), q.bound/2) }
 
 // awaited returns what is closed when no more than enough waits.
-func (q *outQueue) awaited(enough int) chan struct{} {
+func (q *outMessages) awaited(enough int) chan struct{} {
 	if q.room == nil {
 		q.room, q.roomAt = make(chan struct{}), enough
 	}
@@ -155,31 +124,23 @@ func (q *outQueue) awaited(enough int) chan struct{} {
 }
 
 // wake lets writers try again when there is room, or will be none any more.
-func (q *outQueue) wake() {
-	if q.room != nil && (q.waiting() <= q.roomAt || q.refused() != nil) {
+func (q *outMessages) wake() {
+	if q.room != nil && (q.out.len() <= q.roomAt || q.refused() != nil) {
 		close(q.room)
 		q.room = nil
 	}
 }
 
-// empty lets go of the buffer.
-func (q *outQueue) empty() {
-	if q.queue != nil {
-		q.queue.release()
-	}
-	q.queue, q.sent, q.messages = nil, 0, q.messages[:0]
-}
-
 // seal makes every later write fail. Whoever waits to write has waited in vain.
-func (q *outQueue) seal() {
+func (q *outMessages) seal() {
 	q.sealed = true
 	q.wake()
 }
 
 // end drops everything, makes later writes fail and wakes who waits.
-func (q *outQueue) end(err error) {
+func (q *outMessages) end(err error) {
 	q.err = err
 	q.latest = nil
-	q.empty()
+	q.out.drop()
 	q.wake()
 }

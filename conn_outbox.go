@@ -79,7 +79,7 @@ func (ob *outbox) put(head, p []byte, kind putKind) error {
 		ob.seal()
 	}
 	rest := append(ob.head[:0], head...)
-	if !ob.corked && !ob.stuck && ob.queue == nil && ob.c.tr.anyoneSends() {
+	if !ob.corked && !ob.stuck && ob.out.len() == 0 && ob.c.tr.anyoneSends() {
 		all := len(rest) + len(p)
 		rest, p = ob.sendDirect(rest, p)
 		if ob.err != nil {
@@ -111,7 +111,7 @@ func (ob *outbox) admit(n int, policy QueuePolicy) error {
 		return nil
 	}
 	if !ob.stuck {
-		ob.sendQueue(ob.c.tr.anyoneSends())
+		ob.sendWaiting(ob.c.tr.anyoneSends())
 		if ob.err != nil || ob.fits(n) {
 			return ob.err
 		}
@@ -130,15 +130,15 @@ func (ob *outbox) admit(n int, policy QueuePolicy) error {
 // pushOut sends what waits, or sees to it that somebody does. ob.mu is held.
 func (ob *outbox) pushOut() {
 	switch {
-	case ob.queue == nil || ob.stuck:
+	case ob.out.len() == 0 || ob.stuck:
 	case ob.corked:
-		if ob.waiting() >= flushBytes {
-			ob.sendQueue(ob.c.tr.anyoneSends())
+		if ob.out.len() >= flushBytes {
+			ob.sendWaiting(ob.c.tr.anyoneSends())
 		}
 	case !ob.c.tr.anyoneSends():
 		ob.nudge()
 	default:
-		ob.sendQueue(true)
+		ob.sendWaiting(true)
 	}
 }
 
@@ -159,22 +159,22 @@ func (ob *outbox) sendDirect(head, p []byte) (restHead, rest []byte) {
 	return head, p
 }
 
-// sendQueue sends what waits, and then the latest. may says that this goroutine
+// sendWaiting sends what waits, and then the latest. may says that this goroutine
 // may use the connection's transport. ob.mu is held.
-func (ob *outbox) sendQueue(may bool) {
+func (ob *outbox) sendWaiting(may bool) {
 	if !may {
 		return
 	}
-	for ob.queue != nil && ob.err == nil {
-		for ob.sent < len(ob.queue.b) {
-			n, err := ob.c.tr.send(ob.queue.b[ob.sent:], nil)
-			if !ob.noteSend(n, err) {
-				return
-			}
-			ob.sent += n
-			ob.wake()
+	for ob.out.len() > 0 && ob.err == nil {
+		n, err := ob.c.tr.send(ob.out.waiting(), nil)
+		if !ob.noteSend(n, err) {
+			return
 		}
-		ob.empty()
+		ob.out.free(n)
+		ob.wake()
+		if ob.out.len() > 0 {
+			continue
+		}
 		ob.pace.reset()
 		ob.takeLatest()
 	}
@@ -282,8 +282,8 @@ func (ob *outbox) uncork(mine bool) {
 	defer ob.unlock()
 	ob.corked = false
 	if ob.outStored != nil && !ob.stuck {
-		ob.sendQueue(mine || ob.c.tr.anyoneSends())
-		if ob.queue != nil && !ob.stuck && ob.err == nil {
+		ob.sendWaiting(mine || ob.c.tr.anyoneSends())
+		if ob.out.len() > 0 && !ob.stuck && ob.err == nil {
 			ob.nudge()
 		}
 	}
@@ -301,10 +301,10 @@ func (ob *outbox) writable(mine bool) {
 		ob.pace.settle(time.Since(origin), ob.rules.limit)
 	}
 	ob.stuck, ob.nudged = false, false
-	if ob.queue == nil && ob.err == nil {
+	if ob.out.len() == 0 && ob.err == nil {
 		ob.takeLatest()
 	}
-	ob.sendQueue(true)
+	ob.sendWaiting(true)
 }
 
 // awaitRoom waits until there may be room for n bytes, ctx ends, or the peer
@@ -315,7 +315,7 @@ func (ob *outbox) awaitRoom(ctx context.Context, n int) error {
 	if ob.corked { // nothing is collected while a writer waits
 		ob.corked = false
 		if !ob.stuck {
-			ob.sendQueue(ob.c.tr.anyoneSends())
+			ob.sendWaiting(ob.c.tr.anyoneSends())
 		}
 		// The writer may be the handler that holds the loop up. Whether it is
 		// cannot be told; taking the loop away from one that is not does no
@@ -325,7 +325,7 @@ func (ob *outbox) awaitRoom(ctx context.Context, n int) error {
 		ob.c.loop.steal(epoch)
 		ob.lock()
 	}
-	if err := ob.refused(); err != nil || ob.waiting() <= enough {
+	if err := ob.refused(); err != nil || ob.out.len() <= enough {
 		ob.unlock()
 		return err
 	}
@@ -442,7 +442,7 @@ func (ob *outbox) waits() bool {
 func (ob *outbox) over() bool {
 	ob.mu.Lock()
 	defer ob.mu.Unlock()
-	return ob.outStored != nil && ob.stuck && ob.waiting() > ob.bound/2
+	return ob.outStored != nil && ob.stuck && ob.out.len() > ob.bound/2
 }
 
 // flushOutbox sends the turn's output. False as in flush: the connection waits
@@ -464,18 +464,18 @@ func (c *Conn) flushOutbox(ob *outbox, g *workset) bool {
 	}
 	ob.corked, ob.nudged = false, false
 	if !ob.stuck {
-		ob.sendQueue(true)
+		ob.sendWaiting(true)
 	}
 	switch {
 	case ob.err != nil:
 		c.end(endReset, ob.err)
 		return false
 	case c.ending != endNot:
-		return ob.waiting() == 0
+		return ob.out.len() == 0
 	case c.state == stateFlush:
-		return ob.waiting() <= ob.bound/4
+		return ob.out.len() <= ob.bound/4
 	}
-	return !ob.stuck || ob.waiting() <= ob.bound/2
+	return !ob.stuck || ob.out.len() <= ob.bound/2
 }
 
 // stepOutbox begins a turn of a connection with an outbox; false: it waits for

@@ -5,11 +5,12 @@ package flare
 // who sends them or of messages. Whoever has a queue guards it. The queues are:
 //
 //	Conn.out           output of the owner that the peer does not take
+//	outMessages.out    messages, of an outbox or a WebSocket of blocking goroutines
 //	tlsTransport.out   records that the socket does not take
 
 // A sendQueue is bytes that wait, in their order. A byte is named by its offset
-// in all that was ever appended, which stays the same while bytes move in
-// memory. The zero value is an empty queue; one that is empty holds no memory.
+// in all that was ever appended, which stays the same when bytes move in memory
+// or go. The zero value is an empty queue; one that is empty holds no memory.
 //
 // What has gone is not needed again, since the kernel sends it as often as it
 // takes. Where that falls to flare, a queue frees what is acknowledged instead,
@@ -32,8 +33,8 @@ func (q *sendQueue) waiting() []byte {
 // len is how many bytes wait.
 func (q *sendQueue) len() int { return len(q.waiting()) }
 
-// end is the offset behind the last byte, that of the next one appended.
-func (q *sendQueue) end() int64 { return q.freed + int64(q.len()) }
+// tail is the offset behind the last byte, that of the next one appended.
+func (q *sendQueue) tail() int64 { return q.freed + int64(q.len()) }
 
 // append puts a and then b behind what waits.
 func (q *sendQueue) append(a, b []byte) {
@@ -72,17 +73,32 @@ func (q *sendQueue) free(n int) {
 	}
 }
 
+// cut takes the bytes between two offsets out of what waits. Those behind move up.
+func (q *sendQueue) cut(from, to int64) {
+	b := q.buf.b
+	q.buf.b = append(b[:from-q.start], b[to-q.start:]...)
+	q.free(0)
+}
+
+// take hands out all that waits, with its memory, to be written by whoever does
+// so without the guard. What is appended from then on comes behind it.
+func (q *sendQueue) take() sendQueue {
+	all := *q
+	*q = sendQueue{freed: all.tail()}
+	return all
+}
+
 // drop lets go of all that waits.
 func (q *sendQueue) drop() { q.free(q.len()) }
 
-// count brings what counted has of q up to date. A queue that is empty again
-// before anybody waits for the peer need not be counted.
+// count brings what counted has of q up to date, if there is such a count. A queue
+// that is empty again before anybody waits for the peer need not be counted.
 func (q *sendQueue) count(counted *bufferCount) {
 	held := 0
 	if q.buf != nil {
 		held = cap(q.buf.b)
 	}
-	if held != q.counted {
+	if counted != nil && held != q.counted {
 		counted.Add(int64(held - q.counted))
 		q.counted = held
 	}

@@ -29,8 +29,8 @@ func TestSendQueue(t *testing.T) {
 		if q.len() != len(want) || !bytes.Equal(q.waiting(), want) {
 			t.Fatalf("step %d: %d bytes wait, want %d, or others", i, q.len(), len(want))
 		}
-		if q.end() != total || q.freed != total-int64(len(want)) {
-			t.Fatalf("step %d: offsets %d to %d, want %d to %d", i, q.freed, q.end(), total-int64(len(want)), total)
+		if q.tail() != total || q.freed != total-int64(len(want)) {
+			t.Fatalf("step %d: offsets %d to %d, want %d to %d", i, q.freed, q.tail(), total-int64(len(want)), total)
 		}
 		q.count(&counted)
 		if held := counted.Load(); held > 512<<10 || (held == 0) != (len(want) == 0) {

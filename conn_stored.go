@@ -12,12 +12,11 @@ import (
 // outStored is what an outbox needs once something is written, and until all of
 // it has been sent.
 type outStored struct {
-	outQueue
+	outMessages
 	head    [32]byte      // of the write in progress, so that the writer's own stays on its stack
 	stuck   bool          // the peer takes no more until readiness says so
 	nudged  bool          // a turn was asked for
 	pace    roomPace      // of the peer while it has something to catch up with
-	counted int           // size of the queue in the server's count
 	closeBy time.Duration // when the end is forced, 0: no end is wanted yet
 }
 
@@ -46,7 +45,7 @@ const outKeptMax = 256
 
 // settled reports whether nothing of st has to be remembered.
 func (st *outStored) settled() bool {
-	return st.queue == nil && !st.stuck && !st.nudged && st.err == nil && !st.sealed && len(st.latest) == 0 && st.closeBy == 0 && st.room == nil
+	return st.out.len() == 0 && !st.stuck && !st.nudged && st.err == nil && !st.sealed && len(st.latest) == 0 && st.closeBy == 0 && st.room == nil
 }
 
 // unlock ends what was done under ob.mu to the queue. Output that only waits
@@ -58,13 +57,8 @@ func (ob *outbox) unlock() {
 		ob.mu.Unlock()
 		return
 	}
-	held := 0
-	if st.stuck {
-		held = st.size()
-	}
-	if held != st.counted {
-		ob.c.limits.buffered.Add(int64(held - st.counted))
-		st.counted = held
+	if st.stuck || st.out.counted > 0 {
+		st.out.count(ob.c.limits.buffered)
 	}
 	if !st.settled() {
 		ob.mu.Unlock()
@@ -75,6 +69,6 @@ func (ob *outbox) unlock() {
 	if raceEnabled || cap(st.messages) > outKeptMax || cap(st.latest) > outKeptMax {
 		return
 	}
-	*st = outStored{outQueue: outQueue{messages: st.messages[:0], latest: st.latest[:0]}}
+	*st = outStored{outMessages: outMessages{messages: st.messages[:0], latest: st.latest[:0]}}
 	outStores.Put(st)
 }

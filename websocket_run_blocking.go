@@ -31,11 +31,10 @@ type blockingSocket struct {
 	buffered *bufferCount // a server's count of what waits, or nil
 
 	mu sync.Mutex
-	outQueue
+	outMessages
 	sending   bool          // a goroutine is in nc.Write
 	sent      chan struct{} // closed when none is any more; made by who waits for it
-	inFlight  int           // bytes that it holds
-	counted   int           // of the queue and in flight, in buffered
+	inFlight  sendQueue     // what it writes; guarded by mu, but its bytes are the writer's
 	countedIn int           // of the input, in buffered
 	finished  bool          // done is closed
 	watched   bool          // watch is due
@@ -108,7 +107,7 @@ func (b *blockingSocket) put(head, p []byte, kind putKind) error {
 		b.latest = append(append(b.latest[:0], head...), p...)
 		return nil
 	case kind == putMessage:
-		if err := b.admit(len(head)+len(p), b.outQueue.policy); err != nil {
+		if err := b.admit(len(head)+len(p), b.policy); err != nil {
 			return err
 		}
 	}
@@ -150,7 +149,7 @@ func (b *blockingSocket) admit(n int, policy QueuePolicy) error {
 func (b *blockingSocket) awaitRoom(ctx context.Context, n int) error {
 	b.mu.Lock()
 	enough := b.roomFor(n)
-	if err := b.refused(); err != nil || b.waiting() <= enough {
+	if err := b.refused(); err != nil || b.out.len() <= enough {
 		b.mu.Unlock()
 		return err
 	}
@@ -170,13 +169,13 @@ func (b *blockingSocket) awaitRoom(ctx context.Context, n int) error {
 func (b *blockingSocket) flush(ctx context.Context) error {
 	b.mu.Lock()
 	defer b.unlock()
-	if b.sending || b.err != nil || b.queue == nil {
+	if b.sending || b.err != nil || b.out.len() == 0 {
 		return b.err
 	}
 	b.sending = true
 	b.stretch++
-	err := b.sendQueue(ctx)
-	if b.queue != nil && b.err == nil {
+	err := b.sendWaiting(ctx)
+	if b.out.len() > 0 && b.err == nil {
 		go b.flushRest()
 		return nil
 	}
@@ -220,7 +219,7 @@ func (b *blockingSocket) awaitSent(ctx context.Context) bool {
 func (b *blockingSocket) flushSoon() {
 	b.mu.Lock()
 	defer b.unlock()
-	if !b.sending && b.err == nil && b.queue != nil {
+	if !b.sending && b.err == nil && b.out.len() > 0 {
 		b.sending = true
 		b.stretch++
 		go b.flushRest()
@@ -231,24 +230,22 @@ func (b *blockingSocket) flushSoon() {
 func (b *blockingSocket) flushRest() {
 	b.mu.Lock()
 	defer b.unlock()
-	for b.queue != nil && b.err == nil {
-		b.sendQueue(context.Background())
+	for b.out.len() > 0 && b.err == nil {
+		b.sendWaiting(context.Background())
 	}
 	b.stopSending()
 }
 
-// sendQueue sends the queue as it is. b.mu is held, but not while it waits.
-func (b *blockingSocket) sendQueue(ctx context.Context) error {
-	q := b.queue
-	b.inFlight = cap(q.b)
+// sendWaiting sends the queue as it is. b.mu is held, but not while it waits.
+func (b *blockingSocket) sendWaiting(ctx context.Context) error {
+	b.inFlight = b.out.take()
+	all := b.inFlight.waiting()
 	b.startWatch()
-	b.queue, b.messages = nil, b.messages[:0]
 	b.wake()
 	b.unlock()
-	err := b.write(ctx, q.b)
-	q.release()
+	err := b.write(ctx, all)
 	b.mu.Lock()
-	b.inFlight = 0
+	b.inFlight.drop()
 	switch {
 	case err == nil && b.err == nil:
 		b.takeLatest()
@@ -268,13 +265,9 @@ func (b *blockingSocket) sendQueue(ctx context.Context) error {
 // unlock ends what was done under b.mu to the queue, and counts what the peer
 // has not taken.
 func (b *blockingSocket) unlock() {
-	held := b.inFlight
-	if b.sending {
-		held += b.size()
-	}
-	if b.buffered != nil && held != b.counted {
-		b.buffered.Add(int64(held - b.counted))
-		b.counted = held
+	b.inFlight.count(b.buffered)
+	if b.sending || b.out.counted > 0 {
+		b.out.count(b.buffered)
 	}
 	b.mu.Unlock()
 }

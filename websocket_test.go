@@ -59,11 +59,11 @@ func TestQueuePolicies(t *testing.T) {
 		if b := ws.blocking; b != nil {
 			b.mu.Lock()
 			defer b.mu.Unlock()
-			return b.waiting()
+			return b.out.len()
 		}
 		ws.loopOut.lock()
 		defer ws.loopOut.unlock()
-		return ws.loopOut.waiting()
+		return ws.loopOut.out.len()
 	}
 	t.Run("block", func(t *testing.T) {
 		ws, c, _ := wsPair(t, "loop", WebSocketOptions{MaxQueueBytes: bound})
@@ -180,7 +180,7 @@ func TestPongsNewest(t *testing.T) {
 		ws.pong(fmt.Appendf(nil, "%d", i))
 	}
 	ws.loopOut.lock()
-	held := ws.loopOut.waiting()
+	held := ws.loopOut.out.len()
 	ws.loopOut.unlock()
 	if held > 16<<10 {
 		t.Errorf("%d bytes wait", held)
