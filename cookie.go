@@ -33,18 +33,13 @@ const (
 	ruleCookieMax     = "name and value of a cookie too long (RFC 6265bis §5.6)"
 )
 
-// SameSite says which requests from other sites a browser attaches a cookie
-// to (RFC 6265bis §5.6.7).
-type SameSite uint8
-
-const (
-	SameSiteDefault SameSite = iota // not said; browsers take it for nearly Lax
-	SameSiteNone                    // all; such a cookie has to be Secure
-	SameSiteLax                     // top-level navigation
-	SameSiteStrict                  // none
-)
-
-var sameSiteNames = [...]string{"", "None", "Lax", "Strict"}
+// sameSiteNames are the values of SameSite (RFC 6265bis §5.6.7), "" where it is
+// not said.
+var sameSiteNames = [...]string{
+	http.SameSiteLaxMode:    "Lax",
+	http.SameSiteStrictMode: "Strict",
+	http.SameSiteNoneMode:   "None",
+}
 
 // A Cookie is what a Set-Cookie field says. Name and value are octets as they
 // are on the wire: quotes belong to the value, nothing is decoded.
@@ -52,14 +47,14 @@ type Cookie struct {
 	Name  string
 	Value string
 
-	Domain      string    // it and all below it, no dot before it; "": only the host that sets it
-	Path        string    // "": the directory of the request's path
-	Expires     time.Time // zero: at the end of the client's session
-	MaxAge      int       // seconds, wins over Expires; 0: not said; negative: delete now
-	Secure      bool      // only over https
-	HttpOnly    bool      // not for scripts
-	SameSite    SameSite
-	Partitioned bool // one for each top-level site; such a cookie has to be Secure
+	Domain      string        // it and all below it, no dot before it; "": only the host that sets it
+	Path        string        // "": the directory of the request's path
+	Expires     time.Time     // zero: at the end of the client's session
+	MaxAge      int           // seconds, wins over Expires; 0: not said; negative: delete now
+	Secure      bool          // only over https
+	HttpOnly    bool          // not for scripts
+	SameSite    http.SameSite // from which other sites; 0: not said, browsers take it for nearly Lax
+	Partitioned bool          // one for each top-level site; such a cookie has to be Secure
 }
 
 // ParseSetCookie reads the value of a Set-Cookie field as clients do: nearly
@@ -136,13 +131,27 @@ func (c *Cookie) parseAttribute(name, value string) {
 	case equalFoldASCII(name, "Partitioned"):
 		c.Partitioned = true
 	case equalFoldASCII(name, "SameSite"):
-		c.SameSite = SameSiteDefault // an unknown value says nothing
-		for s := SameSiteNone; s <= SameSiteStrict; s++ {
-			if equalFoldASCII(value, sameSiteNames[s]) {
-				c.SameSite = s
-			}
+		c.SameSite = sameSiteOf(value)
+	}
+}
+
+// sameSiteName is the value of SameSite, "" for none and for a number that means
+// nothing.
+func sameSiteName(s http.SameSite) string {
+	if s < 0 || int(s) >= len(sameSiteNames) {
+		return ""
+	}
+	return sameSiteNames[s]
+}
+
+// sameSiteOf reads a value of SameSite: an unknown one says nothing.
+func sameSiteOf(value string) http.SameSite {
+	for s, name := range sameSiteNames {
+		if name != "" && equalFoldASCII(value, name) {
+			return http.SameSite(s)
 		}
 	}
+	return 0
 }
 
 // parseMaxAge reads a Max-Age (RFC 6265bis §5.6.2): seconds up to
@@ -259,8 +268,8 @@ func (c *Cookie) appendTo(b []byte) []byte {
 	if c.HttpOnly {
 		b = append(b, "; HttpOnly"...)
 	}
-	if c.SameSite != SameSiteDefault {
-		b = append(append(b, "; SameSite="...), sameSiteNames[c.SameSite]...)
+	if name := sameSiteName(c.SameSite); name != "" {
+		b = append(append(b, "; SameSite="...), name...)
 	}
 	if c.Partitioned {
 		b = append(b, "; Partitioned"...)
@@ -288,9 +297,9 @@ func (c *Cookie) Valid() error {
 		rule = "its domain is not a host name, without a dot before it"
 	case !c.Expires.IsZero() && (c.Expires.UTC().Year() < cookieYearMin || c.Expires.UTC().Year() > 9999):
 		rule = "it expires in a year before 1601 or after 9999"
-	case c.SameSite > SameSiteStrict:
+	case c.SameSite < 0 || int(c.SameSite) >= len(sameSiteNames):
 		rule = "its SameSite has no name"
-	case c.SameSite == SameSiteNone && !c.Secure:
+	case c.SameSite == http.SameSiteNoneMode && !c.Secure:
 		rule = "SameSite=None without Secure"
 	case c.Partitioned && !c.Secure:
 		rule = "Partitioned without Secure"

@@ -11,6 +11,7 @@ import (
 	"io"
 	"log"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
@@ -394,7 +395,7 @@ func ExampleDialTLS() {
 func ExampleJar() {
 	mux := flare.NewMux()
 	mux.Get("/login", func(w *flare.ResponseWriter, r *flare.Request) error {
-		w.SetCookie(&flare.Cookie{Name: "id", Value: "42", Path: "/", HttpOnly: true, SameSite: flare.SameSiteLax})
+		w.SetCookie(&flare.Cookie{Name: "id", Value: "42", Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode})
 		return w.Text(200, "welcome")
 	})
 	mux.Get("/", func(w *flare.ResponseWriter, r *flare.Request) error {

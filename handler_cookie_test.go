@@ -207,7 +207,7 @@ func BenchmarkRequestCookie(b *testing.B) {
 
 func BenchmarkSetCookieString(b *testing.B) {
 	b.Run("flare", func(b *testing.B) {
-		c := &Cookie{Name: "session", Value: "0123456789abcdef0123456789abcdef", Path: "/", MaxAge: 86400, Secure: true, HttpOnly: true, SameSite: SameSiteLax}
+		c := &Cookie{Name: "session", Value: "0123456789abcdef0123456789abcdef", Path: "/", MaxAge: 86400, Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode}
 		b.ReportAllocs()
 		for b.Loop() {
 			if c.String() == "" {

@@ -2,6 +2,7 @@ package flare
 
 import (
 	"errors"
+	"net/http"
 	"net/http/cookiejar"
 	"net/url"
 	"slices"
@@ -69,7 +70,7 @@ type storedCookie struct {
 	hostOnly    bool // for that host alone, none below it
 	secure      bool
 	httpOnly    bool
-	sameSite    SameSite
+	sameSite    http.SameSite
 	created     time.Time
 	accessed    time.Time // last sent, or set
 	expires     time.Time // zero: with the session
@@ -189,7 +190,7 @@ func (j *Jar) take(o jarOrigin, c *Cookie, now time.Time) error {
 		return errJarSecure
 	case !s.secure && !o.secure && j.shadowsSecure(s, now): // 16
 		return errJarSecureStays
-	case s.sameSite == SameSiteNone && !s.secure: // 19
+	case s.sameSite == http.SameSiteNoneMode && !s.secure: // 19
 		return errJarSameSite
 	}
 	if err := checkCookiePrefix(c, hostOnly); err != nil { // 20 to 22

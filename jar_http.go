@@ -46,18 +46,10 @@ func cookieFromHTTP(c *http.Cookie) *Cookie {
 	k := &Cookie{
 		Name: c.Name, Value: c.Value, Domain: strings.TrimPrefix(c.Domain, "."), Path: c.Path,
 		Expires: c.Expires, MaxAge: c.MaxAge,
-		Secure: c.Secure, HttpOnly: c.HttpOnly, Partitioned: c.Partitioned,
+		Secure: c.Secure, HttpOnly: c.HttpOnly, SameSite: c.SameSite, Partitioned: c.Partitioned,
 	}
 	if c.Quoted {
 		k.Value = `"` + c.Value + `"`
-	}
-	switch c.SameSite {
-	case http.SameSiteLaxMode:
-		k.SameSite = SameSiteLax
-	case http.SameSiteStrictMode:
-		k.SameSite = SameSiteStrict
-	case http.SameSiteNoneMode:
-		k.SameSite = SameSiteNone
 	}
 	return k
 }

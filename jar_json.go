@@ -3,6 +3,7 @@ package flare
 import (
 	"encoding/json"
 	"errors"
+	"net/http"
 	"slices"
 	"time"
 )
@@ -64,7 +65,7 @@ func (j *Jar) MarshalJSON() ([]byte, error) {
 	for _, s := range all {
 		c := jarFileCookie{
 			Name: octetText(s.name), Value: octetText(s.value), Domain: s.domain, HostOnly: s.hostOnly,
-			Path: octetText(s.path), Secure: s.secure, HttpOnly: s.httpOnly, SameSite: sameSiteNames[s.sameSite],
+			Path: octetText(s.path), Secure: s.secure, HttpOnly: s.httpOnly, SameSite: sameSiteName(s.sameSite),
 			Created: s.created.UTC(), Accessed: s.accessed.UTC(),
 		}
 		if !s.expires.IsZero() {
@@ -123,11 +124,7 @@ func (c *jarFileCookie) stored(now time.Time) (*storedCookie, error) {
 	if s.accessed.After(now) {
 		s.accessed = now
 	}
-	for site, text := range sameSiteNames {
-		if equalFoldASCII(c.SameSite, text) {
-			s.sameSite = SameSite(site)
-		}
-	}
+	s.sameSite = sameSiteOf(c.SameSite)
 	if c.Expires != nil {
 		s.expires = *c.Expires
 		if limit := now.Add(cookieAgeMax); s.expires.After(limit) { // RFC 6265bis §5.5
@@ -148,7 +145,7 @@ func (j *Jar) couldHold(s *storedCookie) bool {
 	return s.domain != "" && s.domain[0] != '.' && s.path != "" && s.path[0] == '/' &&
 		err == nil && domain == s.domain && (s.hostOnly || !endsInNumber(domain) && !j.publicSuffix(domain)) &&
 		checkJarForm(c) == nil && checkCookiePrefix(c, s.hostOnly) == nil &&
-		(s.secure || s.sameSite != SameSiteNone)
+		(s.secure || s.sameSite != http.SameSiteNoneMode)
 }
 
 // octetText writes each octet as the character of its number.

@@ -579,3 +579,20 @@ func BenchmarkJar(b *testing.B) {
 		}
 	})
 }
+
+// A SameSite that means nothing, of the program's own cookie or of net/http's,
+// is none.
+func TestJarSameSiteOfProgram(t *testing.T) {
+	u := &url.URL{Scheme: "https", Host: "example.com"}
+	var j Jar
+	for i, site := range []http.SameSite{-1, 0, http.SameSiteDefaultMode, 9, 1 << 40} {
+		if err := j.Set(u, &Cookie{Name: fmt.Sprintf("own%d", i), SameSite: site}); err != nil {
+			t.Errorf("%d: %v", site, err)
+		}
+		j.SetCookies(u, []*http.Cookie{{Name: fmt.Sprintf("http%d", i), SameSite: site}})
+	}
+	text, err := j.MarshalJSON()
+	if err != nil || j.Len() != 10 || strings.Contains(string(text), "sameSite") {
+		t.Errorf("%d cookies, %v: %s", j.Len(), err, text)
+	}
+}
