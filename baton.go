@@ -353,7 +353,7 @@ func (s *strand) finish(g *workset, v verdict) {
 			v = c.drive(g)
 			continue
 		case verdictIdle:
-			g.publish(l)
+			g.publish(&l.counts)
 			c.show(c.state)
 			c.since = g.clock.now
 			if c.rearm || l.managed {
@@ -375,7 +375,7 @@ func (s *strand) finish(g *workset, v verdict) {
 		}
 		break
 	}
-	g.publish(l)
+	g.publish(&l.counts)
 	g.release()
 	if v != verdictGone {
 		s.verdict = v

@@ -102,7 +102,7 @@ func (p *switchingProtocol) Closed(*Conn, error) {}
 func TestEveryStateIsReached(t *testing.T) {
 	var handling uint16
 	s := &Server{Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
-		handling |= 1 << behindRequest(r).c.state
+		handling |= 1 << behindRequest(r).x.stream.ownConn().state
 		return describe(w, r)
 	})}
 	f := newFeeder(t, s)

@@ -10,7 +10,7 @@ import (
 
 func (r *serverRequest) Context() context.Context {
 	if r.ctx == nil {
-		r.ctx = r.c.context()
+		r.ctx = r.x.stream.context()
 	}
 	if len(r.values) == 0 {
 		return r.ctx

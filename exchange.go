@@ -3,18 +3,20 @@ package flare
 import "sync"
 
 // This file is layer 4 (roles): requests and responses as reused objects, of
-// which a workset keeps one. lease.go says how users reach them.
+// which a workset keeps one. lease.go says how users reach them, exchange_stream.go
+// what they stand on, exchange_run.go how a handler is called with one.
 
 // An exchange is a request and its response, from the first byte of its head
 // to the last byte of its body.
 type exchange struct {
 	lease   *lease // of the users of this request; nil: none yet
+	stream  stream // what it came by; kept for reuse
+	strand  *strand
+	srv     *Server
 	r       serverRequest
 	w       serverResponse
 	handler Handler
-	route   *route
-	headLen int // bytes of the head
-	routed  bool
+	route   *route // nil: not routed yet
 }
 
 // An exchangeCache is what a workset keeps for HTTP.
@@ -36,7 +38,8 @@ func (g *workset) exchanges() *exchangeCache {
 // exchangePool has those that no workset keeps.
 var exchangePool sync.Pool
 
-// newExchange returns an exchange for the workset's connection.
+// newExchange returns an exchange for the workset's connection. Its stream is nil,
+// or one that was kept.
 func (g *workset) newExchange() *exchange {
 	if cache := g.exchanges(); cache.spare != nil {
 		x := cache.spare
@@ -47,28 +50,42 @@ func (g *workset) newExchange() *exchange {
 		return x
 	}
 	x := new(exchange)
-	x.r.reset()
-	x.w.header.accepted = &x.w.accepted
+	x.init()
 	return x
 }
 
-// release readies x for another request. g is the workset of the connection's
-// owner, nil outside a turn.
-func (x *exchange) release(g *workset) {
+// init readies x, new, for its first request.
+func (x *exchange) init() {
+	x.r.x, x.r.body.x, x.w.x, x.w.r = x, x, x, &x.r
+	x.w.header.accepted = &x.w.accepted
+	x.r.reset()
+	x.w.reset()
+}
+
+// workset is that of the goroutine on which x has its turn.
+func (x *exchange) workset() *workset { return x.strand.workset }
+
+// reset forgets the request, and reports whether x can have another.
+func (x *exchange) reset() bool {
 	if l := x.lease; l != nil {
 		if l.state.Load()&leaseEnded == 0 {
 			l.state.Or(leaseEnded)
-			return // a turn was left by a panic: who is inside is not known, and nothing is reused
+			return false // a turn was left by a panic: who is inside is not known, and nothing is reused
 		}
 		l.x, x.lease = nil, nil
 	}
-	x.r.body.free()
 	if raceEnabled {
-		return // never reused, so that a use after the end is always found
+		return false // never reused, so that a use after the end is always found
 	}
 	x.r.reset()
 	x.w.reset()
-	x.handler, x.route, x.headLen, x.routed = nil, nil, 0, false
+	x.handler, x.route, x.strand, x.srv = nil, nil, nil, nil
+	return true
+}
+
+// release gives x to whoever needs one next, once it and its stream were reset. g
+// is the workset of the connection's owner, nil outside a turn.
+func (x *exchange) release(g *workset) {
 	if g != nil {
 		if cache := g.exchanges(); cache.spare == nil {
 			cache.spare = x

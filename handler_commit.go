@@ -17,7 +17,7 @@ var errOverdeclared = errors.New("flare: handler wrote more than its Content-Len
 // hook builds the hooks' writers and passes on what was held back.
 func (w *serverResponse) hook() error {
 	w.hooked, w.unhooked = true, append(w.unhooked[:0], w.header.list...)
-	l := w.h.x.lease
+	l := w.x.lease
 	var top io.WriteCloser = (*commitSink)(l)
 	status := w.Status()
 	for i, fn := range w.hooks {
@@ -47,66 +47,28 @@ func (w *serverResponse) commit(length int64) error {
 	if err != nil {
 		return err
 	}
-	head := &w.r.head
 	w.begun = true
 	isHead := w.r.methodView() == http.MethodHead
-	unframed := !w.framed()
-	w.noBody = isHead || unframed
-	if length < 0 && w.declared < 0 && !w.noBody && head.minor >= 1 {
-		w.announceTrailer()
-	}
-	if w.via != nil {
-		return w.commitCarried(status, length, isHead)
-	}
-
-	g := w.c.workset
-	if head.expectContinue {
-		w.r.body.setAnswered(g)
-	}
-	if length < 0 && w.declared < 0 && !w.noBody && head.minor == 0 {
-		w.close = true // HTTP/1.0: the end of the connection is the end of the body
-	}
-	closes := w.mustClose()
-	if closes && own.keepAlive {
-		w.header.dropKeepAlive()
-	}
-	w.c.called(g) // the handler may have waited, and Date is the time of the answer
-	out := appendStatusLine(g.out, status)
-	if !own.date {
-		out = append(out, g.clock.date.line(g.clock.unix)...)
-	}
-	out = w.header.appendTo(out)
+	framed := w.framed()
+	w.noBody = isHead || !framed
+	head := outgoingHead{fields: &w.header, own: own, status: status, length: -1, last: w.close}
 	switch {
-	case unframed: // RFC 9110 §8.6: no framing field with 204; with 304 only what a GET would have had
+	case !framed: // RFC 9110 §8.6: no framing field with 204; with 304 only what a GET would have had
 	case w.declared >= 0: // among the fields already
 	case length >= 0 && !(isHead && length == 0):
-		out = appendContentLength(out, length)
+		head.length = length
 	case isHead: // what GET would be framed with is not known
-	case head.minor >= 1:
-		w.chunked = true
-		out = append(out, fieldChunked...)
+	default:
+		head.open = true
+		w.announceTrailer()
 	}
-	if closes {
-		w.c.end(endFlushed, nil)
+	if err := w.x.stream.sendHead(head); err != nil {
+		return err
 	}
-	out = appendConnection(out, own, closes, head.minor)
-	g.out = append(out, '\r', '\n')
 	if status < 600 {
-		g.counts[countClass1+status/100-1]++
+		w.x.workset().counts[countClass1+status/100-1]++
 	}
 	return nil
-}
-
-// appendConnection appends what the response says of its connection, unless the
-// handler has said so.
-func appendConnection(out []byte, own ownFields, closes bool, minor uint8) []byte {
-	switch {
-	case closes && !own.close:
-		out = append(out, fieldClose...)
-	case !closes && minor == 0 && !own.keepAlive:
-		out = append(out, fieldKeepAlive...)
-	}
-	return out
 }
 
 // framed reports whether the response has a body, or would have one but for
@@ -116,16 +78,6 @@ func (w *serverResponse) framed() bool {
 	status := w.Status()
 	return bodyAllowed(status) && !(w.r.head.form == authorityForm && status < 300)
 }
-
-// mustClose reports whether this answer is the connection's last.
-func (w *serverResponse) mustClose() bool {
-	return w.close || w.c.ending != endNot || w.h.last() || !w.r.head.keepAlive() ||
-		w.r.head.form == authorityForm || // what follows a CONNECT is for a tunnel that there is not
-		w.r.body.closes.Load()
-}
-
-// ownFields is what scanHeader found among the fields that a handler has set.
-type ownFields struct{ date, close, keepAlive bool }
 
 // scanHeader looks for the fields that frame the response, and removes those
 // that are not a handler's to set.
@@ -177,10 +129,10 @@ func (w *serverResponse) completeHooked() error {
 	if len(w.hooks) == 0 {
 		return w.complete()
 	}
-	x := w.h.x
-	x.open(w.c.workset, leaseHooks)
+	x, g := w.x, w.x.workset()
+	x.open(g, leaseHooks)
 	defer x.close()
-	return w.h.call(w.c.workset, x, completion{w})
+	return x.call(g, completion{w})
 }
 
 // finish ends the response of a handler that returned err. The lease is closed.
@@ -195,8 +147,8 @@ func (w *serverResponse) finish(err error) {
 
 // complete sends what is left of a response that did not fail.
 func (w *serverResponse) complete() error {
-	if w.begun && w.c.broken() {
-		return w.c.cause // a part of it is missing, whatever the handler makes of that
+	if err := w.x.stream.broken(); err != nil && w.begun {
+		return err // a part of it is missing, whatever the handler makes of that
 	}
 	if len(w.hooks) > 0 && w.top == nil {
 		if err := w.hook(); err != nil {
@@ -215,33 +167,33 @@ func (w *serverResponse) complete() error {
 	if err := w.startTrailer(); err != nil {
 		return err
 	}
-	g := w.c.workset
+	stream := w.x.stream
 	if w.begun {
-		if (w.chunked || w.via != nil && w.declared < 0) && !w.noBody {
-			w.sendTrailer()
-		} else if w.declared > w.written && !w.noBody {
-			w.c.end(endFlushed, nil) // RFC 9112 §6.3: the client must see that it is short
+		if w.declared > w.written && !w.noBody {
+			stream.cutOff(endFlushed) // RFC 9112 §6.3: the client must see that it is short
+			return nil
 		}
-		return nil
+		if w.declared >= 0 || w.noBody {
+			return stream.sendEnd(nil, nil)
+		}
+		return stream.sendEnd(nil, w.sendableTrailer())
 	}
 	if err := w.commit(int64(len(w.buf))); err != nil {
 		return err
 	}
-	if w.declared >= 0 && !w.noBody && int64(len(w.buf)) != w.declared {
-		if int64(len(w.buf)) > w.declared {
-			w.buf = w.buf[:w.declared]
-			w.h.srv.logHandlerError(w.r, errOverdeclared)
-		}
-		w.c.end(endFlushed, nil)
-	}
 	if w.noBody {
-		return nil
+		return stream.sendEnd(nil, nil)
 	}
-	if len(g.out)+len(w.buf) <= flushBytes {
-		g.out = append(g.out, w.buf...)
-		return nil
+	if w.declared < 0 || int64(len(w.buf)) == w.declared {
+		return stream.sendEnd(w.buf, nil)
 	}
-	return w.c.sendWait(w.buf)
+	if int64(len(w.buf)) > w.declared {
+		w.buf = w.buf[:w.declared]
+		w.x.srv.logHandlerError(w.r, errOverdeclared)
+	}
+	err := stream.sendBody(w.buf)
+	stream.cutOff(endFlushed)
+	return err
 }
 
 // fail answers err in place of what was buffered.
@@ -255,16 +207,16 @@ func (w *serverResponse) fail(err error) {
 	}
 	w.drop()
 	w.close = keep
-	if err = w.h.srv.handleError(w, err); err == nil || w.cutOff(err) {
+	if err = w.x.srv.handleError(w, err); err == nil || w.cutOff(err) {
 		return
 	}
-	w.h.srv.logHandlerError(w.r, err) // the error handler failed as well, or a hook
+	w.x.srv.logHandlerError(w.r, err) // the error handler failed as well, or a hook
 	w.spent = true
 	w.drop()
 	w.close = keep
 	answerStatus(w, nil)
 	if w.complete() != nil {
-		w.c.end(endReset, nil)
+		w.x.stream.cutOff(endReset)
 	}
 }
 
@@ -272,21 +224,18 @@ func (w *serverResponse) fail(err error) {
 // cannot take a part for the whole, and of one that is not to be sent at all.
 // It reports whether the response was one of these.
 func (w *serverResponse) cutOff(err error) bool {
-	c := w.c
 	aborted := errors.Is(err, http.ErrAbortHandler)
 	if !w.begun && !aborted {
 		return false
 	}
-	c.end(endFlushed, nil)
+	cause := w.x.stream.broken()
+	w.x.stream.cutOff(endFlushed)
 	if !w.begun {
 		w.drop()
 		return true
 	}
-	if (c.cause == nil || !errors.Is(err, c.cause)) && !aborted {
-		w.h.srv.logHandlerError(w.r, err)
-	}
-	if !w.chunked && w.declared < 0 && w.via == nil {
-		c.end(endReset, nil) // the end of the connection would look like the end of the body
+	if (cause == nil || !errors.Is(err, cause)) && !aborted {
+		w.x.srv.logHandlerError(w.r, err)
 	}
 	return true
 }

@@ -24,7 +24,7 @@ import (
 // was declared and nothing wraps its body.
 // readFile is ReadFrom of at most n bytes of a regular file, which r reads.
 func (w *serverResponse) readFile(r io.Reader, file *os.File, n int64) (int64, error) {
-	w.c.workset.detach() // a disk can block
+	w.x.workset().detach() // a disk can block
 	if len(w.hooks) > 0 {
 		return w.copyFrom(r)
 	}
@@ -34,10 +34,11 @@ func (w *serverResponse) readFile(r io.Reader, file *os.File, n int64) (int64, e
 	if err := w.start(); err != nil {
 		return 0, err
 	}
-	if w.chunked || w.noBody || w.declared < 0 {
+	if w.noBody || w.declared < 0 {
 		return w.copyFrom(r)
 	}
-	sent, err := w.sendFile(file, min(n, w.declared-w.written))
+	sent, err := w.x.stream.sendFile(file, min(n, w.declared-w.written))
+	w.written += sent
 	if l, ok := r.(*io.LimitedReader); ok {
 		l.N -= sent
 	}
@@ -104,54 +105,11 @@ func regularFile(r io.Reader) (*os.File, int64) {
 	return file, n
 }
 
-// sendFileBytes is what the kernel is asked to send at once: a write deadline
-// is looked at in between.
-const sendFileBytes = 1 << 20
-
-// sendFile sends up to n bytes from the file's position on, and moves it. With
-// errors.ErrUnsupported the rest is to be copied.
-func (w *serverResponse) sendFile(file *os.File, n int64) (sent int64, err error) {
-	c := w.c
-	if err := c.sendWait(nil); err != nil {
-		return 0, err
-	}
-	c.workset.detach() // a disk can block
-	offset, err := file.Seek(0, io.SeekCurrent)
-	if err != nil {
-		return 0, err
-	}
-	for sent < n && err == nil {
-		if c.workset.broken(breakWrites) {
-			err = c.breakOff()
-			break
-		}
-		var k int
-		k, err = c.tr.sendFile(file, &offset, int(min(n-sent, sendFileBytes)))
-		switch {
-		case err == errWouldBlock:
-			err = c.roomWait()
-		case err == errors.ErrUnsupported:
-		case err != nil:
-			c.end(endReset, err)
-		case k == 0:
-			n = sent // the file is shorter than it was
-		}
-		sent += int64(k)
-		w.written += int64(k)
-		c.workset.counts[countBytesOut] += uint64(k)
-		c.workset.writing.moved += int64(k)
-	}
-	if _, seekErr := file.Seek(offset, io.SeekStart); seekErr != nil && (err == nil || err == errors.ErrUnsupported) {
-		err = seekErr // a copy would go on elsewhere
-	}
-	return sent, err
-}
-
 func (w *serverResponse) SendFile(name string) error {
 	if w.begun || w.answered {
 		return errAnswered
 	}
-	w.c.workset.detach() // a disk can block
+	w.x.workset().detach() // a disk can block
 	file, info, err := openRegular(name)
 	if err != nil {
 		return fileError(err)

@@ -30,7 +30,7 @@ func (w *serverResponse) hijackAnyway() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	w.h.srv.connClosed(w.c.RemoteAddr(), StateHijacked)
+	w.x.srv.connClosed(w.x.stream.session().peerAddr(), StateHijacked)
 	r := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(rest), conn), max(4096, len(rest)))
 	r.Peek(len(rest)) // Buffered tells what has arrived, as net/http's does
 	return conn, bufio.NewReadWriter(r, bufio.NewWriter(conn)), nil
@@ -38,12 +38,7 @@ func (w *serverResponse) hijackAnyway() (net.Conn, *bufio.ReadWriter, error) {
 
 // hijackable reports whether there is a connection that could be taken over: not
 // one that carries other requests too, nor one that is in a test's memory.
-func (w *serverResponse) hijackable() bool {
-	if w.via != nil {
-		return w.via.hijackable()
-	}
-	return w.c.tr.canTakeOver()
-}
+func (w *serverResponse) hijackable() bool { return w.x.stream.takeable() }
 
 // takeOver takes the connection from its loop, and returns it with what the
 // client has sent behind the head. The server goes on counting it, until the
@@ -54,29 +49,6 @@ func (w *serverResponse) takeOver() (conn net.Conn, rest []byte, err error) {
 		return nil, nil, errHijacked
 	case !w.hijackable():
 		return nil, nil, errors.ErrUnsupported
-	case w.via != nil:
-		return w.takeOverCarried()
 	}
-	c, b := w.c, &w.r.body
-	if err := c.sendWait(nil); err != nil {
-		return nil, nil, err
-	}
-	c.workset.detach()
-	for c.tr.unwritten() > 0 {
-		if err := c.roomWait(); err != nil {
-			return nil, nil, err
-		}
-	}
-	w.h.x.lockBroken(&b.mu, breakReads) // a reader must not find another's descriptor
-	defer b.mu.Unlock()
-	conn, unread, err := c.takeOff()
-	w.hijacked = true
-	if err != nil {
-		w.h.srv.connClosed(c.RemoteAddr(), StateHijacked)
-	}
-	rest = append(append([]byte(nil), b.data...), b.in...) // in is right behind what is left of a chunk
-	rest = append(rest, unread...)
-	c.end(endHandedOver, errHijacked) // the descriptor's number may be another connection's by now
-	b.end(errHijacked)
-	return conn, rest, err
+	return w.x.stream.takeOver()
 }

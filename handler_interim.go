@@ -18,8 +18,6 @@ func (w *serverResponse) Informational(code int, h *Header) error {
 		return fmt.Errorf("flare: Informational with status %d", code)
 	case w.begun:
 		return errors.New("flare: Informational after the response was committed")
-	case w.r.head.minor == 0:
-		return nil
 	}
 	if h == nil {
 		h = new(Header)
@@ -28,33 +26,15 @@ func (w *serverResponse) Informational(code int, h *Header) error {
 	if err := h.fault(); err != nil {
 		return err
 	}
-	if w.via != nil {
-		return w.via.sendInterim(code, h)
-	}
-	g := w.c.workset
-	if w.r.head.expectContinue {
-		w.r.body.lockInterim(g)
-		defer w.r.body.interim.Unlock()
-	}
-	g.out = h.appendTo(appendStatusLine(g.out, code))
-	g.out = append(g.out, '\r', '\n')
-	return w.c.sendWait(nil)
+	return w.x.stream.sendInterim(code, h)
 }
 
 func (w *serverResponse) SetReadDeadline(t time.Time) error {
-	if w.via != nil {
-		return w.via.setReadDeadline(t)
-	}
-	w.c.workset.readBy.set(handlerDeadline(t))
-	return nil
+	return w.x.stream.setReadDeadline(t)
 }
 
 func (w *serverResponse) SetWriteDeadline(t time.Time) error {
-	if w.via != nil {
-		return w.via.setWriteDeadline(t)
-	}
-	w.c.workset.writeBy.set(handlerDeadline(t))
-	return nil
+	return w.x.stream.setWriteDeadline(t)
 }
 
 // A ServerSentEvent is one event of an event stream (HTML, §9.2).

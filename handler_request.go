@@ -20,15 +20,13 @@ import (
 // A serverRequest is the first half of an exchange. It belongs to whoever is inside the
 // exchange's lease, and to the connection's owner while nobody can be.
 type serverRequest struct {
-	c       *Conn
-	h       *httpConn
-	refused bool // before any handler: nothing but the method is there
-	filled  bool // header has the fields
+	x       *exchange // fixed
+	refused bool      // before any handler: nothing but the method is there
+	filled  bool      // header has the fields
 	raw     []byte
 	text    string // raw as a string, once something of it was asked for
 	head    requestHead
 	match   routing        // nil until a Mux has routed it
-	via     carrier        // of a request that another server has received
 	origin  *requestOrigin // of a clone: what the connection said of itself
 	body    requestBody
 	kept    []byte // the body, once Bytes has read it; nil before that
@@ -50,29 +48,41 @@ type routing interface {
 
 type requestValue struct{ key, value any }
 
-// A requestOrigin is what a clone knows of the connection that its request came
-// by, which others may have by then.
+// A requestOrigin is what a clone knows of the session that its request came by,
+// which others may have by then.
 type requestOrigin struct {
-	tls   *tls.ConnectionState
-	proto string
-	major int
+	peer, local  netip.AddrPort
+	tls          *tls.ConnectionState
+	proto        string
+	major, minor int
+}
+
+func (o *requestOrigin) peerAddr() netip.AddrPort       { return o.peer }
+func (o *requestOrigin) localAddr() netip.AddrPort      { return o.local }
+func (o *requestOrigin) tlsState() *tls.ConnectionState { return o.tls }
+
+// session returns what r came by.
+func (r *serverRequest) session() session {
+	if r.origin != nil {
+		return r.origin
+	}
+	return r.x.stream.session()
+}
+
+// version returns the name and the numbers of the version of HTTP that r came by.
+func (r *serverRequest) version() (name string, major, minor int) {
+	if r.origin != nil {
+		return r.origin.proto, r.origin.major, r.origin.minor
+	}
+	return r.x.stream.version()
 }
 
 // begin readies r for its handler. raw has the bytes of the head.
-func (r *serverRequest) begin(c *Conn, h *httpConn, raw []byte) {
-	r.c, r.h, r.raw = c, h, raw
-}
+func (r *serverRequest) begin(raw []byte) { r.raw = raw }
 
 // refuse readies r, begun, for an ErrorHandler in place of its handler: there is
 // nothing to read from a request whose head was not understood.
 func (r *serverRequest) refuse() { r.refused, r.body.done = true, true }
-
-// end ends the request's context.
-func (r *serverRequest) end() {
-	if r.c.ctx.Load() != nil {
-		r.c.endContext()
-	}
-}
 
 // reset forgets the request.
 func (r *serverRequest) reset() {
@@ -182,7 +192,7 @@ func (r *serverRequest) Pattern() string {
 func (r *serverRequest) Host() string { return r.string(r.head.host) }
 
 func (r *serverRequest) Proto() string {
-	name, _ := r.version()
+	name, _, _ := r.version()
 	return name
 }
 
@@ -205,17 +215,11 @@ func (r *serverRequest) ContentLength() int64 {
 }
 
 func (r *serverRequest) RemoteAddr() netip.AddrPort {
-	return r.c.RemoteAddr()
+	return r.session().peerAddr()
 }
 
 func (r *serverRequest) TLS() *tls.ConnectionState {
-	if r.origin != nil {
-		return r.origin.tls
-	}
-	if r.via != nil {
-		return r.via.tls()
-	}
-	return r.c.tr.tlsState()
+	return r.session().tlsState()
 }
 
 func (r *serverRequest) URL() *url.URL {
@@ -283,7 +287,7 @@ func (r *serverRequest) JSON(v any) error {
 
 func (r *serverRequest) Form() (url.Values, error) {
 	values := r.Query()
-	if r.body.kind == bodyNone {
+	if !r.body.there {
 		return values, nil
 	}
 	kind, _, _ := strings.Cut(r.Header().Get("Content-Type"), ";")
@@ -305,7 +309,7 @@ func (r *serverRequest) Form() (url.Values, error) {
 }
 
 func (r *serverRequest) Trailer() *Header {
-	return &r.body.chunks.trailer
+	return &r.body.trailer
 }
 
 func (r *serverRequest) SetValue(key, value any) {
@@ -328,18 +332,20 @@ func (r *serverRequest) Value(key any) any {
 	if r.ctx != nil {
 		return r.ctx.Value(key)
 	}
-	return nil
+	return r.x.stream.value(key) // without making a context
 }
 
 func (r *serverRequest) Clone() *Request {
 	r.string(span{0, 1})
 	x := new(exchange)
+	x.init()
 	kept := newLeases(1)
 	x.lease = kept.next(x, nil)
 	k := &x.r
-	k.c, k.h, k.refused, k.text, k.raw = r.c, r.h, r.refused, r.text, []byte(r.text)
-	k.origin = &requestOrigin{tls: r.TLS()}
-	k.origin.proto, k.origin.major = r.version()
+	k.refused, k.text, k.raw = r.refused, r.text, []byte(r.text)
+	from := r.session()
+	k.origin = &requestOrigin{peer: from.peerAddr(), local: from.localAddr(), tls: from.tlsState()}
+	k.origin.proto, k.origin.major, k.origin.minor = r.version()
 	k.body.done = true
 	k.head = r.head
 	k.head.fields = append([]field(nil), r.head.fields...)

@@ -28,10 +28,8 @@ var (
 
 // A serverResponse is the second half of an exchange. It belongs as serverRequest does.
 type serverResponse struct {
-	c        *Conn
-	h        *httpConn
-	r        *serverRequest
-	via      carrier // of the request
+	x        *exchange      // fixed
+	r        *serverRequest // of x
 	header   Header
 	accepted headerField // of header
 	trailer  *Header     // behind the body; nil: none
@@ -47,9 +45,8 @@ type serverResponse struct {
 	answered bool           // Text or its like was called
 	hooked   bool           // the hooks were called
 	spent    bool           // their writers were closed: what they have may be in use elsewhere
-	chunked  bool
-	noBody   bool // HEAD, 204, 304
-	close    bool // the response says that the connection ends
+	noBody   bool           // HEAD, 204, 304
+	close    bool           // the response says that the connection ends
 	hijacked bool
 	switched switchedProtocol // not nil: a 101 was written, and the connection is this one's
 }
@@ -57,10 +54,6 @@ type serverResponse struct {
 // A CommitFunc is called when the response's status and header are final. It
 // may change the header and wrap what the body is written to; see OnCommit.
 type CommitFunc func(status int, h *Header, next io.WriteCloser) io.WriteCloser
-
-func (w *serverResponse) begin(c *Conn, h *httpConn, r *serverRequest) {
-	w.c, w.h, w.r, w.via, w.declared = c, h, r, r.via, -1
-}
 
 func (w *serverResponse) reset() {
 	w.header.reset()
@@ -75,7 +68,7 @@ func (w *serverResponse) reset() {
 	w.unhooked = w.unhooked[:0]
 	w.top, w.trailer, w.status, w.implied, w.declared, w.written = nil, nil, 0, 0, -1, 0
 	w.answered, w.hooked, w.spent = false, false, false
-	w.begun, w.chunked, w.noBody, w.close, w.hijacked = false, false, false, false, false
+	w.begun, w.noBody, w.close, w.hijacked = false, false, false, false
 	w.switched = nil
 }
 
@@ -187,21 +180,7 @@ func (w *serverResponse) stream(p []byte) error {
 	if w.noBody {
 		return nil
 	}
-	g := w.c.workset
-	if w.chunked {
-		g.out = appendChunkSize(g.out, len(p))
-	}
-	if len(g.out)+len(p) > streamBytes {
-		if err := w.c.sendWait(p); err != nil {
-			return err
-		}
-	} else {
-		g.out = append(g.out, p...)
-	}
-	if w.chunked {
-		g.out = append(g.out, '\r', '\n')
-	}
-	return nil
+	return w.x.stream.sendBody(p)
 }
 
 func (w *serverResponse) Flush() error {
@@ -227,10 +206,7 @@ func (w *serverResponse) flush() error {
 			return err
 		}
 	}
-	if err := w.c.sendWait(nil); err != nil || w.via == nil {
-		return err
-	}
-	return w.via.flush()
+	return w.x.stream.flush()
 }
 
 func (w *serverResponse) Text(code int, s string) error {

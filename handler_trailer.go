@@ -26,7 +26,7 @@ func (w *serverResponse) startTrailer() error {
 			return err
 		}
 	}
-	if w.begun || !w.hasTrailer() || w.r.head.minor == 0 || !bodyAllowed(w.Status()) {
+	if w.begun || !w.hasTrailer() || !w.x.stream.hasTrailer() || !bodyAllowed(w.Status()) {
 		return nil
 	}
 	return w.start()
@@ -34,7 +34,7 @@ func (w *serverResponse) startTrailer() error {
 
 // announceTrailer names the fields that will follow (RFC 9110 §6.6.2).
 func (w *serverResponse) announceTrailer() {
-	if !w.hasTrailer() || w.header.Get("Trailer") != "" {
+	if !w.hasTrailer() || !w.x.stream.hasTrailer() || w.header.Get("Trailer") != "" {
 		return
 	}
 	var names []string
@@ -48,26 +48,18 @@ func (w *serverResponse) announceTrailer() {
 	}
 }
 
-// sendTrailer ends a body in chunks.
-func (w *serverResponse) sendTrailer() {
-	g := w.c.workset
-	if w.hasTrailer() {
-		kept := w.trailer.list[:0]
-		for _, field := range w.trailer.list {
-			if allowedInTrailer(field.name) {
-				kept = append(kept, field)
-			}
-		}
-		w.trailer.list = kept
+// sendableTrailer returns the fields for behind the body that may be there, nil
+// without any.
+func (w *serverResponse) sendableTrailer() *Header {
+	if !w.hasTrailer() {
+		return nil
 	}
-	switch {
-	case w.via == nil:
-		g.out = append(g.out, lastChunk...)
-		if w.trailer != nil {
-			g.out = w.trailer.appendTo(g.out)
+	kept := w.trailer.list[:0]
+	for _, field := range w.trailer.list {
+		if allowedInTrailer(field.name) {
+			kept = append(kept, field)
 		}
-		g.out = append(g.out, '\r', '\n')
-	case w.hasTrailer():
-		w.via.sendTrailer(w.trailer)
 	}
+	w.trailer.list = kept
+	return w.trailer
 }

@@ -1,7 +1,5 @@
 package flare
 
-import "net/http"
-
 // This file is layer 4 (roles): HTTP/1.1 as a Protocol: one method for each
 // state of a connection, and the driver that calls them. A state's method
 // returns the next state; returning its own means to wait. It knows requests
@@ -20,7 +18,7 @@ const drainBytesMax = 256 << 10
 // owner.
 type httpConn struct {
 	srv      *Server
-	x        *exchange // the request in progress; nil while idle
+	x        *exchange // the request in progress, on an http1Stream; nil while idle
 	requests int       // begun on this connection
 }
 
@@ -57,10 +55,7 @@ func (h *httpConn) Drained(*Conn) {}
 
 // Closed gives back what a request in progress holds.
 func (h *httpConn) Closed(c *Conn, err error) {
-	if h.x != nil {
-		h.x.release(nil)
-		h.x = nil
-	}
+	h.release(nil)
 	h.srv.connClosed(c.RemoteAddr(), StateClosed)
 }
 
@@ -72,9 +67,41 @@ func (h *httpConn) idle(c *Conn, in []byte) connState {
 		}
 		return stateIdle
 	}
-	h.x = c.workset.newExchange()
+	h.begin(c)
 	h.srv.notifyState(c.RemoteAddr(), StateActive)
 	return stateHead
+}
+
+// begin readies an exchange for the request whose first octet has come.
+func (h *httpConn) begin(c *Conn) {
+	x := c.workset.newExchange()
+	s, _ := x.stream.(*http1Stream)
+	if s == nil {
+		s = &http1Stream{x: x}
+		x.stream = s
+	}
+	s.c, s.h = c, h
+	x.srv, x.strand = h.srv, &c.strand
+	h.x = x
+}
+
+// stream returns that of the request in progress.
+func (h *httpConn) stream() *http1Stream { return h.x.stream.(*http1Stream) }
+
+// release ends the exchange, if there is one. g is the workset of the connection's
+// owner, nil outside a turn.
+func (h *httpConn) release(g *workset) {
+	x := h.x
+	if x == nil {
+		return
+	}
+	s := h.stream()
+	h.x = nil
+	s.free()
+	if x.reset() {
+		s.reset()
+		x.release(g)
+	}
 }
 
 // head waits for the end of a head.
@@ -90,7 +117,7 @@ func (h *httpConn) head(c *Conn, in []byte) connState {
 		}
 		return stateHead
 	}
-	x.headLen, c.moved = n, 0
+	h.stream().headLen, c.moved = n, 0
 	h.requests++
 	c.workset.counts[countRequests]++
 	if max := h.srv.lim.bodyBytes; max >= 0 && x.r.head.contentLength > max {
@@ -105,7 +132,7 @@ func (h *httpConn) body(c *Conn, in []byte) connState {
 	if head.contentLength <= 0 || head.contentLength > awaitBodyMax || head.expectContinue {
 		return stateHandler
 	}
-	if missing := h.x.headLen + int(head.contentLength) - len(in); missing > 0 {
+	if missing := h.stream().headLen + int(head.contentLength) - len(in); missing > 0 {
 		if c.eof {
 			c.end(endFlushed, nil)
 		}
@@ -123,51 +150,46 @@ func (h *httpConn) body(c *Conn, in []byte) connState {
 // handle runs the handler and sends its answer. It reports how much of in the
 // request was.
 func (h *httpConn) handle(c *Conn, in []byte) (next connState, used int) {
-	x, g := h.x, c.workset
+	x, s, g := h.x, h.stream(), c.workset
 	r := &x.r
-	r.begin(c, h, in[:x.headLen])
-	if !x.routed {
+	r.begin(in[:s.headLen])
+	if x.route == nil {
 		x.handler, x.route = h.srv.routeOf(r)
-		x.routed = true
 	}
 	g.setRoute(x.route)
 	if g.loop != nil && !g.loop.inline(x.route) {
 		c.want = wantWork
 		return stateHandler, 0
 	}
-	r.body.begin(c, h, &r.head, in[x.headLen:])
+	s.beginBody(in[s.headLen:])
 	g.forget()
-	if len(g.out) > 0 && (!r.body.arrived() || g.loop == nil && !x.route.onLoop()) && c.sendWait(nil) != nil {
+	if len(g.out) > 0 && (!s.ended && s.arrived() < 0 || g.loop == nil && !x.route.onLoop()) && c.sendWait(nil) != nil {
 		c.end(endFlushed, nil) // earlier answers do not wait for a call that may
 		return stateHandler, 0
 	}
-	x.w.begin(c, h, r)
-	x.open(g, 0)
-	err := h.run(g, x)
-	x.close()
+	err := x.run(g)
 	c.called(g)
 	if x.w.hijacked {
 		h.hijackEnded(x, err)
 		return c.state, 0
 	}
 	if x.w.switched != nil {
-		used = x.headLen // such a request has no body
+		used = s.headLen // such a request has no body
 		return h.switchTo(c, x, err), used
 	}
 	x.w.finish(err)
 	c.called(g)
-	r.end()
-	used = len(in) - r.body.handBack(c)
-	if !r.body.done && c.ending == endNot {
-		if r.body.remaining > drainBytesMax || r.body.expect {
+	s.endContext()
+	used = len(in) - s.handBack()
+	if !s.ended && c.ending == endNot {
+		if s.remaining > drainBytesMax || s.expect {
 			c.end(endFlushed, nil)
 			return stateHandler, used
 		}
 		c.began, c.moved = g.clock.now, 0
 		return stateDrain, used
 	}
-	x.release(g)
-	h.x = nil
+	h.release(g)
 	if c.ending != endNot {
 		return stateHandler, used
 	}
@@ -180,7 +202,7 @@ func (h *httpConn) hijackEnded(x *exchange, err error) {
 	if err != nil {
 		h.srv.logHandlerError(&x.r, err)
 	}
-	x.r.end()
+	h.stream().endContext()
 	x.lease.x, h.x = nil, nil // not reused: it is no exchange of a loop's any more
 }
 
@@ -191,85 +213,29 @@ func (h *httpConn) switchTo(c *Conn, x *exchange, err error) connState {
 		h.srv.logHandlerError(&x.r, err)
 	}
 	p := x.w.switched
-	x.r.end()
-	x.release(c.workset)
-	h.x = nil
+	h.stream().endContext()
+	h.release(c.workset)
 	c.route = p.switched(c, err)
 	c.Switch(p)
 	return stateSwitched
 }
 
-// A switchedProtocol takes over from HTTP on the same connection. It has to
-// tell the server when it is closed.
-type switchedProtocol interface {
-	Protocol
-	// switched is called before the first Data, with what the handler returned,
-	// and gives the predictor's record for Data.
-	switched(c *Conn, err error) *route
-
-	exiter
-}
-
 // drain discards the rest of a body that its handler did not read, and reports
 // how much of in that was.
 func (h *httpConn) drain(c *Conn, in []byte) (next connState, used int) {
-	b := &h.x.r.body
-	used, err := b.skip(in)
+	used, err := h.stream().skip(in)
 	c.moved += used
 	c.since = c.workset.clock.now // progress
-	if err != nil || c.moved > drainBytesMax || c.eof && !b.done {
+	if err != nil || c.moved > drainBytesMax || c.eof && !h.stream().ended {
 		c.end(endFlushed, nil)
 		return stateDrain, used
 	}
-	if !b.done {
+	if !h.stream().ended {
 		return stateDrain, used
 	}
-	h.x.release(c.workset)
-	h.x = nil
+	h.release(c.workset)
 	h.srv.notifyState(c.RemoteAddr(), StateIdle)
 	return stateIdle, used
-}
-
-// run calls the handler and times it where the predictor asks for it.
-func (h *httpConn) run(g *workset, x *exchange) error {
-	rt := x.route
-	if g.loop != nil {
-		g.counts[countInline]++
-		if g.timed == 0 {
-			return h.call(g, x, x.handler)
-		}
-		g.clock.read()
-		before := g.clock.now
-		err := h.call(g, x, x.handler)
-		g.clock.read()
-		if g.clock.now-before > longCall && rt.pin == pinNone {
-			rt.demote()
-		}
-		return err
-	}
-	g.counts[countWorker]++
-	g.clock.read()
-	before := g.clock.now
-	err := h.call(g, x, x.handler)
-	g.clock.read()
-	if rt.record(g.clock.now - before) {
-		g.counts[countPromotions]++
-	}
-	return err
-}
-
-// call calls a handler, or what else of the user's there is to call for x. A
-// panic becomes an error.
-func (h *httpConn) call(g *workset, x *exchange, handler Handler) (err error) {
-	p := guard(func() { err = handler.Serve(&x.lease.w, &x.lease.r) }, nil)
-	switch {
-	case p == nil:
-		return err
-	case p.value == http.ErrAbortHandler:
-		return http.ErrAbortHandler
-	}
-	g.counts[countPanics]++
-	return p
 }
 
 // exited ends the connection for code of the user that called runtime.Goexit: a
@@ -289,9 +255,7 @@ func (h *httpConn) exited(c *Conn) verdict {
 		}
 		begun = x.w.begun // a part of a response must not look whole
 		x.w.drop()
-		if c.ctx.Load() != nil {
-			c.endContext()
-		}
+		h.stream().endContext()
 	}
 	c.sendWait(nil)
 	c.workset.clock.read() // it may all have taken long
@@ -304,28 +268,14 @@ func (h *httpConn) exited(c *Conn) verdict {
 
 // refuse answers what no handler gets to see, and ends the connection.
 func (h *httpConn) refuse(c *Conn, in []byte, err error) connState {
-	x := h.x
-	if x.headLen == 0 { // else head has counted it
+	if h.stream().headLen == 0 { // else head has counted it
 		c.workset.counts[countRequests]++
 	}
-	x.r.begin(c, h, in[:x.r.head.method.end]) // HEAD gets no content (RFC 9110 §9.3.2)
-	x.r.refuse()
 	c.workset.forget()
-	x.w.begin(c, h, &x.r)
-	x.w.close = true
-	h.srv.refused(c, &x.r, in, err)
-	x.w.finish(refusalOf(err))
-	x.r.end()
+	h.x.refuse(c.workset, in, err)
+	h.stream().endContext()
 	c.end(endFlushed, nil)
 	return c.state
-}
-
-// refusalOf turns an error of the parser into what the client is told.
-func refusalOf(err error) error {
-	if e, ok := err.(*ParseError); ok {
-		return &StatusError{Code: e.Status, Err: e}
-	}
-	return err
 }
 
 // expire answers a request that takes too long to arrive.
@@ -333,4 +283,9 @@ func (h *httpConn) expire(c *Conn) {
 	if h.x != nil && c.unread != nil {
 		h.refuse(c, c.unread.b, &StatusError{Code: 408, Err: ErrTimeout})
 	}
+}
+
+// last reports whether the request in progress is its connection's last.
+func (h *httpConn) last() bool {
+	return h.srv.draining.Load() || h.srv.lim.requests >= 0 && h.requests >= h.srv.lim.requests
 }

@@ -347,7 +347,7 @@ func TestWriteTimeoutBehindALongCall(t *testing.T) {
 				}
 				time.Sleep(timeout + timeout/4)        // a slow handler
 				for piece := make([]byte, 64<<10); ; { // fill the socket
-					if _, err := behindResponse(w).c.tr.send(piece, nil); err != nil {
+					if _, err := behindResponse(w).x.stream.ownConn().tr.send(piece, nil); err != nil {
 						break
 					}
 				}

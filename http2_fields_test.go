@@ -137,7 +137,7 @@ func TestHTTP2RequestMalformed(t *testing.T) {
 			var h requestHead
 			h.reset()
 			err := h.fillHTTP2(&s, &sectionLimits, requestOffer{endStream: true, connect: true})
-			checkHTTP2Error(t, err, stream(codeProtocol, test.rule))
+			checkHTTP2Error(t, err, ofStream(codeProtocol, test.rule))
 			if test.http1 == "" {
 				return
 			}
@@ -155,11 +155,11 @@ func TestHTTP2RequestMalformed(t *testing.T) {
 	s.add(0, kindOfName(nil))
 	var h requestHead
 	h.reset()
-	checkHTTP2Error(t, h.fillHTTP2(&s, &sectionLimits, requestOffer{endStream: true}), stream(codeProtocol, ruleSectionName))
+	checkHTTP2Error(t, h.fillHTTP2(&s, &sectionLimits, requestOffer{endStream: true}), ofStream(codeProtocol, ruleSectionName))
 	// Extended CONNECT that was not offered.
 	s.fill(&sectionLimits, replaced(":method: CONNECT", ":protocol: websocket")...)
 	h.reset()
-	checkHTTP2Error(t, h.fillHTTP2(&s, &sectionLimits, requestOffer{}), stream(codeProtocol, ruleProtocol))
+	checkHTTP2Error(t, h.fillHTTP2(&s, &sectionLimits, requestOffer{}), ofStream(codeProtocol, ruleProtocol))
 }
 
 // Requests that are refused with a status, the same over both versions.
@@ -329,22 +329,22 @@ func TestHTTP2Response(t *testing.T) {
 		{"999", []string{":status: 999"}, true, nil, 999},
 		{"cookies", []string{":status: 200", "set-cookie: a", "set-cookie: b", "cookie: c"}, true, nil, 200},
 		{"Host and Expect mean nothing", []string{":status: 200", "host: a/b", "host: ", "expect: x"}, true, nil, 200},
-		{"no status", []string{"server: x"}, false, stream(codeProtocol, rulePseudoMissing), 0},
-		{"two statuses", []string{":status: 200", ":status: 200"}, false, stream(codeProtocol, rulePseudoTwice), 0},
-		{"status behind a field", []string{"server: x", ":status: 200"}, false, stream(codeProtocol, rulePseudoLate), 0},
-		{"pseudo-field of a request", []string{":status: 200", ":path: /"}, false, stream(codeProtocol, rulePseudoUnknown), 0},
-		{"status of two digits", []string{":status: 20"}, false, stream(codeProtocol, ruleStatus), 0},
-		{"status of four digits", []string{":status: 2000"}, false, stream(codeProtocol, ruleStatus), 0},
-		{"status below 100", []string{":status: 099"}, false, stream(codeProtocol, ruleStatus), 0},
-		{"empty status", []string{":status: "}, false, stream(codeProtocol, ruleStatus), 0},
-		{"status with a sign", []string{":status: +20"}, false, stream(codeProtocol, ruleStatus), 0},
-		{"101", []string{":status: 101"}, false, stream(codeProtocol, ruleStatus), 0},
-		{"interim that ends", []string{":status: 100"}, true, stream(codeProtocol, ruleInterimEnd), 0},
-		{"Connection", []string{":status: 200", "connection: close"}, false, stream(codeProtocol, ruleSectionConnection), 0},
-		{"TE", []string{":status: 200", "te: trailers"}, false, stream(codeProtocol, ruleSectionConnection), 0},
-		{"a name in capitals", []string{":status: 200", "Server: x"}, false, stream(codeProtocol, ruleSectionName), 0},
-		{"LF in a value", []string{":status: 200", "server: x\ny"}, false, stream(codeProtocol, ruleSectionValue), 0},
-		{"Content-Length twice", []string{":status: 200", "content-length: 3", "content-length: 3"}, false, stream(codeProtocol, ruleLengthTwice), 0},
+		{"no status", []string{"server: x"}, false, ofStream(codeProtocol, rulePseudoMissing), 0},
+		{"two statuses", []string{":status: 200", ":status: 200"}, false, ofStream(codeProtocol, rulePseudoTwice), 0},
+		{"status behind a field", []string{"server: x", ":status: 200"}, false, ofStream(codeProtocol, rulePseudoLate), 0},
+		{"pseudo-field of a request", []string{":status: 200", ":path: /"}, false, ofStream(codeProtocol, rulePseudoUnknown), 0},
+		{"status of two digits", []string{":status: 20"}, false, ofStream(codeProtocol, ruleStatus), 0},
+		{"status of four digits", []string{":status: 2000"}, false, ofStream(codeProtocol, ruleStatus), 0},
+		{"status below 100", []string{":status: 099"}, false, ofStream(codeProtocol, ruleStatus), 0},
+		{"empty status", []string{":status: "}, false, ofStream(codeProtocol, ruleStatus), 0},
+		{"status with a sign", []string{":status: +20"}, false, ofStream(codeProtocol, ruleStatus), 0},
+		{"101", []string{":status: 101"}, false, ofStream(codeProtocol, ruleStatus), 0},
+		{"interim that ends", []string{":status: 100"}, true, ofStream(codeProtocol, ruleInterimEnd), 0},
+		{"Connection", []string{":status: 200", "connection: close"}, false, ofStream(codeProtocol, ruleSectionConnection), 0},
+		{"TE", []string{":status: 200", "te: trailers"}, false, ofStream(codeProtocol, ruleSectionConnection), 0},
+		{"a name in capitals", []string{":status: 200", "Server: x"}, false, ofStream(codeProtocol, ruleSectionName), 0},
+		{"LF in a value", []string{":status: 200", "server: x\ny"}, false, ofStream(codeProtocol, ruleSectionValue), 0},
+		{"Content-Length twice", []string{":status: 200", "content-length: 3", "content-length: 3"}, false, ofStream(codeProtocol, ruleLengthTwice), 0},
 		{"too many fields", []string{":status: 200", "a: b", "a: b", "a: b", "a: b"}, false, nil, 431},
 		{"too large", []string{":status: 200", "a: " + strings.Repeat("b", 96)}, false, nil, 431},
 	} {
@@ -383,11 +383,11 @@ func TestHTTP2Trailer(t *testing.T) {
 		{"the usual", []string{"grpc-status: 0", "x: y"}, []string{"grpc-status: 0", "x: y"}, nil},
 		{"none", nil, nil, nil},
 		{"what has no place there", []string{"content-length: x", "host: a/b", "x: y"}, []string{"x: y"}, nil},
-		{"a pseudo-field", []string{"x: y", ":status: 200"}, nil, stream(codeProtocol, rulePseudoLate)},
-		{"a pseudo-field alone", []string{":path: /"}, nil, stream(codeProtocol, rulePseudoLate)},
-		{"Connection", []string{"connection: close"}, nil, stream(codeProtocol, ruleSectionConnection)},
-		{"TE", []string{"te: trailers"}, nil, stream(codeProtocol, ruleSectionConnection)},
-		{"a name in capitals", []string{"X: y"}, nil, stream(codeProtocol, ruleSectionName)},
+		{"a pseudo-field", []string{"x: y", ":status: 200"}, nil, ofStream(codeProtocol, rulePseudoLate)},
+		{"a pseudo-field alone", []string{":path: /"}, nil, ofStream(codeProtocol, rulePseudoLate)},
+		{"Connection", []string{"connection: close"}, nil, ofStream(codeProtocol, ruleSectionConnection)},
+		{"TE", []string{"te: trailers"}, nil, ofStream(codeProtocol, ruleSectionConnection)},
+		{"a name in capitals", []string{"X: y"}, nil, ofStream(codeProtocol, ruleSectionName)},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var s fieldSection

@@ -58,8 +58,8 @@ func readFrame(b []byte, sizeMax, block uint32, server bool) (text string, h htt
 	return text, h, err
 }
 
-func conn(code http2Code, rule string) *http2Error   { return &http2Error{code, false, rule} }
-func stream(code http2Code, rule string) *http2Error { return &http2Error{code, true, rule} }
+func conn(code http2Code, rule string) *http2Error     { return &http2Error{code, false, rule} }
+func ofStream(code http2Code, rule string) *http2Error { return &http2Error{code, true, rule} }
 
 // The rules of RFC 9113 §6, a row each.
 func TestHTTP2Frames(t *testing.T) {
@@ -94,15 +94,15 @@ func TestHTTP2Frames(t *testing.T) {
 		{"HEADERS with too little for a priority", frameHeaders, 0x24, 3, "\x00\x00\x00\x01", "", conn(codeFrameSize, ruleFrameShort)},
 		{"HEADERS whose padding takes the priority", frameHeaders, 0x2c, 3, "\x01\x00\x00\x00\x01\x10", "", conn(codeProtocol, ruleFramePadding)},
 		{"HEADERS, padding too long", frameHeaders, 0xc, 1, "\x04abc", "", conn(codeProtocol, ruleFramePadding)},
-		{"HEADERS that depends on itself", frameHeaders, 0x24, 3, "\x80\x00\x00\x03\x10abc", "", stream(codeProtocol, ruleFrameDependsSelf)},
+		{"HEADERS that depends on itself", frameHeaders, 0x24, 3, "\x80\x00\x00\x03\x10abc", "", ofStream(codeProtocol, ruleFrameDependsSelf)},
 		{"HEADERS on 0", frameHeaders, 4, 0, "abc", "", conn(codeProtocol, ruleFrameStreamZero)},
 
 		{"PRIORITY", framePriority, 0, 3, "\x80\x00\x00\x01\xff", "priority", nil},
 		{"PRIORITY of an idle stream", framePriority, 0, 99, "\x80\x00\x00\x00\xff", "priority", nil},
-		{"PRIORITY on itself", framePriority, 0, 3, "\x80\x00\x00\x03\xff", "", stream(codeProtocol, ruleFrameDependsSelf)},
+		{"PRIORITY on itself", framePriority, 0, 3, "\x80\x00\x00\x03\xff", "", ofStream(codeProtocol, ruleFrameDependsSelf)},
 		{"PRIORITY on 0", framePriority, 0, 0, "\x80\x00\x00\x01\xff", "", conn(codeProtocol, ruleFrameStreamZero)},
-		{"PRIORITY too short", framePriority, 0, 3, zero4, "", stream(codeFrameSize, ruleFrameSizeFixed)},
-		{"PRIORITY too long", framePriority, 0, 3, zero8, "", stream(codeFrameSize, ruleFrameSizeFixed)},
+		{"PRIORITY too short", framePriority, 0, 3, zero4, "", ofStream(codeFrameSize, ruleFrameSizeFixed)},
+		{"PRIORITY too long", framePriority, 0, 3, zero8, "", ofStream(codeFrameSize, ruleFrameSizeFixed)},
 
 		{"RST_STREAM", frameRSTStream, 0, 1, "\x00\x00\x00\x08", "reset CANCEL", nil},
 		{"RST_STREAM of an unknown code", frameRSTStream, 0, 1, "\x00\x00\xff\x08", "reset code 0xff08", nil},
@@ -135,7 +135,7 @@ func TestHTTP2Frames(t *testing.T) {
 
 		{"WINDOW_UPDATE", frameWindowUpdate, 0, 0, "\xff\xff\xff\xff", "window 2147483647", nil},
 		{"WINDOW_UPDATE of 0", frameWindowUpdate, 0, 0, "\x80\x00\x00\x00", "", conn(codeProtocol, ruleFrameIncrement)},
-		{"WINDOW_UPDATE of 0 on a stream", frameWindowUpdate, 0, 1, zero4, "", stream(codeProtocol, ruleFrameIncrement)},
+		{"WINDOW_UPDATE of 0 on a stream", frameWindowUpdate, 0, 1, zero4, "", ofStream(codeProtocol, ruleFrameIncrement)},
 		{"WINDOW_UPDATE too short", frameWindowUpdate, 0, 1, "abc", "", conn(codeFrameSize, ruleFrameSizeFixed)},
 		{"WINDOW_UPDATE too long", frameWindowUpdate, 0, 1, "abcde", "", conn(codeFrameSize, ruleFrameSizeFixed)},
 

@@ -142,7 +142,7 @@ func (g *logGap) due(now time.Duration) bool {
 // what hooks need with leaseHooks.
 func (x *exchange) open(g *workset, bits uint32) {
 	if x.lease == nil {
-		x.lease = g.exchanges().leases.next(x, x.r.h.srv)
+		x.lease = g.exchanges().leases.next(x, x.srv)
 		if bits == 0 {
 			return
 		}
@@ -170,7 +170,7 @@ func (x *exchange) end(l *lease) {
 	if old < leaseInside {
 		return
 	}
-	x.r.c.workset.detach()
+	x.workset().detach()
 	x.breakOff(breakReads | breakWrites)
 	stragglers.L.Lock()
 	for l.state.Load() >= leaseInside {
@@ -183,26 +183,14 @@ func (x *exchange) end(l *lease) {
 // breakOff makes what waits in the given directions fail. It may be called by
 // whoever is inside, or by the owner.
 func (x *exchange) breakOff(directions uint32) {
-	c := x.r.c
-	c.workset.breaking.Or(directions)
-	if via := x.r.via; via != nil {
-		via.breakOff(directions)
-		return
-	}
-	if directions&breakReads != 0 {
-		c.wakeOwner(ownRead)
-	}
-	if directions&breakWrites != 0 {
-		c.wakeOwner(ownWrite)
-	}
+	x.workset().breaking.Or(directions)
+	x.stream.breakOff(directions)
 }
 
 // mend lets waits in the given directions be again.
 func (x *exchange) mend(directions uint32) {
-	if x.r.via != nil {
-		x.r.via.mend(directions)
-	}
-	x.r.c.workset.breaking.And(^directions)
+	x.stream.mend(directions)
+	x.workset().breaking.And(^directions)
 }
 
 // lockBroken locks mu, which is held in waits in one direction, and breaks those
@@ -211,7 +199,7 @@ func (x *exchange) lockBroken(mu *sync.Mutex, direction uint32) {
 	if mu.TryLock() {
 		return
 	}
-	x.r.c.workset.detach() // there are other locks behind that one
+	x.workset().detach() // there are other locks behind that one
 	x.breakOff(direction)
 	mu.Lock()
 	x.mend(direction)

@@ -176,7 +176,7 @@ func TestStrayWaits(t *testing.T) {
 			var waits func() bool // the stray goroutine has come to wait
 			s := &Server{Loops: 1, Logger: quietLogger(), Handler: routes{
 				tt.path: HandlerFunc(func(w *ResponseWriter, r *Request) error {
-					c := behindResponse(w).c
+					c := behindResponse(w).x.stream.ownConn()
 					waits = func() bool { return c.own.Load()&ownWaits != 0 }
 					go func() { broken <- tt.call(w, r) }()
 					eventually(t, "the wait", waits)

@@ -456,7 +456,7 @@ func (l *Loop) wait(g *workset) {
 	if l.handled += max(l.count, 1); l.handled >= clockEvents || g.timed > 0 {
 		l.readClock(g)
 	}
-	g.publish(l)
+	g.publish(&l.counts)
 	if l.lent.Load() > 0 {
 		// Owners are waiting for this processor: without this they get it only
 		// when the loop is out of work.
@@ -584,7 +584,7 @@ func (l *Loop) end(g *workset) {
 		monitor.unwatch(l)
 	}
 	l.closePoller()
-	g.publish(l)
+	g.publish(&l.counts)
 	g.release()
 	close(l.ended)
 }

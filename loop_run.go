@@ -177,7 +177,7 @@ func (l *Loop) callback(g *workset, fn, after func()) bool {
 	}
 	p := guard(fn, func() {
 		g.detach()
-		g.publish(l)
+		g.publish(&l.counts)
 		g.release()
 		if after != nil {
 			after()
@@ -192,7 +192,7 @@ func (l *Loop) callback(g *workset, fn, after func()) bool {
 	}
 	l.stealMu.Lock() // the thief has read the workset once it is free
 	l.stealMu.Unlock()
-	g.publish(l)
+	g.publish(&l.counts)
 	g.release()
 	return false
 }

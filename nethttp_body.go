@@ -47,7 +47,7 @@ func (b *httpBody) Read(p []byte) (int, error) {
 // setTrailer gives the request the fields that came behind the body. The map,
 // if there is one, is that of copies of the request too.
 func (b *httpBody) setTrailer() {
-	for name, value := range b.b.chunks.trailer.All() {
+	for name, value := range b.b.trailer.All() {
 		if b.x.req.Trailer == nil {
 			b.x.req.Trailer = make(http.Header)
 		}
@@ -59,7 +59,7 @@ func (b *httpBody) setTrailer() {
 func (b *httpBody) Close() error {
 	if !b.mu.TryLock() {
 		b.x.withInside(func(in *exchange) {
-			in.r.c.workset.detach()
+			in.workset().detach()
 			in.breakOff(breakReads)
 		})
 		b.mu.Lock()
@@ -73,49 +73,32 @@ func (b *httpBody) Close() error {
 	return nil
 }
 
-// withInside calls fn unless the handler has returned.
-func (x *httpExchange) withInside(fn func(in *exchange)) {
+// withInside calls fn unless the handler has returned, which it reports.
+func (x *httpExchange) withInside(fn func(in *exchange)) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.conn != nil {
-		fn(x.inside)
+	if x.inside == nil {
+		return false
 	}
+	fn(x.inside)
+	return true
 }
 
 // setReadDeadline bounds how long reads of the body wait, those that wait
 // already included.
-func (x *httpExchange) setReadDeadline(t time.Time) error {
-	return x.withConn(func(c *Conn, g *workset, via carrier) error {
-		if via != nil {
-			return via.setReadDeadline(t)
-		}
-		g.readBy.set(handlerDeadline(t))
-		c.wakeOwner(ownRead)
-		return nil
-	})
+func (x *httpExchange) setReadDeadline(t time.Time) (err error) {
+	if !x.withInside(func(in *exchange) { err = in.stream.setReadDeadline(t) }) {
+		return errWriterDone
+	}
+	return err
 }
 
 // setWriteDeadline is setReadDeadline for writes of the response.
-func (x *httpExchange) setWriteDeadline(t time.Time) error {
-	return x.withConn(func(c *Conn, g *workset, via carrier) error {
-		if via != nil {
-			return via.setWriteDeadline(t)
-		}
-		g.writeBy.set(handlerDeadline(t))
-		c.wakeOwner(ownWrite)
-		return nil
-	})
-}
-
-// withConn calls fn unless the handler has returned.
-func (x *httpExchange) withConn(fn func(*Conn, *workset, carrier) error) error {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.conn == nil {
+func (x *httpExchange) setWriteDeadline(t time.Time) (err error) {
+	if !x.withInside(func(in *exchange) { err = in.stream.setWriteDeadline(t) }) {
 		return errWriterDone
 	}
-	via, _ := x.conn.tr.(carrier)
-	return fn(x.conn, x.workset, via)
+	return err
 }
 
 // An httpError is an error of net/http's with flare's that caused it.

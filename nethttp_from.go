@@ -75,16 +75,14 @@ type httpExchange struct {
 	ctx      httpContext
 
 	// mu guards what other goroutines than the handler's may do while it waits.
-	mu      sync.Mutex
-	inside  *exchange // of the body
-	conn    *Conn     // nil: the handler has returned
-	workset *workset  // conn's
+	mu     sync.Mutex
+	inside *exchange // nil: the handler has returned
 }
 
 func newHTTPExchange(a *httpAdapter, w *serverResponse, in *exchange) *httpExchange {
 	r := &in.r
-	x := &httpExchange{adapter: a, inside: in, conn: w.c, workset: w.c.workset}
-	x.ctx = httpContext{Context: r.Context(), x: x, srv: w.h.srv}
+	x := &httpExchange{adapter: a, inside: in}
+	x.ctx = httpContext{Context: r.Context(), x: x, srv: w.x.srv}
 	x.req = newHTTPRequest(r, &x.ctx)
 	x.body = httpBody{x: x, b: &r.body}
 	if r.ContentLength() == 0 {
@@ -102,7 +100,7 @@ func (x *httpExchange) end() {
 	x.response.end()
 	x.body.Close()
 	x.mu.Lock()
-	x.conn, x.workset = nil, nil
+	x.inside = nil
 	x.mu.Unlock()
 	if form := x.req.MultipartForm; form != nil {
 		form.RemoveAll() // as net/http's server does
@@ -111,15 +109,12 @@ func (x *httpExchange) end() {
 
 // newHTTPRequest returns r as net/http has it, all but the body.
 func newHTTPRequest(r *serverRequest, ctx context.Context) *http.Request {
-	proto, major := r.version()
+	proto, major, minor := r.version()
 	req := http.Request{
-		Method: r.Method(), Proto: proto, ProtoMajor: major, ProtoMinor: int(r.head.minor),
+		Method: r.Method(), Proto: proto, ProtoMajor: major, ProtoMinor: minor,
 		Host: r.Host(), RequestURI: r.Target(), RemoteAddr: "@", TLS: r.TLS(),
 		ContentLength: r.ContentLength(), Close: !r.head.keepAlive(),
 		Pattern: r.Pattern(),
-	}
-	if major > 1 {
-		req.ProtoMinor = 0
 	}
 	if addr := r.RemoteAddr(); addr.IsValid() {
 		req.RemoteAddr = addr.String()
@@ -236,8 +231,8 @@ func (c *httpContext) localAddr() net.Addr {
 	x := c.x
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if c.local == nil && x.conn != nil && x.conn.fd >= 0 {
-		if at := x.conn.LocalAddr(); at.IsValid() {
+	if c.local == nil && x.inside != nil {
+		if at := x.inside.stream.session().localAddr(); at.IsValid() {
 			c.local = net.TCPAddrFromAddrPort(at)
 		}
 	}

@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/textproto"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -65,7 +64,7 @@ func (p *httpWriter) writer() http.ResponseWriter {
 }
 
 func (p *httpWriter) begin(x *httpExchange, w *serverResponse) {
-	p.x, p.w, p.logger = x, w, w.h.srv.logger()
+	p.x, p.w, p.logger = x, w, w.x.srv.logger()
 	p.fields = make(http.Header)
 	for name, value := range w.header.All() { // of middleware around
 		p.fields.Add(name, value)
@@ -74,7 +73,7 @@ func (p *httpWriter) begin(x *httpExchange, w *serverResponse) {
 
 // end waits for who writes, and lets nobody after.
 func (p *httpWriter) end() {
-	p.w.h.x.lockBroken(&p.mu, breakWrites)
+	p.w.x.lockBroken(&p.mu, breakWrites)
 	p.w = nil
 	p.mu.Unlock()
 }
@@ -103,9 +102,6 @@ func (p *httpWriter) WriteHeader(code int) {
 
 // writeInterim sends the fields so far with a 1xx. They stay (RFC 8297 §2).
 func (p *httpWriter) writeInterim(code int) {
-	if code == http.StatusContinue {
-		p.w.r.body.setAnswered(p.w.c.workset) // the body needs none of its own
-	}
 	var h Header
 	for _, name := range sortedNames(nil, p.fields) {
 		if name == "Content-Length" || name == "Transfer-Encoding" {
@@ -310,10 +306,8 @@ func (p httpHijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 			return nil, nil, err
 		}
 	}
-	if p.w.via == nil {
-		p.x.ctx.localAddr() // is known while the descriptor is the connection's
-		p.x.body.Close()    // nobody waits for more of it
-	}
+	p.x.ctx.localAddr() // is known while the descriptor is the connection's
+	p.x.body.Close()    // nobody waits for more of it
 	conn, rw, err := p.w.hijackAnyway()
 	if errors.Is(err, errors.ErrUnsupported) {
 		err = &httpError{http.ErrNotSupported, err}
@@ -337,13 +331,7 @@ func (p *httpWriter) EnableFullDuplex() error {
 	if p.w == nil {
 		return errWriterDone
 	}
-	p.w.r.body.duplex.Store(true)
-	if b := &p.x.body; b.mu.TryLock() { // else a read goes on, which ends with the same
-		if b.b != nil {
-			b.b.judge()
-		}
-		b.mu.Unlock()
-	}
+	p.w.x.stream.readsOn()
 	return nil
 }
 
@@ -360,7 +348,7 @@ func (p *httpWriter) CloseNotify() <-chan bool {
 
 // finish ends a response whose handler has returned.
 func (p *httpWriter) finish() error {
-	p.w.h.x.lockBroken(&p.mu, breakWrites)
+	p.w.x.lockBroken(&p.mu, breakWrites)
 	defer p.mu.Unlock()
 	if p.hijacked {
 		return nil
@@ -371,7 +359,7 @@ func (p *httpWriter) finish() error {
 	w := p.w
 	p.sniff(nil)
 	trailer := p.trailer()
-	if (p.chunked || len(p.trailers) > 0 || len(trailer) > 0) && !w.begun && len(w.hooks) == 0 && w.r.head.minor > 0 && bodyAllowed(w.Status()) {
+	if (p.chunked || len(p.trailers) > 0 || len(trailer) > 0) && !w.begun && len(w.hooks) == 0 && w.x.stream.hasTrailer() && bodyAllowed(w.Status()) {
 		if err := w.start(); err != nil { // in chunks, as announced
 			return err
 		}
@@ -409,16 +397,6 @@ func (p *httpWriter) trailer() (trailer http.Header) {
 	return trailer
 }
 
-// sortedNames appends the names of fields, in the order in which net/http sends
-// them.
-func sortedNames(names []string, fields http.Header) []string {
-	for name := range fields {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
-}
-
 // logMisuse logs what a handler should not have done, and where.
 func (p *httpWriter) logMisuse(what string) {
 	var pcs [16]uintptr
@@ -438,5 +416,5 @@ func (p *httpWriter) errorOf(err error) error {
 	if err == nil {
 		return nil
 	}
-	return httpErrorOf(err, p.w.h.srv)
+	return httpErrorOf(err, p.w.x.srv)
 }

@@ -1,31 +1,19 @@
 package flare
 
 import (
-	"bufio"
 	"context"
-	"crypto/tls"
-	"errors"
 	"io"
-	"maps"
-	"math"
-	"net"
 	"net/http"
-	"net/netip"
-	"net/textproto"
-	"net/url"
-	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
 // This file is layer 5 (surface): flare's handlers on net/http's server, for
-// HTTP/2 and for programs that have such a server already. It knows http.Request
-// and http.ResponseWriter and makes a carrier of them; handler_carrier.go has
-// what becomes of a request that came by one.
+// HTTP/2 and for programs that have such a server already. It takes an
+// http.Request to its end as an exchange. nethttp_to_head.go has the request's
+// head, nethttp_to_stream.go what else there is of net/http's below the exchange.
 
 // ToHTTP returns h as an http.Handler, for net/http's server and whatever else
 // calls one. Bodies are streamed both ways, as h reads and writes them; OnCommit,
@@ -44,134 +32,173 @@ func ToHTTP(h Handler) http.Handler { return &Server{Handler: h} }
 // its Shutdown and Close do not know of such requests.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.carries()
-	k := newHTTPCarrier(w, r, &s.lim.conn)
-	in := carried{head: appendHTTPHead(nil, r), length: r.ContentLength, ctx: r.Context()}
-	if r.Body == nil || r.Body == http.NoBody {
-		in.length = 0
-	}
-	if r.Pattern != "" {
-		in.match = &httpRouting{r}
-	}
-	if peer, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
-		in.peer = netip.AddrPortFrom(peer.Addr().Unmap(), peer.Port())
-	}
-	if in.length != 0 && r.ProtoMajor == 1 {
-		k.duplex = k.rc.EnableFullDuplex() == nil // flare's handlers read and write as they like
-	}
-	if s.serveCarried(k, in) {
+	k := newHTTPCarrier(s, w, r)
+	if k.serve() {
 		panic(http.ErrAbortHandler)
 	}
-	if !k.hijacked.Load() {
-		k.writing.arm() // for what net/http still has to send
-	}
 }
 
-// appendHTTPHead appends the head of r as HTTP/1.1 has it. Whether that is
-// well-formed is the parser's to say.
-func appendHTTPHead(b []byte, r *http.Request) []byte {
-	method := r.Method
-	if method == "" {
-		method = http.MethodGet
-	}
-	b = append(appendHTTPText(b, method), ' ')
-	b = appendHTTPText(b, httpTarget(r))
-	if r.ProtoMajor == 1 && r.ProtoMinor == 0 {
-		b = append(b, " HTTP/1.0\r\n"...)
-	} else {
-		b = append(b, " HTTP/1.1\r\n"...)
-	}
-	b = appendHTTPField(b, "Host", r.Host)
-	for _, name := range sortedNames(nil, r.Header) {
-		for _, value := range r.Header[name] {
-			b = appendHTTPField(b, name, value)
+// carries readies s for requests that another server has received, once.
+func (s *Server) carries() {
+	s.carriedOnce.Do(func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if !s.started { // else that is done, and loops read what it has settled
+			s.prepare()
 		}
-	}
-	for _, coding := range r.TransferEncoding {
-		b = appendHTTPField(b, "Transfer-Encoding", coding)
-	}
-	if len(r.Trailer) > 0 {
-		b = appendHTTPField(b, "Trailer", strings.Join(sortedNames(nil, r.Trailer), ", "))
-	}
-	return append(b, '\r', '\n')
+	})
 }
 
-func appendHTTPField(b []byte, name, value string) []byte {
-	b = append(appendHTTPText(b, name), ": "...)
-	return append(appendHTTPText(b, value), '\r', '\n')
-}
-
-// appendHTTPText appends s. A line break, which only a request that never was
-// on a wire can have, must not make two lines of it: NUL is refused everywhere.
-func appendHTTPText(b []byte, s string) []byte {
-	from := len(b)
-	b = append(b, s...)
-	for i, c := range b[from:] {
-		if c == '\r' || c == '\n' {
-			b[from+i] = 0
-		}
-	}
-	return b
-}
-
-// httpTarget returns the request target. It is made of r.URL, which is what
-// http.StripPrefix and the like change.
-func httpTarget(r *http.Request) string {
-	switch {
-	case r.Method == http.MethodConnect && r.URL.Path == "":
-		return r.Host
-	case r.URL.Host != "" && r.URL.Scheme != "": // absolute form (RFC 9112 §3.2.2)
-		u := url.URL{Scheme: r.URL.Scheme, Host: r.URL.Host}
-		return u.String() + r.URL.RequestURI()
-	}
-	return r.URL.RequestURI()
-}
-
-// An httpCarrier is an exchange of net/http's.
+// An httpCarrier is an exchange of net/http's, and the stream that it stands on.
+// Its strand has no connection and no loop: the goroutine is net/http's, and
+// flare's to keep for as long as the handler likes.
 type httpCarrier struct {
-	memoryBase
+	x      exchange
+	strand strand
+	octets []byte   // of the request's head
+	names  []string // of fields, to be sorted
+
 	w        http.ResponseWriter
 	r        *http.Request
-	rc       *http.ResponseController
+	rc       http.ResponseController
+	length   int64 // of the request's body, -1: not known
+	ctx      context.Context
+	done     context.CancelCauseFunc // of ctx; both nil until a handler asks
 	reading  carrierDeadline
 	writing  carrierDeadline
 	hijacked atomic.Bool
-	duplex   bool // net/http leaves the body alone
-	closes   bool // the response says that the connection ends
+	duplex   bool   // net/http leaves the body alone
+	closes   bool   // the response says that the connection ends
+	ending   ending // of the response, before its time
+	err      error  // of sending, the first
 }
 
-func newHTTPCarrier(w http.ResponseWriter, r *http.Request, limits *connLimits) *httpCarrier {
-	k := &httpCarrier{w: w, r: r, rc: http.NewResponseController(w)}
-	k.reading.set, k.writing.set = k.rc.SetReadDeadline, k.rc.SetWriteDeadline
+// httpCarriers has those that wait for another request.
+var httpCarriers sync.Pool
+
+func newHTTPCarrier(s *Server, w http.ResponseWriter, r *http.Request) *httpCarrier {
+	k, _ := httpCarriers.Get().(*httpCarrier)
+	if k == nil {
+		k = new(httpCarrier)
+		k.x.init()
+		k.x.stream = k
+	}
+	k.x.srv, k.x.strand = s, &k.strand
+	k.w, k.r, k.rc = w, r, *http.NewResponseController(w)
+	k.reading = carrierDeadline{k: k}
+	k.writing = carrierDeadline{k: k, write: true}
 	host, _ := r.Context().Value(http.ServerContextKey).(*http.Server)
 	if host == nil || host.ReadTimeout <= 0 {
-		k.reading.limit = limits.body
+		k.reading.limit = s.lim.conn.body
 	}
 	if host == nil || host.WriteTimeout <= 0 {
-		k.writing.limit = limits.write
+		k.writing.limit = s.lim.conn.write
+	}
+	if k.length = r.ContentLength; r.Body == nil || r.Body == http.NoBody {
+		k.length = 0
+	}
+	if k.length != 0 && r.ProtoMajor == 1 {
+		k.duplex = k.rc.EnableFullDuplex() == nil // flare's handlers read and write as they like
 	}
 	return k
 }
 
-func (k *httpCarrier) version() (name string, major int) { return k.r.Proto, k.r.ProtoMajor }
-
-func (k *httpCarrier) tls() *tls.ConnectionState { return k.r.TLS }
-
-func (k *httpCarrier) readBody(p []byte) (int, error) {
-	if k.hijacked.Load() {
-		return 0, errHijacked
+// release keeps k for another request, if nobody can have a part of it.
+func (k *httpCarrier) release() {
+	if k.x.w.hijacked || !k.x.reset() {
+		return
 	}
-	k.reading.arm()
-	n, err := k.r.Body.Read(p)
-	if k.rest(&k.reading); err == io.EOF {
-		k.reading.disarm() // from here on net/http reads, to see whether the client is still there
+	if _, ok := k.x.r.match.(*httpRouting); ok {
+		k.x.r.match = nil
 	}
-	return n, err
+	if cap(k.octets) > headKeptBytes {
+		k.octets = nil
+	}
+	clear(k.names)
+	k.w, k.r, k.rc, k.ctx, k.done, k.err = nil, nil, http.ResponseController{}, nil, nil, nil
+	k.duplex, k.closes, k.ending = false, false, endNot
+	httpCarriers.Put(k)
 }
 
-// leaveBody discards the rest of a body, or has the connection end with the
-// response. With EnableFullDuplex net/http goes on with a connection on which it
-// could not find the end of a body, and takes what it has not read of it for the
-// next request.
+// headKeptBytes is what may stay in memory of a head until the next request.
+const headKeptBytes = 16 << 10
+
+// serve answers the request. It reports whether the response has to be cut off,
+// because it failed after it had begun or was not to be sent at all.
+func (k *httpCarrier) serve() (cut bool) {
+	x, s := &k.x, k.x.srv
+	g := newOwnerWorkset()
+	g.clock.read()
+	k.strand.workset, g.strand = g, &k.strand
+	g.counts[countRequests]++
+	p := guard(func() { cut = k.answer(g) }, func() { // the other server ends the connection
+		x.close()
+		k.endContext()
+		g.publish(&s.carried)
+	})
+	if p != nil {
+		x.close()
+		g.counts[countPanics]++
+		logPanic(s.logger(), "flare: a request's turn panicked", p)
+		cut = true
+	}
+	k.endContext()
+	if !x.w.hijacked && !cut {
+		k.writing.arm() // for what net/http still has to send
+	}
+	g.publish(&s.carried)
+	k.strand.workset = nil
+	g.release()
+	if p == nil {
+		k.release()
+	}
+	return cut
+}
+
+// answer has the request answered, by its handler or as a refusal.
+func (k *httpCarrier) answer(g *workset) (cut bool) {
+	x, s := &k.x, k.x.srv
+	r, w := &x.r, &x.w
+	err := k.fillHead(&s.lim.head)
+	if err == nil && s.lim.bodyBytes >= 0 && k.length > s.lim.bodyBytes {
+		err = &StatusError{Code: http.StatusRequestEntityTooLarge, Err: ErrTooLarge}
+	}
+	if err != nil {
+		x.refuse(g, k.octets, err)
+	} else {
+		r.begin(k.octets)
+		if k.r.Pattern != "" {
+			r.match = &httpRouting{k.r}
+		}
+		x.handler, x.route = s.routeOf(r)
+		r.body.begin(k.length != 0)
+		err = x.run(g)
+		if w.hijacked {
+			if err != nil {
+				s.logHandlerError(r, err)
+			}
+			return false
+		}
+		w.finish(err)
+	}
+	k.send(nil)
+	if k.ending != endNot || k.err != nil {
+		if w.begun && k.broken() == nil {
+			k.flush() // what there is of it, so that the client sees that it is short
+		}
+		return true
+	}
+	if b := &r.body; !b.done {
+		asks := r.head.expectContinue && b.total == 0 // the body may not come at all
+		k.leaveBody(!b.failed.Load() && !asks && k.length-b.total <= drainBytesMax)
+	}
+	return false
+}
+
+// leaveBody discards the rest of a body, if its end is worth looking for, or has
+// the connection end with the response. With EnableFullDuplex net/http goes on
+// with a connection on which it could not find the end of a body, and takes what
+// it has not read of it for the next request.
 func (k *httpCarrier) leaveBody(find bool) {
 	if !k.duplex {
 		return
@@ -191,240 +218,6 @@ func (k *httpCarrier) leaveBody(find bool) {
 	// The one way to have net/http close a connection behind a response that has
 	// begun: a reader that passes its limit asks for it.
 	http.MaxBytesReader(w, io.NopCloser(strings.NewReader("x")), 0).Read(make([]byte, 1))
-}
-
-func (k *httpCarrier) readTrailer(h *Header) {
-	for _, name := range sortedNames(nil, k.r.Trailer) {
-		for _, value := range k.r.Trailer[name] {
-			if allowedInTrailer(name) {
-				h.Add(name, value)
-			}
-		}
-	}
-}
-
-// sendHead sets the fields of h beside those that whoever called flare has set.
-func (k *httpCarrier) sendHead(status int, h *Header, length int64, closes bool) error {
-	if k.hijacked.Load() {
-		return errHijacked
-	}
-	fields := k.w.Header()
-	k.setFields(fields, h)
-	if length >= 0 {
-		fields["Content-Length"] = []string{strconv.FormatInt(length, 10)}
-	}
-	if closes && k.r.ProtoMajor == 1 {
-		fields["Connection"] = []string{"close"}
-		k.closes = true
-	}
-	if _, ok := fields["Content-Type"]; !ok {
-		fields["Content-Type"] = nil // or net/http would guess one from the content
-	}
-	k.w.WriteHeader(status)
-	return nil
-}
-
-// setFields gives fields the values of h, in place of others of their names.
-func (k *httpCarrier) setFields(fields http.Header, h *Header) {
-	i := 0
-	for name, value := range h.All() {
-		first := h.index(name) == i
-		i++
-		key := textproto.CanonicalMIMEHeaderKey(name)
-		if k.r.ProtoMajor > 1 && (key == "Upgrade" || key == "Keep-Alive" || key == "Proxy-Connection") {
-			continue // RFC 9113 §8.2.2; Connection is net/http's to translate
-		}
-		if first {
-			fields[key] = []string{value}
-		} else {
-			fields[key] = append(fields[key], value)
-		}
-	}
-}
-
-func (k *httpCarrier) sendInterim(status int, h *Header) error {
-	if k.hijacked.Load() {
-		return errHijacked
-	}
-	k.writing.arm()
-	defer k.rest(&k.writing)
-	fields := k.w.Header()
-	kept := maps.Clone(fields)
-	clear(fields)
-	k.setFields(fields, h)
-	k.w.WriteHeader(status)
-	clear(fields)
-	maps.Copy(fields, kept)
-	return nil
-}
-
-func (k *httpCarrier) sendTrailer(h *Header) {
-	fields := k.w.Header()
-	for name, value := range h.All() {
-		fields.Add(http.TrailerPrefix+textproto.CanonicalMIMEHeaderKey(name), value)
-	}
-}
-
-// flush does nothing where the http.ResponseWriter cannot: what was written
-// leaves in the end.
-func (k *httpCarrier) flush() error {
-	k.writing.arm()
-	defer k.rest(&k.writing)
-	if err := k.rc.Flush(); err != nil && !errors.Is(err, errors.ErrUnsupported) {
-		return err
-	}
-	return nil
-}
-
-func (k *httpCarrier) breakOff(directions uint32) {
-	if directions&breakReads != 0 {
-		k.reading.breakOff()
-	}
-	if directions&breakWrites != 0 {
-		k.writing.breakOff()
-	}
-}
-
-func (k *httpCarrier) mend(directions uint32) {
-	if directions&breakReads != 0 {
-		k.reading.mend()
-	}
-	if directions&breakWrites != 0 {
-		k.writing.mend()
-	}
-}
-
-func (k *httpCarrier) setReadDeadline(t time.Time) error { return k.reading.setUser(t) }
-func (k *httpCarrier) left() bool                        { return k.r.Context().Err() == context.Canceled }
-
-func (k *httpCarrier) setWriteDeadline(t time.Time) error { return k.writing.setUser(t) }
-
-// rest ends what a call was bounded by where that would end a stream on which
-// nobody waits, too.
-func (k *httpCarrier) rest(d *carrierDeadline) {
-	if k.r.ProtoMajor > 1 {
-		d.disarm()
-	}
-}
-
-func (k *httpCarrier) hijackable() bool {
-	for w := k.w; ; {
-		if _, ok := w.(http.Hijacker); ok {
-			return true
-		}
-		outer, ok := w.(interface{ Unwrap() http.ResponseWriter })
-		if !ok {
-			return false
-		}
-		w = outer.Unwrap()
-	}
-}
-
-func (k *httpCarrier) hijack() (net.Conn, *bufio.ReadWriter, error) {
-	conn, rw, err := k.rc.Hijack()
-	k.hijacked.Store(err == nil)
-	return conn, rw, err
-}
-
-// recv has nothing: bodies come by readBody.
-func (k *httpCarrier) recv([]byte) (int, error) { return 0, nil }
-
-func (k *httpCarrier) send(a, b []byte) (n int, err error) {
-	k.writing.arm()
-	defer k.rest(&k.writing)
-	for _, p := range [...][]byte{a, b} {
-		var wrote int
-		if len(p) > 0 && err == nil {
-			wrote, err = k.w.Write(p)
-			n += wrote
-		}
-	}
-	var errno syscall.Errno
-	switch {
-	case err == nil:
-		return n, nil
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return n, syscall.ETIMEDOUT
-	case errors.As(err, &errno) && errno != 0 && !wouldBlock(errno): // nobody would wake who waits for room
-		return n, errno
-	}
-	return n, syscall.EPIPE // net/http says no more than that the client is gone
-}
-
-// A carrierDeadline bounds the waits in one direction by a limit without
-// progress, and by a deadline of the handler's.
-type carrierDeadline struct {
-	set   func(time.Time) error
-	limit time.Duration // 0: none
-
-	mu    sync.Mutex
-	user  time.Time // guarded by mu; zero: none
-	free  bool      // guarded by mu: the handler has lifted the limit
-	armed time.Time // guarded by mu: what was set; zero: no more than user
-	ended bool      // guarded by mu: no wait is to go on
-}
-
-// breakOff ends what waits, and what would.
-func (d *carrierDeadline) breakOff() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.ended = true
-	d.set(longAgo)
-}
-
-// mend gives further calls their time again.
-func (d *carrierDeadline) mend() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.ended {
-		d.ended, d.armed = false, time.Time{}
-		d.set(d.user)
-	}
-}
-
-// arm begins a wait. A deadline that is a little later than asked for saves
-// setting it each time.
-func (d *carrierDeadline) arm() {
-	if d.limit <= 0 {
-		return
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.free || d.ended {
-		return
-	}
-	now := time.Now()
-	by := d.armed
-	if by.Sub(now) < d.limit {
-		by = now.Add(d.limit + min(d.limit/4, math.MaxInt64-d.limit))
-	}
-	if !d.user.IsZero() && d.user.Before(by) {
-		by = d.user
-	}
-	if !by.Equal(d.armed) {
-		d.armed = by
-		d.set(by) // without deadlines there is no server to be kept waiting
-	}
-}
-
-// disarm takes the limit away and leaves the handler's deadline.
-func (d *carrierDeadline) disarm() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if !d.armed.IsZero() && !d.ended {
-		d.armed = time.Time{}
-		d.set(d.user)
-	}
-}
-
-func (d *carrierDeadline) setUser(t time.Time) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.user, d.free = t, t.IsZero(); d.ended {
-		return nil
-	}
-	d.armed = time.Time{}
-	return d.set(t)
 }
 
 // httpRouting is what an http.ServeMux in front has found. A Mux that routes

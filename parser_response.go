@@ -41,7 +41,6 @@ const (
 	bodyLength                     // so many octets
 	bodyChunked                    // until the last chunk and its trailer section
 	bodyUntilClose                 // until the peer closes
-	bodyCarried                    // another server says so
 )
 
 // reset readies h for the next head.

@@ -106,7 +106,7 @@ type Server struct {
 	http2      http2Server
 
 	carriedOnce sync.Once
-	carried     *Loop // has the counts of requests that another server received, and never runs; set under mu
+	carried     loopCounts // of requests that another server received
 
 	draining     atomic.Bool
 	acceptors    atomic.Int32 // goroutines that accept for the plain driver

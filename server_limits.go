@@ -121,8 +121,3 @@ func (a *addrCounts) remove(addr netip.Addr) {
 		delete(a.n, addr)
 	}
 }
-
-// last reports whether the request in progress is its connection's last.
-func (h *httpConn) last() bool {
-	return h.srv.draining.Load() || h.srv.lim.requests >= 0 && h.requests >= h.srv.lim.requests
-}

@@ -27,7 +27,7 @@ func (s *Server) routeOf(r *serverRequest) (Handler, *route) {
 	case nil:
 		return notFound, s.routes.find("", pinInline)
 	case Router:
-		handler, pattern := askRouter(h, r.h.x)
+		handler, pattern := askRouter(h, r.x)
 		return handler, s.routes.find(pattern, pinOf(handler))
 	default:
 		var key [routeKeyMax]byte
@@ -38,7 +38,7 @@ func (s *Server) routeOf(r *serverRequest) (Handler, *route) {
 // askRouter calls the user's Route. Its panic is the handler's, since the answer
 // is made there.
 func askRouter(router Router, x *exchange) (h Handler, pattern string) {
-	g := x.r.c.workset
+	g := x.workset()
 	x.open(g, 0)
 	defer x.close() // what the request's head lies in may move before its handler is called
 	if p := guard(func() { h, pattern = router.Route(&x.lease.r) }, nil); p != nil {
@@ -81,9 +81,9 @@ func (s *Server) handleError(w *serverResponse, err error) error {
 		w.implied = status.Code
 	}
 	if s.ErrorHandler != nil {
-		x := w.h.x
-		x.open(w.c.workset, 0)
-		failed := w.h.call(w.c.workset, x, HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		x, g := w.x, w.x.workset()
+		x.open(g, 0)
+		failed := x.call(g, HandlerFunc(func(w *ResponseWriter, r *Request) error {
 			s.ErrorHandler(w, r, err)
 			return nil
 		}))
@@ -135,10 +135,7 @@ func left(r *serverRequest, err error) bool {
 	if !errors.Is(err, context.Canceled) {
 		return false
 	}
-	if r.via != nil {
-		return r.via.left()
-	}
-	return r.c.left()
+	return r.x.stream.left()
 }
 
 // targetLogged is how much of a refused request's target is logged.
@@ -155,10 +152,10 @@ func spanIn(s span, in []byte) string {
 // refused notes that a request, of which in has the head, was refused before any
 // handler saw it. Whoever can make a server refuse decides on the status, so it is
 // one line a second and no error of the server's, whatever that is.
-func (s *Server) refused(c *Conn, r *serverRequest, in []byte, err error) {
-	method, target := spanIn(r.head.method, in), spanIn(r.head.target, in)
-	s.refusals.log(s.logger(), "flare: request refused", c.workset.clock.now, err,
+func (s *Server) refused(x *exchange, in []byte, err error) {
+	method, target := spanIn(x.r.head.method, in), spanIn(x.r.head.target, in)
+	s.refusals.log(s.logger(), "flare: request refused", x.workset().clock.now, err,
 		slog.String("method", method),
 		slog.String("path", target[:min(len(target), targetLogged)]),
-		slog.Any("peer", c.RemoteAddr()))
+		slog.Any("peer", x.stream.session().peerAddr()))
 }

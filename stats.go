@@ -70,13 +70,13 @@ type Stats struct {
 func (s *Server) Stats() Stats {
 	s.mu.Lock()
 	loops := s.loops
-	if s.carried != nil {
-		loops = append(loops[:len(loops):len(loops)], s.carried)
-	}
 	s.mu.Unlock()
 	var sums counts
 	var st Stats
 	var gauges [connStates]int64
+	for i := range sums {
+		sums[i] = s.carried.sums[i].Load()
+	}
 	for _, l := range loops {
 		for i := range sums {
 			sums[i] += l.counts.sums[i].Load()

@@ -104,12 +104,12 @@ func (ws *WebSocket) flush(ctx context.Context) error {
 	return nil
 }
 
-// loop returns a loop that counts for ws, of a server.
-func (ws *WebSocket) loop() *Loop {
+// counts returns what counts for ws, of a server.
+func (ws *WebSocket) counts() *loopCounts {
 	if ws.loopOut != nil {
-		return ws.loopOut.c.loop
+		return &ws.loopOut.c.loop.counts
 	}
-	return ws.srv.carried
+	return &ws.srv.carried
 }
 
 // sealed reports whether nothing more can be written.

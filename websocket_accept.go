@@ -67,7 +67,7 @@ type websocketTakeover struct {
 
 // takeOverForWebSocket takes the connection from its loop.
 func (w *serverResponse) takeOverForWebSocket(hs *handshake, profile *websocketProfile) (*websocketTakeover, error) {
-	a := &websocketTakeover{profile: profile, answer: hs.appendAnswer(nil, &w.header), srv: w.h.srv, peer: w.c.RemoteAddr()}
+	a := &websocketTakeover{profile: profile, answer: hs.appendAnswer(nil, &w.header), srv: w.x.srv, peer: w.x.stream.session().peerAddr()}
 	var err error
 	a.nc, a.in, err = w.takeOver()
 	return a, err

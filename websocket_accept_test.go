@@ -92,7 +92,7 @@ func TestAcceptWebSocketIsCountedThroughout(t *testing.T) {
 func TestAcceptWebSocketAfterClose(t *testing.T) {
 	running, leave, result := make(chan bool), make(chan bool), make(chan error, 1)
 	s := &Server{Logger: quietLogger(), Handler: Offload(HandlerFunc(func(w *ResponseWriter, r *Request) error {
-		srv := behindResponse(w).h.srv
+		srv := behindResponse(w).x.srv
 		ws := new(WebSocket)
 		running <- true
 		<-leave

@@ -45,8 +45,8 @@ func (h *WebSocketHandler) Serve(w *ResponseWriter, r *Request) error {
 	var p *loopSocket
 	var carried *websocketTakeover
 	err := admitWebSocket(w, r, &h.WebSocketOptions, func(w *serverResponse, hs *handshake) (err error) {
-		profile := h.profiles.find(h, w.h.srv, hs)
-		if w.via != nil {
+		profile := h.profiles.find(h, w.x.srv, hs)
+		if w.x.stream.ownConn() == nil {
 			carried, err = w.takeOverForWebSocket(hs, profile)
 			return err
 		}
@@ -125,7 +125,7 @@ func (k *websocketCore) log(err error) {
 // call makes an error of a panic of fn.
 func (k *websocketCore) call(fn func() error) (err error) {
 	if p := guard(func() { err = fn() }, nil); p != nil {
-		k.ws.loop().counts.sums[countPanics].Add(1)
+		k.ws.counts().sums[countPanics].Add(1)
 		return p
 	}
 	return err

@@ -85,14 +85,15 @@ func checkHandshake(w *serverResponse, r *serverRequest, o *WebSocketOptions) (h
 	if w.begun {
 		return hs, errHandshakeLate
 	}
-	if _, major := r.version(); major > 1 {
+	_, major, minor := r.version()
+	if major > 1 {
 		return hs, errWebSocketVersion()
 	}
 	if r.ContentLength() != 0 {
 		w.close = true // what follows was meant as frames, or as a body: nobody can tell
 		return hs, badHandshake("a WebSocket handshake has no body")
 	}
-	if r.Method() != http.MethodGet || r.head.minor == 0 {
+	if r.Method() != http.MethodGet || minor == 0 {
 		return hs, badHandshake("a WebSocket handshake is a GET of HTTP/1.1")
 	}
 	if !r.head.upgradeWebSocket() {

@@ -50,7 +50,7 @@ func (b *blockingSocket) openCarried(r *Request) error {
 	}
 	defer r.lease.exit()
 	one := newLeases(1)
-	l := one.next(x, x.r.h.srv)
+	l := one.next(x, x.srv)
 	defer x.end(l)
 	return b.onOpen(&l.r)
 }

@@ -18,7 +18,7 @@ type loopSocket struct {
 // runOnLoop answers the handshake of w's request, and leaves its connection to a
 // loopSocket.
 func (s *websocketProfile) runOnLoop(w *serverResponse, hs *handshake) *loopSocket {
-	c, g, h := w.c, w.c.workset, s.handler
+	c, g, h := w.x.stream.ownConn(), w.x.workset(), s.handler
 	h.once.Do(func() {
 		h.route = newRoute()
 		if rt := g.route.Load(); rt != nil {
@@ -44,9 +44,8 @@ func (s *websocketProfile) runOnLoop(w *serverResponse, hs *handshake) *loopSock
 // upgrade writes the 101 (Switching Protocols); what is written to w behind it
 // goes nowhere.
 func (w *serverResponse) upgrade(hs *handshake, p switchedProtocol) {
-	g := w.c.workset
-	g.out = hs.appendAnswer(g.out, &w.header)
-	g.counts[countClass1]++
+	w.x.stream.sendSwitch(hs, &w.header)
+	w.x.workset().counts[countClass1]++
 	w.begun, w.noBody, w.switched = true, true, p
 }
 

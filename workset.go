@@ -106,11 +106,11 @@ func (lc *loopCounts) lag(took time.Duration) {
 	}
 }
 
-// publish adds what the workset has counted to the loop's sums.
-func (g *workset) publish(l *Loop) {
+// publish adds what the workset has counted to the sums of a loop, or of a server.
+func (g *workset) publish(to *loopCounts) {
 	for i := range g.counts {
 		if n := g.counts[i]; n != 0 {
-			l.counts.sums[i].Add(n)
+			to.sums[i].Add(n)
 			g.counts[i] = 0
 		}
 	}
