@@ -70,7 +70,7 @@ func TestServeUnix(t *testing.T) {
 	}
 	for style := range wsStyles(WebSocketOptions{}) {
 		ctx := wsPatience(t)
-		ws, _, err := DialWebSocket(ctx, "ws://h/ws/"+style, &DialOptions{NetDial: dial})
+		ws, _, err := DialWebSocket(ctx, "ws://h/ws/"+style, &WebSocketDialOptions{NetDial: dial})
 		if err != nil {
 			t.Fatal(err)
 		}

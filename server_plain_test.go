@@ -112,7 +112,7 @@ func TestPlainRoles(t *testing.T) {
 	}
 	for style := range wsStyles(WebSocketOptions{}) {
 		ctx := wsPatience(t)
-		ws, _, err := DialWebSocket(ctx, "ws://h/ws/"+style, &DialOptions{NetDial: ln.dial})
+		ws, _, err := DialWebSocket(ctx, "ws://h/ws/"+style, &WebSocketDialOptions{NetDial: ln.dial})
 		if err != nil {
 			t.Fatalf("%s: %v", style, err)
 		}

@@ -185,7 +185,7 @@ func dialTLSOver(t testing.TB, addr string, config *tls.Config, wrap func(net.Co
 func dialTLSWebSocket(t testing.TB, addr string) (*WebSocket, context.Context) {
 	t.Helper()
 	ctx := wsPatience(t)
-	ws, _, err := DialWebSocket(ctx, "wss://"+addr+"/", &DialOptions{TLSConfig: tlsClientConfig()})
+	ws, _, err := DialWebSocket(ctx, "wss://"+addr+"/", &WebSocketDialOptions{TLSConfig: tlsClientConfig()})
 	if err != nil {
 		t.Fatal(err)
 	}

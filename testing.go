@@ -15,7 +15,7 @@ import (
 // no socket, any host name, http and https alike (Request.TLS is nil). Everything
 // else is as on a socket: ErrorHandler, limits and timeouts, middleware, ConnState,
 // streams both ways, Hijack. For a WebSocket pass the DialContext of the client's
-// Transport, an *http.Transport, on as DialOptions.NetDial.
+// Transport, an *http.Transport, on as WebSocketDialOptions.NetDial.
 //
 // It may be called inside a bubble of testing/synctest, where timeouts pass
 // without waiting: s has one loop there that blocks as a goroutine does and not

@@ -112,7 +112,7 @@ func TestTestClientIsOfTheServer(t *testing.T) {
 		}
 	}
 	ctx := t.Context()
-	ws, _, err := DialWebSocket(ctx, "ws://h/echo", &DialOptions{NetDial: client.Transport.(*http.Transport).DialContext})
+	ws, _, err := DialWebSocket(ctx, "ws://h/echo", &WebSocketDialOptions{NetDial: client.Transport.(*http.Transport).DialContext})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,8 +15,8 @@ import (
 // This file is layer 4 (roles): the client's side of the opening handshake
 // (RFC 6455 §4.1), over a blocking net.Conn that websocket_dial.go makes.
 
-// DialOptions configure DialWebSocket.
-type DialOptions struct {
+// WebSocketDialOptions are what DialWebSocket can be told.
+type WebSocketDialOptions struct {
 	WebSocketOptions
 
 	// Header has fields to send with the handshake, such as Authorization,
@@ -62,9 +62,9 @@ var (
 // first 4 KiB, what of them came in a second, and needs no Close. An answer that is no handshake is a
 // ErrMalformed. opts may be nil. ctx bounds the dial and the handshake, not
 // what follows.
-func DialWebSocket(ctx context.Context, rawURL string, opts *DialOptions) (*WebSocket, *ClientResponse, error) {
+func DialWebSocket(ctx context.Context, rawURL string, opts *WebSocketDialOptions) (*WebSocket, *ClientResponse, error) {
 	if opts == nil {
-		opts = new(DialOptions)
+		opts = new(WebSocketDialOptions)
 	}
 	d := webSocketDial{opts: opts}
 	if err := d.prepare(rawURL); err != nil {
@@ -97,7 +97,7 @@ func DialWebSocket(ctx context.Context, rawURL string, opts *DialOptions) (*WebS
 
 // A webSocketDial is one call of DialWebSocket.
 type webSocketDial struct {
-	opts   *DialOptions
+	opts   *WebSocketDialOptions
 	target clientTarget
 	jar    *Jar        // nil: no cookies
 	creds  Credentials // nil: none

@@ -16,7 +16,7 @@ import (
 )
 
 // wsDialWith connects with what a Client lends, and has a message echoed.
-func wsDialWith(t *testing.T, rawURL string, o *DialOptions) *ClientResponse {
+func wsDialWith(t *testing.T, rawURL string, o *WebSocketDialOptions) *ClientResponse {
 	t.Helper()
 	ctx := wsPatience(t)
 	ws, resp, err := DialWebSocket(ctx, rawURL, o)
@@ -74,14 +74,14 @@ func TestDialWebSocketWithClient(t *testing.T) {
 	}))
 	url := wsScheme(TestServer(t, &Server{Handler: guarded}))
 	client := &Client{Auth: DigestAuth("ann", "secret"), Jar: new(Jar)}
-	if resp := wsDialWith(t, url+"/x?y=1", &DialOptions{Client: client}); resp.Header.Get("X-Seen") != "" {
+	if resp := wsDialWith(t, url+"/x?y=1", &WebSocketDialOptions{Client: client}); resp.Header.Get("X-Seen") != "" {
 		t.Error("a cookie came from nowhere")
 	}
-	if resp := wsDialWith(t, url, &DialOptions{Client: client}); resp.Header.Get("X-Seen") != "yes" {
+	if resp := wsDialWith(t, url, &WebSocketDialOptions{Client: client}); resp.Header.Get("X-Seen") != "yes" {
 		t.Error("the cookie of the first handshake was not sent with the second")
 	}
 	client.Auth = DigestAuth("ann", "wrong")
-	if _, resp, err := DialWebSocket(wsPatience(t), url, &DialOptions{Client: client}); err == nil || resp.StatusCode != 401 {
+	if _, resp, err := DialWebSocket(wsPatience(t), url, &WebSocketDialOptions{Client: client}); err == nil || resp.StatusCode != 401 {
 		t.Errorf("%v, %v", resp, err)
 	}
 	if _, resp, err := DialWebSocket(wsPatience(t), url, nil); err == nil || resp.StatusCode != 401 || resp.Header.Get("WWW-Authenticate") == "" {
@@ -181,7 +181,7 @@ func TestDialWebSocketThroughProxy(t *testing.T) {
 			via.User = url.UserPassword("a", "b")
 			client := &Client{TLSConfig: config, Proxy: func(*url.URL) (*url.URL, error) { return via, nil }}
 			for _, target := range []string{plain, wsScheme(secure.URL)} {
-				wsDialWith(t, target, &DialOptions{Client: client})
+				wsDialWith(t, target, &WebSocketDialOptions{Client: client})
 				_, want, _ := strings.Cut(target, "://")
 				if got := <-asked; got != want {
 					t.Errorf("the proxy was asked for %q, want %q", got, want)
@@ -189,7 +189,7 @@ func TestDialWebSocketThroughProxy(t *testing.T) {
 			}
 			via.User = nil
 			var refused *ResponseError
-			if _, _, err := DialWebSocket(wsPatience(t), plain, &DialOptions{Client: client}); !errors.As(err, &refused) || refused.StatusCode != 407 {
+			if _, _, err := DialWebSocket(wsPatience(t), plain, &WebSocketDialOptions{Client: client}); !errors.As(err, &refused) || refused.StatusCode != 407 {
 				t.Errorf("%v", err)
 			}
 		})
@@ -220,7 +220,7 @@ func TestDialWebSocketSilentProxy(t *testing.T) {
 		conn.Read(request) // to the end
 	}()
 	client := &Client{Proxy: func(*url.URL) (*url.URL, error) { return via, nil }}
-	if _, _, err := DialWebSocket(ctx, "ws://h.test/", &DialOptions{Client: client}); !errors.Is(err, context.Canceled) {
+	if _, _, err := DialWebSocket(ctx, "ws://h.test/", &WebSocketDialOptions{Client: client}); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
 }
@@ -253,7 +253,7 @@ func TestDialWebSocketRefusalBodies(t *testing.T) {
 				}
 				io.Copy(io.Discard, c)
 			})
-			ws, resp, err := DialWebSocket(wsPatience(t), wsScheme(url), &DialOptions{HandshakeTimeout: patience})
+			ws, resp, err := DialWebSocket(wsPatience(t), wsScheme(url), &WebSocketDialOptions{HandshakeTimeout: patience})
 			if !errors.As(err, new(*handshakeError)) || ws != nil || resp == nil {
 				t.Fatalf("%v, %+v", err, resp)
 			}
@@ -273,7 +273,7 @@ func TestDialWebSocketRefusalBodies(t *testing.T) {
 		c, err := new(net.Dialer).DialContext(ctx, network, addr)
 		return cancelBehindHead{c, cancel}, err
 	}
-	if _, resp, err := DialWebSocket(ctx, wsScheme(url), &DialOptions{NetDial: nd}); !errors.As(err, new(*handshakeError)) || resp.StatusCode != 403 {
+	if _, resp, err := DialWebSocket(ctx, wsScheme(url), &WebSocketDialOptions{NetDial: nd}); !errors.As(err, new(*handshakeError)) || resp.StatusCode != 403 {
 		t.Errorf("%v", err)
 	}
 }

@@ -26,7 +26,7 @@ func wsStyles(o WebSocketOptions) map[string]Handler {
 
 func wsDial(t testing.TB, url string, o WebSocketOptions) *WebSocket {
 	t.Helper()
-	ws, _, err := DialWebSocket(context.Background(), "ws"+strings.TrimPrefix(url, "http")+"/ws", &DialOptions{WebSocketOptions: o})
+	ws, _, err := DialWebSocket(context.Background(), "ws"+strings.TrimPrefix(url, "http")+"/ws", &WebSocketDialOptions{WebSocketOptions: o})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -270,7 +270,7 @@ func (e *handshakeError) Unwrap() error { return ErrMalformed }
 
 // verifyHandshake holds a server's answer to RFC 6455 §4.1. upgraded says
 // whether Upgrade and Connection have the members that they must.
-func verifyHandshake(status int, upgraded bool, h *Header, key string, o *DialOptions) (hs handshake, err error) {
+func verifyHandshake(status int, upgraded bool, h *Header, key string, o *WebSocketDialOptions) (hs handshake, err error) {
 	fail := func(rule string) (handshake, error) {
 		return handshake{}, &handshakeError{status, rule}
 	}

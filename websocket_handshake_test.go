@@ -221,7 +221,7 @@ func TestDialRefuses(t *testing.T) {
 			key, _, _ = strings.Cut(key, "\r\n")
 			server.Write([]byte(strings.ReplaceAll(c.answer, "$", string(appendAccept(nil, key)))))
 		}()
-		opts := &DialOptions{WebSocketOptions: WebSocketOptions{Subprotocols: []string{"a", "b"}, Compression: CompressionOn}}
+		opts := &WebSocketDialOptions{WebSocketOptions: WebSocketOptions{Subprotocols: []string{"a", "b"}, Compression: CompressionOn}}
 		opts.NetDial = func(context.Context, string, string) (net.Conn, error) { return client, nil }
 		ws, resp, err := DialWebSocket(context.Background(), "ws://h/", opts)
 		var he *handshakeError
@@ -246,19 +246,19 @@ func TestDialRefuses(t *testing.T) {
 func TestDialChecks(t *testing.T) {
 	dialled := false
 	for _, url := range []string{"", "http://h/", "ws://", "ws:///x", "ws://u:p@h/", "ws://h/#f", "ws://h:port/", "ws://h\r\n/", "ws://h/\x00", "h", "wss:h"} {
-		opts := &DialOptions{NetDial: func(context.Context, string, string) (net.Conn, error) { dialled = true; return nil, net.ErrClosed }}
+		opts := &WebSocketDialOptions{NetDial: func(context.Context, string, string) (net.Conn, error) { dialled = true; return nil, net.ErrClosed }}
 		if _, _, err := DialWebSocket(context.Background(), url, opts); err == nil || dialled {
 			t.Errorf("%q: %v, dialled %v", url, err, dialled)
 		}
 	}
 	for _, name := range []string{"Host", "Upgrade", "Sec-WebSocket-Key", "Content-Length", "Sec-WebSocket-Extensions"} {
-		opts := new(DialOptions)
+		opts := new(WebSocketDialOptions)
 		opts.Header.Set(name, "x")
 		if _, _, err := DialWebSocket(context.Background(), "ws://127.0.0.1:1/", opts); err != errHandshakeHeader {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	opts := new(DialOptions)
+	opts := new(WebSocketDialOptions)
 	opts.Header.Set("X", "a\r\nb")
 	if _, _, err := DialWebSocket(context.Background(), "ws://127.0.0.1:1/", opts); err == nil {
 		t.Error("a field with a line break was sent")
@@ -278,7 +278,7 @@ func TestDialContext(t *testing.T) {
 	}()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	opts := &DialOptions{NetDial: func(context.Context, string, string) (net.Conn, error) { return client, nil }}
+	opts := &WebSocketDialOptions{NetDial: func(context.Context, string, string) (net.Conn, error) { return client, nil }}
 	if _, _, err := DialWebSocket(ctx, "ws://h/", opts); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}

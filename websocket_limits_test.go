@@ -175,7 +175,7 @@ func TestDialTLS(t *testing.T) {
 	}
 	pool := x509.NewCertPool()
 	pool.AddCert(srv.Certificate())
-	opts := &DialOptions{TLSConfig: &tls.Config{RootCAs: pool}}
+	opts := &WebSocketDialOptions{TLSConfig: &tls.Config{RootCAs: pool}}
 	opts.Header.Set("X-Name", "ann")
 	ws, resp, err := DialWebSocket(ctx, url, opts)
 	if err != nil || resp.StatusCode != 101 {

@@ -148,7 +148,7 @@ func wsInteropServer(t *testing.T, cmd *exec.Cmd) {
 	}
 	ctx := wsPatience(t)
 	for _, mode := range []Compression{CompressionOff, CompressionOn, CompressionTakeover} {
-		ws, resp, err := DialWebSocket(ctx, "ws://127.0.0.1:"+strings.TrimSpace(port)+"/", &DialOptions{
+		ws, resp, err := DialWebSocket(ctx, "ws://127.0.0.1:"+strings.TrimSpace(port)+"/", &WebSocketDialOptions{
 			WebSocketOptions: WebSocketOptions{Compression: mode}})
 		if err != nil {
 			t.Fatal(err)

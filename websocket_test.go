@@ -234,7 +234,7 @@ func TestBroadcast(t *testing.T) {
 		for i := range 3 {
 			for _, mode := range []Compression{CompressionOff, CompressionOn, CompressionTakeover} {
 				ws, _, err := DialWebSocket(context.Background(), fmt.Sprintf("ws%s/%s/%d", strings.TrimPrefix(url, "http"), style, i),
-					&DialOptions{WebSocketOptions: WebSocketOptions{Compression: mode}})
+					&WebSocketDialOptions{WebSocketOptions: WebSocketOptions{Compression: mode}})
 				if err != nil {
 					t.Fatal(err)
 				}

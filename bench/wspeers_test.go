@@ -265,7 +265,7 @@ func TestPeerServers(t *testing.T) {
 		for mode, compression := range peerModes {
 			t.Run(fmt.Sprintf("%s/%s", name, mode), func(t *testing.T) {
 				ctx := peerContext(t)
-				c, _, err := flare.DialWebSocket(ctx, url, &flare.DialOptions{WebSocketOptions: flare.WebSocketOptions{Compression: compression}})
+				c, _, err := flare.DialWebSocket(ctx, url, &flare.WebSocketDialOptions{WebSocketOptions: flare.WebSocketOptions{Compression: compression}})
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -143,7 +143,7 @@ func (c coderClient) read() (string, error) {
 // dial opens a conversation with each client there is.
 var dial = map[string]func(ctx context.Context, url string) (conversation, error){
 	"flare": func(ctx context.Context, url string) (conversation, error) {
-		ws, _, err := flare.DialWebSocket(ctx, url, &flare.DialOptions{WebSocketOptions: flare.WebSocketOptions{
+		ws, _, err := flare.DialWebSocket(ctx, url, &flare.WebSocketDialOptions{WebSocketOptions: flare.WebSocketOptions{
 			Compression: flare.CompressionOn, Subprotocols: []string{"echo"}, MaxMessageBytes: 4 << 20}})
 		return flareClient{ws}, err
 	},

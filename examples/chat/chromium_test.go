@@ -66,7 +66,7 @@ func startBrowser(t *testing.T, ctx context.Context) *browser {
 	log := bufio.NewScanner(stderr)
 	for log.Scan() {
 		if _, url, ok := strings.Cut(log.Text(), "DevTools listening on "); ok {
-			ws, _, err := flare.DialWebSocket(ctx, url, &flare.DialOptions{WebSocketOptions: flare.WebSocketOptions{MaxMessageBytes: 16 << 20}})
+			ws, _, err := flare.DialWebSocket(ctx, url, &flare.WebSocketDialOptions{WebSocketOptions: flare.WebSocketOptions{MaxMessageBytes: 16 << 20}})
 			if err != nil {
 				t.Fatal(err)
 			}

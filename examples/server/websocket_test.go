@@ -20,7 +20,7 @@ func TestWebSocketEcho(t *testing.T) {
 	defer cancel()
 	const most = 16 << 20
 	for _, mode := range []flare.Compression{flare.CompressionOff, flare.CompressionOn, flare.CompressionTakeover} {
-		ws, _, err := flare.DialWebSocket(ctx, "ws"+strings.TrimPrefix(p.url, "http")+"/ws", &flare.DialOptions{
+		ws, _, err := flare.DialWebSocket(ctx, "ws"+strings.TrimPrefix(p.url, "http")+"/ws", &flare.WebSocketDialOptions{
 			WebSocketOptions: flare.WebSocketOptions{Compression: mode, MaxMessageBytes: most, CloseTimeout: time.Second},
 		})
 		if err != nil {
