@@ -35,8 +35,9 @@ type Client struct {
 	// Jar keeps cookies; nil: none are kept.
 	Jar *Jar
 
-	// Middleware wraps Do, the first outermost. Redirects happen inside.
-	Middleware []func(Doer) Doer
+	// Wrap has functions that wrap Do, the first of them outermost. Redirects
+	// happen inside.
+	Wrap []func(Doer) Doer
 
 	// Proxy returns the proxy for a URL, nil for none. A nil Proxy is what
 	// HTTP_PROXY, HTTPS_PROXY and NO_PROXY say at the first request.
@@ -126,8 +127,8 @@ func (c *Client) prepare() {
 		cfg.env = readProxyEnvironment()
 	}
 	cfg.do = c.follow
-	for i := len(c.Middleware) - 1; i >= 0; i-- {
-		cfg.do = c.Middleware[i](cfg.do)
+	for i := len(c.Wrap) - 1; i >= 0; i-- {
+		cfg.do = c.Wrap[i](cfg.do)
 	}
 	cfg.tls = c.tlsConfig()
 	if c.initErr = c.Header.fault(); c.initErr == nil {
@@ -190,9 +191,9 @@ func (c *Client) Patch(ctx context.Context, url string, body any) (*ClientRespon
 	return c.doBody(ctx, http.MethodPatch, url, body)
 }
 
-// doBare sends a request without a body. Middleware may keep what it is given.
+// doBare sends a request without a body. What wraps Do may keep what it is given.
 func (c *Client) doBare(ctx context.Context, method, url string) (*ClientResponse, error) {
-	if c.once.Do(c.prepare); c.initErr != nil || len(c.Middleware) > 0 {
+	if c.once.Do(c.prepare); c.initErr != nil || len(c.Wrap) > 0 {
 		return c.Do(ctx, &ClientRequest{Method: method, URL: url})
 	}
 	return c.followBare(ctx, method, url)

@@ -379,7 +379,7 @@ func TestClientResponseHelpers(t *testing.T) {
 	}
 }
 
-func TestClientMiddleware(t *testing.T) {
+func TestClientWrap(t *testing.T) {
 	ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, r.Header.Get("X-Order"))
 	}))
@@ -392,7 +392,7 @@ func TestClientMiddleware(t *testing.T) {
 			}
 		}
 	}
-	c := clientOf(t, &Client{Middleware: []func(Doer) Doer{add("a"), add("b")}})
+	c := clientOf(t, &Client{Wrap: []func(Doer) Doer{add("a"), add("b")}})
 	resp, err := c.Get(clientContext(t), ts.URL)
 	clientWantText(t, resp, err, 200, "ab")
 }

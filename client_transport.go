@@ -16,7 +16,7 @@ import (
 // client's own fields, all of which http.Client has.
 
 // Transport returns the client's connections as a http.RoundTripper. Proxy, TLS,
-// limits and pool are the client's; BaseURL, Header, Auth, Jar, Middleware and
+// limits and pool are the client's; BaseURL, Header, Auth, Jar, Wrap and
 // redirects are left out. Its CloseIdleConnections is the client's.
 func (c *Client) Transport() http.RoundTripper { return clientTransport{c} }
 
