@@ -17,7 +17,7 @@ import (
 // filter twice is no error, so the poller keeps a table of its own. And the
 // kernel forgets a descriptor when that descriptor is closed, duplicates or not.
 //
-// Only Kqueue, Kevent and Kevent_t with their constants are used, so that the
+// Of kqueue only Kqueue, Kevent and Kevent_t with their constants are used, so that the
 // file can be run against a model of them on another system (testdata/kqueue).
 
 // wakeIdent names the EVFILT_USER event of the bell. Idents of different
@@ -33,6 +33,7 @@ type systemPoller struct {
 	changes [2]syscall.Kevent_t // for change: READ and WRITE
 	results [2]syscall.Kevent_t // what became of them
 	patient syscall.Timespec    // the timeout, here so that it need not be allocated
+	stat    syscall.Stat_t      // for change, likewise
 
 	// Any goroutine's.
 	bell    pollerBell
@@ -103,7 +104,9 @@ func (p *systemPoller) Wait(events []Event, timeout time.Duration) (int, error) 
 	}
 	got, errno := p.collect(len(events), timeout)
 	if errno != 0 {
-		if errno == syscall.EINTR {
+		// Darwin ends a wait with ETIMEDOUT too, about when the machine wakes from
+		// sleep (go.dev/issue/59679): nothing has happened, as with a signal.
+		if errno == syscall.EINTR || errno == syscall.ETIMEDOUT {
 			return 0, nil
 		}
 		return 0, &pollerError{"wait", -1, errno}
@@ -150,8 +153,9 @@ func (p *systemPoller) descriptor() int { return -1 }
 //
 // EV_RECEIPT has the kernel answer each of the two and keep its events for Wait.
 // The filter that was not asked for may be one that fd does not have: READ's
-// answer counts, and WRITE's if it was asked for. So Add for Writable of a pipe
-// that nobody reads is EPIPE here, where epoll takes it and reports Failed.
+// answer counts, and WRITE's if it was asked for. WRITE of a pipe that nobody
+// reads is an end to report and no misuse: Darwin takes it, and what FreeBSD
+// answers (EPIPE) comes to the same.
 func (p *systemPoller) change(op string, flags uint16, fd int, want Interest) error {
 	if p.bell.closed.Load() {
 		return &pollerError{op, fd, ErrPollerClosed}
@@ -168,13 +172,17 @@ func (p *systemPoller) change(op string, flags uint16, fd int, want Interest) er
 			write = syscall.Errno(p.results[i].Data)
 		}
 	}
-	if flags&syscall.EV_ADD != 0 && read == 0 && write != 0 && want&Writable != 0 {
+	piped := flags&syscall.EV_ADD != 0 && write == syscall.EPIPE
+	if flags&syscall.EV_ADD != 0 && read == 0 && write != 0 && want&Writable != 0 && !piped {
 		p.change(op, syscall.EV_DELETE, fd, 0) // all or nothing
 		read = write
 	}
 	switch {
 	case read == 0 && flags&syscall.EV_ADD != 0:
 		p.fds.remember(fd, want)
+		if piped {
+			p.fds[fd].ended = Writable
+		}
 		return nil
 	case read == 0 && flags&syscall.EV_DELETE == 0:
 		return nil
@@ -184,6 +192,10 @@ func (p *systemPoller) change(op string, flags uint16, fd int, want Interest) er
 	case 0:
 		return nil
 	case syscall.ENOENT:
+		// Darwin looks for the filter before it looks at the descriptor.
+		if err := syscall.Fstat(fd, &p.stat); err != nil {
+			return &pollerError{op, fd, errnoOf(err)}
+		}
 		return &pollerError{op, fd, ErrPollerUnknown}
 	}
 	return &pollerError{op, fd, read}

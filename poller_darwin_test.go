@@ -1,7 +1,6 @@
 package flare
 
 import (
-	"errors"
 	"syscall"
 	"testing"
 )
@@ -60,24 +59,4 @@ func TestKqueueStranger(t *testing.T) {
 	}}, nil, nil)
 	mustTest(t, err)
 	expectTest(t, p, a, 0)
-}
-
-// A pipe that nobody reads has no WRITE filter. Asked for, it is an error that
-// leaves nothing behind; not asked for, it does no harm.
-func TestKqueueBrokenPipe(t *testing.T) {
-	p, err := NewPoller()
-	mustTest(t, err)
-	defer p.Close()
-	var fds [2]int
-	mustTest(t, syscall.Pipe(fds[:]))
-	ownTest(t, fds[1])
-	mustTest(t, closeFD(fds[0]))
-	if err := p.Add(fds[1], Writable); !errors.Is(err, syscall.EPIPE) {
-		t.Errorf("WRITE of a broken pipe: %v, want EPIPE", err)
-	}
-	if err := p.Remove(fds[1]); !errors.Is(err, ErrPollerUnknown) {
-		t.Errorf("it was added by halves: %v", err)
-	}
-	mustTest(t, p.Add(fds[1], Readable))
-	mustTest(t, p.Remove(fds[1]))
 }

@@ -250,3 +250,26 @@ func testPollerPipe(t *testing.T, p Poller) {
 	closeTest(t, fds[1])
 	awaitTest(t, p, fds[0], Hangup)
 }
+
+// A pipe that nobody reads is added as anything else, and its event says that it
+// has failed; so is one whose reader leaves later.
+func testPollerBrokenPipe(t *testing.T, p Poller) {
+	for _, want := range []Interest{Writable, Readable, Readable | Writable} {
+		var fds [2]int
+		mustTest(t, syscall.Pipe(fds[:]))
+		ownTest(t, fds[1])
+		mustTest(t, closeFD(fds[0]))
+		mustTest(t, p.Add(fds[1], want))
+		awaitTest(t, p, fds[1], Failed)
+		mustTest(t, p.Modify(fds[1], want))
+		awaitTest(t, p, fds[1], Failed)
+		mustTest(t, p.Remove(fds[1]))
+	}
+	var fds [2]int
+	mustTest(t, syscall.Pipe(fds[:]))
+	ownTest(t, fds[1])
+	mustTest(t, p.Add(fds[1], Writable))
+	awaitTest(t, p, fds[1], Writable)
+	mustTest(t, closeFD(fds[0]))
+	awaitTest(t, p, fds[1], Failed)
+}

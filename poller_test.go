@@ -11,10 +11,7 @@ import (
 
 // pollerMakers are the pollers that have to behave alike: every one runs the
 // whole of pollerBehaviours.
-var pollerMakers = []struct {
-	name string
-	make func() (Poller, error)
-}{
+var pollerMakers = []pollerMaker{
 	{"system", NewPoller},
 	{"poll", NewPollPoller},
 }
@@ -23,6 +20,11 @@ var pollerMakers = []struct {
 func pollerRepeats(p Poller) bool {
 	e, ok := p.(interface{ EdgeTriggered() bool })
 	return !ok || !e.EdgeTriggered()
+}
+
+type pollerMaker struct {
+	name string
+	make func() (Poller, error)
 }
 
 // newLikeTest returns another poller of p's kind.
@@ -61,6 +63,7 @@ var pollerBehaviours = []struct {
 	{"tells how a connect ended", testPollerConnect},
 	{"tells a listener's connections", testPollerAccept},
 	{"watches pipes", testPollerPipe},
+	{"tells of a pipe that nobody reads", testPollerBrokenPipe},
 	{"forgets what was removed", testPollerRemove},
 	{"gives a reused number no stale event", testPollerReuse},
 	{"forgets a descriptor that was closed", testPollerClosedDescriptor},

@@ -15,6 +15,13 @@ import (
 // its events along. The filters READ, WRITE and USER are there; sockets, pipes
 // and whatever else epoll can watch.
 //
+// Where systems differ it answers as XNU does (bsd/kern/kern_event.c and
+// sys_pipe.c): a knote is looked for before the descriptor, so that what is not
+// there is ENOENT, and only EV_ADD finds out that the descriptor is not open
+// (EBADF); a pipe without a reader is taken, and the event says EOF. A queue
+// answers as FreeBSD's once KqueueBSD was called for it: EBADF whatever the
+// change is, and EPIPE.
+//
 // How: each knote of READ is registered with one epoll, each of WRITE with
 // another, edge triggered; an edge makes the knote active. An active knote is
 // queued, and its filter runs again (a poll of the one descriptor) when it is to
@@ -64,6 +71,8 @@ type kqueue struct {
 	fd, read, write, bell int
 
 	mu     sync.Mutex // all below; not held while blocked
+	bsd    bool       // answers as FreeBSD's
+	fault  Errno      // of the next wait; 0: none
 	notes  map[knoteKey]*knote
 	head   *knote // the queue of active knotes, oldest first
 	tail   *knote
@@ -139,6 +148,21 @@ func Kqueue() (fd int, err error) {
 	return kq.fd, nil
 }
 
+// KqueueBSD has a queue answer as FreeBSD's.
+func KqueueBSD(fd int) { kqueueOf(fd, func(kq *kqueue) { kq.bsd = true }) }
+
+// KqueueFault has the next wait at a queue end with an error at once.
+func KqueueFault(fd int, errno Errno) { kqueueOf(fd, func(kq *kqueue) { kq.fault = errno }) }
+
+func kqueueOf(fd int, change func(*kqueue)) {
+	kqueues.Lock()
+	defer kqueues.Unlock()
+	kq := kqueues.byFD[fd]
+	kq.mu.Lock()
+	defer kq.mu.Unlock()
+	change(kq)
+}
+
 // open says whether the descriptor is still this queue's: nobody tells of a
 // close, but another epoll under the number would not know kq.read.
 func (kq *kqueue) open() bool {
@@ -189,12 +213,12 @@ func (kq *kqueue) change(c *Kevent_t) Errno {
 	var st Stat_t
 	switch c.Filter {
 	case EVFILT_READ, EVFILT_WRITE:
-		if c.Ident > 1<<31-1 {
-			return EBADF
-		}
-		if err := Fstat(int(c.Ident), &st); err != nil {
-			kq.dropBoth(c.Ident)
-			return EBADF
+		if c.Ident > 1<<31-1 || Fstat(int(c.Ident), &st) != nil {
+			kq.dropBoth(c.Ident) // the close took them along
+			if c.Flags&(EV_ADD|EV_DELETE) == EV_ADD || kq.bsd {
+				return EBADF
+			}
+			return ENOENT
 		}
 	case EVFILT_USER:
 	default:
@@ -206,7 +230,7 @@ func (kq *kqueue) change(c *Kevent_t) Errno {
 		note = nil
 	}
 	if note == nil {
-		if c.Flags&EV_ADD == 0 {
+		if c.Flags&(EV_ADD|EV_DELETE) != EV_ADD { // the second overrules the first
 			return ENOENT
 		}
 		note = kq.take()
@@ -271,8 +295,8 @@ func (kq *kqueue) register(note *knote) Errno {
 		ev.Events = EPOLLIN | EPOLLRDHUP | 1<<31
 	case EVFILT_WRITE:
 		ev.Events, ep = EPOLLOUT|1<<31, kq.write
-		if note.pipe && pollNow(int(note.key.ident), pollOut)&pollErr != 0 {
-			return EPIPE // as Darwin and FreeBSD answer if nobody reads the pipe
+		if kq.bsd && note.pipe && pollNow(int(note.key.ident), pollOut)&pollErr != 0 {
+			return EPIPE
 		}
 	}
 	err := EpollCtl(ep, EPOLL_CTL_ADD, int(note.key.ident), &ev)
@@ -357,6 +381,10 @@ func (kq *kqueue) ring() {
 func (kq *kqueue) wait(events []Kevent_t, timeout int64) (int, error) {
 	deadline := monotonic() + timeout
 	for {
+		if errno := kq.fault; errno != 0 {
+			kq.fault = 0
+			return -1, errno
+		}
 		kq.harvest(kq.read, EVFILT_READ)
 		kq.harvest(kq.write, EVFILT_WRITE)
 		if n := kq.report(events); n > 0 || timeout == 0 {
@@ -458,6 +486,10 @@ func (kq *kqueue) filter(note *knote, ev *Kevent_t) bool {
 		holds = filterRead(fd, ev)
 	} else {
 		holds = filterWrite(fd, ev)
+	}
+	if holds && note.pipe && pollNow(fd, 0)&(pollErr|pollHup) != 0 {
+		ev.Flags |= EV_EOF // the other end is closed, whichever this one is
+		ev.Fflags = 0
 	}
 	note.active = holds
 	return holds

@@ -2,6 +2,7 @@ package flare
 
 import (
 	"bytes"
+	"errors"
 	"syscall"
 	"testing"
 	"time"
@@ -9,7 +10,18 @@ import (
 )
 
 // These are the tests of the model in kqueue.go, by the rules of kqueue(2). They
-// run where the model does: under the overlay (overlay.sh).
+// run where the model does: under the overlay (overlay.sh). There all tests of
+// pollers run once more, on a queue that answers as FreeBSD's.
+
+func init() {
+	pollerMakers = append(pollerMakers, pollerMaker{"system, answers as on FreeBSD", func() (Poller, error) {
+		p, err := NewPoller()
+		if err == nil {
+			syscall.KqueueBSD(p.(*systemPoller).fd)
+		}
+		return p, err
+	}})
+}
 
 // kqTest is a kqueue and the shorthand to use it.
 type kqTest struct {
@@ -241,7 +253,9 @@ func TestKqueueErrors(t *testing.T) {
 		{"enable, not added", a, syscall.EVFILT_WRITE, syscall.EV_ENABLE, syscall.ENOENT},
 		{"disable, not added", a, syscall.EVFILT_USER, syscall.EV_DISABLE, syscall.ENOENT},
 		{"add, not open", closed, syscall.EVFILT_READ, syscall.EV_ADD, syscall.EBADF},
-		{"delete, not open", closed, syscall.EVFILT_READ, syscall.EV_DELETE, syscall.EBADF},
+		{"delete, not open", closed, syscall.EVFILT_READ, syscall.EV_DELETE, syscall.ENOENT},
+		{"enable, not open", closed, syscall.EVFILT_WRITE, syscall.EV_ENABLE, syscall.ENOENT},
+		{"add and delete, not open", closed, syscall.EVFILT_READ, syscall.EV_ADD | syscall.EV_DELETE, syscall.ENOENT},
 		{"no such descriptor", -1, syscall.EVFILT_READ, syscall.EV_ADD, syscall.EBADF},
 		{"no such filter", a, -42, syscall.EV_ADD, syscall.EINVAL},
 	} {
@@ -271,6 +285,70 @@ func TestKqueueErrors(t *testing.T) {
 	if events := kq.look(); len(events) != 2 {
 		t.Errorf("%+v, want READ and WRITE", events)
 	}
+}
+
+// What FreeBSD answers otherwise than XNU.
+func TestKqueueBSD(t *testing.T) {
+	var pipe [2]int
+	mustTest(t, syscall.Pipe(pipe[:]))
+	ownTest(t, pipe[1])
+	mustTest(t, closeFD(pipe[0]))
+	xnu, bsd := newKqTest(t), newKqTest(t)
+	syscall.KqueueBSD(bsd.fd)
+	closed, err := dupCloexec(pipe[1])
+	mustTest(t, err)
+	mustTest(t, closeFD(closed))
+	for _, tt := range []struct {
+		name     string
+		fd       int
+		filter   int16
+		flags    uint16
+		xnu, bsd syscall.Errno
+	}{
+		{"delete, not open", closed, syscall.EVFILT_READ, syscall.EV_DELETE, syscall.ENOENT, syscall.EBADF},
+		{"enable, not open", closed, syscall.EVFILT_WRITE, syscall.EV_ENABLE, syscall.ENOENT, syscall.EBADF},
+		{"add, not open", closed, syscall.EVFILT_READ, syscall.EV_ADD, syscall.EBADF, syscall.EBADF},
+		{"write of a pipe without a reader", pipe[1], syscall.EVFILT_WRITE, syscall.EV_ADD, 0, syscall.EPIPE},
+	} {
+		for _, system := range []struct {
+			kq   kqTest
+			want syscall.Errno
+		}{{xnu, tt.xnu}, {bsd, tt.bsd}} {
+			if errno := system.kq.do(tt.fd, tt.filter, tt.flags, 0); errno != system.want {
+				t.Errorf("%s: %v, want %v", tt.name, errno, system.want)
+			}
+		}
+	}
+	if ev := xnu.one(pipe[1], syscall.EVFILT_WRITE); ev.Flags&syscall.EV_EOF == 0 || ev.Fflags != 0 {
+		t.Errorf("%+v, want EV_EOF without an error", ev)
+	}
+}
+
+// A wait that Darwin ends with ETIMEDOUT (go.dev/issue/59679) is one without
+// events, and no failure of the poller or of its loop.
+func TestKqueueTimedOut(t *testing.T) {
+	p, err := NewPoller()
+	mustTest(t, err)
+	a, b := socketpairTest(t)
+	mustTest(t, p.Add(a, Readable))
+	syscall.KqueueFault(p.(*systemPoller).fd, syscall.ETIMEDOUT)
+	var events [4]Event
+	if n, err := p.Wait(events[:], -1); n != 0 || err != nil {
+		t.Errorf("ETIMEDOUT: %d, %v; want 0 and nil", n, err)
+	}
+	syscall.KqueueFault(p.(*systemPoller).fd, syscall.EFAULT)
+	if n, err := p.Wait(events[:], -1); n != 0 || !errors.Is(err, syscall.EFAULT) {
+		t.Errorf("EFAULT: %d, %v; want it told", n, err)
+	}
+	sendTest(t, b, "x")
+	expectTest(t, p, a, Readable)
+	mustTest(t, p.Remove(a))
+
+	syscall.KqueueFault(p.(*systemPoller).fd, syscall.ETIMEDOUT)
+	l, err := NewLoop(p)
+	mustTest(t, err)
+	mustTest(t, l.Post(func() { l.Close() }))
+	mustTest(t, l.Run(t.Context()))
 }
 
 func TestKqueueClosed(t *testing.T) {
