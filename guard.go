@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"sync"
+	"time"
 )
 
 // This file is layer 0 (base): the one way in which flare calls what its user
@@ -49,6 +51,31 @@ func (e *panicError) Error() string { return fmt.Sprintf("flare: user code panic
 // there is nowhere left to tell.
 func logTo(logger *slog.Logger, level slog.Level, message string, attrs ...slog.Attr) {
 	guard(func() { logger.LogAttrs(context.Background(), level, message, attrs...) }, nil)
+}
+
+// logEvery is how often a logThrottle lets a line pass.
+const logEvery = time.Second
+
+// A logThrottle lets one line a second pass: whoever can bring about what is
+// logged must not be able to fill a disk. Any goroutine may use it.
+type logThrottle struct {
+	mu      sync.Mutex
+	next    time.Duration // no line before; guarded by mu
+	skipped int           // lines that did not pass; guarded by mu
+}
+
+// pass reports whether a line may be written now, since origin, and how many were
+// not since the last one.
+func (l *logThrottle) pass(now time.Duration) (skipped int, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now < l.next {
+		l.skipped++
+		return 0, false
+	}
+	skipped = l.skipped
+	l.next, l.skipped = now+logEvery, 0
+	return skipped, true
 }
 
 // logPanic logs a panic for which there is nobody else to be told of. It does so

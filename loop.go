@@ -33,6 +33,7 @@ type Loop struct {
 	counts      loopCounts
 	gauges      [connStates]atomic.Int32 // connections by state, as last shown
 	noListeners atomic.Bool              // it has no listeners any more, and gets none
+	failed      atomic.Bool              // its poller did: it takes nothing any more
 
 	stealMu sync.Mutex // held by a thief between its swap and the lending
 
@@ -535,7 +536,8 @@ func (l *Loop) poll(timeout time.Duration) int {
 	if err != nil {
 		// A poller that fails is closed or a fault of the program: there is
 		// nothing to drive any more.
-		l.quit, l.failure = true, err
+		l.fail(err)
+		l.failed.Store(true)
 		n = 0
 	}
 	l.next, l.count = 0, n

@@ -1,7 +1,10 @@
 package flare
 
 import (
+	"log/slog"
+	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"syscall"
 	"time"
@@ -18,6 +21,17 @@ const (
 	acceptRetryAtEnd = 2 * tick              // the same while the server ends, and places are given up fast
 )
 
+// A shortageLog tells of pauses of accepting, a line a second at most. The line is
+// written on a goroutine of its own: the logger may be the user's, and the caller
+// is a loop, or whoever else accepts.
+type shortageLog struct{ throttle logThrottle }
+
+func (l *shortageLog) log(to *slog.Logger, cause error) {
+	if skipped, passes := l.throttle.pass(time.Since(origin)); passes {
+		go logTo(to, slog.LevelError, "flare: accepting connections pauses", slog.Any("error", cause), slog.Int("skipped", skipped))
+	}
+}
+
 // A loopListener is a listening descriptor that a loop accepts from.
 type loopListener struct {
 	fd     int
@@ -29,6 +43,11 @@ type loopListener struct {
 	retry  WheelTimer
 	adopt  func(fd int, peer netip.AddrPort)
 	full   func() bool // asked before each connection is accepted
+
+	// None of these may wait.
+	gone   func() bool       // asked after each accept: its owner has closed it; nil: nobody can
+	short  func(cause error) // told of each pause, unless it is full
+	failed func(cause error) // told once, when accepting has failed for good and the listener is closed
 }
 
 // listen starts accepting from ln.
@@ -108,28 +127,50 @@ func (l *Loop) acceptFrom(ln *loopListener, most int) {
 			return
 		}
 		fd, peer, errno := acceptConn(ln.fd)
-		switch {
-		case errno == 0:
-			if ln.tcp {
-				setNoDelay(fd) // an answer leaves in one write; nothing is gained by waiting
-			}
-			ln.adopt(fd, peer)
-			if ln.left--; ln.last && ln.left <= 0 {
-				l.closeListener(ln)
+		if errno != 0 {
+			if outcome := acceptOutcomeOf(errno); outcome != acceptNext {
+				l.acceptFailed(ln, outcome, errno)
 				return
 			}
-		case errno == syscall.EAGAIN:
-			if ln.last {
-				l.closeListener(ln)
-			}
+			continue
+		}
+		if ln.gone != nil && !ln.last && ln.gone() {
+			closeFD(fd)
+			l.failListener(ln, net.ErrClosed)
 			return
-		case !isTemporaryAccept(errno): // trying again at once would spin
-			l.retryAccept(ln, acceptRetry)
+		}
+		if ln.tcp {
+			setNoDelay(fd) // an answer leaves in one write; nothing is gained by waiting
+		}
+		ln.adopt(fd, peer)
+		if ln.left--; ln.last && ln.left <= 0 {
+			l.closeListener(ln)
 			return
 		}
 	}
 	ln.more = true
 	l.accepting = true
+}
+
+// acceptFailed deals with an accept that failed, and not because of the connection.
+func (l *Loop) acceptFailed(ln *loopListener, outcome acceptOutcome, errno syscall.Errno) {
+	switch {
+	case outcome == acceptPause:
+		ln.short(os.NewSyscallError("accept", errno))
+		l.retryAccept(ln, acceptRetry)
+	case ln.last:
+		l.closeListener(ln)
+	case outcome == acceptNever:
+		l.failListener(ln, os.NewSyscallError("accept", errno))
+	}
+}
+
+// failListener closes ln, from which nothing can be accepted any more.
+func (l *Loop) failListener(ln *loopListener, cause error) {
+	if slices.Contains(l.listeners, ln) {
+		l.closeListener(ln)
+		ln.failed(cause)
+	}
 }
 
 // acceptMore gives the listeners that reached the bound their next turn.

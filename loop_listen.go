@@ -1,6 +1,7 @@
 package flare
 
 import (
+	"log/slog"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -152,6 +153,7 @@ func (l *Loop) listenOn(fd int, addr netip.AddrPort, opts *ConnOptions, newProto
 		return nil, err
 	}
 	ln := &Listener{loop: l, addr: addr}
+	shortages := new(shortageLog)
 	limits, rt, most := opts.limits(), opts.route(), opts.MaxConns
 	limits.ended = func(*Conn) { ln.open.Add(-1) }
 	opening := &openingProtocol{accepted: newProtocol}
@@ -166,7 +168,9 @@ func (l *Loop) listenOn(fd int, addr netip.AddrPort, opts *ConnOptions, newProto
 			ln.open.Add(1)
 			l.add(newOpening(l, limits, rt, opening, fd, peer))
 		},
-		full: func() bool { return most > 0 && ln.open.Load() >= int64(most) },
+		full:   func() bool { return most > 0 && ln.open.Load() >= int64(most) },
+		short:  func(err error) { shortages.log(slog.Default(), err) },
+		failed: l.fail,
 	}
 	if !l.call(func() {
 		if err := l.listen(ln.ln); err != nil {

@@ -115,7 +115,9 @@ type Server struct {
 	buffered     bufferCount  // bytes in buffers of connections
 	shedNext     atomic.Int64 // idle connections are not shed again before
 	refusals     refusalLog
-	misuseLogged logGap // of what handlers have left behind
+	shortages    shortageLog
+	short        atomic.Uint64 // accepts that failed for want of something
+	misuseLogged logGap        // of what handlers have left behind
 	perIP        addrCounts
 
 	starting sync.Mutex // held while loops are made; before mu
@@ -153,8 +155,10 @@ func (s *Server) ListenAndServe() error {
 }
 
 // Serve accepts connections from ln until Shutdown or Close, and returns
-// ErrServerClosed. It closes ln. It may be called several times, for several
-// listeners. A *net.TCPListener or *net.UnixListener is served by the loops
+// ErrServerClosed, or until accepting fails for good or ln is closed by somebody
+// else, and returns why; connections live on then. A server whose poller failed
+// goes on with its other loops, and with none left Serve returns why. It closes
+// ln. It may be called several times, for several listeners. A *net.TCPListener or *net.UnixListener is served by the loops
 // alone; any other net.Listener by the plain driver, which costs each connection
 // a goroutine and 4 KiB, and so is every listener on a system for which there
 // is no Poller. RemoteAddr is the zero value for what has no IP address, and
@@ -182,57 +186,21 @@ func (s *Server) serve(ln net.Listener, settings *tlsSettings) error {
 	err := errors.ErrUnsupported
 	switch ln.(type) { // what embeds one of these has an Accept of its own
 	case *net.TCPListener, *net.UnixListener:
-		err = s.serveLoop(ln, settings)
+		err = s.serveLoop(served, settings)
 	}
 	if errors.Is(err, errors.ErrUnsupported) {
 		err = s.servePlainListener(served, settings)
 	}
 	ln.Close()
-	return err
-}
-
-// serveLoop is serve for a listener with a descriptor. The error is
-// errors.ErrUnsupported where loops cannot watch one.
-func (s *Server) serveLoop(ln net.Listener, settings *tlsSettings) error {
-	fd, err := listenerFD(ln)
-	if err != nil {
+	if s.livingLoop().failed.Load() {
+		<-s.done // none is left
+	}
+	select {
+	case <-s.done:
+		return s.endReason()
+	default:
 		return err
 	}
-	// One loop accepts and deals connections out in turn, so that all loops
-	// have as many.
-	listening := make(chan error, 1)
-	tcp := ln.Addr().Network() == "tcp"
-	listen := func() {
-		listening <- s.loops[0].listen(&loopListener{fd: fd, adopt: s.adopter(settings), full: s.full, tcp: tcp})
-	}
-	err = ErrServerClosed
-	if s.loops[0].call(listen) {
-		err = <-listening
-	}
-	if err != nil {
-		closeFD(fd)
-		return err
-	}
-	<-s.done
-	return ErrServerClosed
-}
-
-// listenerFD returns a duplicate of ln's descriptor.
-func listenerFD(ln net.Listener) (int, error) {
-	sc, ok := ln.(syscall.Conn)
-	if !ok {
-		return 0, fmt.Errorf("flare: %T has no file descriptor", ln)
-	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	var fd int
-	var dupErr error
-	if err := raw.Control(func(p uintptr) { fd, dupErr = dupCloexec(int(p)) }); err != nil {
-		return 0, err
-	}
-	return fd, dupErr
 }
 
 // start starts the loops, once.
@@ -270,17 +238,6 @@ func (s *Server) start() error {
 	}
 	go s.awaitLoops(loops)
 	return nil
-}
-
-// awaitLoops ends with the last of the loops, and the listeners with it.
-func (s *Server) awaitLoops(loops []*Loop) {
-	for _, l := range loops {
-		<-l.ended
-	}
-	for _, ln := range s.served() {
-		ln.Listener.Close()
-	}
-	close(s.done)
 }
 
 // served returns the listeners. They are the user's, so that nothing is called
@@ -359,9 +316,8 @@ func (s *Server) admit(fd int, peer netip.AddrPort) *Conn {
 		}
 		return nil
 	}
-	l := s.loops[s.accepted.Add(1)%uint64(len(s.loops))]
 	s.conns.Add(1)
-	return s.newConn(l, fd, peer)
+	return s.newConn(s.nextLoop(), fd, peer)
 }
 
 // counts reports whether peer is one of those that MaxConnsPerIP is about: one
@@ -428,7 +384,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 			s.drain(true)
 			s.blocking.each(func(b *blockingSocket) { b.ws.goingAway() })
 		}
-		if s.loops[0].noListeners.Load() && s.acceptors.Load() == 0 && s.conns.Load() == 0 { // before, there may be some to accept yet
+		if s.noListeners() && s.acceptors.Load() == 0 && s.conns.Load() == 0 { // before, there may be some to accept yet
 			return s.Close()
 		}
 		select {
@@ -464,7 +420,9 @@ func (s *Server) stopAccepting() bool {
 	for _, ln := range s.served() {
 		ln.end()
 	}
-	s.loops[0].call(s.loops[0].unlisten)
+	for _, l := range s.loops {
+		l.call(l.unlisten)
+	}
 	return true
 }
 

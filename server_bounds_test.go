@@ -413,7 +413,7 @@ func TestRefusalLogIsRateLimited(t *testing.T) {
 			c.Close()
 		}
 		gone(t, s)
-		most := 2 + int(time.Since(began)/refusalLogEvery)
+		most := 2 + int(time.Since(began)/logEvery)
 		if lines := len(log.skipped()); lines < 1 || lines > most {
 			t.Errorf("%d lines for %d refusals, want 1 to %d", lines, refused, most)
 		}

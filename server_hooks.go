@@ -3,7 +3,6 @@ package flare
 import (
 	"log/slog"
 	"net/netip"
-	"sync"
 	"time"
 )
 
@@ -49,26 +48,11 @@ func (s *Server) connBegins(c *Conn) {
 	}()
 }
 
-// refusalLogEvery is how often refusals are logged: whoever can make a server
-// refuse must not be able to fill its disk.
-const refusalLogEvery = time.Second
-
 // A refusalLog logs what was refused, one line a second at most.
-type refusalLog struct {
-	mu      sync.Mutex
-	next    time.Duration // no line before
-	skipped int
-}
+type refusalLog struct{ throttle logThrottle }
 
 func (l *refusalLog) log(to *slog.Logger, message string, now time.Duration, err error, more ...slog.Attr) {
-	l.mu.Lock()
-	if now < l.next {
-		l.skipped++
-		l.mu.Unlock()
-		return
+	if skipped, passes := l.throttle.pass(now); passes { // others need not wait for a slow logger
+		logTo(to, slog.LevelInfo, message, append(more, slog.Any("error", err), slog.Int("skipped", skipped))...)
 	}
-	skipped := l.skipped
-	l.next, l.skipped = now+refusalLogEvery, 0
-	l.mu.Unlock() // others need not wait for a slow logger
-	logTo(to, slog.LevelInfo, message, append(more, slog.Any("error", err), slog.Int("skipped", skipped))...)
 }

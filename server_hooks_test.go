@@ -55,7 +55,7 @@ func TestRefusalsAreThrottled(t *testing.T) {
 				c.answer("GET")
 			}
 			text := log.String()
-			if lines, most := strings.Count(text, "\n"), 1+int(time.Since(began)/refusalLogEvery); lines < 1 || lines > most {
+			if lines, most := strings.Count(text, "\n"), 1+int(time.Since(began)/logEvery); lines < 1 || lines > most {
 				t.Errorf("%d lines in %v:\n%s", lines, time.Since(began), text)
 			}
 			method := request[:strings.IndexByte(request, ' ')]

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -27,8 +28,9 @@ var loopPoller = func() (Poller, error) {
 // A servedListener is a listener that Serve was called with.
 type servedListener struct {
 	net.Listener
-	plain  atomic.Bool // a goroutine accepts from it; set under Server.mu
-	paused atomic.Bool // that goroutine waits for room
+	plain  atomic.Bool     // a goroutine accepts from it; set under Server.mu
+	paused atomic.Bool     // that goroutine waits for room
+	raw    syscall.RawConn // for loops; set before they accept
 }
 
 // backlogTime is how long a listener of the plain driver is still asked for
@@ -86,6 +88,7 @@ func (s *Server) servePlainListener(ln *servedListener, settings *tlsSettings) e
 		if t, ok := err.(interface{ Temporary() bool }); !ok || !t.Temporary() {
 			return err
 		}
+		s.acceptShort(err)
 		time.Sleep(acceptRetry)
 	}
 	return ErrServerClosed

@@ -421,7 +421,7 @@ func TestAcceptQueue(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer ln.Close()
-		fd, err := listenerFD(ln)
+		fd, err := (&servedListener{Listener: ln}).dup()
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -213,17 +213,20 @@ func fileConn(fd int) (net.Conn, error) {
 	return net.FileConn(f)
 }
 
-// isTemporaryAccept says that accept failed because of the connection it would
-// have returned, or was interrupted: the next call may succeed. accept(2) has
-// the pending network errors of the connection reported here.
-func isTemporaryAccept(errno syscall.Errno) bool {
+// acceptOutcomeOf says what an accept that failed means for the next one.
+// accept(2) has the pending network errors of the connection reported there.
+func acceptOutcomeOf(errno syscall.Errno) acceptOutcome {
 	switch errno {
-	case syscall.ECONNABORTED, syscall.ECONNRESET, syscall.EINTR, syscall.EPROTO, syscall.EPERM,
+	case syscall.EAGAIN:
+		return acceptLater
+	case syscall.ECONNABORTED, syscall.ECONNRESET, syscall.EINTR, syscall.EPROTO,
 		syscall.ENETDOWN, syscall.ENETUNREACH, syscall.EHOSTDOWN, syscall.EHOSTUNREACH,
-		syscall.ENOPROTOOPT, syscall.EOPNOTSUPP, syscall.ETIMEDOUT:
-		return true
+		syscall.ENOPROTOOPT, syscall.EOPNOTSUPP, syscall.ETIMEDOUT, errnoNoNetwork:
+		return acceptNext
+	case syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EPERM: // a firewall, a sandbox
+		return acceptPause
 	}
-	return errno == errnoNoNetwork
+	return acceptNever
 }
 
 // errnoOf returns the errno that package syscall wrapped in err, 0 for nil.

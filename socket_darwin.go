@@ -13,8 +13,12 @@ import (
 //
 // The calls are ordinary ones: Darwin's system calls go through libSystem, and
 // package syscall offers no raw form that does. They have no MSG_NOSIGNAL
-// either, so acceptConn sets SO_NOSIGPIPE. recvConn, sendConn and sendvConn
-// never return EINTR.
+// either, so acceptConn and openSocket set SO_NOSIGPIPE. recvConn, sendConn and
+// sendvConn never return EINTR.
+
+// callBytesMax is the most that one call moves: from 2 GiB on Darwin's read and
+// write refuse (EINVAL) in place of moving less. Package os has the same bound.
+const callBytesMax = 1 << 30
 
 const (
 	// Darwin's TCP_KEEPALIVE is the idle time. syscall lacks the other two on
@@ -23,8 +27,8 @@ const (
 	tcpKeepInterval = 0x101 // TCP_KEEPINTVL
 	tcpKeepCount    = 0x102 // TCP_KEEPCNT
 
-	// errnoNoNetwork: Darwin has no ENONET.
-	errnoNoNetwork = syscall.ENETDOWN
+	// errnoNoNetwork: Darwin has no ENONET. No call fails with this number.
+	errnoNoNetwork = syscall.Errno(1 << 16)
 )
 
 // soReusePort is SO_REUSEPORT; a function, as on Linux, where it depends on the
@@ -43,7 +47,11 @@ func openSocket(family int) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	if err := syscall.SetNonblock(fd, true); err != nil {
+	err = syscall.SetNonblock(fd, true)
+	if err == nil {
+		err = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_NOSIGPIPE, 1)
+	}
+	if err != nil {
 		syscall.Close(fd)
 		return -1, err
 	}
@@ -78,7 +86,7 @@ func acceptConn(lfd int) (fd int, peer netip.AddrPort, errno syscall.Errno) {
 // for an empty p.
 func recvConn(fd int, p []byte) (n int, errno syscall.Errno) {
 	for {
-		n, err := syscall.Read(fd, p)
+		n, err := syscall.Read(fd, p[:min(len(p), callBytesMax)])
 		if err == nil {
 			return n, 0
 		}
@@ -99,7 +107,7 @@ func discardConn(fd, most int, room []byte) (n int, errno syscall.Errno) {
 // EPIPE, never a signal.
 func sendConn(fd int, p []byte) (n int, errno syscall.Errno) {
 	for {
-		n, err := syscall.Write(fd, p)
+		n, err := syscall.Write(fd, p[:min(len(p), callBytesMax)])
 		if err == nil {
 			return n, 0
 		}

@@ -72,3 +72,13 @@ func bit(on bool) int {
 	}
 	return 0
 }
+
+// An acceptOutcome is what an accept that failed means for the next one.
+type acceptOutcome uint8
+
+const (
+	acceptNext  acceptOutcome = iota // it was about that connection, or an interruption: the next may succeed
+	acceptLater                      // no connection waits
+	acceptPause                      // trying again at once would spin: the process is short of something
+	acceptNever                      // it fails for good
+)

@@ -74,7 +74,7 @@ func setKeepAlive(fd int, idle time.Duration) error { return errors.ErrUnsupport
 
 func dupCloexec(fd int) (int, error) { return -1, errors.ErrUnsupported }
 
-func isTemporaryAccept(errno syscall.Errno) bool { return false }
+func acceptOutcomeOf(errno syscall.Errno) acceptOutcome { return acceptNever }
 
 // wouldBlock reports whether errno means to come again later.
 func wouldBlock(errno syscall.Errno) bool {

@@ -397,24 +397,25 @@ func TestSendFile(t *testing.T) {
 
 func TestAcceptErrors(t *testing.T) {
 	for _, tt := range []struct {
-		errno     syscall.Errno
-		temporary bool
+		errno syscall.Errno
+		want  acceptOutcome
 	}{
-		{syscall.ECONNABORTED, true},
-		{syscall.EINTR, true},
-		{syscall.EPROTO, true},
-		{errnoNoNetwork, true},
-		{syscall.EMFILE, false},
-		{syscall.ENFILE, false},
-		{syscall.ENOBUFS, false},
-		{syscall.ENOMEM, false},
-		{syscall.EAGAIN, false},
-		{syscall.EBADF, false},
-		{syscall.EINVAL, false},
-		{0, false},
+		{syscall.ECONNABORTED, acceptNext},
+		{syscall.EINTR, acceptNext},
+		{syscall.EPROTO, acceptNext},
+		{errnoNoNetwork, acceptNext},
+		{syscall.EMFILE, acceptPause},
+		{syscall.ENFILE, acceptPause},
+		{syscall.ENOBUFS, acceptPause},
+		{syscall.ENOMEM, acceptPause},
+		{syscall.EPERM, acceptPause},
+		{syscall.EAGAIN, acceptLater},
+		{syscall.EBADF, acceptNever},
+		{syscall.EINVAL, acceptNever},
+		{syscall.ENOTSOCK, acceptNever},
 	} {
-		if got := isTemporaryAccept(tt.errno); got != tt.temporary {
-			t.Errorf("isTemporaryAccept(%v) = %t", tt.errno, got)
+		if got := acceptOutcomeOf(tt.errno); got != tt.want {
+			t.Errorf("acceptOutcomeOf(%v) = %d, want %d", tt.errno, got, tt.want)
 		}
 	}
 }

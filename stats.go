@@ -8,10 +8,11 @@ import "time"
 // Stats is a moment of a server. Counters only grow; they are consistent
 // enough for graphs, not among each other to the last unit while requests run.
 type Stats struct {
-	Accepted uint64 `json:"accepted"` // connections since the start
-	Requests uint64 `json:"requests"` // heads read, refused ones included
-	BytesIn  uint64 `json:"bytesIn"`  // received from sockets; of TLS what was in it, of HTTP/2 nothing
-	BytesOut uint64 `json:"bytesOut"` // accepted by sockets, likewise
+	Accepted    uint64 `json:"accepted"`    // connections since the start
+	AcceptShort uint64 `json:"acceptShort"` // times that accepting paused for want of descriptors or memory
+	Requests    uint64 `json:"requests"`    // heads read, refused ones included
+	BytesIn     uint64 `json:"bytesIn"`     // received from sockets; of TLS what was in it, of HTTP/2 nothing
+	BytesOut    uint64 `json:"bytesOut"`    // accepted by sockets, likewise
 
 	// Connections counts the open connections by what they wait for.
 	Connections struct {
@@ -96,7 +97,7 @@ func (s *Server) Stats() Stats {
 // fillConnections fills in what the server counts itself, and how many
 // connections are in each state.
 func (s *Server) fillConnections(st *Stats, gauges *[connStates]int64) {
-	st.Accepted = s.accepted.Load()
+	st.Accepted, st.AcceptShort = s.accepted.Load(), s.short.Load()
 	c := &st.Connections
 	c.Open, c.Handshake, c.Idle = s.conns.Load(), gauges[stateHandshake], gauges[stateIdle]
 	c.Head, c.Body, c.Handler = gauges[stateHead], gauges[stateBody], gauges[stateHandler]
