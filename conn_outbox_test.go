@@ -45,7 +45,7 @@ func TestOutboxBuffered(t *testing.T) {
 			}
 			c.Close()
 			if style == "blocking" {
-				ws.blocking.finish(ErrClosed, false)
+				ws.blocking().finish(ErrClosed, false)
 			}
 			gone(t, s)
 			eventually(t, "the end of all buffers", func() bool { return s.buffered.Load() == 0 })
@@ -141,7 +141,7 @@ func TestWriteThatLeft(t *testing.T) {
 	wrote := make(chan error, 1)
 	go func() { wrote <- ws.WriteText(context.Background(), "left") }()
 	<-nc.left
-	ws.blocking.finish(ErrClosed, false)
+	ws.blocking().finish(ErrClosed, false)
 	close(nc.letGo)
 	if err := <-wrote; err != nil {
 		t.Error(err)

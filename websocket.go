@@ -63,75 +63,19 @@ type WebSocket struct {
 
 	// Fixed.
 	*websocketProfile
-	codecs   *websocketCodecs // nil: messages are not compressed
-	blocking *blockingSocket  // nil: on a loop
-	loopOut  *outbox          // nil: blocking
+	codecs *websocketCodecs // nil: messages are not compressed
+	run    websocketRun
 
 	// The order of messages.
 	mu        sync.Mutex
 	streaming chan struct{} // closed when the Writer that has begun a message is; nil: none
 }
 
-// The way out is that of a loop or a blocking one. These are branches and not
-// an interface, so that a frame's head can stay on the stack.
-
-func (ws *WebSocket) put(head, p []byte, kind putKind) error {
-	if ws.blocking != nil {
-		return ws.blocking.put(head, p, kind)
-	}
-	return ws.loopOut.put(head, p, kind)
-}
-
-func (ws *WebSocket) reserve(n int, policy QueuePolicy) error {
-	if ws.blocking != nil {
-		return ws.blocking.reserve(n, policy)
-	}
-	return ws.loopOut.reserve(n, policy)
-}
-
-func (ws *WebSocket) awaitRoom(ctx context.Context, n int) error {
-	if ws.blocking != nil {
-		return ws.blocking.awaitRoom(ctx, n)
-	}
-	return ws.loopOut.awaitRoom(ctx, n)
-}
-
-// flush sends what put has taken; a loop's outbox has done so already.
-func (ws *WebSocket) flush(ctx context.Context) error {
-	if ws.blocking != nil {
-		return ws.blocking.flush(ctx)
-	}
-	return nil
-}
-
-// counts returns what counts for ws, of a server.
-func (ws *WebSocket) counts() *loopCounts {
-	if ws.loopOut != nil {
-		return &ws.loopOut.c.loop.counts
-	}
-	return &ws.srv.carried
-}
-
-// sealed reports whether nothing more can be written.
-func (ws *WebSocket) sealed() bool {
-	if b := ws.blocking; b != nil {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		return b.refused() != nil
-	}
-	return ws.loopOut.ended()
-}
-
 // Subprotocol returns what was agreed on, "" for none.
 func (ws *WebSocket) Subprotocol() string { return ws.subprotocol }
 
 // RemoteAddr returns the peer's address; the zero value for a Unix socket.
-func (ws *WebSocket) RemoteAddr() netip.AddrPort {
-	if ws.blocking != nil {
-		return ws.blocking.peer
-	}
-	return ws.loopOut.c.RemoteAddr()
-}
+func (ws *WebSocket) RemoteAddr() netip.AddrPort { return ws.run.remoteAddr() }
 
 // Write sends p as one message. It copies what it keeps. With QueueBlock it
 // waits while the peer does not read, until ctx ends or WriteTimeout passes;
@@ -186,9 +130,9 @@ func (ws *WebSocket) send(ctx context.Context, n int, put func() error) error {
 			if err != nil {
 				return err
 			}
-			return ws.flush(ctx)
+			return ws.run.flush(ctx)
 		}
-		if err := ws.awaitRoom(ctx, n+frameHeadBytesMax); err != nil {
+		if err := ws.run.awaitRoom(ctx, n+frameHeadBytesMax); err != nil {
 			return err
 		}
 	}
@@ -214,7 +158,7 @@ func (ws *WebSocket) putMessage(kind MessageKind, p []byte) error {
 		return ws.putFrame(frameFin|byte(kind), p, putMessage)
 	}
 	// Room first: what the deflater has seen has to be sent.
-	if err := ws.reserve(len(p)+frameHeadBytesMax, ws.policy); err != nil {
+	if err := ws.run.reserve(len(p)+frameHeadBytesMax, ws.policy); err != nil {
 		return err
 	}
 	small := getBuffer(frameHeadBytesMax + len(p)/4)
@@ -228,9 +172,8 @@ func (ws *WebSocket) putMessage(kind MessageKind, p []byte) error {
 
 // putFrame puts one frame. A client's is masked in a copy (RFC 6455 §5.3).
 func (ws *WebSocket) putFrame(first byte, p []byte, kind putKind) error {
-	var head [frameHeadBytesMax]byte
 	if !ws.client {
-		return ws.put(appendFrameHead(head[:0], first, len(p), false, 0), p, kind)
+		return ws.run.put(newFrameHead(first, len(p), false, 0), p, kind)
 	}
 	var random [4]byte
 	rand.Read(random[:]) // RFC 6455 §10.3: not to be guessed
@@ -239,7 +182,7 @@ func (ws *WebSocket) putFrame(first byte, p []byte, kind putKind) error {
 	defer masked.release()
 	masked.b = append(masked.b, p...)
 	maskWord(masked.b, key)
-	return ws.put(appendFrameHead(head[:0], first, len(p), true, key), masked.b, kind)
+	return ws.run.put(newFrameHead(first, len(p), true, key), masked.b, kind)
 }
 
 // Ping sends a ping with up to 125 bytes. It does not wait for the answer; the
@@ -254,7 +197,7 @@ func (ws *WebSocket) Ping(ctx context.Context, p []byte) error {
 	if err := ws.putFrame(frameFin|byte(opPing), p, putMessage); err != nil {
 		return err
 	}
-	return ws.flush(ctx)
+	return ws.run.flush(ctx)
 }
 
 // pong answers a ping. While the peer does not read, the newest answer takes

@@ -93,11 +93,9 @@ func TestAcceptWebSocketAfterClose(t *testing.T) {
 	running, leave, result := make(chan bool), make(chan bool), make(chan error, 1)
 	s := &Server{Logger: quietLogger(), Handler: Offload(HandlerFunc(func(w *ResponseWriter, r *Request) error {
 		srv := behindResponse(w).x.srv
-		ws := new(WebSocket)
 		running <- true
 		<-leave
-		ws.blocking = &blockingSocket{}
-		if srv.blocking.add(ws.blocking) {
+		if srv.blocking.add(new(blockingSocket)) {
 			result <- nil
 		} else {
 			result <- ErrServerClosed

@@ -83,7 +83,7 @@ func DialWebSocket(ctx context.Context, rawURL string, opts *WebSocketDialOption
 		x := clientCall{auth: d.auth, bodyDropped: true}
 		again, credsErr := challenged(ctx, d.creds, resp, &x, attempt)
 		if credsErr != nil && ws != nil { // the server has shown not to know the secret
-			ws.blocking.finish(ErrClosed, false)
+			ws.blocking().finish(ErrClosed, false)
 			ws = nil
 		}
 		if credsErr != nil {

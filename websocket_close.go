@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"strconv"
-	"time"
 	"unicode/utf8"
 )
 
@@ -63,28 +62,13 @@ func (ws *WebSocket) Close(code CloseCode, reason string) error {
 	if err := ws.sendClose(code, reason); err != nil {
 		return err
 	}
-	if ws.blocking != nil && ws.handler == nil {
-		return ws.blocking.shakeHands()
-	}
-	ws.awaitClose()
-	return nil
-}
-
-// awaitClose has the connection end when the peer does not answer the close frame
-// in CloseTimeout. It does not wait itself.
-func (ws *WebSocket) awaitClose() {
-	switch {
-	case ws.blocking != nil:
-		go ws.blocking.shakeHands()
-	case ws.lim.close > 0:
-		ws.loopOut.endBy(after(time.Since(origin), ws.lim.close))
-	}
+	return ws.run.awaitClose(ws.handler == nil)
 }
 
 // closeSoon is Close that does not wait.
 func (ws *WebSocket) closeSoon(code CloseCode) {
 	if ws.sendClose(code, "") == nil {
-		ws.awaitClose()
+		ws.run.awaitClose(false)
 	}
 }
 

@@ -1,7 +1,9 @@
 package flare
 
 import (
+	"context"
 	"errors"
+	"net/netip"
 	"sync"
 	"time"
 )
@@ -11,14 +13,42 @@ import (
 // allowed, and how either ends the connection (websocket_close.go). The core
 // receives nothing, waits for nothing and sends nothing; it knows no socket.
 //
-// A way to run it brings octets to next, messages to the user, moments to
-// silenceOver, and sends what the core has queued. There are three:
+// A way to run it is a websocketRun. It brings octets to next, messages to the
+// user, moments to silenceOver, and sends what the core has queued. There are three:
 //
 //	websocket_run_loop.go      on an event loop, for a WebSocketHandler
 //	websocket_run_blocking.go  by a goroutine of the user's, for Read
 //	websocket_run_carried.go   by another server's goroutine, for a WebSocketHandler
 //
-// A stream of HTTP/2 (RFC 8441) is one more, with a file beside these.
+// The last one is a blockingSocket too. A stream of HTTP/2 (RFC 8441) would be one
+// more, with a file beside these; WebSocketHandler.Serve chooses.
+
+// A websocketRun is the way in which a WebSocket is run, as others see it: what
+// they may ask of it from any goroutine.
+type websocketRun interface {
+	// put queues one frame, or takes it to the peer, and never waits: a message that
+	// QueueBlock has no room for is ErrBackpressure, and nothing of it was taken.
+	// reserve finds room for a message that is put as putAdmitted next.
+	put(head frameHeadBytes, p []byte, kind putKind) error
+	reserve(n int, policy QueuePolicy) error
+
+	// awaitRoom waits until there may be room for n bytes, or the end of ctx.
+	awaitRoom(ctx context.Context, n int) error
+
+	// flush sends what put has queued, if put leaves that to it; the end of ctx
+	// may end the connection. flushSoon has it sent, and does not wait.
+	flush(ctx context.Context) error
+	flushSoon()
+
+	// awaitClose sees to it that the connection ends when the peer does not answer
+	// the close frame, which is queued, in CloseTimeout. Where the user reads, and
+	// wait says so, it returns after that end.
+	awaitClose(wait bool) error
+
+	closing() bool // nothing more is taken
+	remoteAddr() netip.AddrPort
+	counts() *loopCounts // what counts for it, in a server
+}
 
 // A websocketCore is what every WebSocket has. All but ws belongs to one
 // goroutine at a time: the connection's owner on a loop, else the one that reads.

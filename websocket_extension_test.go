@@ -211,9 +211,9 @@ func TestDroppedMessagesAreNotReferredTo(t *testing.T) {
 	first := make(chan error, 1)
 	go func() { first <- ws.Write(ctx, BinaryMessage, wsRandom(32<<20)) }()
 	eventually(t, "the way to be full", func() bool {
-		ws.blocking.mu.Lock()
-		defer ws.blocking.mu.Unlock()
-		return ws.blocking.sending
+		ws.blocking().mu.Lock()
+		defer ws.blocking().mu.Unlock()
+		return ws.blocking().sending
 	})
 	for i := range count {
 		if err := ws.Write(ctx, BinaryMessage, message(i)); err != nil {

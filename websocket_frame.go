@@ -214,6 +214,20 @@ func (h *frameHead) parseLength(b []byte) (n int, rule string, at int) {
 	}
 }
 
+// frameHeadBytes are a frame's head as it is sent, by value: none of it is on the
+// heap. The zero value is none.
+type frameHeadBytes struct {
+	b [frameHeadBytesMax]byte
+	n uint8
+}
+
+func newFrameHead(first byte, length int, masked bool, key uint32) (h frameHeadBytes) {
+	h.n = uint8(len(appendFrameHead(h.b[:0], first, length, masked, key)))
+	return h
+}
+
+func (h *frameHeadBytes) bytes() []byte { return h.b[:h.n] }
+
 // appendFrameHead appends the head of a frame with n bytes of payload. first
 // has the opcode with its bits; key is used if masked.
 func appendFrameHead(b []byte, first byte, n int, masked bool, key uint32) []byte {

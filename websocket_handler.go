@@ -73,7 +73,7 @@ func (k *websocketCore) onOpen(r *Request) error {
 // onMessage calls OnMessage with the message that next has returned.
 func (k *websocketCore) onMessage() {
 	message := k.ws.handler.OnMessage
-	if message == nil || k.ws.sealed() {
+	if message == nil || k.ws.run.closing() {
 		return // RFC 6455 §5.5.1: after a close frame of our own nobody waits for it
 	}
 	err := k.call(func() error { return message(&k.ws, k.reader.kind, k.reader.data) })
@@ -125,7 +125,7 @@ func (k *websocketCore) log(err error) {
 // call makes an error of a panic of fn.
 func (k *websocketCore) call(fn func() error) (err error) {
 	if p := guard(func() { err = fn() }, nil); p != nil {
-		k.ws.counts().sums[countPanics].Add(1)
+		k.ws.run.counts().sums[countPanics].Add(1)
 		return p
 	}
 	return err

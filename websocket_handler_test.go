@@ -30,7 +30,7 @@ func wsDial(t testing.TB, url string, o WebSocketOptions) *WebSocket {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { ws.blocking.finish(ErrClosed, false) })
+	t.Cleanup(func() { ws.blocking().finish(ErrClosed, false) })
 	return ws
 }
 
@@ -623,7 +623,7 @@ func TestWebSocketNotIdleUnread(t *testing.T) {
 			OnMessage: func(ws *WebSocket, kind MessageKind, p []byte) error { seen <- string(p); return nil },
 			OnClose:   func(ws *WebSocket, code CloseCode, reason string) { seen <- "closed" }})}
 		c := wsRaw(t, TestServer(t, s), "")
-		ob := (<-opened).loopOut
+		ob := outboxOf(<-opened)
 		l := ob.c.loop
 		l.call(func() {
 			c.send(string(wsFrame(0x81, "here", true)))
@@ -697,14 +697,14 @@ func TestCloseEndsWritesThatWait(t *testing.T) {
 			c.send(string(wsFrame(0x81, "go", true)))
 			ws := <-opened
 			eventually(t, "a queue that is full", func() bool {
-				if b := ws.blocking; b != nil {
+				if b := ws.blocking(); b != nil {
 					b.mu.Lock()
 					defer b.mu.Unlock()
 					return b.room != nil
 				}
-				ws.loopOut.lock()
-				defer ws.loopOut.unlock()
-				return ws.loopOut.room != nil
+				outboxOf(ws).lock()
+				defer outboxOf(ws).unlock()
+				return outboxOf(ws).room != nil
 			})
 			ws.Close(CloseNormal, "")
 			for range writers {

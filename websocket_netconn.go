@@ -20,7 +20,7 @@ import (
 // close frame with CloseNormal or CloseGoingAway is io.EOF. Closing it closes
 // ws. It is for WebSockets of AcceptWebSocket and DialWebSocket; nil for others.
 func (ws *WebSocket) NetConn(kind MessageKind) net.Conn {
-	if ws.blocking == nil || ws.handler != nil {
+	if ws.blocking() == nil {
 		return nil
 	}
 	return &websocketConn{ws: ws, kind: kind}
@@ -98,8 +98,8 @@ func (c *websocketConn) Close() error {
 	return nil
 }
 
-func (c *websocketConn) LocalAddr() net.Addr  { return c.ws.blocking.nc.LocalAddr() }
-func (c *websocketConn) RemoteAddr() net.Addr { return c.ws.blocking.nc.RemoteAddr() }
+func (c *websocketConn) LocalAddr() net.Addr  { return c.ws.blocking().nc.LocalAddr() }
+func (c *websocketConn) RemoteAddr() net.Addr { return c.ws.blocking().nc.RemoteAddr() }
 
 func (c *websocketConn) SetDeadline(t time.Time) error {
 	c.reads.set(t)

@@ -55,10 +55,10 @@ func (ws *WebSocket) putPrepared(m *PreparedMessage) error {
 		return ws.putMessage(m.kind, m.payload) // nothing of it is the same for others
 	case z != nil:
 		if small := m.compressed(); small != nil {
-			return ws.put(nil, small, putMessage)
+			return ws.run.put(frameHeadBytes{}, small, putMessage)
 		}
 	}
-	return ws.put(nil, m.frame, putMessage)
+	return ws.run.put(frameHeadBytes{}, m.frame, putMessage)
 }
 
 // WritePrepared is Write of a prepared message.
@@ -74,12 +74,9 @@ func Broadcast(to iter.Seq[*WebSocket], m *PreparedMessage) (sent int) {
 		ws.mu.Lock()
 		ok := ws.streaming == nil && ws.putPrepared(m) == nil
 		ws.mu.Unlock()
-		if !ok {
-			continue
-		}
-		sent++
-		if ws.blocking != nil {
-			ws.blocking.flushSoon()
+		if ok {
+			sent++
+			ws.run.flushSoon()
 		}
 	}
 	return sent

@@ -68,10 +68,18 @@ func (ws *WebSocket) Reader(ctx context.Context) (MessageKind, io.Reader, error)
 	return b.reader.kind, b.stream, nil
 }
 
+// blocking returns the WebSocket as one that its user reads, nil for others.
+func (ws *WebSocket) blocking() *blockingSocket {
+	if b, ok := ws.run.(*blockingSocket); ok && ws.handler == nil {
+		return b
+	}
+	return nil
+}
+
 // startMessage makes the caller the one that reads, behind the last message.
 func (ws *WebSocket) startMessage(ctx context.Context) (*blockingSocket, error) {
-	b := ws.blocking
-	if b == nil || ws.handler != nil {
+	b := ws.blocking()
+	if b == nil {
 		return nil, errReadOnLoop
 	}
 	if err := b.startReading(ctx); err != nil {

@@ -63,7 +63,7 @@ func newBlockingSocket(nc net.Conn, profile *websocketProfile, in []byte, onEnd 
 	b := &blockingSocket{nc: nc, onEnd: onEnd, done: make(chan struct{}), reading: make(chan struct{}, 1)}
 	b.begin(profile)
 	b.listen(time.Since(origin))
-	b.ws.blocking = b
+	b.ws.run = b
 	b.takeReader()
 	b.bound, b.policy = profile.lim.queueBytes, profile.policy
 	b.buf = make([]byte, max(blockingReadBytes, len(in)))
@@ -96,7 +96,7 @@ func (b *blockingSocket) countInput() {
 }
 
 // put has the contract of outbox.put, save that nothing is sent before flush.
-func (b *blockingSocket) put(head, p []byte, kind putKind) error {
+func (b *blockingSocket) put(head frameHeadBytes, p []byte, kind putKind) error {
 	b.mu.Lock()
 	defer b.unlock()
 	if err := b.refused(); err != nil {
@@ -104,17 +104,17 @@ func (b *blockingSocket) put(head, p []byte, kind putKind) error {
 	}
 	switch {
 	case kind == putLatest && b.sending:
-		b.latest = append(append(b.latest[:0], head...), p...)
+		b.latest = append(append(b.latest[:0], head.bytes()...), p...)
 		return nil
 	case kind == putMessage:
-		if err := b.admit(len(head)+len(p), b.policy); err != nil {
+		if err := b.admit(int(head.n)+len(p), b.policy); err != nil {
 			return err
 		}
 	}
 	if kind == putLast {
 		b.seal()
 	}
-	b.enqueue(head, p, kind)
+	b.enqueue(head.bytes(), p, kind)
 	return nil
 }
 
@@ -306,6 +306,14 @@ func (b *blockingSocket) closeTime() (context.Context, context.CancelFunc) {
 	return context.Background(), func() {}
 }
 
+func (b *blockingSocket) awaitClose(wait bool) error {
+	if wait {
+		return b.shakeHands()
+	}
+	go b.shakeHands()
+	return nil
+}
+
 // shakeHands waits for the answer to the close frame that was queued, and ends
 // the connection.
 func (b *blockingSocket) shakeHands() error {
@@ -390,3 +398,13 @@ func (b *blockingSocket) closed() {
 		b.onEnd()
 	}
 }
+
+func (b *blockingSocket) closing() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.refused() != nil
+}
+
+func (b *blockingSocket) remoteAddr() netip.AddrPort { return b.peer }
+
+func (b *blockingSocket) counts() *loopCounts { return &b.ws.srv.carried }

@@ -1,6 +1,10 @@
 package flare
 
-import "time"
+import (
+	"context"
+	"net/netip"
+	"time"
+)
 
 // This file is layer 4 (roles): a WebSocket run by an event loop: the Protocol
 // that the connection of a WebSocketHandler switches to. A connection that waits
@@ -28,7 +32,7 @@ func (s *websocketProfile) runOnLoop(w *serverResponse, hs *handshake) *loopSock
 	p := new(loopSocket)
 	ob := &p.out
 	p.begin(s)
-	p.ws.loopOut = ob
+	p.ws.run = p
 	ob.c, ob.owner, ob.rules = c, &p.ws, &s.out
 	w.upgrade(hs, p)
 
@@ -142,6 +146,33 @@ func (p *loopSocket) Closed(c *Conn, err error) {
 	p.onClose()
 }
 
+func (p *loopSocket) put(head frameHeadBytes, b []byte, kind putKind) error {
+	return p.out.put(head.bytes(), b, kind)
+}
+
+func (p *loopSocket) reserve(n int, policy QueuePolicy) error { return p.out.reserve(n, policy) }
+
+func (p *loopSocket) awaitRoom(ctx context.Context, n int) error { return p.out.awaitRoom(ctx, n) }
+
+// flush has nothing to do: the outbox has sent, or does so with the turn.
+func (p *loopSocket) flush(context.Context) error { return nil }
+
+func (p *loopSocket) flushSoon() {}
+
+// awaitClose never waits, and OnClose follows.
+func (p *loopSocket) awaitClose(bool) error {
+	if limit := p.ws.lim.close; limit > 0 {
+		p.out.endBy(after(time.Since(origin), limit))
+	}
+	return nil
+}
+
+func (p *loopSocket) closing() bool { return p.out.ended() }
+
+func (p *loopSocket) remoteAddr() netip.AddrPort { return p.out.c.RemoteAddr() }
+
+func (p *loopSocket) counts() *loopCounts { return &p.out.c.loop.counts }
+
 // alarm is when the silence has to be broken, or has lasted too long.
 func (p *loopSocket) alarm(*Conn) time.Duration { return p.silenceEnds() }
 
@@ -149,7 +180,7 @@ func (p *loopSocket) alarm(*Conn) time.Duration { return p.silenceEnds() }
 func (p *loopSocket) expire(c *Conn) {
 	switch p.silenceOver(c.workset.clock.now) {
 	case errWebSocketIdle:
-		p.ws.awaitClose()
+		p.awaitClose(false)
 	case ErrTimeout:
 		c.workset.counts[countTimeoutIdle]++
 		c.end(endReset, ErrTimeout)

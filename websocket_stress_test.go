@@ -102,7 +102,7 @@ func stressWebSockets(t *testing.T, pin Middleware) {
 				}
 				<-written
 				if round%3 == 0 {
-					ws.blocking.finish(ErrClosed, false) // without a word
+					ws.blocking().finish(ErrClosed, false) // without a word
 				} else if err := ws.Close(CloseNormal, ""); err != nil {
 					t.Error(err)
 				}

@@ -56,14 +56,14 @@ func TestQueuePolicies(t *testing.T) {
 		return nil
 	}
 	waiting := func(ws *WebSocket) int {
-		if b := ws.blocking; b != nil {
+		if b := ws.blocking(); b != nil {
 			b.mu.Lock()
 			defer b.mu.Unlock()
 			return b.out.len()
 		}
-		ws.loopOut.lock()
-		defer ws.loopOut.unlock()
-		return ws.loopOut.out.len()
+		outboxOf(ws).lock()
+		defer outboxOf(ws).unlock()
+		return outboxOf(ws).out.len()
 	}
 	t.Run("block", func(t *testing.T) {
 		ws, c, _ := wsPair(t, "loop", WebSocketOptions{MaxQueueBytes: bound})
@@ -132,7 +132,7 @@ func TestQueuePolicies(t *testing.T) {
 
 // stuckWriter makes a blocking WebSocket have a sender that waits.
 func stuckWriter(ws *WebSocket, message []byte) {
-	if ws.blocking != nil {
+	if ws.blocking() != nil {
 		go func() {
 			for ws.Write(context.Background(), BinaryMessage, message) == nil {
 			}
@@ -179,9 +179,9 @@ func TestPongsNewest(t *testing.T) {
 	for i := range 1000 {
 		ws.pong(fmt.Appendf(nil, "%d", i))
 	}
-	ws.loopOut.lock()
-	held := ws.loopOut.out.len()
-	ws.loopOut.unlock()
+	outboxOf(ws).lock()
+	held := outboxOf(ws).out.len()
+	outboxOf(ws).unlock()
 	if held > 16<<10 {
 		t.Errorf("%d bytes wait", held)
 	}
@@ -511,9 +511,9 @@ func TestCloseAnsweredBehindWriter(t *testing.T) {
 	wrote, read := make(chan error, 1), make(chan error, 1)
 	go func() { wrote <- ws.Write(ctx, BinaryMessage, make([]byte, long)) }()
 	eventually(t, "a writer that waits", func() bool {
-		ws.blocking.mu.Lock()
-		defer ws.blocking.mu.Unlock()
-		return ws.blocking.sending
+		ws.blocking().mu.Lock()
+		defer ws.blocking().mu.Unlock()
+		return ws.blocking().sending
 	})
 	if err := ws.WriteText(ctx, "behind"); err != nil && err != ErrBackpressure {
 		t.Fatal(err)
@@ -524,9 +524,9 @@ func TestCloseAnsweredBehindWriter(t *testing.T) {
 		read <- err
 	}()
 	eventually(t, "the close frame to be read", func() bool {
-		ws.blocking.mu.Lock()
-		defer ws.blocking.mu.Unlock()
-		return ws.blocking.sealed
+		ws.blocking().mu.Lock()
+		defer ws.blocking().mu.Unlock()
+		return ws.blocking().sealed
 	})
 	const end = "\x81\x06behind\x88\x02\x03\xe8"
 	if got := c.toEnd(); len(got) != 10+long+len(end) || !bytes.HasSuffix(got, []byte(end)) {
@@ -602,7 +602,7 @@ func TestStreamLeftByReadGivenUp(t *testing.T) {
 		read <- err
 	}()
 	c.send(string(wsFrame(0x00, "SECOND", true)))
-	eventually(t, "the message to be skipped", func() bool { return len(ws.blocking.reading) == 1 })
+	eventually(t, "the message to be skipped", func() bool { return len(ws.blocking().reading) == 1 })
 	cancel()
 	if err := <-read; err != context.Canceled {
 		t.Fatal(err)
@@ -622,7 +622,7 @@ func TestReadContextBehindPong(t *testing.T) {
 	client, server := net.Pipe() // takes nothing unread
 	defer client.Close()
 	ws := &newBlockingSocket(server, newWebSocketProfile(&handshake{}, &WebSocketOptions{}, false), wsFrame(0x89, "p", true), nil).ws
-	defer ws.blocking.finish(ErrClosed, false)
+	defer ws.blocking().finish(ErrClosed, false)
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
 	defer cancel()
 	if _, _, err := ws.Read(ctx); err != context.DeadlineExceeded {
@@ -636,3 +636,6 @@ func TestReadContextBehindPong(t *testing.T) {
 		t.Errorf("%q, %v", p, err)
 	}
 }
+
+// outboxOf is the way out of a WebSocket on a loop.
+func outboxOf(ws *WebSocket) *outbox { return &ws.run.(*loopSocket).out }

@@ -101,7 +101,7 @@ func (w *messageWriter) fragment(last bool) error {
 	var err error
 	if w.begun == nil {
 		err = ws.send(w.ctx, n, func() error {
-			err := ws.reserve(n, policy)
+			err := ws.run.reserve(n, policy)
 			if err == nil {
 				err = ws.putFrame(byte(w.kind), w.buf.b, putControl)
 			}
@@ -122,14 +122,14 @@ func (w *messageWriter) fragment(last bool) error {
 func (w *messageWriter) continuation(n int, policy QueuePolicy, last bool) error {
 	ws := w.ws
 	for {
-		err := ws.reserve(n, policy)
+		err := ws.run.reserve(n, policy)
 		if err == nil {
 			break
 		}
 		if err != ErrBackpressure || policy != QueueBlock {
 			return err
 		}
-		if err := ws.awaitRoom(w.ctx, n); err != nil {
+		if err := ws.run.awaitRoom(w.ctx, n); err != nil {
 			return err
 		}
 	}
@@ -140,7 +140,7 @@ func (w *messageWriter) continuation(n int, policy QueuePolicy, last bool) error
 	if err := ws.putFrame(first, w.buf.b, putControl); err != nil {
 		return err
 	}
-	return ws.flush(w.ctx)
+	return ws.run.flush(w.ctx)
 }
 
 // fail ends the message with err. One that has begun cannot be taken back: the
