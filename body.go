@@ -68,7 +68,7 @@ const (
 // A chunkedDecoder takes the chunked coding off a body, in pieces of any size.
 // reset readies it for a body and keeps its memory.
 type chunkedDecoder struct {
-	trailer Header // fields of the trailer section that may be there, once done
+	trailer headerFields // fields of the trailer section that may be there, once done
 
 	remaining     int64 // of the chunk
 	data          int64 // octets of data so far

@@ -155,14 +155,14 @@ func (b *clientBody) nextChunked(p []byte) (int, error) {
 
 // keepTrailer copies the trailer section, to where Trailer may have been told
 // to look for it already.
-func (b *clientBody) keepTrailer(h *Header) {
+func (b *clientBody) keepTrailer(h *headerFields) {
 	if h.Len() == 0 {
 		return
 	}
 	if b.trailer == nil {
 		b.trailer = new(Header)
 	}
-	*b.trailer = h.Clone()
+	b.trailer.in = h.clone()
 }
 
 // arm gives the next octets their time.

@@ -173,7 +173,7 @@ func (r *ClientRequest) check() error {
 	if r.Method == http.MethodConnect {
 		return invalidRequest("", errors.New("flare: CONNECT is the proxies' own"))
 	}
-	if r.Header.owner != nil { // a copy of a handler's, which ends with it
+	if r.Header.isHandlers() { // a copy of a handler's, which ends with it
 		r.Header = r.Header.Clone()
 	}
 	if err := r.Header.fault(); err != nil {
@@ -190,7 +190,7 @@ func (r *ClientRequest) check() error {
 
 // checkHostField says why a Host cannot be sent.
 func checkHostField(h *Header) error {
-	if i := h.index("Host"); i >= 0 && !isAuthority([]byte(h.list[i].value)) {
+	if f := h.snapshot(); f.has("Host") && !isAuthority([]byte(f.Get("Host"))) {
 		return errors.New("flare: Host is not a host and an optional port")
 	}
 	return nil
@@ -198,11 +198,11 @@ func checkHostField(h *Header) error {
 
 // checkTrailer says why a trailer section cannot be sent.
 func checkTrailer(h *Header) error {
-	h = h.snapshot()
-	if err := h.fault(); err != nil {
-		return err
+	f := h.snapshot()
+	if f.err != nil {
+		return f.err
 	}
-	for name := range h.All() {
+	for name := range f.All() {
 		if !allowedInTrailer(name) {
 			return fmt.Errorf("flare: field %s in a trailer section (RFC 9110 §6.5.1)", name)
 		}

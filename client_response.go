@@ -50,6 +50,7 @@ type ClientResponse struct {
 	origin clientOrigin
 	tls    *tls.ConnectionState
 	body   clientBody
+	own    headerFields // Header's
 	fields [headerFieldsKept]headerField
 }
 

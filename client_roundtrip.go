@@ -265,8 +265,8 @@ func (h *clientHop) asksUpgrade() bool { return h.field("Upgrade") != "" }
 
 // field returns the first field of that name that the request is sent with.
 func (h *clientHop) field(name string) string {
-	if i := h.call.req.Header.index(name); i >= 0 {
-		return h.call.req.Header.list[i].value
+	if own := &h.call.req.Header; own.has(name) {
+		return own.Get(name)
 	}
 	if h.call.defaults == nil {
 		return ""
@@ -369,8 +369,9 @@ func (h *clientHop) respond(n int) (*ClientResponse, error) {
 		method: h.call.method, text: h.call.target.textWithFragment(), origin: conn.route.origin,
 		tls: conn.state,
 	}
-	resp.Header.list = resp.fields[:0]
-	resp.Header.fill(text, head.fields)
+	resp.own.list = resp.fields[:0]
+	resp.own.fill(text, head.fields)
+	resp.Header.in = &resp.own
 	b := &resp.body
 	b.resp, b.client, b.conn, b.upload = resp, h.client, conn, h.upload
 	b.kind, b.length = kind, length

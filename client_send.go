@@ -34,7 +34,7 @@ var (
 
 // appendHead appends the request's head. length is the body's, -1 for chunked.
 func (c *Client) appendHead(b []byte, x *clientCall, proxied bool, proxyAuth string, length int64) []byte {
-	r := x.req
+	r, own := x.req, x.req.Header.snapshot()
 	b = append(append(b, x.method...), ' ')
 	host := x.host()
 	path := x.target.path
@@ -49,15 +49,16 @@ func (c *Client) appendHead(b []byte, x *clientCall, proxied bool, proxyAuth str
 	b = append(b, "\r\n"...)
 	var seen headSeen
 	if x.defaults != nil {
-		for i := range x.defaults.list {
-			f := &x.defaults.list[i]
-			if r.Header.index(f.name) < 0 && !(x.defaultsDropped && isCredentialField(f.name)) {
+		defaults := x.defaults.snapshot()
+		for i := range defaults.list {
+			f := &defaults.list[i]
+			if own.index(f.name) < 0 && !(x.defaultsDropped && isCredentialField(f.name)) {
 				b = seen.appendField(b, x, f)
 			}
 		}
 	}
-	for i := range r.Header.list {
-		f := &r.Header.list[i]
+	for i := range own.list {
+		f := &own.list[i]
 		if !(x.ownDropped && isCredentialField(f.name)) {
 			b = seen.appendField(b, x, f)
 		}

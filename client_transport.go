@@ -88,7 +88,7 @@ func transportCall(req *http.Request) (*clientCall, error) {
 		body := func(b io.ReadCloser) io.Reader { return b }
 		if req.Trailer != nil {
 			r.Trailer = new(Header)
-			if names := slices.Sorted(maps.Keys(req.Trailer)); len(names) > 0 && r.Header.index("Trailer") < 0 {
+			if names := slices.Sorted(maps.Keys(req.Trailer)); len(names) > 0 && !r.Header.has("Trailer") {
 				r.Header.Set("Trailer", strings.Join(names, ", ")) // RFC 9110 §6.6.2
 			}
 			body = func(b io.ReadCloser) io.Reader { return &trailerBody{b, req.Trailer, r.Trailer} }

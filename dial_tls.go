@@ -10,6 +10,9 @@ import (
 // This file is layer 4 (roles): TLS of whoever dials: for which name, and from
 // which version on. Dialer.DialTLS and the client's handshakes use it.
 
+// defaultHandshakeTimeout is what handshakes of whoever dials get.
+const defaultHandshakeTimeout = 10 * time.Second
+
 // DialTLS connects with a Dialer's defaults; see Dialer.DialTLS.
 func DialTLS(ctx context.Context, addr string, config *tls.Config) (*tls.Conn, error) {
 	return new(Dialer).DialTLS(ctx, addr, config)

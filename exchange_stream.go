@@ -40,7 +40,7 @@ type stream interface {
 	// At its end it returns io.EOF, with the last octets or behind them; then
 	// readTrailer adds the fields that came behind it to h.
 	readBody(p []byte) (int, error)
-	readTrailer(h *Header)
+	readTrailer(h *headerFields)
 
 	// arrived returns how many octets of the body are left to read, if all of
 	// them can be without waiting and their number is known, else -1.
@@ -55,7 +55,7 @@ type stream interface {
 
 	// sendInterim sends an interim response at once (RFC 9110 §15.2). A 100 is the
 	// one that the client waits for.
-	sendInterim(status int, fields *Header) error
+	sendInterim(status int, fields *headerFields) error
 
 	// sendBody sends octets of the body, if need be later together with others.
 	// sendFile does the same from where file stands, which it moves, as far as it
@@ -67,7 +67,7 @@ type stream interface {
 	// sendEnd ends the response, with the last octets of its body and the fields
 	// behind them; both may be nil. hasTrailer reports whether there can be fields
 	// behind a body whose length was not said before.
-	sendEnd(p []byte, trailer *Header) error
+	sendEnd(p []byte, trailer *headerFields) error
 	hasTrailer() bool
 
 	// flush sends what sendHead and sendBody have kept.
@@ -101,7 +101,7 @@ type stream interface {
 	// without one. sendSwitch says so in the response, as a WebSocket's handshake
 	// has it; fields are what the handler has set.
 	ownConn() *Conn
-	sendSwitch(hs *handshake, fields *Header)
+	sendSwitch(hs *handshake, fields *headerFields)
 }
 
 // A session is what streams come by: a connection of one, or of many. Any
@@ -114,7 +114,7 @@ type session interface {
 
 // An outgoingHead is the head of a final response.
 type outgoingHead struct {
-	fields *Header // the handler's; those that frame the message are only Content-Length
+	fields *headerFields // the handler's; those that frame the message are only Content-Length
 	own    ownFields
 	status int
 	length int64 // to be said as Content-Length; -1: nothing beside fields

@@ -45,11 +45,11 @@ func (v *bodyReader) Close() error {
 type requestBody struct {
 	mu sync.Mutex // held while reading: reads of several goroutines come one after the other
 
-	x       *exchange // fixed
-	trailer Header    // complete once done
-	total   int64     // octets read, for the limit
-	there   bool      // the request has a body
-	done    bool      // its end has been read
+	x       *exchange    // fixed
+	trailer headerFields // complete once done
+	total   int64        // octets read, for the limit
+	there   bool         // the request has a body
+	done    bool         // its end has been read
 	err     error
 
 	// failed: the end of the body cannot be found any more, and so not what follows

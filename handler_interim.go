@@ -22,11 +22,11 @@ func (w *serverResponse) Informational(code int, h *Header) error {
 	if h == nil {
 		h = new(Header)
 	}
-	h = h.snapshot()
-	if err := h.fault(); err != nil {
-		return err
+	fields := h.snapshot()
+	if fields.err != nil {
+		return fields.err
 	}
-	return w.x.stream.sendInterim(code, h)
+	return w.x.stream.sendInterim(code, fields)
 }
 
 func (w *serverResponse) SetReadDeadline(t time.Time) error {

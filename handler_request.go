@@ -30,7 +30,7 @@ type serverRequest struct {
 	origin  *requestOrigin // of a clone: what the connection said of itself
 	body    requestBody
 	kept    []byte // the body, once Bytes has read it; nil before that
-	header  Header
+	header  headerFields
 	ctx     context.Context // without values; nil until asked for or set
 	valued  context.Context // ctx with values; nil until asked for
 	values  []requestValue
@@ -196,7 +196,7 @@ func (r *serverRequest) Proto() string {
 	return name
 }
 
-func (r *serverRequest) Header() *Header {
+func (r *serverRequest) Header() *headerFields {
 	if !r.filled {
 		r.filled = true
 		if len(r.head.fields) > 0 && !r.refused {
@@ -308,7 +308,7 @@ func (r *serverRequest) Form() (url.Values, error) {
 	return values, nil
 }
 
-func (r *serverRequest) Trailer() *Header {
+func (r *serverRequest) Trailer() *headerFields {
 	return &r.body.trailer
 }
 
@@ -352,7 +352,7 @@ func (r *serverRequest) Clone() *Request {
 	if r.match != nil {
 		k.match = r.match.clone()
 	}
-	k.header = r.Header().Clone()
+	k.header = *r.Header().clone()
 	k.filled = true
 	k.ctx = context.WithoutCancel(r.Context())
 	k.values = append(k.values, r.values...)

@@ -30,10 +30,10 @@ var (
 type serverResponse struct {
 	x        *exchange      // fixed
 	r        *serverRequest // of x
-	header   Header
-	accepted headerField // of header
-	trailer  *Header     // behind the body; nil: none
-	buf      []byte      // body held back
+	header   headerFields
+	accepted headerField   // of header
+	trailer  *headerFields // behind the body; nil: none
+	buf      []byte        // body held back
 	hooks    []CommitFunc
 	top      io.WriteCloser // the hooks' writers, outermost; nil without any
 	unhooked []headerField  // the header as the hooks found it, once they were called
@@ -72,7 +72,7 @@ func (w *serverResponse) reset() {
 	w.switched = nil
 }
 
-func (w *serverResponse) Header() *Header {
+func (w *serverResponse) Header() *headerFields {
 	return &w.header
 }
 

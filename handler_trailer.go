@@ -8,9 +8,9 @@ import (
 // This file is layer 4 (roles): fields behind the body of a response (RFC 9110
 // §6.5), such as a checksum of what has been streamed.
 
-func (w *serverResponse) Trailer() *Header {
+func (w *serverResponse) Trailer() *headerFields {
 	if w.trailer == nil {
-		w.trailer = new(Header)
+		w.trailer = newHeaderFields()
 	}
 	return w.trailer
 }
@@ -50,7 +50,7 @@ func (w *serverResponse) announceTrailer() {
 
 // sendableTrailer returns the fields for behind the body that may be there, nil
 // without any.
-func (w *serverResponse) sendableTrailer() *Header {
+func (w *serverResponse) sendableTrailer() *headerFields {
 	if !w.hasTrailer() {
 		return nil
 	}

@@ -1,19 +1,14 @@
 package flare
 
-import (
-	"fmt"
-	"iter"
-	"slices"
-	"strings"
-)
+import "iter"
 
-// This file is layer 1 (wire): the fields of one message, as a list in the
-// order of the wire. It knows names and values, not what they mean. Parsers
-// fill it, writers append it to their output, users read and set it.
+// This file is layer 1 (wire): the fields of one message as users hold them.
+// header_fields.go has the fields themselves.
 
 // A Header is the ordered list of fields of a request or a response. Names are
 // compared without regard to case and sent as they were given. The zero value
-// is empty and ready for use.
+// is empty and ready for use. A copy of one that has fields leads to the same
+// fields, as with http.Header: Clone makes others.
 //
 // Set and Add refuse a name that is not a token (RFC 9110 §5.6.2) and a value
 // with CR, LF, NUL or another control character but tab: they store nothing
@@ -22,117 +17,106 @@ import (
 //
 // A Header belongs to its message and is for one goroutine at a time. That of a
 // Request or ResponseWriter ends with its handler; Clone makes one to keep.
-type Header struct {
-	list []headerField
-	err  error // what the first refused setter call did wrong
+type Header struct{ in headerOwner } // nil: there are none yet
 
-	// accepted is the last field whose octets were found to be allowed, nil where
-	// that is not kept. A handler sets the same few constants again and again:
-	// comparing with them is a look at two pointers.
-	accepted *headerField
-
-	owner headerOwner // not nil: the fields are those that owner leads to
-}
-
-// A headerOwner has fields that users may only reach for a time.
+// A headerOwner leads to the fields of a Header: they are its own, or a handler's.
 type headerOwner interface {
 	// enterFields returns them, for the time until exitFields; nil: they cannot
 	// be reached any more.
-	enterFields() *Header
+	enterFields() *headerFields
 	exitFields()
 }
 
-// acceptedBytesMax bounds the value that a Header keeps for the comparison.
-const acceptedBytesMax = 64
+// noFields are those of a Header that has none. They are only read.
+var noFields headerFields
 
-type headerField struct{ name, value string }
+// enter returns the fields to be read, or nil.
+func (h *Header) enter() *headerFields {
+	switch in := h.in.(type) {
+	case nil:
+		return &noFields
+	case *headerFields:
+		return in
+	default:
+		return in.enterFields()
+	}
+}
+
+// enterToSet returns the fields to be changed, or nil.
+func (h *Header) enterToSet() *headerFields {
+	if h.in == nil {
+		h.in = newHeaderFields()
+	}
+	return h.in.enterFields()
+}
+
+// exit is for after each enter that has not returned nil.
+func (h *Header) exit() {
+	if h.in != nil {
+		h.in.exitFields()
+	}
+}
 
 // Get returns the value of the first field of that name, or "".
 func (h *Header) Get(name string) string {
-	if owner := h.owner; owner != nil {
-		if h = owner.enterFields(); h == nil {
-			return ""
-		}
-		defer owner.exitFields()
+	f := h.enter()
+	if f == nil {
+		return ""
 	}
-	if i := h.index(name); i >= 0 {
-		return h.list[i].value
-	}
-	return ""
+	defer h.exit()
+	return f.Get(name)
 }
 
 // Values returns the values of all fields of that name, in order. The slice is
 // the caller's.
 func (h *Header) Values(name string) []string {
-	if owner := h.owner; owner != nil {
-		if h = owner.enterFields(); h == nil {
-			return nil
-		}
-		defer owner.exitFields()
+	f := h.enter()
+	if f == nil {
+		return nil
 	}
-	var values []string
-	for i := range h.list {
-		if equalFoldASCII(h.list[i].name, name) {
-			values = append(values, h.list[i].value)
-		}
-	}
-	return values
+	defer h.exit()
+	return f.Values(name)
 }
 
 // Set gives the first field of that name the value, in its place, and removes
 // the others of that name. Without one it adds the field at the end.
 func (h *Header) Set(name, value string) {
-	if owner := h.owner; owner != nil {
-		if h = owner.enterFields(); h == nil {
-			return
-		}
-		defer owner.exitFields()
-	}
-	if !h.accepts(name, value) {
+	f := h.enterToSet()
+	if f == nil {
 		return
 	}
-	i := h.index(name)
-	if i < 0 {
-		h.list = append(h.list, headerField{name, trimBlank(value)})
-		return
-	}
-	h.list[i] = headerField{name, trimBlank(value)}
-	h.deleteFrom(i+1, name)
+	defer h.exit()
+	f.Set(name, value)
 }
 
 // Add adds a field at the end, beside those that have the name already.
 func (h *Header) Add(name, value string) {
-	if owner := h.owner; owner != nil {
-		if h = owner.enterFields(); h == nil {
-			return
-		}
-		defer owner.exitFields()
+	f := h.enterToSet()
+	if f == nil {
+		return
 	}
-	if h.accepts(name, value) {
-		h.list = append(h.list, headerField{name, trimBlank(value)})
-	}
+	defer h.exit()
+	f.Add(name, value)
 }
 
 // Del removes all fields of that name.
 func (h *Header) Del(name string) {
-	if owner := h.owner; owner != nil {
-		if h = owner.enterFields(); h == nil {
-			return
-		}
-		defer owner.exitFields()
+	f := h.enter()
+	if f == nil || f == &noFields {
+		return
 	}
-	h.deleteFrom(0, name)
+	defer h.exit()
+	f.Del(name)
 }
 
 // Len returns the number of fields.
 func (h *Header) Len() int {
-	if owner := h.owner; owner != nil {
-		if h = owner.enterFields(); h == nil {
-			return 0
-		}
-		defer owner.exitFields()
+	f := h.enter()
+	if f == nil {
+		return 0
 	}
-	return len(h.list)
+	defer h.exit()
+	return len(f.list)
 }
 
 // All yields name and value of each field, in order. The loop may set the
@@ -141,28 +125,20 @@ func (h *Header) All() iter.Seq2[string, string] {
 	return func(yield func(name, value string) bool) { h.each(yield) } // small, to be inlined
 }
 
-// each is All as a loop. Fields that others have the say over are fetched one by
-// one, so that the user's code does not keep their owner waiting.
+// each is All as a loop. Fields are fetched one by one, so that the user's code
+// does not keep their owner waiting.
 func (h *Header) each(yield func(name, value string) bool) {
-	if h.owner == nil {
-		for i := range h.list {
-			if !yield(h.list[i].name, h.list[i].value) {
-				return
-			}
-		}
-		return
-	}
 	for i := 0; ; i++ {
-		own := h.owner.enterFields()
-		if own == nil {
+		f := h.enter()
+		if f == nil {
 			return
 		}
-		more, f := i < len(own.list), headerField{}
+		more, field := i < len(f.list), headerField{}
 		if more {
-			f = own.list[i]
+			field = f.list[i]
 		}
-		h.owner.exitFields()
-		if !more || !yield(f.name, f.value) {
+		h.exit()
+		if !more || !yield(field.name, field.value) {
 			return
 		}
 	}
@@ -170,133 +146,43 @@ func (h *Header) each(yield func(name, value string) bool) {
 
 // Clone returns a Header with the same fields that shares nothing with h.
 func (h *Header) Clone() Header {
-	if owner := h.owner; owner != nil {
-		if h = owner.enterFields(); h == nil {
-			return Header{}
-		}
-		defer owner.exitFields()
+	f := h.enter()
+	if f == nil || f == &noFields {
+		return Header{}
 	}
-	return Header{list: slices.Clone(h.list), err: h.err}
+	defer h.exit()
+	return Header{f.clone()}
 }
 
 // has reports whether there is a field of that name.
 func (h *Header) has(name string) bool {
-	if owner := h.owner; owner != nil {
-		if h = owner.enterFields(); h == nil {
-			return false
-		}
-		defer owner.exitFields()
-	}
-	return h.index(name) >= 0
-}
-
-// snapshot returns h, or a copy of what its owner has: from here on the fields
-// can be looked at directly.
-func (h *Header) snapshot() *Header {
-	if h.owner == nil {
-		return h
-	}
-	c := h.Clone()
-	return &c
-}
-
-func (h *Header) index(name string) int {
-	for i := range h.list {
-		if equalFoldASCII(h.list[i].name, name) {
-			return i
-		}
-	}
-	return -1
-}
-
-func (h *Header) deleteFrom(i int, name string) {
-	kept := h.list[:i]
-	for _, f := range h.list[i:] {
-		if !equalFoldASCII(f.name, name) {
-			kept = append(kept, f)
-		}
-	}
-	clear(h.list[len(kept):]) // let go of the strings
-	h.list = kept
-}
-
-// accepts says whether the field may be sent, and records why not. The error
-// quotes the name, which is the program's own, and never the value, which may
-// be the peer's.
-func (h *Header) accepts(name, value string) bool {
-	switch {
-	case h.accepted != nil && name == h.accepted.name && value == h.accepted.value && name != "":
-	case !isToken(name): // RFC 9110 §5.1
-		h.refuse(fmt.Errorf("flare: header name %q is not a token", name))
+	f := h.enter()
+	if f == nil {
 		return false
-	case !isFieldValue(value): // RFC 9110 §5.5
-		h.refuse(fmt.Errorf("flare: control character in the value of header %s", name))
-		return false
-	case h.accepted != nil && len(value) <= acceptedBytesMax:
-		*h.accepted = headerField{name, value}
 	}
-	return true
+	defer h.exit()
+	return f.index(name) >= 0
 }
 
-func (h *Header) refuse(err error) {
-	if h.err == nil {
-		h.err = err
+// isHandlers reports whether h ends with a handler.
+func (h *Header) isHandlers() bool {
+	_, own := h.in.(*headerFields)
+	return h.in != nil && !own
+}
+
+// snapshot returns the fields to be read, a handler's as a copy.
+func (h *Header) snapshot() *headerFields {
+	f := h.enter()
+	if f == nil {
+		return &noFields
 	}
+	defer h.exit()
+	if h.isHandlers() {
+		return f.clone()
+	}
+	return f
 }
 
 // fault returns what the first refused call of a setter did wrong. A message
 // whose header has a fault is not sent.
-func (h *Header) fault() error { return h.err }
-
-// reset empties the header and keeps its memory for the next message.
-func (h *Header) reset() {
-	if len(h.list) > fieldsKept {
-		clear(h.list) // many fields may hold much memory
-	}
-	h.list = h.list[:0]
-	h.err = nil
-}
-
-// fieldsKept is how many fields may stay in memory until the next message
-// writes over them.
-const fieldsKept = 8
-
-// fill replaces the contents with the fields of a parsed head, whose text is
-// given. Names and values are substrings of it: nothing is allocated once the
-// list has grown to the usual number of fields.
-func (h *Header) fill(text string, fields []field) {
-	h.reset()
-	h.list = slices.Grow(h.list, len(fields))
-	for _, f := range fields {
-		h.list = append(h.list, headerField{text[f.name:f.nameEnd], text[f.value:f.valueEnd]})
-	}
-}
-
-// dropKeepAlive takes back what a handler has said of a connection that ends with
-// its response (RFC 9112 §9.3): the option keep-alive and the field of that name.
-func (h *Header) dropKeepAlive() {
-	h.Del("Keep-Alive")
-	h.list = slices.DeleteFunc(h.list, func(f headerField) bool {
-		return equalFoldASCII(f.name, "Connection") && equalFoldASCII(f.value, "keep-alive")
-	})
-	for i, f := range h.list {
-		if equalFoldASCII(f.name, "Connection") {
-			options := slices.DeleteFunc(strings.Split(f.value, ","), func(option string) bool {
-				return equalFoldASCII(trimBlank(option), "keep-alive")
-			})
-			h.list[i].value = trimBlank(strings.Join(options, ","))
-		}
-	}
-}
-
-// appendTo appends the fields as lines of a head, without the empty line that
-// ends it. It allocates only to make room in b.
-func (h *Header) appendTo(b []byte) []byte {
-	for i := range h.list {
-		b = append(b, h.list[i].name...)
-		b = append(b, ": "...)
-		b = append(b, h.list[i].value...)
-		b = append(b, "\r\n"...)
-	}
-	return b
-}
+func (h *Header) fault() error { return h.snapshot().err }

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func headerText(h *Header) string { return string(h.appendTo(nil)) }
+func headerText(h *Header) string { return string(h.snapshot().appendTo(nil)) }
 
 func TestHeader(t *testing.T) {
 	var h Header
@@ -48,6 +48,25 @@ func TestHeader(t *testing.T) {
 	}
 	if err := h.fault(); err != nil {
 		t.Errorf("fault: %v", err)
+	}
+}
+
+// TestHeaderCopy holds that a copy leads to the same fields, so that no two write
+// over each other's.
+func TestHeaderCopy(t *testing.T) {
+	var none Header
+	none.Del("A")
+	none.Clone()
+	other := none
+	other.Set("A", "1")
+	if none.Len() != 0 || none.has("A") {
+		t.Errorf("a copy of an empty header has filled it: %q", headerText(&none))
+	}
+	copied := other
+	copied.Add("B", "2")
+	other.Add("C", "3")
+	if headerText(&copied) != "A: 1\r\nB: 2\r\nC: 3\r\n" || headerText(&other) != headerText(&copied) {
+		t.Errorf("%q and its copy %q", headerText(&other), headerText(&copied))
 	}
 }
 
@@ -107,7 +126,7 @@ func TestHeaderRefuses(t *testing.T) {
 }
 
 func TestHeaderFaultIsTheFirst(t *testing.T) {
-	var h Header
+	var h headerFields
 	h.Set("first\n", "")
 	h.Set("second\n", "")
 	if err := h.fault(); err == nil || !strings.Contains(err.Error(), "first") {
@@ -121,10 +140,10 @@ func TestHeaderFaultIsTheFirst(t *testing.T) {
 
 func TestHeaderFill(t *testing.T) {
 	const text = "GET / HTTP/1.1\r\nA: 1\r\nBc:  2 \r\n"
-	var h Header
+	var h headerFields
 	h.Add("Old", "gone")
 	h.fill(text, []field{{16, 17, 19, 20}, {22, 24, 27, 28}})
-	if got := headerText(&h); got != "A: 1\r\nBc: 2\r\n" {
+	if got := string(h.appendTo(nil)); got != "A: 1\r\nBc: 2\r\n" {
 		t.Errorf("filled %q", got)
 	}
 	h.reset()
@@ -143,7 +162,7 @@ func TestHeaderFill(t *testing.T) {
 func TestHeaderAllocations(t *testing.T) {
 	const text = "A: 1\r\nB: 2\r\n"
 	fields := []field{{0, 1, 3, 4}, {6, 7, 9, 10}}
-	var h Header
+	var h headerFields
 	out := make([]byte, 0, 64)
 	if n := testing.AllocsPerRun(100, func() {
 		h.fill(text, fields)

@@ -227,7 +227,7 @@ func TestHuffman(t *testing.T) {
 
 func TestHPACKEncodeAllocations(t *testing.T) {
 	p := newHPACKPair()
-	h := Header{}
+	h := headerFields{}
 	h.Set("Content-Type", "text/plain; charset=utf-8")
 	h.Set("Server", "flare")
 	h.Set("X-Request-Id", "0123456789abcdef")
@@ -313,7 +313,7 @@ func FuzzHPACKRoundTrip(f *testing.F) {
 
 func BenchmarkHPACKEncode(b *testing.B) {
 	p := newHPACKPair()
-	h := Header{}
+	h := headerFields{}
 	h.Set("Content-Type", "text/plain; charset=utf-8")
 	h.Set("Date", "Mon, 21 Oct 2013 20:13:21 GMT")
 	h.Set("Server", "flare")

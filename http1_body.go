@@ -180,7 +180,7 @@ func (s *http1Stream) setAnswered(g *workset) {
 	s.interim.Unlock()
 }
 
-func (s *http1Stream) readTrailer(h *Header) {
+func (s *http1Stream) readTrailer(h *headerFields) {
 	if s.kind == bodyChunked {
 		h.list = append(h.list, s.chunks.trailer.list...)
 	}

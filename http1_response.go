@@ -66,7 +66,7 @@ func appendConnection(out []byte, own ownFields, closes bool, minor uint8) []byt
 }
 
 // sendInterim sends nothing to a client of HTTP/1.0 (RFC 9110 §15.2).
-func (s *http1Stream) sendInterim(status int, fields *Header) error {
+func (s *http1Stream) sendInterim(status int, fields *headerFields) error {
 	g, head := s.c.workset, &s.x.r.head
 	if head.minor == 0 {
 		return nil
@@ -143,7 +143,7 @@ func (s *http1Stream) sendFile(file *os.File, n int64) (sent int64, err error) {
 // hasTrailer: HTTP/1.0 has no chunks.
 func (s *http1Stream) hasTrailer() bool { return s.x.r.head.minor > 0 }
 
-func (s *http1Stream) sendEnd(p []byte, trailer *Header) error {
+func (s *http1Stream) sendEnd(p []byte, trailer *headerFields) error {
 	g := s.c.workset
 	if s.chunked {
 		if len(p) > 0 {
@@ -167,7 +167,7 @@ func (s *http1Stream) sendEnd(p []byte, trailer *Header) error {
 
 func (s *http1Stream) flush() error { return s.c.sendWait(nil) }
 
-func (s *http1Stream) sendSwitch(hs *handshake, fields *Header) {
+func (s *http1Stream) sendSwitch(hs *handshake, fields *headerFields) {
 	g := s.c.workset
 	g.out = hs.appendAnswer(g.out, fields)
 }

@@ -232,7 +232,7 @@ func (h *responseHead) fillHTTP2(s *fieldSection, lim *headLimits, endStream boo
 
 // fillTrailer fills t from the section of trailers, with the fields that may be
 // there.
-func (s *fieldSection) fillTrailer(t *Header, lim *headLimits) error {
+func (s *fieldSection) fillTrailer(t *headerFields, lim *headLimits) error {
 	var h messageHead
 	r := sectionReader{s: s, h: &h, lim: lim}
 	if err := r.read(); err != nil {

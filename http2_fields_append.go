@@ -12,7 +12,7 @@ import (
 
 // appendResponse appends the field block of a response, interim or final.
 // length is a Content-Length that h does not have, negative for none.
-func (e *hpackEncoder) appendResponse(b []byte, status int, h *Header, length int64) []byte {
+func (e *hpackEncoder) appendResponse(b []byte, status int, h *headerFields, length int64) []byte {
 	b = e.begin(b)
 	if status == http.StatusOK {
 		b = append(b, 0x80|statusOKIndex)
@@ -38,7 +38,7 @@ type requestLine struct{ method, scheme, authority, path, protocol string }
 
 // appendRequest appends the field block of a request. A Host in h is left out:
 // it is line.authority.
-func (e *hpackEncoder) appendRequest(b []byte, line requestLine, h *Header) []byte {
+func (e *hpackEncoder) appendRequest(b []byte, line requestLine, h *headerFields) []byte {
 	b = e.begin(b)
 	b = e.appendField(b, ":method", line.method)
 	for _, f := range [...]headerField{
@@ -58,11 +58,11 @@ func (e *hpackEncoder) appendRequest(b []byte, line requestLine, h *Header) []by
 }
 
 // appendTrailer appends the field block of a trailer section.
-func (e *hpackEncoder) appendTrailer(b []byte, h *Header) []byte {
+func (e *hpackEncoder) appendTrailer(b []byte, h *headerFields) []byte {
 	return e.appendFields(e.begin(b), h)
 }
 
-func (e *hpackEncoder) appendFields(b []byte, h *Header) []byte {
+func (e *hpackEncoder) appendFields(b []byte, h *headerFields) []byte {
 	for i := range h.list {
 		b = e.appendMessageField(b, &h.list[i])
 	}

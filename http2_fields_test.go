@@ -392,7 +392,7 @@ func TestHTTP2Trailer(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			var s fieldSection
 			s.fill(&lim, test.lines...)
-			var h Header
+			var h headerFields
 			checkHTTP2Error(t, s.fillTrailer(&h, &lim), test.err)
 			var got []string
 			for name, value := range h.All() {
@@ -402,7 +402,7 @@ func TestHTTP2Trailer(t *testing.T) {
 		})
 	}
 	var s fieldSection
-	var h Header
+	var h headerFields
 	s.fill(&lim, "a: b", "a: b", "a: b", "a: b")
 	checkStatus(t, s.fillTrailer(&h, &lim), 431)
 	s.fill(&lim, slices.Repeat([]string{"a: " + strings.Repeat("b", 90)}, 100)...)
@@ -418,7 +418,7 @@ func TestHTTP2HeadsRoundTrip(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	var h Header
+	var h headerFields
 	for _, f := range [][2]string{
 		{"Host", "ignored"}, {"User-Agent", "x"}, {"Connection", "close"}, {"Keep-Alive", "x"}, {"Proxy-Connection", "x"},
 		{"Transfer-Encoding", "chunked"}, {"Upgrade", "x"}, {"TE", "gzip"}, {"Cookie", "a=b"}, {"te", "Trailers"},
@@ -434,7 +434,7 @@ func TestHTTP2HeadsRoundTrip(t *testing.T) {
 		if err := head.fillHTTP2(&p.s, &sectionLimits, requestOffer{connect: true}); err != nil || !head.upgradeWebSocket() {
 			t.Errorf("websocket %t, %v", head.websocket, err)
 		}
-		decode(p.e.appendRequest(nil, requestLine{method: "CONNECT", authority: "a:1"}, new(Header)))
+		decode(p.e.appendRequest(nil, requestLine{method: "CONNECT", authority: "a:1"}, new(headerFields)))
 		equalLines(t, "tunnel", p.s.lines(), ":method: CONNECT", ":authority: a:1")
 		h.Del("te")
 		decode(p.e.appendResponse(nil, 404, &h, 12))

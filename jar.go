@@ -104,7 +104,8 @@ func (j *Jar) Set(u *url.URL, c *Cookie) error {
 // SetFromHeader keeps the cookies of all Set-Cookie fields of an answer to a
 // request for u. Those that are malformed or not allowed are passed over.
 func (j *Jar) SetFromHeader(u *url.URL, h *Header) {
-	if h = h.snapshot(); h.index("Set-Cookie") < 0 {
+	f := h.snapshot()
+	if !f.has("Set-Cookie") {
 		return
 	}
 	o, err := jarOriginOf(u)
@@ -114,12 +115,12 @@ func (j *Jar) SetFromHeader(u *url.URL, h *Header) {
 	now := j.now()
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for i := range h.list {
-		if !equalFoldASCII(h.list[i].name, "Set-Cookie") {
+	for i := range f.list {
+		if !equalFoldASCII(f.list[i].name, "Set-Cookie") {
 			continue
 		}
 		var c Cookie
-		if c.parse(h.list[i].value) == nil {
+		if c.parse(f.list[i].value) == nil {
 			_ = j.take(o, &c, now) // RFC 6265bis §5.3: ignored, the answer is fine
 		}
 	}

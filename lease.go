@@ -41,9 +41,9 @@ type lease struct {
 	requestHeader  Header
 }
 
-// leasesAtOnce are allocated in one piece: an allocation for each request would
-// be dearer.
-const leasesAtOnce = 64
+// leasesAtOnce are allocated in one piece, of 4 KiB: an allocation for each request
+// would be dearer.
+const leasesAtOnce = 56
 
 // leases are some that nobody has held yet. They belong to a workset.
 type leases []lease
@@ -53,8 +53,8 @@ func newLeases(n int) leases {
 	for i := range all {
 		l := &all[i]
 		l.w.lease, l.r.lease = l, l
-		l.responseHeader.owner = (*responseFields)(l)
-		l.requestHeader.owner = (*requestFields)(l)
+		l.responseHeader.in = (*responseFields)(l)
+		l.requestHeader.in = (*requestFields)(l)
 	}
 	return all
 }
@@ -213,28 +213,28 @@ type (
 	responseTrailer lease
 )
 
-func (o *requestFields) enterFields() *Header {
+func (o *requestFields) enterFields() *headerFields {
 	if x := (*lease)(o).use(); x != nil {
 		return x.r.Header()
 	}
 	return nil
 }
 
-func (o *responseFields) enterFields() *Header {
+func (o *responseFields) enterFields() *headerFields {
 	if x := (*lease)(o).use(); x != nil {
 		return &x.w.header
 	}
 	return nil
 }
 
-func (o *requestTrailer) enterFields() *Header {
+func (o *requestTrailer) enterFields() *headerFields {
 	if x := (*lease)(o).use(); x != nil {
 		return x.r.Trailer()
 	}
 	return nil
 }
 
-func (o *responseTrailer) enterFields() *Header {
+func (o *responseTrailer) enterFields() *headerFields {
 	if x := (*lease)(o).use(); x != nil {
 		return x.w.Trailer()
 	}

@@ -213,7 +213,7 @@ func (r *Request) Form() (url.Values, error) {
 // been read to its end. Fields that frame, route or authenticate are dropped
 // (RFC 9110 §6.5.1).
 func (r *Request) Trailer() *Header {
-	return &Header{owner: (*requestTrailer)(r.lease)}
+	return &Header{in: (*requestTrailer)(r.lease)}
 }
 
 // SetValue keeps a value with the request, for handlers further in: Value finds

@@ -226,7 +226,7 @@ func (w *ResponseWriter) SetCookie(c *Cookie) {
 // committed are announced in a Trailer field; for others the handler may set
 // one. Fields that frame, route or authenticate are left out (RFC 9110 §6.5.1).
 func (w *ResponseWriter) Trailer() *Header {
-	return &Header{owner: (*responseTrailer)(w.lease)}
+	return &Header{in: (*responseTrailer)(w.lease)}
 }
 
 // Informational sends an interim response at once, such as 103 (Early Hints,

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 )
 
 // These tests use what a handler was given after its end, while the same exchange
@@ -164,5 +165,13 @@ func TestZeroRequest(t *testing.T) {
 	}
 	if !raceEnabled && new(Request).Context().Err() != context.Canceled {
 		t.Error("the context of a zero Request goes on")
+	}
+}
+
+// TestLeaseSize holds what a request costs in memory: its lease is all that is
+// made anew for each.
+func TestLeaseSize(t *testing.T) {
+	if size := unsafe.Sizeof(lease{}); unsafe.Sizeof(uintptr(0)) == 8 && size > 72 {
+		t.Errorf("a lease has %d bytes", size)
 	}
 }

@@ -143,7 +143,7 @@ func httpURL(r *serverRequest) *url.URL {
 
 // setHTTPHeader sets the fields of req, without those that are fields of
 // http.Request.
-func setHTTPHeader(req *http.Request, h *Header) {
+func setHTTPHeader(req *http.Request, h *headerFields) {
 	fields := make(http.Header, h.Len())
 	values := make([]string, h.Len()) // of all fields, in one piece
 	for name, value := range h.All() {

@@ -85,7 +85,7 @@ func (k *httpCarrier) readBody(p []byte) (int, error) {
 	return n, err
 }
 
-func (k *httpCarrier) readTrailer(h *Header) {
+func (k *httpCarrier) readTrailer(h *headerFields) {
 	for _, name := range sortedNames(nil, k.r.Trailer) {
 		for _, value := range k.r.Trailer[name] {
 			if allowedInTrailer(name) {
@@ -124,7 +124,7 @@ func (k *httpCarrier) sendHead(h outgoingHead) error {
 
 // setFields gives fields the values of h, in place of others of their names. It
 // returns room for so many more values.
-func (k *httpCarrier) setFields(fields http.Header, h *Header, more int) (room []string) {
+func (k *httpCarrier) setFields(fields http.Header, h *headerFields, more int) (room []string) {
 	room = make([]string, len(h.list)+more) // in one piece
 	for i, f := range h.list {
 		key := textproto.CanonicalMIMEHeaderKey(f.name)
@@ -142,7 +142,7 @@ func (k *httpCarrier) setFields(fields http.Header, h *Header, more int) (room [
 }
 
 // sendInterim leaves an HTTP/1.0 client alone (RFC 9110 §15.2).
-func (k *httpCarrier) sendInterim(status int, h *Header) error {
+func (k *httpCarrier) sendInterim(status int, h *headerFields) error {
 	switch {
 	case k.hijacked.Load():
 		return errHijacked
@@ -208,7 +208,7 @@ func writeError(err error) error {
 
 func (k *httpCarrier) sendFile(*os.File, int64) (int64, error) { return 0, errors.ErrUnsupported }
 
-func (k *httpCarrier) sendEnd(p []byte, trailer *Header) error {
+func (k *httpCarrier) sendEnd(p []byte, trailer *headerFields) error {
 	if trailer != nil {
 		fields := k.w.Header()
 		for name, value := range trailer.All() {
@@ -306,4 +306,4 @@ func (k *httpCarrier) takeOver() (net.Conn, []byte, error) {
 // ownConn: a protocol of flare's needs a loop.
 func (k *httpCarrier) ownConn() *Conn { return nil }
 
-func (k *httpCarrier) sendSwitch(*handshake, *Header) {}
+func (k *httpCarrier) sendSwitch(*handshake, *headerFields) {}

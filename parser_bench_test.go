@@ -92,7 +92,7 @@ func BenchmarkParseChunked(b *testing.B) {
 func BenchmarkParseHeaderFill(b *testing.B) {
 	in := []byte(browserHead)
 	var h requestHead
-	var header Header
+	var header headerFields
 	h.reset()
 	if n, err := h.parse(in, &benchLimits); n == 0 {
 		b.Fatal(err)

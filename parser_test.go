@@ -480,7 +480,7 @@ func TestRequestHeadAllocations(t *testing.T) {
 // TestRequestHeadFillsHeader joins the parser's offsets and the Header.
 func TestRequestHeadFillsHeader(t *testing.T) {
 	var h requestHead
-	var header Header
+	var header headerFields
 	h.reset()
 	n, err := h.parse([]byte(browserHead), &benchLimits)
 	if err != nil {

@@ -42,8 +42,7 @@ type WebSocketDialOptions struct {
 }
 
 const (
-	defaultHandshakeTimeout = 10 * time.Second
-	refusalBytesMax         = 4 << 10
+	refusalBytesMax = 4 << 10
 
 	// refusalTime is what the body of a refusal gets to come: usually it is in
 	// the packet of its head.
@@ -111,7 +110,7 @@ func (d *webSocketDial) prepare(rawURL string) (err error) {
 		return err
 	}
 	for _, name := range append([]string{"Host", fieldWSKey}, ownHandshakeFields...) {
-		if o.Header.index(name) >= 0 {
+		if o.Header.has(name) {
 			return errHandshakeHeader
 		}
 	}
@@ -128,7 +127,7 @@ func (d *webSocketDial) prepare(rawURL string) (err error) {
 			return c.initErr
 		}
 		d.jar = c.Jar
-		if o.Header.index("Authorization") < 0 {
+		if !o.Header.has("Authorization") {
 			d.creds = c.Auth
 		}
 	}
@@ -195,7 +194,7 @@ func withoutAlert(nc net.Conn) net.Conn {
 // appendHandshake appends the request.
 func (d *webSocketDial) appendHandshake(ctx context.Context, b []byte, key string) ([]byte, error) {
 	o := d.opts
-	var h Header
+	h := newHeaderFields()
 	h.Set("Host", d.target.authority)
 	h.Set("Upgrade", "websocket")
 	h.Set("Connection", "Upgrade")
@@ -207,7 +206,7 @@ func (d *webSocketDial) appendHandshake(ctx context.Context, b []byte, key strin
 	if o.Compression != CompressionOff {
 		h.Set(fieldWSExtensions, string(offerDeflate(o.Compression, o.mayTakeOver()).append(nil)))
 	}
-	if d.jar != nil && o.Header.index("Cookie") < 0 {
+	if d.jar != nil && !o.Header.has("Cookie") {
 		if cookies := d.jar.CookieHeader(d.target.url()); cookies != "" {
 			h.Set("Cookie", cookies)
 		}
@@ -226,7 +225,7 @@ func (d *webSocketDial) appendHandshake(ctx context.Context, b []byte, key strin
 	}
 	b = append(b, "GET "+d.target.path+" HTTP/1.1\r\n"...)
 	b = h.appendTo(b)
-	b = o.Header.appendTo(b)
+	b = o.Header.snapshot().appendTo(b)
 	return append(b, '\r', '\n'), nil
 }
 
@@ -250,7 +249,7 @@ func (d *webSocketDial) shakeHands(ctx context.Context, nc net.Conn, request []b
 	head := &conn.head
 	resp := d.response(nc, head, conn.unread()[:n])
 	conn.consume(n)
-	hs, err := verifyHandshake(head.status, head.websocket && head.connUpgrade, &resp.Header, key, d.opts)
+	hs, err := verifyHandshake(head.status, head.websocket && head.connUpgrade, resp.Header.snapshot(), key, d.opts)
 	if err != nil {
 		if head.status != http.StatusSwitchingProtocols {
 			body := refusalBody(ctx, conn, resp)
@@ -268,7 +267,8 @@ func (d *webSocketDial) shakeHands(ctx context.Context, nc net.Conn, request []b
 // response makes what the caller sees of an answer with the given head.
 func (d *webSocketDial) response(nc net.Conn, head *responseHead, text []byte) *ClientResponse {
 	resp := &ClientResponse{StatusCode: head.status, Body: http.NoBody, method: http.MethodGet, minor: head.minor, text: d.target.text, origin: d.target.origin()}
-	resp.Header.fill(string(text), head.fields)
+	resp.Header.in = &resp.own
+	resp.own.fill(string(text), head.fields)
 	resp.reason = string(head.reason.of(text))
 	resp.body.bufferedMax = refusalBytesMax
 	if tc, ok := nc.(*tls.Conn); ok {

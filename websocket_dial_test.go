@@ -141,7 +141,7 @@ func TestDialWebSocketThroughProxy(t *testing.T) {
 		}
 		defer conn.Close()
 		hs := handshake{key: r.Header.Get(fieldWSKey)}
-		conn.Write(hs.appendAnswer(nil, new(Header)))
+		conn.Write(hs.appendAnswer(nil, new(headerFields)))
 		reader := &messageReader{rules: frameRules{masked: true}, bytesMax: -1}
 		buf := make([]byte, 4096)
 		for {

@@ -227,7 +227,7 @@ func withoutPort(host, port string) string {
 
 // appendAnswer appends the 101 (Switching Protocols) for hs, with those of the
 // fields of h that are not flare's to set.
-func (hs *handshake) appendAnswer(b []byte, h *Header) []byte {
+func (hs *handshake) appendAnswer(b []byte, h *headerFields) []byte {
 	for _, name := range ownHandshakeFields {
 		h.Del(name)
 	}
@@ -270,7 +270,7 @@ func (e *handshakeError) Unwrap() error { return ErrMalformed }
 
 // verifyHandshake holds a server's answer to RFC 6455 §4.1. upgraded says
 // whether Upgrade and Connection have the members that they must.
-func verifyHandshake(status int, upgraded bool, h *Header, key string, o *WebSocketDialOptions) (hs handshake, err error) {
+func verifyHandshake(status int, upgraded bool, h *headerFields, key string, o *WebSocketDialOptions) (hs handshake, err error) {
 	fail := func(rule string) (handshake, error) {
 		return handshake{}, &handshakeError{status, rule}
 	}

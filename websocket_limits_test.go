@@ -162,7 +162,7 @@ func TestDialTLS(t *testing.T) {
 		}
 		defer conn.Close()
 		hs := handshake{key: r.Header.Get(fieldWSKey)}
-		conn.Write(append(hs.appendAnswer(nil, new(Header)), wsFrame(0x81, "over TLS to "+r.Header.Get("X-Name"), false)...))
+		conn.Write(append(hs.appendAnswer(nil, new(headerFields)), wsFrame(0x81, "over TLS to "+r.Header.Get("X-Name"), false)...))
 		io.Copy(io.Discard, rw)
 	}))
 	defer srv.Close()
