@@ -79,7 +79,7 @@ func (x *exchange) reset() bool {
 	}
 	x.r.reset()
 	x.w.reset()
-	x.handler, x.route, x.strand, x.srv = nil, nil, nil, nil
+	x.handler, x.route = nil, nil
 	return true
 }
 

@@ -147,8 +147,10 @@ func (w *serverResponse) finish(err error) {
 
 // complete sends what is left of a response that did not fail.
 func (w *serverResponse) complete() error {
-	if err := w.x.stream.broken(); err != nil && w.begun {
-		return err // a part of it is missing, whatever the handler makes of that
+	if w.begun {
+		if err := w.x.stream.broken(); err != nil {
+			return err // a part of it is missing, whatever the handler makes of that
+		}
 	}
 	if len(w.hooks) > 0 && w.top == nil {
 		if err := w.hook(); err != nil {

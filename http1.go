@@ -80,8 +80,10 @@ func (h *httpConn) begin(c *Conn) {
 		s = &http1Stream{x: x}
 		x.stream = s
 	}
-	s.c, s.h = c, h
-	x.srv, x.strand = h.srv, &c.strand
+	if s.c != c {
+		s.c, s.h = c, h
+		x.srv, x.strand = h.srv, &c.strand
+	}
 	h.x = x
 }
 

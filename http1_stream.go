@@ -56,7 +56,6 @@ type http1Stream struct {
 func (s *http1Stream) reset() {
 	s.headLen, s.chunked, s.untilClose = 0, false, false
 	s.resetBody()
-	s.c, s.h = nil, nil
 }
 
 func (s *http1Stream) session() session { return (*connSession)(s.c) }

@@ -108,6 +108,7 @@ func (k *httpCarrier) release() {
 	if k.x.w.hijacked || !k.x.reset() {
 		return
 	}
+	k.x.srv = nil
 	if _, ok := k.x.r.match.(*httpRouting); ok {
 		k.x.r.match = nil
 	}
