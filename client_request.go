@@ -32,9 +32,11 @@ type ClientRequest struct {
 	// nil: a Body that is an io.Seeker is rewound, any other is sent once.
 	GetBody func() (io.Reader, error)
 
-	// Trailer is sent behind the body, as it is when Body has ended; the body
-	// is sent in chunks then. nil: none.
-	Trailer *Header
+	// Trailer sets the fields that are sent behind the body, in a Header that
+	// is empty. It is called when Body has ended, once each time the body is
+	// sent, by the goroutine that sends. The body is sent in chunks then. nil:
+	// none.
+	Trailer func(*Header)
 
 	// Progress is told how much of the body was sent, and the total, -1 where
 	// it is unknown. It is called by the goroutine that sends.
@@ -174,7 +176,7 @@ func (r *ClientRequest) check() error {
 		return invalidRequest("", errors.New("flare: CONNECT is the proxies' own"))
 	}
 	if r.Header.isHandlers() { // a copy of a handler's, which ends with it
-		r.Header = r.Header.Clone()
+		r.Header = *r.Header.Clone()
 	}
 	if err := r.Header.fault(); err != nil {
 		return invalidRequest("", err)

@@ -320,10 +320,12 @@ func (u *clientUpload) writeEnd() error {
 	}
 	b := []byte(lastChunk)
 	if u.req.Trailer != nil {
-		if err := checkTrailer(u.req.Trailer); err != nil {
+		var trailer Header
+		u.req.Trailer(&trailer)
+		if err := checkTrailer(&trailer); err != nil {
 			return u.fail(err)
 		}
-		b = u.req.Trailer.snapshot().appendTo(b)
+		b = trailer.snapshot().appendTo(b)
 	}
 	_, err := u.conn.Write(append(b, "\r\n"...))
 	return err

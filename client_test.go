@@ -245,9 +245,8 @@ func TestClientTrailers(t *testing.T) {
 		w.Header().Set("X-Sum", r.Trailer.Get("X-Given"))
 	}))
 	defer ts.Close()
-	var trailer Header
-	trailer.Set("X-Given", "42")
-	r := &ClientRequest{Method: "POST", URL: ts.URL, Body: strings.NewReader("abc"), Trailer: &trailer}
+	trailer := func(h *Header) { h.Set("X-Given", "42") }
+	r := &ClientRequest{Method: "POST", URL: ts.URL, Body: strings.NewReader("abc"), Trailer: trailer}
 	r.Header.Set("Trailer", "X-Given")
 	resp, err := clientOf(t, &Client{}).Do(clientContext(t), r)
 	clientWantText(t, resp, err, 200, "abc")
@@ -255,7 +254,7 @@ func TestClientTrailers(t *testing.T) {
 		t.Errorf("trailer %q", got)
 	}
 	for _, size := range []int{3, bodyInlineBytes + 1, bodyBlockingBytes + 1} { // bodies in memory, too
-		r = &ClientRequest{Method: "POST", URL: ts.URL, Trailer: &trailer}
+		r = &ClientRequest{Method: "POST", URL: ts.URL, Trailer: trailer}
 		body := strings.Repeat("a", size)
 		r.SetBody([]byte(body))
 		resp, err := clientOf(t, &Client{}).Do(clientContext(t), r)
@@ -264,9 +263,8 @@ func TestClientTrailers(t *testing.T) {
 			t.Errorf("trailer of %d bytes in memory: %q", size, got)
 		}
 	}
-	var framing Header
-	framing.Set("Content-Length", "3")
-	r = &ClientRequest{Method: "POST", URL: ts.URL, Body: strings.NewReader("abc"), Trailer: &framing}
+	framing := func(h *Header) { h.Set("Content-Length", "3") }
+	r = &ClientRequest{Method: "POST", URL: ts.URL, Body: strings.NewReader("abc"), Trailer: framing}
 	if _, err := clientOf(t, &Client{}).Do(clientContext(t), r); !clientFailedLate(err, PhaseWrite) {
 		t.Errorf("framing trailer: %v", err)
 	}

@@ -85,26 +85,30 @@ func transportCall(req *http.Request) (*clientCall, error) {
 		r.Header.Set("Authorization", basicCredentials(user))
 	}
 	if req.Body != nil && req.Body != http.NoBody {
-		body := func(b io.ReadCloser) io.Reader { return b }
 		if req.Trailer != nil {
-			r.Trailer = new(Header)
+			r.Trailer = func(h *Header) { addHTTPFields(h, req.Trailer) } // final by then
 			if names := slices.Sorted(maps.Keys(req.Trailer)); len(names) > 0 && !r.Header.has("Trailer") {
 				r.Header.Set("Trailer", strings.Join(names, ", ")) // RFC 9110 §6.6.2
 			}
-			body = func(b io.ReadCloser) io.Reader { return &trailerBody{b, req.Trailer, r.Trailer} }
 		}
-		r.Body, r.ContentLength, r.closes = body(req.Body), max(req.ContentLength, 0), true
+		r.Body, r.ContentLength, r.closes = req.Body, max(req.ContentLength, 0), true
 		if req.GetBody != nil {
-			r.GetBody = func() (io.Reader, error) {
-				b, err := req.GetBody()
-				return body(b), err
-			}
+			r.GetBody = func() (io.Reader, error) { return req.GetBody() }
 		}
 	}
 	if err := r.check(); err != nil {
 		return nil, err
 	}
 	return &clientCall{req: r, method: r.method(), target: target, decodes: req.Method != http.MethodHead}, nil
+}
+
+// addHTTPFields adds fields of net/http's to h.
+func addHTTPFields(h *Header, fields http.Header) {
+	for name, values := range fields {
+		for _, value := range values {
+			h.Add(name, value)
+		}
+	}
 }
 
 // transportTarget takes a request's URL apart, with the forms of a target that

@@ -7,9 +7,8 @@ import (
 	"time"
 )
 
-// This file is layer 4 (roles): bodies of http.Request on their way out: one of
-// unknown length that may be empty, and one with a trailer.
-// client_transport.go calls it.
+// This file is layer 4 (roles): a body of an http.Request whose length
+// is unknown: it may be empty. client_transport.go calls it.
 
 // probeTime is what a body gets to show whether it is empty.
 const probeTime = 200 * time.Millisecond
@@ -86,24 +85,3 @@ func (p *probedBody) Read(b []byte) (int, error) {
 }
 
 func (p *probedBody) Close() error { return p.Reader.(io.Closer).Close() }
-
-// A trailerBody copies a request's trailer once the body has ended: only then
-// are its values final.
-type trailerBody struct {
-	io.ReadCloser
-	from http.Header
-	to   *Header
-}
-
-func (b *trailerBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err == io.EOF {
-		*b.to = Header{} // of an attempt before
-		for name, values := range b.from {
-			for _, value := range values {
-				b.to.Add(name, value)
-			}
-		}
-	}
-	return n, err
-}

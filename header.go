@@ -15,6 +15,8 @@ import "iter"
 // and the message then fails as a whole instead of being sent without the
 // field. White space around a value is not part of it and is dropped.
 //
+// A struct has a Header as a field, functions take and return a *Header.
+//
 // A Header belongs to its message and is for one goroutine at a time. That of a
 // Request or ResponseWriter ends with its handler; Clone makes one to keep.
 type Header struct{ in headerOwner } // nil: there are none yet
@@ -145,13 +147,13 @@ func (h *Header) each(yield func(name, value string) bool) {
 }
 
 // Clone returns a Header with the same fields that shares nothing with h.
-func (h *Header) Clone() Header {
+func (h *Header) Clone() *Header {
 	f := h.enter()
 	if f == nil || f == &noFields {
-		return Header{}
+		return new(Header)
 	}
 	defer h.exit()
-	return Header{f.clone()}
+	return &Header{f.clone()}
 }
 
 // has reports whether there is a field of that name.

@@ -77,8 +77,8 @@ func TestHeaderClone(t *testing.T) {
 	c := h.Clone()
 	c.Set("A", "2")
 	c.Add("C", "3")
-	if headerText(&h) != "A: 1\r\n" || headerText(&c) != "A: 2\r\nC: 3\r\n" || c.fault() == nil {
-		t.Errorf("original %q, clone %q, %v", headerText(&h), headerText(&c), c.fault())
+	if headerText(&h) != "A: 1\r\n" || headerText(c) != "A: 2\r\nC: 3\r\n" || c.fault() == nil {
+		t.Errorf("original %q, clone %q, %v", headerText(&h), headerText(c), c.fault())
 	}
 }
 
