@@ -3,6 +3,7 @@ package flare
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -12,9 +13,9 @@ import (
 )
 
 // This file is layer 4 (roles): a WebSocket run over a blocking net.Conn by the
-// goroutine that reads it: those of AcceptWebSocket and of DialWebSocket.
-// websocket_read.go has what the user calls to read. The way out is a queue of
-// which whoever writes first is the sender, while others only append.
+// goroutine that reads it: those of AcceptWebSocket and of DialWebSocket. Here
+// octets are received and the connection ends; websocket_read.go has what the
+// user calls to read, and websocket_run_blocking_send.go the way out.
 
 const blockingReadBytes = 8 << 10
 
@@ -23,6 +24,7 @@ const blockingReadBytes = 8 << 10
 type blockingSocket struct {
 	websocketCore
 
+	// Fixed.
 	nc    net.Conn
 	peer  netip.AddrPort
 	onEnd func() // called once
@@ -31,6 +33,8 @@ type blockingSocket struct {
 	buffered *bufferCount // a server's count of what waits, or nil
 
 	mu sync.Mutex
+
+	// Guarded by mu.
 	outMessages
 	sending   bool          // a goroutine is in nc.Write
 	sent      chan struct{} // closed when none is any more; made by who waits for it
@@ -95,207 +99,156 @@ func (b *blockingSocket) countInput() {
 	}
 }
 
-// put has the contract of outbox.put, save that nothing is sent before flush.
-func (b *blockingSocket) put(head frameHeadBytes, p []byte, kind putKind) error {
-	b.mu.Lock()
-	defer b.unlock()
-	if err := b.refused(); err != nil {
+// nextMessage returns the next message, or piece of one. The caller is the one that
+// reads.
+func (b *blockingSocket) nextMessage(ctx context.Context) error {
+	if b.readErr != nil {
+		return b.readErr
+	}
+	if err := ctx.Err(); err != nil {
 		return err
 	}
-	switch {
-	case kind == putLatest && b.sending:
-		b.latest = append(append(b.latest[:0], head.bytes()...), p...)
-		return nil
-	case kind == putMessage:
-		if err := b.admit(int(head.n)+len(p), b.policy); err != nil {
+	if ctx.Done() != nil {
+		set := make(chan struct{})
+		stop := context.AfterFunc(ctx, func() {
+			b.nc.SetReadDeadline(longAgo)
+			close(set)
+		})
+		defer func() {
+			if !stop() {
+				<-set
+			}
+			b.readBefore = 0
+		}()
+		b.readBefore = 0
+	}
+	for {
+		n, ev, err := b.next(b.in)
+		b.in = b.in[n:]
+		switch {
+		case err != nil:
+			return b.part(err)
+		case ev == eventMessage || ev == eventPiece:
+			return nil
+		case ev == eventPing:
+			err = b.flushReading(ctx)
+		case ev == eventNone:
+			err = b.fill(ctx)
+		}
+		if err != nil {
 			return err
 		}
 	}
-	if kind == putLast {
-		b.seal()
-	}
-	b.enqueue(head.bytes(), p, kind)
-	return nil
 }
 
-func (b *blockingSocket) reserve(n int, policy QueuePolicy) error {
-	b.mu.Lock()
-	defer b.unlock()
-	if err := b.refused(); err != nil {
-		return err
-	}
-	return b.admit(n, policy)
-}
-
-// admit is outbox.admit. b.mu is held.
-func (b *blockingSocket) admit(n int, policy QueuePolicy) error {
-	if b.fits(n) || !b.sending {
-		return nil // whoever writes sends, and so waits for the peer
-	}
-	switch policy {
-	case QueueDropConnection:
-		b.end(ErrBackpressure)
-		go b.finish(ErrBackpressure, false)
-		return b.err
-	case QueueDropOldest:
-		b.dropOldest(n, 0)
+// flushReading is flush in a read: a peer that does not read is not read from.
+// The end of ctx ends the wait and, unlike that of a write, nothing else.
+func (b *blockingSocket) flushReading(ctx context.Context) error {
+	if ctx.Done() == nil {
+		b.flush(ctx)
 		return nil
 	}
-	return ErrBackpressure
-}
-
-// awaitRoom has the contract of outbox.awaitRoom. The time of a peer that does
-// not read is the sender's to take.
-func (b *blockingSocket) awaitRoom(ctx context.Context, n int) error {
-	b.mu.Lock()
-	enough := b.roomFor(n)
-	if err := b.refused(); err != nil || b.out.len() <= enough {
-		b.mu.Unlock()
-		return err
-	}
-	room := b.awaited(enough)
-	b.mu.Unlock()
+	sent := make(chan struct{})
+	go func() {
+		defer close(sent)
+		b.flush(context.Background())
+	}()
 	select {
-	case <-room:
+	case <-sent:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-// flush sends what is queued, unless another goroutine does so already. Bytes
-// that others queue meanwhile are not this writer's to wait for, and the end of
-// the connection after its own have left is not its error.
-func (b *blockingSocket) flush(ctx context.Context) error {
-	b.mu.Lock()
-	defer b.unlock()
-	if b.sending || b.err != nil || b.out.len() == 0 {
-		return b.err
-	}
-	b.sending = true
-	b.stretch++
-	err := b.sendWaiting(ctx)
-	if b.out.len() > 0 && b.err == nil {
-		go b.flushRest()
-		return nil
-	}
-	b.stopSending()
+// part ends the connection behind the close frame that is queued. The peer has
+// CloseTimeout to take all that it waits behind. err is the result of reading.
+func (b *blockingSocket) part(err error) error {
+	ctx, cancel := b.closeTime()
+	defer cancel()
+	b.flush(ctx)
+	return b.readEnded(err, b.awaitSent(ctx)) // another goroutine may be the sender
+}
+
+// readEnded makes err the result of this and every later read.
+func (b *blockingSocket) readEnded(err error, linger bool) error {
+	b.readErr = err
+	b.reader.release()
+	b.finish(ErrClosed, linger)
 	return err
 }
 
-// stopSending is the end of a sender. b.mu is held.
-func (b *blockingSocket) stopSending() {
-	b.sending = false
-	if b.sent != nil {
-		close(b.sent)
-		b.sent = nil
-	}
-}
-
-// awaitSent waits until nobody sends any more, and reports whether that came
-// before the end of ctx.
-func (b *blockingSocket) awaitSent(ctx context.Context) bool {
-	b.mu.Lock()
-	if !b.sending {
-		b.mu.Unlock()
-		return true
-	}
-	if b.sent == nil {
-		b.sent = make(chan struct{})
-	}
-	sent := b.sent
-	b.mu.Unlock()
-	select {
-	case <-sent:
-		return true
-	case <-b.done:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// flushSoon has what is queued sent by another goroutine.
-func (b *blockingSocket) flushSoon() {
-	b.mu.Lock()
-	defer b.unlock()
-	if !b.sending && b.err == nil && b.out.len() > 0 {
-		b.sending = true
-		b.stretch++
-		go b.flushRest()
-	}
-}
-
-// flushRest sends until nothing is queued.
-func (b *blockingSocket) flushRest() {
-	b.mu.Lock()
-	defer b.unlock()
-	for b.out.len() > 0 && b.err == nil {
-		b.sendWaiting(context.Background())
-	}
-	b.stopSending()
-}
-
-// sendWaiting sends the queue as it is. b.mu is held, but not while it waits.
-func (b *blockingSocket) sendWaiting(ctx context.Context) error {
-	b.inFlight = b.out.take()
-	all := b.inFlight.waiting()
-	b.startWatch()
-	b.wake()
-	b.unlock()
-	err := b.write(ctx, all)
-	b.mu.Lock()
-	b.inFlight.drop()
-	switch {
-	case err == nil && b.err == nil:
-		b.takeLatest()
-	case err != nil && b.err != nil:
-		return b.err // why it ended says more than what the write met then
-	case err != nil:
-		cause := err
-		if err == ctx.Err() {
-			cause = ErrClosed // the end of ctx is this writer's alone
+// fill receives more, and keeps watch over the silence meanwhile.
+func (b *blockingSocket) fill(ctx context.Context) error {
+	kept := copy(b.buf, b.in)
+	b.in = b.buf[:kept]
+	b.countInput()
+	looked := false
+	for {
+		b.setReadDeadline()
+		if looked {
+			b.readBefore = time.Since(origin) + tick
+			b.nc.SetReadDeadline(origin.Add(b.readBefore))
 		}
-		b.end(cause)
-		go b.finish(cause, false) // half a frame may be out
-	}
-	return err
-}
-
-// unlock ends what was done under b.mu to the queue, and counts what the peer
-// has not taken.
-func (b *blockingSocket) unlock() {
-	b.inFlight.count(b.buffered)
-	if b.sending || b.out.counted > 0 {
-		b.out.count(b.buffered)
-	}
-	b.mu.Unlock()
-}
-
-// write writes p. Once begun it cannot be given up without ending the
-// connection, so the end of ctx does that.
-func (b *blockingSocket) write(ctx context.Context, p []byte) error {
-	if ctx.Done() != nil {
-		set := make(chan struct{})
-		stop := context.AfterFunc(ctx, func() {
-			b.nc.SetWriteDeadline(longAgo)
-			close(set)
-		})
-		defer func() {
-			if !stop() {
-				<-set
-				b.nc.SetWriteDeadline(time.Time{})
-			}
-		}()
-	}
-	err := b.writeCounted(p)
-	if errors.Is(err, os.ErrDeadlineExceeded) {
 		if ctx.Err() != nil {
-			return ctx.Err()
+			return ctx.Err() // the deadline that ended with it may just have been overwritten
 		}
-		return ErrTimeout
+		n, err := b.nc.Read(b.buf[kept:])
+		if n > 0 {
+			b.in = b.buf[:kept+n]
+			b.heardAt(time.Since(origin))
+			return nil
+		}
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			b.readBefore = 0
+			if looked = !looked; looked {
+				continue // the time may have passed while nobody read: what has come since counts
+			}
+			if err := b.silent(); err != nil {
+				return err
+			}
+		case errors.Is(err, net.ErrClosed):
+			b.mu.Lock()
+			if err = b.err; err == nil {
+				err = ErrClosed
+			}
+			b.mu.Unlock()
+			return b.readEnded(err, false)
+		case err == io.EOF:
+			return b.readEnded(io.ErrUnexpectedEOF, false) // no close frame (RFC 6455 §7.1.5)
+		case err != nil:
+			return b.readEnded(err, false)
+		}
 	}
-	return err
+}
+
+// setReadDeadline has the read return in time for silent. A deadline that comes
+// early is left alone and looked at when it comes.
+func (b *blockingSocket) setReadDeadline() {
+	switch at := b.silenceEnds(); {
+	case at == 0 && b.readBefore == 0:
+		b.nc.SetReadDeadline(time.Time{})
+	case at != 0 && (b.readBefore == 0 || at < b.readBefore):
+		b.readBefore = at
+		b.nc.SetReadDeadline(origin.Add(at))
+	}
+}
+
+// silent deals with a silence that is over.
+func (b *blockingSocket) silent() error {
+	switch err := b.silenceOver(time.Since(origin)); err {
+	case nil:
+		b.flush(context.Background())
+		return nil
+	case errWebSocketIdle:
+		return b.part(ErrTimeout)
+	default:
+		return b.readEnded(err, false)
+	}
 }
 
 // closeTime returns a context for as long as the closing handshake may take.
@@ -397,12 +350,6 @@ func (b *blockingSocket) closed() {
 	if b.onEnd != nil {
 		b.onEnd()
 	}
-}
-
-func (b *blockingSocket) closing() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.refused() != nil
 }
 
 func (b *blockingSocket) remoteAddr() netip.AddrPort { return b.peer }
