@@ -396,6 +396,7 @@ func TestClientWrap(t *testing.T) {
 }
 
 func TestClientTimeouts(t *testing.T) {
+	t.Parallel()
 	release := make(chan struct{})
 	ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/body" {
@@ -407,9 +408,9 @@ func TestClientTimeouts(t *testing.T) {
 		case <-r.Context().Done():
 		}
 	}))
-	defer ts.Close()
-	defer close(release)
-	const limit = 200 * time.Millisecond
+	t.Cleanup(ts.Close)
+	t.Cleanup(func() { close(release) })
+	const limit = 2 * time.Second // more than it takes to get as far as that on a loaded machine
 	tests := []struct {
 		name, path string
 		client     *Client
@@ -422,6 +423,7 @@ func TestClientTimeouts(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			resp, err := clientOf(t, tt.client).Get(clientContext(t), ts.URL+tt.path)
 			if err == nil {
 				_, err = resp.Bytes()
@@ -432,28 +434,32 @@ func TestClientTimeouts(t *testing.T) {
 			}
 		})
 	}
-	t.Run("context", func(t *testing.T) {
-		for _, path := range []string{"/head", "/body"} {
+	for _, path := range []string{"/head", "/body"} {
+		t.Run("deadline of the context"+path, func(t *testing.T) {
+			t.Parallel()
 			ctx, cancel := context.WithTimeout(context.Background(), limit)
+			defer cancel()
 			resp, err := clientOf(t, &Client{}).Get(ctx, ts.URL+path)
 			if err == nil {
 				_, err = resp.Bytes()
 			}
 			if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ErrTimeout) {
-				t.Errorf("%s: %v", path, err)
+				t.Error(err)
 			}
-			cancel()
-			ctx, cancel = context.WithCancel(context.Background())
+		})
+		t.Run("end of the context"+path, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithCancel(context.Background())
 			time.AfterFunc(limit, cancel)
-			resp, err = clientOf(t, &Client{}).Get(ctx, ts.URL+path)
+			resp, err := clientOf(t, &Client{}).Get(ctx, ts.URL+path)
 			if err == nil {
 				_, err = resp.Bytes()
 			}
 			if !errors.Is(err, context.Canceled) || errors.Is(err, ErrTimeout) {
-				t.Errorf("%s: %v", path, err)
+				t.Error(err)
 			}
-		}
-	})
+		})
+	}
 	t.Run("close wakes a reader", func(t *testing.T) {
 		resp, err := clientOf(t, &Client{}).Get(clientContext(t), ts.URL+"/body")
 		if err != nil {
@@ -484,11 +490,12 @@ func (clientHanging) LookupNetIP(ctx context.Context, _, _ string) ([]netip.Addr
 // A time that has passed is told with the phase it passed in, before there is
 // a connection as well.
 func TestClientTimeoutPhases(t *testing.T) {
+	t.Parallel()
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // accepts in the kernel, says nothing
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer silent.Close()
+	t.Cleanup(func() { silent.Close() })
 	at := "http://" + silent.Addr().String()
 	for _, tt := range []struct {
 		name   string
@@ -504,18 +511,21 @@ func TestClientTimeoutPhases(t *testing.T) {
 		{"handshake, in all", func(limit time.Duration) *Client { return &Client{Timeout: limit} }, "https://" + silent.Addr().String(), PhaseTLS},
 		{"head", func(limit time.Duration) *Client { return &Client{ResponseTimeout: limit} }, at, PhaseHead},
 	} {
-		_, err := clientOf(t, tt.client(200*time.Millisecond)).Get(clientContext(t), tt.url)
-		var e *ClientError
-		if !errors.Is(err, ErrTimeout) || !errors.As(err, &e) || e.Phase != tt.phase {
-			t.Errorf("%s: %v", tt.name, err)
-		}
-		ctx, cancel := context.WithCancel(context.Background())
-		time.AfterFunc(10*time.Millisecond, cancel)
-		_, err = clientOf(t, tt.client(patience)).Get(ctx, tt.url)
-		if !errors.Is(err, context.Canceled) || errors.Is(err, ErrTimeout) {
-			t.Errorf("%s, cancelled: %v", tt.name, err)
-		}
-		cancel()
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			_, err := clientOf(t, tt.client(2*time.Second)).Get(clientContext(t), tt.url)
+			var e *ClientError
+			if !errors.Is(err, ErrTimeout) || !errors.As(err, &e) || e.Phase != tt.phase {
+				t.Error(err)
+			}
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			time.AfterFunc(10*time.Millisecond, cancel)
+			_, err = clientOf(t, tt.client(patience)).Get(ctx, tt.url)
+			if !errors.Is(err, context.Canceled) || errors.Is(err, ErrTimeout) {
+				t.Errorf("cancelled: %v", err)
+			}
+		})
 	}
 }
 
