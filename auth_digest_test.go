@@ -322,6 +322,7 @@ func TestDigestNoncesBound(t *testing.T) {
 
 // TestDigestWithCurl has curl answer flare's challenges.
 func TestDigestWithCurl(t *testing.T) {
+	t.Parallel()
 	curl, err := exec.LookPath("curl")
 	if err != nil {
 		t.Skip("no curl to answer challenges")

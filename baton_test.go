@@ -188,6 +188,7 @@ func TestRouteRecordsAreBounded(t *testing.T) {
 }
 
 func TestHandlerCallsItsOwnServer(t *testing.T) {
+	t.Parallel()
 	for name, wrap := range map[string]Middleware{"inline": Inline, "offload": Offload, "learned": func(h Handler) Handler { return h }} {
 		t.Run(name, func(t *testing.T) {
 			var addr string

@@ -74,6 +74,7 @@ func clientBlackHole(t *testing.T, addr netip.AddrPort) netip.AddrPort {
 }
 
 func TestClientDialRace(t *testing.T) {
+	t.Parallel()
 	six, four := netip.MustParseAddr("::1"), netip.MustParseAddr("127.0.0.1")
 	hole := clientBlackHole(t, netip.AddrPortFrom(six, 0))
 	ln, err := net.Listen("tcp", netip.AddrPortFrom(four, hole.Port()).String())
@@ -134,6 +135,7 @@ func TestClientDialRaceHolds(t *testing.T) {
 }
 
 func TestClientDialErrors(t *testing.T) {
+	t.Parallel()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -206,6 +206,7 @@ func TestClientCutAnywhere(t *testing.T) {
 }
 
 func TestClientDripFed(t *testing.T) {
+	t.Parallel()
 	for name, front := range map[string]string{
 		"head": "HTTP/1.1 200 OK\r\nA: ",
 		"body": "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n",

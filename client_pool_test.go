@@ -264,6 +264,7 @@ func clientRestarts(t *testing.T, freshMayEnd bool, build func() clientRestarter
 // Callers whose pauses are as long as the server's patience: each connection is
 // closed about when its next request is sent, and none of them fails.
 func TestClientIdleCloses(t *testing.T) {
+	t.Parallel()
 	const callers, calls = 64, 10
 	idle := clientIdleTimeout()
 	std := httptest.NewUnstartedServer(http.HandlerFunc(clientEcho))

@@ -16,6 +16,7 @@ import (
 // A server that refuses a body answers before it has read it, and closes. The
 // caller gets the answer, whatever became of the sending.
 func TestClientEarlyAnswer(t *testing.T) {
+	t.Parallel()
 	const refusal = "HTTP/1.1 413 Content Too Large\r\nContent-Length: 7\r\nConnection: close\r\n\r\nrefused"
 	stop := make(chan struct{})
 	defer close(stop)
@@ -193,6 +194,7 @@ func TestClientStale(t *testing.T) {
 // A server that takes nothing of a body is given up, and the error says that
 // it was the sending that took too long.
 func TestClientWriteTimeout(t *testing.T) {
+	t.Parallel()
 	stop := make(chan struct{})
 	defer close(stop)
 	url := clientRawServer(t, func(c net.Conn) { <-stop })

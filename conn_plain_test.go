@@ -16,6 +16,7 @@ import (
 
 // Limits of time hold without a descriptor.
 func TestPlainTimeouts(t *testing.T) {
+	t.Parallel()
 	const limit = 200 * time.Millisecond
 	fine := textHandler("fine")
 	for _, tt := range []struct {
@@ -31,6 +32,7 @@ func TestPlainTimeouts(t *testing.T) {
 		{"body in a handler", &Server{BodyTimeout: limit, Handler: HandlerFunc(echoHandler)}, head("POST / HTTP/1.1", "Content-Length: 70000") + "x", "HTTP/1.1 408 ", timeoutsBody},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			c := dialPlain(t, startPlain(t, tt.srv))
 			c.send(tt.input)
 			got, err := io.ReadAll(c.br)
@@ -48,6 +50,7 @@ func TestPlainTimeouts(t *testing.T) {
 	for _, size := range []int{10, plainQueueBytes / 2, 5 * plainQueueBytes} {
 		for name, pin := range map[string]Middleware{"on a worker": Offload, "on the loop": Inline} {
 			t.Run(fmt.Sprintf("write of %d %s", size, name), func(t *testing.T) {
+				t.Parallel()
 				s := &Server{WriteTimeout: limit, Handler: pin(textHandler(strings.Repeat("x", size)))}
 				c := dialPlain(t, startPlain(t, s))
 				c.send(request("/"))
@@ -62,6 +65,7 @@ func TestPlainTimeouts(t *testing.T) {
 // A peer that reads slowly but steadily is no timeout: what the driver has taken
 // and what has left are not the same.
 func TestPlainSlowReader(t *testing.T) {
+	t.Parallel()
 	const limit = 400 * time.Millisecond
 	body := strings.Repeat("x", 40<<10)
 	s := &Server{WriteTimeout: limit, MinWriteRate: -1, Handler: textHandler(body)}

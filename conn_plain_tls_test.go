@@ -14,6 +14,7 @@ import (
 // TLS over connections in memory: HTTP/1.1, what is known of the peer, Hijack,
 // and peers that stall in their handshake.
 func TestPlainTLS(t *testing.T) {
+	t.Parallel()
 	pair := dialCertificate(t, "h", time.Now())
 	s := &Server{HandshakeTimeout: time.Second, Logger: quietLogger(), Handler: routes{
 		"/": HandlerFunc(func(w *ResponseWriter, r *Request) error {

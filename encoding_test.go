@@ -336,6 +336,7 @@ func TestEncoder(t *testing.T) {
 
 // TestCodingsOfPython reads what Python's zlib has written, and the other way.
 func TestCodingsOfPython(t *testing.T) {
+	t.Parallel()
 	python, err := exec.LookPath("python3")
 	if err != nil {
 		t.Skip("no python3 to exchange coded bodies with")

@@ -222,6 +222,7 @@ func TestEarlierAnswersDoNotWait(t *testing.T) {
 // TestPipelineOverFullSocket has answers that the client does not take while
 // more requests wait behind them, on the loop and on workers in turn.
 func TestPipelineOverFullSocket(t *testing.T) {
+	t.Parallel()
 	big := strings.Repeat("0123456789abcdef", 3<<10) // 48 KiB: leaves with the turn, and does not stream
 	s := &Server{Handler: routes{
 		"/big":    Inline(textHandler(big)),

@@ -230,6 +230,7 @@ func TestResetInEachState(t *testing.T) {
 // TestWriteTimeout has a client that never reads. It is reset, wherever its
 // answer waits.
 func TestWriteTimeout(t *testing.T) {
+	t.Parallel()
 	const limit = 300 * time.Millisecond
 	failed := make(chan error, 2)
 	s := &Server{WriteTimeout: limit, Logger: quietLogger(), Handler: routes{
@@ -309,6 +310,7 @@ func TestIdleTimerAfterALastLook(t *testing.T) {
 
 // IdleTimeout holds behind a limit that is longer and was waited for before.
 func TestIdleTimeoutBehindALongerOne(t *testing.T) {
+	t.Parallel()
 	notPlain(t, "its loops list their connections elsewhere")
 	for name, h := range map[string]Handler{"inline": Inline(textHandler("x")), "worker": Offload(textHandler("x"))} {
 		t.Run(name, func(t *testing.T) {
@@ -371,6 +373,7 @@ func TestWriteTimeoutBehindALongCall(t *testing.T) {
 // Nor has a client been silent while the handler ran: what its body lacks is
 // waited for from the answer on.
 func TestDrainBehindALongCall(t *testing.T) {
+	t.Parallel()
 	const length = awaitBodyMax + 1
 	s := &Server{Logger: quietLogger(), Handler: Inline(HandlerFunc(func(w *ResponseWriter, r *Request) error {
 		if r.Method() == "POST" {

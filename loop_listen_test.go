@@ -221,6 +221,7 @@ func TestLoopListenerClose(t *testing.T) {
 }
 
 func TestLoopMaxConns(t *testing.T) {
+	t.Parallel()
 	eachLoop(t, func(t *testing.T, l *Loop) {
 		var open, most atomic.Int32
 		addr := loopServe(t, l, &ConnOptions{MaxConns: 2}, func(c *Conn) Protocol {

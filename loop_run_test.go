@@ -220,6 +220,7 @@ func TestLoopLife(t *testing.T) {
 }
 
 func TestLoopTimers(t *testing.T) {
+	t.Parallel()
 	l := newRunningLoop(t)
 	t.Run("never early", func(t *testing.T) {
 		for _, d := range []time.Duration{-time.Second, 0, time.Millisecond, 12 * time.Millisecond, 40 * time.Millisecond} {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -33,6 +34,7 @@ func TestMain(m *testing.M) {
 	if onPlain() { // as on a system without a poller
 		loopPoller = func() (Poller, error) { return newWakePoller(), nil }
 	}
+	runMoreBeside()
 	settleDescriptors()
 	before := openDescriptors()
 	code := m.Run()
@@ -40,6 +42,19 @@ func TestMain(m *testing.M) {
 		code = reportLeaks(before)
 	}
 	os.Exit(code)
+}
+
+// besideMax is how many of the tests that call Parallel run at the same time.
+// They wait far more than they compute, so it is not a matter of processors.
+const besideMax = 32
+
+// runMoreBeside sets besideMax unless -parallel was given.
+func runMoreBeside() {
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		flag.Set("test.parallel", strconv.Itoa(besideMax))
+	}
 }
 
 // reportLeaks returns the exit code for what is left after the tests.

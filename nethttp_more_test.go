@@ -491,6 +491,7 @@ func TestToHTTPWritesAfterFailure(t *testing.T) {
 // What follows a body whose end cannot be found is no request, and what follows
 // one whose end can be found is.
 func TestToHTTPBodyLeft(t *testing.T) {
+	t.Parallel()
 	asked := make(chan string, 8)
 	addr := bridgeNetHTTP(t, &Server{Logger: quietLogger(), Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
 		asked <- r.Path()

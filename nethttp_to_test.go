@@ -211,7 +211,8 @@ var bridgePaths = []string{
 // TestToHTTP talks HTTP/1.1 to a flare handler on flare's own server and on
 // net/http's, which have to send the same.
 func TestToHTTP(t *testing.T) {
-	talk := func(name string, serve func(*testing.T, *Server) string) string {
+	t.Parallel()
+	talk := func(t *testing.T, name string, serve func(*testing.T, *Server) string) string {
 		next := make(bridgeGate)
 		b := &bridgeTalk{t: t, name: name, addr: serve(t, bridgeNative(t, next))}
 		b.dial()
@@ -259,10 +260,21 @@ func TestToHTTP(t *testing.T) {
 		b.over()
 		return b.transcript()
 	}
-	want := talk("flare", func(t *testing.T, s *Server) string {
-		return strings.TrimPrefix(TestServer(t, s), "http://")
-	})
-	got := talk("net/http", func(t *testing.T, s *Server) string { return bridgeNetHTTP(t, s) })
+	var want, got string
+	if !t.Run("talks", func(t *testing.T) {
+		t.Run("flare", func(t *testing.T) {
+			t.Parallel()
+			want = talk(t, "flare", func(t *testing.T, s *Server) string {
+				return strings.TrimPrefix(TestServer(t, s), "http://")
+			})
+		})
+		t.Run("net/http", func(t *testing.T) {
+			t.Parallel()
+			got = talk(t, "net/http", func(t *testing.T, s *Server) string { return bridgeNetHTTP(t, s) })
+		})
+	}) {
+		return
+	}
 	// net/http's server leaves this out, whoever sets it.
 	const modified, typed = "< 304 Not Modified\n<   Accept-Ranges: bytes\n", "<   Content-Type: text/plain; charset=utf-8\n"
 	want = strings.Replace(want, modified+typed, modified, 1)

@@ -64,6 +64,7 @@ var snippetPapers = map[string]int{"README.md": 2, "TOUR.md": 25}
 // Every block of Go in the papers is formatted, compiles and passes go vet, in a
 // module that has nothing but flare.
 func TestReadmeSnippets(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("builds programs; not with -short")
 	}

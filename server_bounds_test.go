@@ -69,6 +69,7 @@ func boundsPaused(s *Server) bool {
 // TestMaxConnsWaits has more clients than the server takes: they wait, and all
 // of them are served in the end.
 func TestMaxConnsWaits(t *testing.T) {
+	t.Parallel()
 	var states boundsStates
 	s := &Server{Loops: 2, MaxConns: 2, ConnState: states.hook, Handler: textHandler("fine")}
 	addr := startServer(t, s)

@@ -16,6 +16,7 @@ import (
 // This file has clients that speak HTTP/2.
 
 func TestTLSServesHTTP2(t *testing.T) {
+	t.Parallel()
 	s := &Server{Handler: HandlerFunc(tlsRoutes), MaxBodyBytes: 1 << 20}
 	addr := startTLSServer(t, s)
 	client := tlsHTTPClient(t, true)
@@ -108,6 +109,7 @@ func TestTLSShutdownWaitsForHTTP2(t *testing.T) {
 // A client of HTTP/2 that neither sends its body nor opens its window has no
 // longer than one of HTTP/1.1.
 func TestTLSHTTP2Stalls(t *testing.T) {
+	t.Parallel()
 	failed := make(chan error, 2)
 	s := &Server{BodyTimeout: 400 * time.Millisecond, WriteTimeout: 400 * time.Millisecond, Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
 		if r.Path() == "/body" {

@@ -97,6 +97,7 @@ func TestServeUnix(t *testing.T) {
 // Serve beside Shutdown and Close: whoever comes first, nothing is left
 // listening.
 func TestServeBesideItsEnd(t *testing.T) {
+	t.Parallel()
 	for i := range 60 {
 		s := &Server{Loops: 1, Handler: textHandler("fine"), Logger: quietLogger()}
 		startServer(t, s)

@@ -134,6 +134,7 @@ func (st *shutdownState) reach(t *testing.T, s *Server, running chan bool) *rawC
 // TestShutdownInEachState lets the client go on: everything begun is finished,
 // the last answer says so, and Shutdown waits for it.
 func TestShutdownInEachState(t *testing.T) {
+	t.Parallel()
 	for _, st := range shutdownStates {
 		t.Run(st.name, func(t *testing.T) {
 			s, running, leave := shutdownServer()
@@ -161,6 +162,7 @@ func TestShutdownInEachState(t *testing.T) {
 
 // TestShutdownCutsEachState has a client that does nothing, and a deadline.
 func TestShutdownCutsEachState(t *testing.T) {
+	t.Parallel()
 	for _, st := range shutdownStates {
 		for _, atOnce := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, at once %v", st.name, atOnce), func(t *testing.T) {

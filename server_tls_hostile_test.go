@@ -28,6 +28,7 @@ func tlsRecordOf(n int) string { return string([]byte{23, 3, 3, byte(n >> 8), by
 // 1,000 peers stall in the middle of their handshake. Others are served
 // meanwhile, and the stalled ones are ended by HandshakeTimeout and not before.
 func TestTLSStalledHandshakes(t *testing.T) {
+	t.Parallel()
 	stalled := 1000
 	if openFDs(t)+2*stalled+200 > descriptorLimit(t) {
 		stalled = (descriptorLimit(t) - openFDs(t) - 200) / 2
@@ -114,6 +115,7 @@ func tlsClientHello(t testing.TB) []byte {
 // the middle of a head: the first byte of a record begins a request. One that
 // trickles gains nothing by it.
 func TestTLSStallInARecord(t *testing.T) {
+	t.Parallel()
 	s := &Server{Handler: HandlerFunc(tlsRoutes), HeadTimeout: 200 * time.Millisecond, IdleTimeout: time.Hour}
 	addr := startTLSServer(t, s)
 	began := time.Now()
@@ -210,6 +212,7 @@ func (s *tlsSlowly) Write(p []byte) (int, error) {
 // A peer that asks for new keys again and again, and reads none of the answers,
 // is cut off before they fill the memory. One that reads them goes on.
 func TestTLSKeyUpdateFlood(t *testing.T) {
+	t.Parallel()
 	s := &Server{Handler: HandlerFunc(tlsRoutes), Loops: 1}
 	addr := startTLSServer(t, s)
 	open := func() (*tlsRawClient, *tlsForger) {
@@ -400,6 +403,7 @@ func TestTLSCloseUnderLoad(t *testing.T) {
 // A function of the configuration that ends its goroutine ends its connection,
 // and keeps neither the slot nor the server's end.
 func TestTLSGoexitInHandshake(t *testing.T) {
+	t.Parallel()
 	cert := tlsTestCA().issue(t, 9, "localhost")
 	for name, plain := range map[string]bool{"loop": false, "plain driver": true} {
 		var asked atomic.Int32

@@ -43,6 +43,7 @@ func replaceOnce(t *testing.T, text, old, new string) string {
 // The README's program and the README's steps make a program outside of this
 // tree that builds with nothing but what was vendored, and serves.
 func TestVendoring(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("builds a program; not with -short")
 	}

@@ -37,6 +37,7 @@ func acceptAndHold(opened chan *WebSocket) Handler {
 // first byte to its last: Shutdown, which waits for none to be left, and the
 // limit for an address never miss it in between.
 func TestAcceptWebSocketIsCountedThroughout(t *testing.T) {
+	t.Parallel()
 	var mu sync.Mutex
 	var told []ConnState
 	opened := make(chan *WebSocket, 1)
@@ -134,6 +135,7 @@ func TestAcceptWebSocketBuffersAreCounted(t *testing.T) {
 
 // Shutdown in the middle of a handshake waits for the WebSocket as well.
 func TestAcceptWebSocketDuringShutdown(t *testing.T) {
+	t.Parallel()
 	go1, accepted := make(chan bool), make(chan bool, 1)
 	s := &Server{Handler: Offload(HandlerFunc(func(w *ResponseWriter, r *Request) error {
 		accepted <- true

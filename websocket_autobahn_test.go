@@ -251,6 +251,7 @@ func wsRaw(t testing.TB, url, fields string) *rawClient {
 }
 
 func TestAutobahnServer(t *testing.T) {
+	t.Parallel()
 	cases := autobahnCases(t)
 	for name, h := range map[string]Handler{"loop": wsEcho(WebSocketOptions{}), "blocking": wsEchoBlocking(WebSocketOptions{})} {
 		for _, step := range []int{0, 1} {
@@ -269,6 +270,7 @@ func TestAutobahnServer(t *testing.T) {
 }
 
 func TestAutobahnClient(t *testing.T) {
+	t.Parallel()
 	cases := autobahnCases(t)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

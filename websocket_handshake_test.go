@@ -183,6 +183,7 @@ func TestHandshakeFields(t *testing.T) {
 }
 
 func TestDialRefuses(t *testing.T) {
+	t.Parallel()
 	const (
 		top    = "HTTP/1.1 101 Switching Protocols\r\n"
 		fields = "Upgrade: websocket\r\nConnection: Upgrade\r\n"

@@ -50,6 +50,7 @@ async function run(options) {
 `
 
 func TestNodePeer(t *testing.T) {
+	t.Parallel()
 	node, err := exec.LookPath("node")
 	if err != nil {
 		t.Skip("no node")
@@ -95,6 +96,7 @@ asyncio.run(main())
 `
 
 func TestPythonPeer(t *testing.T) {
+	t.Parallel()
 	for _, python := range []string{"/usr/bin/python3", "python3"} {
 		if exec.Command(python, "-c", "import websockets").Run() != nil {
 			continue

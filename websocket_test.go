@@ -40,6 +40,7 @@ var wsBothStyles = []string{"loop", "blocking"}
 
 // A peer that never reads: each policy keeps the queue within its bound.
 func TestQueuePolicies(t *testing.T) {
+	t.Parallel()
 	const bound = 64 << 10
 	message := bytes.Repeat([]byte("0123456789abcdef"), 1<<10) // 16 KiB
 	fill := func(t *testing.T, ws *WebSocket, until func(error) bool) error {
@@ -169,6 +170,7 @@ func TestWebSocketReadingStops(t *testing.T) {
 // While the peer does not read, the newest answer to a ping takes the place of
 // the earlier ones.
 func TestPongsNewest(t *testing.T) {
+	t.Parallel()
 	ws, c, _ := wsPair(t, "loop", WebSocketOptions{MaxQueueBytes: 16 << 10})
 	message := make([]byte, 8<<10)
 	for stuck := false; !stuck; {
@@ -544,6 +546,7 @@ func TestCloseAnsweredBehindWriter(t *testing.T) {
 // The end of a writer's context ends the connection if half a frame is out, but
 // is not what others are told.
 func TestWriteGivenUp(t *testing.T) {
+	t.Parallel()
 	ws, c, _ := wsPair(t, "blocking", WebSocketOptions{})
 	long := make([]byte, 32<<20)
 	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
@@ -566,6 +569,7 @@ func TestWriteGivenUp(t *testing.T) {
 // A Writer that fails in the middle of its message closes the WebSocket, which
 // has CloseTimeout to end.
 func TestWriterFailsInTheMiddle(t *testing.T) {
+	t.Parallel()
 	for _, style := range wsBothStyles {
 		t.Run(style, func(t *testing.T) {
 			ws, c, s := wsPair(t, style, WebSocketOptions{CloseTimeout: 500 * time.Millisecond})
