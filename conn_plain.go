@@ -58,25 +58,25 @@ type plainTransport struct {
 
 	rung atomic.Uint32 // edges announced that the loop has not seen yet
 
-	mu          sync.Mutex
-	changed     sync.Cond     // on mu: in was taken, or reading, leaving or closed changed
-	in          []byte        // received and not taken; the reader's memory
-	out         *buffer       // taken and not yet the writer's
-	unsentBytes int           // bytes taken and not written
-	began       time.Duration // when the writer's present write began
-	err         error         // how the connection failed, nil: it has not
-	eof         bool          // the peer sends no more
-	reading     bool          // the reader lives
-	writing     bool          // the writer lives
-	shut        bool          // the writer is to shut the write side behind the queue
-	full        bool          // send had no room
-	asked       bool          // unwritten found something left
-	detaching   bool          // the connection is being taken over
-	handshaken  bool          // the handshake has ended; TLS alone
-	handsOver   bool          // and the connection is another server's now
-	refused     error         // or why it failed
-	closed      bool
-	reset       bool // by close
+	mu         sync.Mutex
+	changed    sync.Cond     // on mu: in was taken, or reading, leaving or closed changed
+	in         []byte        // received and not taken; the reader's memory
+	out        sendQueue     // taken and not yet the writer's
+	inFlight   sendQueue     // what it writes; its bytes are the writer's
+	began      time.Duration // when the writer's present write began
+	err        error         // how the connection failed, nil: it has not
+	eof        bool          // the peer sends no more
+	reading    bool          // the reader lives
+	writing    bool          // the writer lives
+	shut       bool          // the writer is to shut the write side behind the queue
+	full       bool          // send had no room
+	asked      bool          // unwritten found something left
+	detaching  bool          // the connection is being taken over
+	handshaken bool          // the handshake has ended; TLS alone
+	handsOver  bool          // and the connection is another server's now
+	refused    error         // or why it failed
+	closed     bool
+	reset      bool // by close
 }
 
 // onPlain makes c, which no loop knows yet, a connection of the plain driver over
@@ -244,13 +244,18 @@ func (t *plainTransport) fail(err error) {
 	t.announce(ownEdges)
 }
 
-// drop forgets what was not written. t.mu is held.
+// drop forgets what the writer does not have. t.mu is held.
 func (t *plainTransport) drop() {
-	if t.out != nil {
-		t.c.putBuffer(t.out)
-		t.out = nil
+	t.out.drop()
+	t.out.count(t.c.limits.buffered)
+}
+
+// waits is how many bytes were taken and not written. t.mu is held.
+func (t *plainTransport) waits() int {
+	if t.err != nil {
+		return 0
 	}
-	t.unsentBytes = 0
+	return t.out.len() + t.inFlight.len()
 }
 
 func (t *plainTransport) recv(p []byte) (int, error) {
@@ -297,28 +302,22 @@ func (t *plainTransport) sendFile(*os.File, *int64, int) (int, error) {
 func (t *plainTransport) send(a, b []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	room := plainQueueBytes - t.waits()
 	switch {
 	case t.closed:
 		return 0, cmp.Or[error](t.err, syscall.EPIPE)
 	case t.err != nil:
 		return 0, t.err
-	case t.unsentBytes >= plainQueueBytes:
+	case room <= 0:
 		t.full = true
 		return 0, errWouldBlock
 	}
-	room := plainQueueBytes - t.unsentBytes
 	a = a[:min(len(a), room)]
 	b = b[:min(len(b), room-len(a))]
-	n := len(a) + len(b)
-	if t.out == nil {
-		t.out = t.c.getBuffer(n)
-	} else {
-		t.out = t.c.growBuffer(t.out, n)
-	}
-	t.out.b = append(append(t.out.b, a...), b...)
-	t.unsentBytes += n
+	t.out.append(a, b)
+	t.out.count(t.c.limits.buffered)
 	t.startWriter()
-	return n, nil
+	return len(a) + len(b), nil
 }
 
 // unwritten is how much of what was sent has not been written. Where that is not
@@ -326,8 +325,8 @@ func (t *plainTransport) send(a, b []byte) (int, error) {
 func (t *plainTransport) unwritten() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.asked = t.unsentBytes > 0
-	return t.unsentBytes
+	t.asked = t.waits() > 0
+	return t.waits()
 }
 
 // startWriter sees to it that there is a writer. t.mu is held.
@@ -358,18 +357,13 @@ func (t *plainTransport) writeGuarded() {
 
 // write is the writer: it writes until the queue is empty.
 func (t *plainTransport) write() {
-	for b := t.nextOut(); b != nil; b = t.nextOut() {
-		for p := b.b; len(p) > 0; {
-			n, err := t.conn.Write(p[:min(len(p), plainPieceBytes)])
-			if n == 0 && err == nil {
-				err = io.ErrShortWrite
-			}
-			if !t.wrote(n, err) {
-				break
-			}
-			p = p[n:]
+	for p := t.nextOut(); len(p) > 0; p = t.nextOut() {
+		p = p[:min(len(p), plainPieceBytes)]
+		n, err := t.conn.Write(p)
+		if uint(n) > uint(len(p)) || n == 0 && err == nil {
+			n, err = 0, io.ErrShortWrite
 		}
-		t.c.putBuffer(b)
+		t.wrote(n, err)
 	}
 	t.mu.Lock()
 	closed := t.closed && !t.writing
@@ -379,42 +373,41 @@ func (t *plainTransport) write() {
 	}
 }
 
-// nextOut returns what the writer writes next; nil ends it.
-func (t *plainTransport) nextOut() *buffer {
+// nextOut returns what the writer writes next; nothing ends it.
+func (t *plainTransport) nextOut() []byte {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	b := t.out
-	t.out = nil
-	if b == nil && t.shut && !t.closed {
+	if t.waits() == 0 && t.shut && !t.closed {
 		t.shut = false
 		half := t.conn.(halfCloser)
 		t.mu.Unlock()
 		half.CloseWrite() // may wait, as a write does
 		t.mu.Lock()
-		b, t.out = t.out, nil
 	}
-	t.writing = b != nil
-	return b
+	if t.inFlight.len() == 0 {
+		t.inFlight = t.out.take()
+	}
+	t.writing = t.inFlight.len() > 0
+	return t.inFlight.waiting()
 }
 
-// wrote notes the result of a write. False: there is nothing more to write.
-func (t *plainTransport) wrote(n int, err error) bool {
+// wrote notes the result of a write.
+func (t *plainTransport) wrote(n int, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.err != nil {
-		return false
-	}
-	t.unsentBytes -= n
 	if err != nil {
 		t.fail(err)
-		return false
 	}
+	if t.err != nil {
+		n = t.inFlight.len() // the rest is not written
+	}
+	t.inFlight.free(n)
+	t.inFlight.count(t.c.limits.buffered)
 	t.began = time.Since(origin) // of the next one
-	if t.full && t.unsentBytes <= plainQueueBytes/2 || t.asked && t.unsentBytes == 0 {
+	if t.full && t.waits() <= plainQueueBytes/2 || t.asked && t.waits() == 0 {
 		t.full = false
 		t.announce(ownWrite)
 	}
-	return true
 }
 
 // A halfCloser is a net.Conn that can end its write side alone.

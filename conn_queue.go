@@ -6,6 +6,7 @@ package flare
 //
 //	Conn.out           output of the owner that the peer does not take
 //	outMessages.out    messages, of an outbox or a WebSocket of blocking goroutines
+//	plainTransport.out what a net.Conn's writer comes to; inFlight, what it writes
 //	tlsTransport.out   records that the socket does not take
 
 // A sendQueue is bytes that wait, in their order. A byte is named by its offset
