@@ -171,6 +171,9 @@ func (t *plainTransport) readerFailed(err error) {
 	}
 }
 
+// errConnCount ends a connection that breaks the contract of io.Reader or io.Writer.
+var errConnCount = errors.New("flare: a net.Conn returned an impossible number of bytes")
+
 // read is the reader: it receives until the end.
 func (t *plainTransport) read() {
 	if t.secured != nil && !t.shakeHands() {
@@ -180,6 +183,9 @@ func (t *plainTransport) read() {
 	empty := 0
 	for {
 		n, err := t.conn.Read(b.b[:cap(b.b)])
+		if uint(n) > uint(cap(b.b)) {
+			n, err = 0, errConnCount
+		}
 		if t.secured != nil {
 			err = t.secured.cutOff(err)
 		}
@@ -286,7 +292,6 @@ func (t *plainTransport) drained() bool             { return false }
 func (t *plainTransport) anyoneSends() bool         { return true }
 func (t *plainTransport) flush() error              { return nil }
 func (t *plainTransport) promised() int             { return 0 }
-func (t *plainTransport) unacked() int              { return t.unwritten() }
 func (t *plainTransport) localAddr() netip.AddrPort { return addrPortOfNet(t.conn.LocalAddr()) }
 func (t *plainTransport) cut()                      { t.end(false) }
 func (t *plainTransport) canTakeOver() bool         { return true }
@@ -329,6 +334,17 @@ func (t *plainTransport) unwritten() int {
 	return t.waits()
 }
 
+// unacked counts what a socket holds too, where conn is one.
+func (t *plainTransport) unacked() int {
+	n := t.unwritten()
+	onSocket(t.conn, func(fd int) { n += unackedConn(fd) })
+	return n
+}
+
+func (t *plainTransport) boundUnsent() {
+	onSocket(t.conn, func(fd int) { setUnsentMax(fd, unsentBytesMax) })
+}
+
 // startWriter sees to it that there is a writer. t.mu is held.
 func (t *plainTransport) startWriter() {
 	if !t.writing {
@@ -360,8 +376,10 @@ func (t *plainTransport) write() {
 	for p := t.nextOut(); len(p) > 0; p = t.nextOut() {
 		p = p[:min(len(p), plainPieceBytes)]
 		n, err := t.conn.Write(p)
-		if uint(n) > uint(len(p)) || n == 0 && err == nil {
-			n, err = 0, io.ErrShortWrite
+		if uint(n) > uint(len(p)) {
+			n, err = 0, errConnCount
+		} else if n == 0 && err == nil {
+			err = io.ErrShortWrite
 		}
 		t.wrote(n, err)
 	}

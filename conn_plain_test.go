@@ -99,6 +99,12 @@ func TestPlainBadConn(t *testing.T) {
 		"writes nothing": func(c net.Conn) net.Conn {
 			return plainBad{Conn: c, write: func([]byte) (int, error) { return 0, nil }}
 		},
+		"reads more than there is room": func(c net.Conn) net.Conn {
+			return plainBad{Conn: c, read: func(p []byte) (int, error) { return len(p) + 1, nil }}
+		},
+		"writes more than there is": func(c net.Conn) net.Conn {
+			return plainBad{Conn: c, write: func(p []byte) (int, error) { return len(p) + 1, nil }}
+		},
 		"fails to read": func(c net.Conn) net.Conn {
 			return plainBad{Conn: c, read: func([]byte) (int, error) { return 0, io.ErrNoProgress }}
 		},

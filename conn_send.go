@@ -213,7 +213,7 @@ func (c *Conn) sendWait(p []byte) error {
 	out := g.out
 	g.out = g.out[:0]
 	if before := g.writing.moved; before < yieldBytes && before+int64(len(out)+len(p)) >= yieldBytes {
-		c.boundUnsent()
+		c.tr.boundUnsent()
 	}
 	for len(out)+len(p) > 0 {
 		n, err := c.tr.send(out, p)

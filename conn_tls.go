@@ -320,6 +320,7 @@ func (t *tlsTransport) handshaking() bool         { return t.shaking.Load() }
 func (t *tlsTransport) anyoneSends() bool         { return true }
 func (t *tlsTransport) promised() int             { return t.encrypted }
 func (t *tlsTransport) unacked() int              { return unackedConn(t.c.fd) }
+func (t *tlsTransport) boundUnsent()              { (*fdConn)(t.c).boundUnsent() }
 func (t *tlsTransport) unwritten() int            { return 0 }
 func (t *tlsTransport) localAddr() netip.AddrPort { return (*fdConn)(t.c).localAddr() }
 func (t *tlsTransport) halfCloses() bool          { return true }

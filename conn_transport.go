@@ -65,6 +65,10 @@ type transport interface {
 	unacked() int
 	unwritten() int
 
+	// boundUnsent has a socket take no more than unsentBytesMax beyond what is
+	// under way to the peer.
+	boundUnsent()
+
 	// handshake goes on with what comes before the protocol, in stateHandshake.
 	// handshaking reports, to anyone, that it has not ended.
 	handshake(g *workset) verdict
@@ -116,6 +120,12 @@ func (c *fdConn) send(a, b []byte) (n int, err error) {
 		n, errno = sendvConn(c.fd, a, b)
 	}
 	return n, errorOf(errno)
+}
+
+func (c *fdConn) boundUnsent() {
+	if c.peer.IsValid() {
+		setUnsentMax(c.fd, unsentBytesMax)
+	}
 }
 
 // errorOf is errno as an error: nil for 0, errWouldBlock for EAGAIN.
@@ -204,6 +214,7 @@ func (memoryBase) anyoneSends() bool                           { return false }
 func (memoryBase) flush() error                                { return nil }
 func (memoryBase) promised() int                               { return 0 }
 func (memoryBase) unacked() int                                { return 0 }
+func (memoryBase) boundUnsent()                                {}
 func (memoryBase) unwritten() int                              { return 0 }
 func (memoryBase) handshake(*workset) verdict                  { return verdictMore }
 func (memoryBase) handshaking() bool                           { return false }
@@ -216,3 +227,24 @@ func (memoryBase) end(bool)                                    {}
 func (memoryBase) canTakeOver() bool                           { return false }
 func (memoryBase) takeOver() (net.Conn, []byte, error)         { return nil, nil, errors.ErrUnsupported }
 func (memoryBase) sendFile(*os.File, *int64, int) (int, error) { return 0, errors.ErrUnsupported }
+
+// onSocket calls fn with the descriptor of the TCP socket that nc is or speaks TLS
+// over, if it is one and may be used beside nc.
+func onSocket(nc net.Conn, fn func(fd int)) {
+	if over, ok := nc.(*tls.Conn); ok {
+		nc = over.NetConn()
+	}
+	switch under := nc.(type) {
+	case *tlsTransport:
+		nc = under.nc
+	case *plainTLS:
+		nc = under.Conn
+	}
+	tcp, ok := nc.(*net.TCPConn)
+	if !ok || !socketCalls {
+		return
+	}
+	if raw, err := tcp.SyscallConn(); err == nil {
+		raw.Control(func(fd uintptr) { fn(int(fd)) })
+	}
+}

@@ -104,15 +104,8 @@ const roomLooks = 16
 // the kernel's memory. The others are spared the system call.
 const unsentBytesMax = 128 << 10
 
-// boundUnsent has c's socket keep to it.
-func (c *Conn) boundUnsent() {
-	if c.fd >= 0 && c.peer.IsValid() {
-		setUnsentMax(c.fd, unsentBytesMax)
-	}
-}
-
 // reset readies p for another response.
-func (p *roomPace) reset() { p.pace, p.base = pace{}, 0 }
+func (p *roomPace) reset() { *p = roomPace{} }
 
 // A roomLimit is what is asked of a peer that has to make room; 0 for nothing.
 type roomLimit struct {
@@ -123,9 +116,13 @@ type roomLimit struct {
 // roomLimit returns that of c's own output.
 func (c *Conn) roomLimit() roomLimit { return roomLimit{c.limits.write, c.limits.writeRate} }
 
-// begin begins a wait. unacked is what the socket holds.
+// begin begins a wait. unacked is what the socket holds: with the plain driver
+// about, for a piece that is being written may be in the socket already. What was
+// seen to be taken stays so, or the lead that it gave would be missed.
 func (p *roomPace) begin(unacked int, now time.Duration, limit roomLimit) {
-	p.taken = p.moved - int64(unacked)
+	if taken := p.moved - int64(unacked); p.since == 0 || taken > p.taken {
+		p.taken = taken
+	}
 	p.base = min(p.base, p.taken)
 	p.since, p.progress = now, now
 	p.settle(now, limit)
@@ -160,7 +157,7 @@ func (p *roomPace) alarm(limit roomLimit) time.Duration { return soonest(p.due(l
 
 // beginRoom and lookRoom are begin and look for output of c itself.
 func (c *Conn) beginRoom(p *roomPace, now time.Duration) {
-	c.boundUnsent()
+	c.tr.boundUnsent()
 	p.begin(c.tr.unacked(), now, c.roomLimit())
 }
 

@@ -125,6 +125,16 @@ func TestRoomPace(t *testing.T) {
 			t.Errorf("due at %v", got)
 		}
 	})
+	t.Run("a look that sees less than the one before", func(t *testing.T) {
+		var p roomPace
+		p.moved = 100_000
+		p.begin(0, second, limit)
+		p.due(limit)                 // the lead of 1000 s is cut to 16
+		p.begin(4096, second, limit) // 41 s at the rate
+		if got := p.due(limit); got != second+limit.silence {
+			t.Errorf("due at %v, want %v", got, second+limit.silence)
+		}
+	})
 	t.Run("no limits", func(t *testing.T) {
 		var free roomLimit
 		var p roomPace

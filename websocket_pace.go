@@ -1,7 +1,6 @@
 package flare
 
 import (
-	"crypto/tls"
 	"net"
 	"syscall"
 	"time"
@@ -119,26 +118,11 @@ func (b *blockingSocket) writeSocket(nc *net.TCPConn, p []byte) error {
 // unacked is how much the socket holds that the peer has not taken, and bounds
 // what it takes from here on; 0 where that is not known.
 func (b *blockingSocket) unacked() (n int) {
-	nc := b.nc
-	if over, ok := nc.(*tls.Conn); ok {
-		nc = over.NetConn()
-	}
-	if t, ok := nc.(*tlsTransport); ok {
-		nc = t.nc
-	}
-	tcp, ok := nc.(*net.TCPConn)
-	if !ok || !socketCalls {
-		return 0
-	}
-	raw, err := tcp.SyscallConn()
-	if err != nil {
-		return 0
-	}
-	raw.Control(func(fd uintptr) {
+	onSocket(b.nc, func(fd int) {
 		if b.lookedAt != b.stretch { // the first look
-			setUnsentMax(int(fd), unsentBytesMax)
+			setUnsentMax(fd, unsentBytesMax)
 		}
-		n = unackedConn(int(fd))
+		n = unackedConn(fd)
 	})
 	return n
 }
