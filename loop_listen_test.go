@@ -331,7 +331,7 @@ func TestLoopEndTakesWhatComesLast(t *testing.T) {
 	}
 	told := make(chan error, 1)
 	var ln *Listener
-	var udp *UDPConn
+	var udp *LoopUDPConn
 	var last func()
 	last = func() {
 		if l.Post(last) == nil {

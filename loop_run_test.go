@@ -397,7 +397,7 @@ func TestLoopBegunAtItsEnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var u *UDPConn
+	var u *LoopUDPConn
 	told := make(chan error, 1)
 	late := &watch{fd: fd, ended: func() { // the last of the loop's own
 		if _, err := l.ListenTCP(netip.MustParseAddrPort("127.0.0.1:0"), nil, nil); err != nil {

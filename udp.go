@@ -51,11 +51,11 @@ func (o *UDPOptions) control(_, _ string, c syscall.RawConn) error {
 	})
 }
 
-// A UDPSocket sends and receives datagrams. Any number of goroutines may use
+// A UDPConn sends and receives datagrams, and blocks; a LoopUDPConn is on a loop. Any number of goroutines may use
 // it; Close ends their calls with ErrClosed, a deadline with ErrTimeout. That a
 // peer has nobody at its port is ErrRefused, which only sockets of DialUDP are
 // told, with a call after the one that has sent. Other errors wrap the system's.
-type UDPSocket struct {
+type UDPConn struct {
 	conn *net.UDPConn
 	peer netip.AddrPort
 }
@@ -63,12 +63,12 @@ type UDPSocket struct {
 // ListenUDP returns a socket that receives what is sent to addr, port 0 being
 // one that the system chooses. An unspecified IPv6 address, and the zero Addr,
 // take IPv4 datagrams too. opts may be nil.
-func ListenUDP(addr netip.AddrPort, opts *UDPOptions) (*UDPSocket, error) {
+func ListenUDP(addr netip.AddrPort, opts *UDPOptions) (*UDPConn, error) {
 	conn, err := listenUDP(addr, opts)
 	if err != nil {
 		return nil, err
 	}
-	return &UDPSocket{conn: conn}, nil
+	return &UDPConn{conn: conn}, nil
 }
 
 func listenUDP(addr netip.AddrPort, opts *UDPOptions) (*net.UDPConn, error) {
@@ -97,7 +97,7 @@ func udpNetwork(ip netip.Addr) string {
 
 // DialUDP returns a socket that exchanges datagrams with addr alone, for Read
 // and Write. Nothing is sent yet. opts may be nil.
-func DialUDP(addr netip.AddrPort, opts *UDPOptions) (*UDPSocket, error) {
+func DialUDP(addr netip.AddrPort, opts *UDPOptions) (*UDPConn, error) {
 	if opts == nil {
 		opts = new(UDPOptions)
 	}
@@ -110,12 +110,12 @@ func DialUDP(addr netip.AddrPort, opts *UDPOptions) (*UDPSocket, error) {
 	if err != nil {
 		return nil, socketFailure("dial", err)
 	}
-	return &UDPSocket{conn.(*net.UDPConn), addr}, nil
+	return &UDPConn{conn.(*net.UDPConn), addr}, nil
 }
 
 // ReadFrom waits for a datagram, copies it to p and says who has sent it. With
 // ErrTruncated p is full and the rest of the datagram lost.
-func (s *UDPSocket) ReadFrom(p []byte) (n int, from netip.AddrPort, err error) {
+func (s *UDPConn) ReadFrom(p []byte) (n int, from netip.AddrPort, err error) {
 	n, _, flags, from, err := s.conn.ReadMsgUDPAddrPort(p, nil)
 	from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 	switch {
@@ -129,7 +129,7 @@ func (s *UDPSocket) ReadFrom(p []byte) (n int, from netip.AddrPort, err error) {
 
 // WriteTo sends p, which may be empty, as one datagram. Above DatagramBytesMax
 // it is ErrDatagramTooLarge, and nothing is sent. Only for sockets of ListenUDP.
-func (s *UDPSocket) WriteTo(p []byte, to netip.AddrPort) error {
+func (s *UDPConn) WriteTo(p []byte, to netip.AddrPort) error {
 	if len(p) > DatagramBytesMax {
 		return ErrDatagramTooLarge
 	}
@@ -138,13 +138,13 @@ func (s *UDPSocket) WriteTo(p []byte, to netip.AddrPort) error {
 }
 
 // Read is ReadFrom for sockets of DialUDP.
-func (s *UDPSocket) Read(p []byte) (int, error) {
+func (s *UDPConn) Read(p []byte) (int, error) {
 	n, _, err := s.ReadFrom(p)
 	return n, err
 }
 
 // Write is WriteTo for sockets of DialUDP.
-func (s *UDPSocket) Write(p []byte) (int, error) {
+func (s *UDPConn) Write(p []byte) (int, error) {
 	if len(p) > DatagramBytesMax {
 		return 0, ErrDatagramTooLarge
 	}
@@ -153,7 +153,7 @@ func (s *UDPSocket) Write(p []byte) (int, error) {
 }
 
 // LocalAddr returns the socket's own address.
-func (s *UDPSocket) LocalAddr() netip.AddrPort { return localUDPAddr(s.conn) }
+func (s *UDPConn) LocalAddr() netip.AddrPort { return localUDPAddr(s.conn) }
 
 func localUDPAddr(conn *net.UDPConn) netip.AddrPort {
 	addr := conn.LocalAddr().(*net.UDPAddr).AddrPort()
@@ -161,26 +161,26 @@ func localUDPAddr(conn *net.UDPConn) netip.AddrPort {
 }
 
 // RemoteAddr returns the peer of DialUDP, the zero value for other sockets.
-func (s *UDPSocket) RemoteAddr() netip.AddrPort { return s.peer }
+func (s *UDPConn) RemoteAddr() netip.AddrPort { return s.peer }
 
 // SetDeadline ends calls that wait beyond t with ErrTimeout, those that wait
 // already too; the zero Time takes that back.
-func (s *UDPSocket) SetDeadline(t time.Time) error {
+func (s *UDPConn) SetDeadline(t time.Time) error {
 	return socketFailure("deadline", s.conn.SetDeadline(t))
 }
 
 // SetReadDeadline is SetDeadline for ReadFrom and Read.
-func (s *UDPSocket) SetReadDeadline(t time.Time) error {
+func (s *UDPConn) SetReadDeadline(t time.Time) error {
 	return socketFailure("deadline", s.conn.SetReadDeadline(t))
 }
 
 // SetWriteDeadline is SetDeadline for WriteTo and Write.
-func (s *UDPSocket) SetWriteDeadline(t time.Time) error {
+func (s *UDPConn) SetWriteDeadline(t time.Time) error {
 	return socketFailure("deadline", s.conn.SetWriteDeadline(t))
 }
 
 // SyscallConn is for options that flare does not have, such as multicast.
-func (s *UDPSocket) SyscallConn() (syscall.RawConn, error) { return s.conn.SyscallConn() }
+func (s *UDPConn) SyscallConn() (syscall.RawConn, error) { return s.conn.SyscallConn() }
 
 // Close closes the socket. A second Close is ErrClosed.
-func (s *UDPSocket) Close() error { return socketFailure("close", s.conn.Close()) }
+func (s *UDPConn) Close() error { return socketFailure("close", s.conn.Close()) }

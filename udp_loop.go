@@ -15,9 +15,9 @@ import (
 // udpBatches is how many batches are received before others get their turn.
 const udpBatches = 8
 
-// A UDPConn is a UDP socket on a loop. Its methods may be called from any
+// A LoopUDPConn is a UDP socket on a loop. Its methods may be called from any
 // goroutine.
-type UDPConn struct {
+type LoopUDPConn struct {
 	loop    *Loop
 	addr    netip.AddrPort
 	handler func(*Datagram)
@@ -42,7 +42,7 @@ type Datagram struct {
 	Data      []byte
 	Truncated bool // it was longer than UDPOptions.MaxDatagramBytes
 
-	conn *UDPConn
+	conn *LoopUDPConn
 }
 
 // ListenUDP has handler called for each datagram that is sent to addr, port 0
@@ -55,7 +55,7 @@ type Datagram struct {
 // loop does not. It is called by one goroutine at a time.
 //
 // ErrClosed means that the loop has ended. Any goroutine may call it.
-func (l *Loop) ListenUDP(addr netip.AddrPort, opts *UDPOptions, handler func(*Datagram)) (*UDPConn, error) {
+func (l *Loop) ListenUDP(addr netip.AddrPort, opts *UDPOptions, handler func(*Datagram)) (*LoopUDPConn, error) {
 	if opts == nil {
 		opts = new(UDPOptions)
 	}
@@ -68,7 +68,7 @@ func (l *Loop) ListenUDP(addr netip.AddrPort, opts *UDPOptions, handler func(*Da
 	if err != nil {
 		return nil, socketFailure("listen", err)
 	}
-	u := &UDPConn{loop: l, addr: localUDPAddr(conn), handler: handler}
+	u := &LoopUDPConn{loop: l, addr: localUDPAddr(conn), handler: handler}
 	bytesMax := opts.MaxDatagramBytes
 	if bytesMax <= 0 || bytesMax > datagramRoom {
 		bytesMax = datagramRoom
@@ -95,7 +95,7 @@ const datagramRoom = 65535 - 8
 
 // ready receives and handles what there is, and sends the answers. Where there
 // is no room for those it goes on once there is.
-func (u *UDPConn) ready(Interest) (more Interest) {
+func (u *LoopUDPConn) ready(Interest) (more Interest) {
 	if !u.flush() {
 		return 0
 	}
@@ -120,7 +120,7 @@ func (u *UDPConn) ready(Interest) (more Interest) {
 
 // handle calls the handler for the datagrams of a batch. A panic costs the
 // datagram alone.
-func (u *UDPConn) handle() {
+func (u *LoopUDPConn) handle() {
 	for u.handled < u.arrived {
 		i := u.handled
 		u.handled++
@@ -136,7 +136,7 @@ func (u *UDPConn) handle() {
 }
 
 // receive takes a batch. more: there may be another one.
-func (u *UDPConn) receive() (n int, more bool) {
+func (u *LoopUDPConn) receive() (n int, more bool) {
 	u.mu.RLock()
 	defer u.mu.RUnlock()
 	if u.closed {
@@ -153,7 +153,7 @@ func (u *UDPConn) receive() (n int, more bool) {
 }
 
 // flush sends the answers. False: the rest of them has to wait.
-func (u *UDPConn) flush() bool {
+func (u *LoopUDPConn) flush() bool {
 	if u.batch.queued == 0 {
 		return true
 	}
@@ -170,14 +170,14 @@ func (u *UDPConn) flush() bool {
 }
 
 // end is called when the loop lets go of the descriptor.
-func (u *UDPConn) end() {
+func (u *LoopUDPConn) end() {
 	u.mu.Lock()
 	u.closed = true
 	u.mu.Unlock()
 }
 
 // Conn is the socket that has received d; other goroutines may keep it.
-func (d *Datagram) Conn() *UDPConn { return d.conn }
+func (d *Datagram) Conn() *LoopUDPConn { return d.conn }
 
 // Reply sends p, which is copied, to where d came from. It fails as Send does.
 func (d *Datagram) Reply(p []byte) error { return d.Send(p, d.From) }
@@ -186,7 +186,7 @@ func (d *Datagram) Reply(p []byte) error { return d.Send(p, d.From) }
 // Only the handler may call it. ErrDatagramTooLarge, ErrInvalidAddr for an
 // address of a family that the socket has not, and ErrBackpressure when there
 // is no room: nothing is sent then. What fails later is counted by
-// UDPConn.Failed.
+// LoopUDPConn.Failed.
 func (d *Datagram) Send(p []byte, to netip.AddrPort) error {
 	u := d.conn
 	if err := u.checkSend(p, to); err != nil {
@@ -199,7 +199,7 @@ func (d *Datagram) Send(p []byte, to netip.AddrPort) error {
 	return nil
 }
 
-func (u *UDPConn) checkSend(p []byte, to netip.AddrPort) error {
+func (u *LoopUDPConn) checkSend(p []byte, to netip.AddrPort) error {
 	switch {
 	case len(p) > DatagramBytesMax:
 		return ErrDatagramTooLarge
@@ -210,8 +210,8 @@ func (u *UDPConn) checkSend(p []byte, to netip.AddrPort) error {
 }
 
 // WriteTo sends p at once. It never waits: ErrBackpressure means that there is
-// no room at the moment. Otherwise it fails as UDPSocket.WriteTo does.
-func (u *UDPConn) WriteTo(p []byte, to netip.AddrPort) error {
+// no room at the moment. Otherwise it fails as UDPConn.WriteTo does.
+func (u *LoopUDPConn) WriteTo(p []byte, to netip.AddrPort) error {
 	if err := u.checkSend(p, to); err != nil {
 		return err
 	}
@@ -231,18 +231,18 @@ func (u *UDPConn) WriteTo(p []byte, to netip.AddrPort) error {
 }
 
 // LocalAddr returns the socket's own address.
-func (u *UDPConn) LocalAddr() netip.AddrPort { return u.addr }
+func (u *LoopUDPConn) LocalAddr() netip.AddrPort { return u.addr }
 
 // Failed returns how many answers the system refused to send.
-func (u *UDPConn) Failed() uint64 { return u.failed.Load() }
+func (u *LoopUDPConn) Failed() uint64 { return u.failed.Load() }
 
 // Truncated returns how many datagrams were longer than MaxDatagramBytes.
-func (u *UDPConn) Truncated() uint64 { return u.truncs.Load() }
+func (u *LoopUDPConn) Truncated() uint64 { return u.truncs.Load() }
 
 // Close ends the socket. It does not wait: a handler that runs goes on, and its
 // answers leave only if they do before the loop comes to it. ErrClosed means that
 // the socket is closed, or its loop has ended.
-func (u *UDPConn) Close() error {
+func (u *LoopUDPConn) Close() error {
 	u.mu.RLock()
 	closed := u.closed
 	u.mu.RUnlock()

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-func udpListen(t *testing.T, l *Loop, addr string, opts *UDPOptions, handler func(*Datagram)) *UDPConn {
+func udpListen(t *testing.T, l *Loop, addr string, opts *UDPOptions, handler func(*Datagram)) *LoopUDPConn {
 	t.Helper()
 	u, err := l.ListenUDP(netip.MustParseAddrPort(addr), opts, handler)
 	udpListened(t, addr, err)

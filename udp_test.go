@@ -17,7 +17,7 @@ import (
 var udpFamilies = []struct{ name, addr string }{{"IPv4", "127.0.0.1:0"}, {"IPv6", "[::1]:0"}}
 
 // udpSocket listens at addr until the test ends.
-func udpSocket(t *testing.T, addr string, opts *UDPOptions) *UDPSocket {
+func udpSocket(t *testing.T, addr string, opts *UDPOptions) *UDPConn {
 	t.Helper()
 	s, err := ListenUDP(netip.MustParseAddrPort(addr), opts)
 	udpListened(t, addr, err)
@@ -37,7 +37,7 @@ func udpListened(t *testing.T, addr string, err error) {
 }
 
 // udpTo is a socket for one peer, until the test ends.
-func udpTo(t *testing.T, peer netip.AddrPort, opts *UDPOptions) *UDPSocket {
+func udpTo(t *testing.T, peer netip.AddrPort, opts *UDPOptions) *UDPConn {
 	t.Helper()
 	s, err := DialUDP(peer, opts)
 	if err != nil {
@@ -46,7 +46,7 @@ func udpTo(t *testing.T, peer netip.AddrPort, opts *UDPOptions) *UDPSocket {
 	return udpClosed(t, s)
 }
 
-func udpClosed(t *testing.T, s *UDPSocket) *UDPSocket {
+func udpClosed(t *testing.T, s *UDPConn) *UDPConn {
 	t.Cleanup(func() { s.Close() })
 	if err := s.SetDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
@@ -235,7 +235,7 @@ func TestUDPEnds(t *testing.T) {
 
 // udpRoom gives a socket a receive buffer for n small datagrams, and returns
 // for how many it has room.
-func udpRoom(t *testing.T, s *UDPSocket, n int) (room int) {
+func udpRoom(t *testing.T, s *UDPConn, n int) (room int) {
 	t.Helper()
 	raw, err := s.SyscallConn()
 	if err == nil {
@@ -263,7 +263,7 @@ func udpRoomOf(fd, n int) int {
 
 // udpBurst sends n numbered datagrams in one go, calls sent, and counts what
 // comes back.
-func udpBurst(t *testing.T, client *UDPSocket, n int, sent func()) {
+func udpBurst(t *testing.T, client *UDPConn, n int, sent func()) {
 	t.Helper()
 	var p [100]byte
 	for i := range n {

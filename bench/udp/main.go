@@ -183,7 +183,7 @@ func load(ctx context.Context, addr netip.AddrPort) error {
 	}
 	var came atomic.Uint64
 	p := make([]byte, *size)
-	var all []*flare.UDPConn
+	var all []*flare.LoopUDPConn
 	for range *sockets {
 		u, err := l.ListenUDP(netip.MustParseAddrPort("127.0.0.1:0"), &flare.UDPOptions{ReadBuffer: receiveBuffer, MaxDatagramBytes: 2048}, func(d *flare.Datagram) {
 			came.Add(1)
