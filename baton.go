@@ -43,7 +43,7 @@ const (
 // of those that want a turn. A connection that answers one request after the
 // other has one, its own; one of many streams will have one for each.
 type strand struct {
-	conn *Conn // fixed
+	conn *Conn // fixed; nil: on a goroutine of others, never to be lent
 
 	// Any goroutine.
 	own atomic.Uint32

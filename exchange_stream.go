@@ -31,8 +31,8 @@ type stream interface {
 	// context returns the context of the handler, which ends when the peer has left,
 	// and endContext ends it. left reports whether it has ended because of the peer.
 	context() context.Context
-	endContext()
 	// value is what that context has under key, whether it was made yet or not.
+	endContext()
 	left() bool
 	value(key any) any
 
@@ -92,8 +92,8 @@ type stream interface {
 	mend(directions uint32)
 
 	// takeOver hands out the connection, with what the peer has sent and nobody
-	// has read. takenOver is called in the response then. takeable reports whether
-	// there is a connection that is this exchange's alone.
+	// has read, and marks the response as hijacked. takeable reports whether there
+	// is a connection that is this exchange's alone.
 	takeOver() (conn net.Conn, unread []byte, err error)
 	takeable() bool
 

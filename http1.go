@@ -183,20 +183,27 @@ func (h *httpConn) handle(c *Conn, in []byte) (next connState, used int) {
 	c.called(g)
 	s.endContext()
 	used = len(in) - s.handBack()
+	return h.answered(c, s), used
+}
+
+// answered is the end of a request whose answer is complete: what is left of its
+// body is discarded first, or the connection ends.
+func (h *httpConn) answered(c *Conn, s *http1Stream) connState {
+	g := c.workset
 	if !s.ended && c.ending == endNot {
 		if s.remaining > drainBytesMax || s.expect {
 			c.end(endFlushed, nil)
-			return stateHandler, used
+			return stateHandler
 		}
 		c.began, c.moved = g.clock.now, 0
-		return stateDrain, used
+		return stateDrain
 	}
 	h.release(g)
 	if c.ending != endNot {
-		return stateHandler, used
+		return stateHandler
 	}
 	h.srv.notifyState(c.RemoteAddr(), StateIdle)
-	return stateIdle, used
+	return stateIdle
 }
 
 // hijackEnded is the end of a handler that took the connection over.
