@@ -213,6 +213,7 @@ func (b *clientBody) settle(whole bool) {
 	}
 	conn.close()
 	conn.releaseInput()
+	b.upload.stop()
 }
 
 // Close lets go of the connection. What had arrived of the body already is

@@ -23,8 +23,14 @@ type ClientRequest struct {
 
 	// Body is sent to its end; nil is no body. Where ContentLength is 0 and
 	// Body is no *bytes.Reader, *bytes.Buffer or *strings.Reader, its length
-	// is unknown and it is sent in chunks. It is not closed. SetBody is the
-	// comfortable way to set it.
+	// is unknown and it is sent in chunks. SetBody is the comfortable way to
+	// set it.
+	//
+	// The server may answer before it has all of it. It is then read until the
+	// response's body has been read or closed; that, an error of Do and the end
+	// of the context break a Read off: a Body that was begun and is an io.Closer
+	// is closed, unless it is an io.Seeker that can be rewound. One that was sent
+	// to its end, or not begun, is not closed.
 	Body          io.Reader
 	ContentLength int64 // of Body, in bytes
 
@@ -124,6 +130,16 @@ func (r *ClientRequest) Rewind() error {
 	}
 	r.sent = false
 	return nil
+}
+
+// bodyToClose returns what giving the body up closes, nil for nothing. A file, say,
+// is left open, for another attempt.
+func (r *ClientRequest) bodyToClose() io.Closer {
+	if r.inMem || r.seeks && !r.closes {
+		return nil
+	}
+	closer, _ := r.Body.(io.Closer)
+	return closer
 }
 
 // rewindable says whether Rewind can work.

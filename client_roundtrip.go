@@ -49,6 +49,7 @@ func (c *Client) roundTrip(ctx context.Context, x *clientCall) (*ClientResponse,
 		}
 		conn.close()
 		conn.releaseInput()
+		h.upload.stop()
 		if errors.Is(err, errStale) {
 			continue // it was never sent
 		}
@@ -231,7 +232,7 @@ func (h *clientHop) sendRequest() (n int, err error) {
 			return n, err
 		}
 	}
-	h.upload = &clientUpload{conn: conn, req: *r, trace: h.trace, length: h.length, ended: make(chan struct{})}
+	h.upload = &clientUpload{conn: conn, req: *r, closer: r.bodyToClose(), trace: h.trace, length: h.length, ended: make(chan struct{})}
 	r.upload, r.sent = h.upload, true
 	if r.inMem && len(r.payload) <= bodyBlockingBytes {
 		h.upload.run()
@@ -240,7 +241,7 @@ func (h *clientHop) sendRequest() (n int, err error) {
 		}
 		return 0, nil // a write that failed may have an answer that says why
 	}
-	go h.upload.run()
+	h.upload.start(h.ctx)
 	return 0, nil
 }
 

@@ -2,12 +2,14 @@ package flare
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net/http"
 	"net/http/httptrace"
 	"slices"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -30,6 +32,8 @@ const (
 var (
 	errBodyShort = errors.New("flare: body ended before its ContentLength")
 	errBodyLong  = errors.New("flare: body longer than its ContentLength")
+
+	errUploadStopped = errors.New("flare: the request has ended before its body")
 )
 
 // appendHead appends the request's head. length is the body's, -1 for chunked.
@@ -169,9 +173,12 @@ func (s *headSeen) appendField(b []byte, x *clientCall, f *headerField) []byte {
 	return append(append(b, value...), "\r\n"...)
 }
 
-// A clientUpload is a body on its way out, in a goroutine of its own.
+// A clientUpload is a body on its way out, in a goroutine of its own. It ends with
+// its request, at the latest: with the error that Do returns, with the end of the
+// response's body, or with the context.
 type clientUpload struct {
 	conn     *clientConn
+	closer   io.Closer     // the body, if giving it up closes it; else nil
 	req      ClientRequest // as it was: its owner may change it once the answer is there
 	trace    *httptrace.ClientTrace
 	length   int64 // -1: chunked
@@ -180,7 +187,49 @@ type clientUpload struct {
 	endedAt  atomic.Int64 // nanoseconds of the Unix epoch; 0: not yet
 	err      error        // valid once endedAt is set
 	userErr  bool         // err is the body's own, not the connection's
+
+	stopped atomic.Bool // nothing more may be sent, nor anybody told of it
+	closing sync.Once   // of closer
+	letGo   func() bool // of the context; nil: nothing to let go
 }
+
+// uploadStopTime is what a body gets to end its Read once it was closed. One that
+// ignores that is left to itself: its goroutine does no more than wait for it.
+const uploadStopTime = time.Second
+
+// start begins to send in a goroutine of its own, which the context's end stops.
+func (u *clientUpload) start(ctx context.Context) {
+	if ctx.Done() != nil {
+		u.letGo = context.AfterFunc(ctx, u.stop)
+	}
+	go u.run()
+}
+
+// stop breaks off what is still being sent: the connection ends and the body is
+// closed, if it may be. It returns when nobody reads the body any more, or when
+// the body does not end its Read.
+func (u *clientUpload) stop() {
+	if u == nil || u.endedAt.Load() != 0 {
+		return
+	}
+	u.stopped.Store(true)
+	u.conn.close()
+	limit := uploadGrace
+	if u.req.inMem {
+		limit = uploadStopTime
+	} else if u.closer != nil {
+		limit = uploadStopTime
+		go u.closeBody() // which may wait for the Read
+	}
+	late := time.NewTimer(limit)
+	defer late.Stop()
+	select {
+	case <-u.ended:
+	case <-late.C:
+	}
+}
+
+func (u *clientUpload) closeBody() { u.closing.Do(func() { u.closer.Close() }) }
 
 // uploadGrace is what a server that has answered gets to take the rest of the
 // body: usually it has, and only the goroutine that sent it does not know yet.
@@ -226,8 +275,11 @@ func (u *clientUpload) late() bool {
 // does not take a part for the whole and the reader of the answer wakes.
 func (u *clientUpload) run() {
 	err := u.send()
-	if closer, ok := u.req.Body.(io.Closer); ok && u.req.closes {
-		closer.Close()
+	if u.letGo != nil && !u.letGo() && err == nil {
+		err = errUploadStopped // stop is about to close the connection
+	}
+	if u.closer != nil && (err != nil || u.req.closes) {
+		u.closeBody()
 	}
 	if u.trace != nil && u.trace.WroteRequest != nil {
 		u.trace.WroteRequest(httptrace.WroteRequestInfo{Err: err})
@@ -254,6 +306,9 @@ func (u *clientUpload) send() error {
 	const frameBytes = 16 // of a chunk: its size line before, CRLF behind
 	for sent := int64(0); ; {
 		n, err := body.Read(p[frameBytes : len(p)-2])
+		if u.stopped.Load() {
+			return errUploadStopped
+		}
 		if sent += int64(n); u.length >= 0 && sent > u.length {
 			return u.fail(errBodyLong)
 		}
@@ -308,7 +363,7 @@ func (u *clientUpload) write(p []byte) error {
 
 func (u *clientUpload) report(n int) {
 	u.progress += int64(n)
-	if u.req.Progress != nil {
+	if u.req.Progress != nil && !u.stopped.Load() {
 		u.req.Progress(u.progress, u.length)
 	}
 }

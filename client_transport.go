@@ -44,8 +44,8 @@ func (t clientTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	probeBody(req.Context(), x)
 	resp, err := c.roundTrip(req.Context(), x)
-	if body, ok := x.req.Body.(io.Closer); ok && (err != nil || x.req.upload == nil) {
-		body.Close() // RoundTrip's duty, whether or not it was sent
+	if body, ok := x.req.Body.(io.Closer); ok && x.req.upload == nil {
+		body.Close() // RoundTrip's duty, whether or not it was sent; else the upload's
 	}
 	if err != nil {
 		return nil, err
