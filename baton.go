@@ -127,8 +127,8 @@ type workset struct {
 	// the handler has left behind. Any goroutine.
 	breaking atomic.Uint32
 
-	runner bool // in has the size for a runner
-	timed  int  // turns left in which inline calls are timed
+	home  *sync.Pool // where it goes when its goroutine is done with it
+	timed int        // turns left in which inline calls are timed
 }
 
 // The bits of workset.breaking.
@@ -193,7 +193,7 @@ func (g *workset) detach() {
 	if rt := g.route.Load(); rt != nil {
 		rt.demote()
 	}
-	go l.run(newRunnerWorkset())
+	go l.run(l.worksets.runner())
 }
 
 // lend marks the strand as owned by the calling or a coming goroutine. Only the
@@ -230,7 +230,7 @@ func (l *Loop) steal(epoch uint64) {
 	if rt := l.workset.route.Load(); rt != nil {
 		rt.demote()
 	}
-	go l.run(newRunnerWorkset())
+	go l.run(l.worksets.runner())
 }
 
 // take notes edges for s and reports whether the runner may have it run. Only
@@ -385,7 +385,7 @@ func (s *strand) finish(g *workset, v verdict) {
 
 // work is the goroutine of a strand whose next call is one for a worker.
 func (s *strand) work() {
-	g := newOwnerWorkset()
+	g := s.conn.loop.worksets.owner()
 	g.clock.read()
 	s.finish(g, s.conn.drive(g))
 }

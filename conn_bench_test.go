@@ -35,7 +35,7 @@ func newPairServer(t testing.TB, s *Server) *pairServer {
 	}
 	s.prepare()
 	l := newLoop(poller)
-	g := newRunnerWorkset()
+	g := new(worksets).runner()
 	l.workset = g
 	g.clock.read()
 	p := &pairServer{loop: l, workset: g, client: fds[1], answer: make([]byte, 64<<10)}

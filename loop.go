@@ -31,6 +31,7 @@ type Loop struct {
 	steals      atomic.Uint64
 	passes      atomic.Uint64
 	counts      loopCounts
+	worksets    worksets
 	gauges      [connStates]atomic.Int32 // connections by state, as last shown
 	noListeners atomic.Bool              // it has no listeners any more, and gets none
 	failed      atomic.Bool              // its poller did: it takes nothing any more
@@ -120,7 +121,7 @@ func (l *Loop) start() {
 	if !l.offloads {
 		monitor.watch(l)
 	}
-	go l.run(newRunnerWorkset())
+	go l.run(l.worksets.runner())
 }
 
 // run is the runner: it returns when the loop has ended, or when the baton was

@@ -53,7 +53,7 @@ func (l *Loop) Run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { l.stop(context.Cause(ctx)) })
 	defer stop()
 	monitor.watch(l)
-	go l.run(newRunnerWorkset()) // a callback may end its goroutine, which must not be the caller's
+	go l.run(l.worksets.runner()) // a callback may end its goroutine, which must not be the caller's
 	<-l.ended
 	l.stage.Store(loopClosed)
 	return l.failure
@@ -68,7 +68,7 @@ func (l *Loop) Close() error {
 	case l.stage.CompareAndSwap(loopNew, loopClosed):
 		l.quit = true // nobody has run it: it is this goroutine's
 		monitor.watch(l)
-		l.run(newRunnerWorkset())
+		l.run(l.worksets.runner())
 		<-l.ended
 		return nil
 	case l.stage.CompareAndSwap(loopRunning, loopClosed):

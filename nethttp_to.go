@@ -128,7 +128,7 @@ const headKeptBytes = 16 << 10
 // because it failed after it had begun or was not to be sent at all.
 func (k *httpCarrier) serve() (cut bool) {
 	x, s := &k.x, k.x.srv
-	g := newOwnerWorkset()
+	g := looseWorksets.owner()
 	g.clock.read()
 	k.strand.workset, g.strand = g, &k.strand
 	g.counts[countRequests]++

@@ -14,22 +14,28 @@ const (
 	outKeptBytes    = 64 << 10 // output capacity that a workset keeps between turns
 )
 
-var runnerWorksets, ownerWorksets sync.Pool
+// worksets are those that no goroutine has. Each loop has its own: a workset
+// keeps timers, and those of a bubble of testing/synctest are of no use outside
+// it, nor the other way round.
+type worksets struct{ runners, owners sync.Pool }
 
-// newRunnerWorkset returns a workset for a goroutine that runs a loop.
-func newRunnerWorkset() *workset {
-	g, _ := runnerWorksets.Get().(*workset)
+// looseWorksets are of goroutines that serve no loop.
+var looseWorksets worksets
+
+// runner returns a workset for a goroutine that runs a loop.
+func (all *worksets) runner() *workset {
+	g, _ := all.runners.Get().(*workset)
 	if g == nil {
-		g = &workset{in: make([]byte, runnerReadBytes), out: make([]byte, 0, 16<<10), runner: true}
+		g = &workset{in: make([]byte, runnerReadBytes), out: make([]byte, 0, 16<<10), home: &all.runners}
 	}
 	return g
 }
 
-// newOwnerWorkset returns a workset for an owner.
-func newOwnerWorkset() *workset {
-	g, _ := ownerWorksets.Get().(*workset)
+// owner returns a workset for an owner.
+func (all *worksets) owner() *workset {
+	g, _ := all.owners.Get().(*workset)
 	if g == nil {
-		g = &workset{in: make([]byte, ownerReadBytes), out: make([]byte, 0, 1<<10)}
+		g = &workset{in: make([]byte, ownerReadBytes), out: make([]byte, 0, 1<<10), home: &all.owners}
 	}
 	return g
 }
@@ -45,11 +51,7 @@ func (g *workset) release() {
 	if cap(g.out) > outKeptBytes {
 		g.out = make([]byte, 0, 1<<10)
 	}
-	if g.runner {
-		runnerWorksets.Put(g)
-	} else {
-		ownerWorksets.Put(g)
-	}
+	g.home.Put(g)
 }
 
 // forget takes away what the handler before has left of its waits and deadlines.
