@@ -193,7 +193,7 @@ func (g *workset) detach() {
 	if rt := g.route.Load(); rt != nil {
 		rt.demote()
 	}
-	go l.run(l.worksets.runner())
+	l.spawn(func() { l.run(l.worksets.runner()) })
 }
 
 // lend marks the strand as owned by the calling or a coming goroutine. Only the
@@ -230,7 +230,7 @@ func (l *Loop) steal(epoch uint64) {
 	if rt := l.workset.route.Load(); rt != nil {
 		rt.demote()
 	}
-	go l.run(l.worksets.runner())
+	l.spawn(func() { l.run(l.worksets.runner()) })
 }
 
 // take notes edges for s and reports whether the runner may have it run. Only
@@ -256,7 +256,7 @@ func (s *strand) take(edges uint32) bool {
 			if edges&ownStop != 0 {
 				cause = ErrServerClosed
 			}
-			go s.cancel(cause)
+			s.conn.loop.spawn(func() { s.cancel(cause) })
 		}
 		if ob := s.conn.outbox.Load(); ob != nil && edges&(ownWrite|ownHup) != 0 {
 			ob.writable(false) // its owner may be busy for long
@@ -298,6 +298,7 @@ func (s *strand) await(bit uint32, limit time.Duration) error {
 		}
 		if limit <= 0 {
 			<-*note
+			s.conn.loop.resumed()
 			continue
 		}
 		if !set {
@@ -319,6 +320,7 @@ func (s *strand) await(bit uint32, limit time.Duration) error {
 			}
 			late = true
 		}
+		s.conn.loop.resumed()
 	}
 }
 

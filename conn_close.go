@@ -119,7 +119,7 @@ func (c *Conn) ended() {
 		c.proto.Closed(c, c.cause)
 		return
 	}
-	go c.callClosed() // a user's: it may block, and no turn guards this place
+	c.loop.spawn(c.callClosed) // a user's: it may block, and no turn guards this place
 }
 
 // abandon ends c for an owner whose loop is dead.
@@ -137,10 +137,10 @@ func (c *Conn) abandon() {
 	}
 	c.tr.end(c.broken())
 	if c.broken() && c.fd >= 0 {
-		setResetOnClose(c.fd)
+		c.loop.resetFD(c.fd)
 	}
 	if c.fd >= 0 {
-		closeFD(c.fd)
+		c.loop.closeFD(c.fd)
 	}
 	c.ended()
 }

@@ -208,6 +208,7 @@ func (c *Conn) takeOff() (net.Conn, []byte, error) {
 	c.verdict = verdictRemove
 	c.loop.post(&c.strand)
 	<-c.waits.removed
+	c.loop.resumed()
 	// The loop has forgotten c: from here on it is this goroutine's alone.
 	c.end(endHandedOver, nil)
 	c.setState(stateClosed)

@@ -339,6 +339,7 @@ func (ob *outbox) awaitRoom(ctx context.Context, n int) error {
 		}
 		ob.unlock()
 		there, err := awaitUntil(ctx, room, at)
+		ob.c.loop.resumed()
 		if there || err != nil {
 			return err
 		}

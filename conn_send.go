@@ -181,7 +181,7 @@ func (c *Conn) blocked() verdict {
 // rate. Failing, it breaks the connection: part of a message may have left.
 func (c *Conn) roomWait() error {
 	g := c.workset
-	g.roomMu.Lock()
+	c.loop.lock(&g.roomMu)
 	defer g.roomMu.Unlock()
 	if g.broken(breakWrites) {
 		return c.breakOff()

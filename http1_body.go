@@ -165,7 +165,7 @@ func (s *http1Stream) sendContinue() error {
 func (s *http1Stream) lockInterim(g *workset) {
 	if !s.interim.TryLock() {
 		g.detach()
-		s.interim.Lock()
+		s.c.loop.lock(&s.interim)
 	}
 }
 

@@ -177,6 +177,7 @@ func (x *exchange) end(l *lease) {
 		stragglers.Wait()
 	}
 	stragglers.L.Unlock()
+	x.strand.conn.loop.resumed()
 	x.mend(breakReads | breakWrites)
 }
 
@@ -201,7 +202,7 @@ func (x *exchange) lockBroken(mu *sync.Mutex, direction uint32) {
 	}
 	x.workset().detach() // there are other locks behind that one
 	x.breakOff(direction)
-	mu.Lock()
+	x.strand.conn.loop.lock(mu)
 	x.mend(direction)
 }
 

@@ -50,9 +50,11 @@ type Loop struct {
 
 	// The runner's.
 	poller     Poller
-	parker     *parker // for waiting with one processor; nil: block
-	managed    bool    // the poller repeats itself; fixed; loop_level.go
-	offloads   bool    // all calls run on workers, and the monitor does not look; fixed
+	parker     *parker     // for waiting with one processor; nil: block
+	managed    bool        // the poller repeats itself; fixed; loop_level.go
+	offloads   bool        // all calls run on workers; fixed
+	unwatched  bool        // the monitor does not look; fixed
+	env        environment // of a simulated world; nil: the system; fixed
 	events     []Event
 	next       int // cursor into events
 	count      int
@@ -118,10 +120,10 @@ func (l *Loop) inline(rt *route) bool { return !l.offloads && rt.onLoop() }
 // start runs the loop on a goroutine of its own until quit.
 func (l *Loop) start() {
 	l.stage.Store(loopOwned)
-	if !l.offloads {
+	if !l.unwatched {
 		monitor.watch(l)
 	}
-	go l.run(l.worksets.runner())
+	l.spawn(func() { l.run(l.worksets.runner()) })
 }
 
 // run is the runner: it returns when the loop has ended, or when the baton was
@@ -184,7 +186,7 @@ func (l *Loop) turn(s *strand, g *workset, kind turnKind) bool {
 	l.cur = s
 	g.loop, g.epoch = l, epoch
 	l.state.Store(epoch)
-	if !monitor.active.Load() && !l.offloads { // after the store: see monitorState.kick
+	if !monitor.active.Load() && !l.unwatched { // after the store: see monitorState.kick
 		monitor.kick()
 	}
 	v := s.conn.takeTurn(g, kind)
@@ -223,7 +225,7 @@ func (l *Loop) apply(s *strand, v verdict) {
 		l.ready.push(s)
 	case verdictWork:
 		s.lend()
-		go s.work()
+		l.spawn(s.work)
 		return
 	case verdictRemove:
 		l.remove(c)
@@ -374,7 +376,7 @@ func (l *Loop) close(c *Conn) {
 	c.tr.end(c.broken())
 	if c.fd >= 0 {
 		if c.broken() {
-			setResetOnClose(c.fd)
+			l.resetFD(c.fd)
 		}
 		l.closing = append(l.closing, c.fd)
 	}
@@ -383,7 +385,7 @@ func (l *Loop) close(c *Conn) {
 
 func (l *Loop) closeAll() {
 	for _, fd := range l.closing {
-		closeFD(fd)
+		l.closeFD(fd)
 	}
 	l.closing = l.closing[:0]
 }
@@ -583,7 +585,7 @@ func (l *Loop) end(g *workset) {
 		p.fn() // the loop's own: users' have been called
 	}
 	l.closeAll()
-	if !l.offloads {
+	if !l.unwatched {
 		monitor.unwatch(l)
 	}
 	l.closePoller()

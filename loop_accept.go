@@ -83,7 +83,7 @@ func (l *Loop) unlistenOne(ln *loopListener) {
 	case !ln.last:
 		ln.last, ln.left = true, acceptsAtEnd
 		if l.acceptFrom(ln, acceptsAtEnd); ln.paused {
-			if ln.left = min(ln.left, acceptQueue(ln.fd)); ln.left == 0 {
+			if ln.left = min(ln.left, l.acceptQueue(ln.fd)); ln.left == 0 {
 				l.closeListener(ln)
 			}
 		}
@@ -126,7 +126,7 @@ func (l *Loop) acceptFrom(ln *loopListener, most int) {
 			l.retryAccept(ln, acceptRetry)
 			return
 		}
-		fd, peer, errno := acceptConn(ln.fd)
+		fd, peer, errno := l.acceptFD(ln.fd)
 		if errno != 0 {
 			if outcome := acceptOutcomeOf(errno); outcome != acceptNext {
 				l.acceptFailed(ln, outcome, errno)
@@ -135,7 +135,7 @@ func (l *Loop) acceptFrom(ln *loopListener, most int) {
 			continue
 		}
 		if ln.gone != nil && !ln.last && ln.gone() {
-			closeFD(fd)
+			l.closeFD(fd)
 			l.failListener(ln, net.ErrClosed)
 			return
 		}

@@ -53,7 +53,7 @@ func (l *Loop) Run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { l.stop(context.Cause(ctx)) })
 	defer stop()
 	monitor.watch(l)
-	go l.run(l.worksets.runner()) // a callback may end its goroutine, which must not be the caller's
+	l.spawn(func() { l.run(l.worksets.runner()) }) // a callback may end its goroutine, which must not be the caller's
 	<-l.ended
 	l.stage.Store(loopClosed)
 	return l.failure
@@ -172,7 +172,7 @@ func (l *Loop) callback(g *workset, fn, after func()) bool {
 	g.setRoute(nil)
 	g.loop, g.epoch = l, epoch
 	l.state.Store(epoch)
-	if !monitor.active.Load() && !l.offloads { // after the store: see monitorState.kick
+	if !monitor.active.Load() && !l.unwatched { // after the store: see monitorState.kick
 		monitor.kick()
 	}
 	p := guard(fn, func() {

@@ -271,7 +271,7 @@ func (s *Server) newLoops() ([]*Loop, error) {
 			return nil, err
 		}
 		l := newLoop(p)
-		l.offloads = s.inMemory
+		l.offloads, l.unwatched = s.inMemory, s.inMemory
 		loops = append(loops, l)
 	}
 	return loops, nil
@@ -312,7 +312,7 @@ func (s *Server) adopt(fd int, peer netip.AddrPort) {
 func (s *Server) admit(fd int, peer netip.AddrPort) *Conn {
 	if s.counts(peer) && !s.perIP.add(peer.Addr(), s.MaxConnsPerIP) {
 		if fd >= 0 {
-			closeFD(fd)
+			s.loops[0].closeFD(fd)
 		}
 		return nil
 	}
@@ -377,7 +377,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	defer ticker.Stop()
 	ending, ended := context.WithCancel(ctx)
 	defer ended()
-	http2 := sync.OnceFunc(func() { go s.http2.shutdown(ending) })
+	http2 := sync.OnceFunc(func() { s.loops[0].spawn(func() { s.http2.shutdown(ending) }) })
 	for {
 		if time.Since(began) >= s.DrainDelay {
 			http2()
@@ -396,6 +396,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		case <-s.done:
 			return nil
 		}
+		s.loops[0].resumed()
 	}
 }
 
@@ -440,6 +441,7 @@ func (s *Server) Close() error {
 	s.greetings.end()
 	s.http2.close()
 	<-s.done
+	s.loops[0].resumed()
 	return nil
 }
 

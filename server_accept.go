@@ -155,6 +155,7 @@ func (s *Server) awaitLoops(loops []*Loop) {
 		})
 	}
 	all.Wait()
+	loops[0].resumed()
 	for _, ln := range s.served() {
 		ln.Listener.Close()
 	}
