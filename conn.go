@@ -14,6 +14,10 @@ import (
 
 // A Protocol is what a connection speaks. Its methods are called for one
 // connection by one goroutine at a time, which may block in them.
+//
+// A Protocol may have more methods, which connections ask for:
+//
+//	Expired(c *Conn) // the time of Conn.SetTimeout has passed; without it the connection ends with ErrTimeout
 type Protocol interface {
 	// Data uses the front of in and reports how much. It is called again while
 	// it makes progress; 0 asks for more. in is valid only during the call.
@@ -512,8 +516,16 @@ func (c *Conn) Switch(p Protocol) {
 	}
 }
 
-// Close ends the connection once everything written has been sent.
-func (c *Conn) Close() { c.end(endFlushed, nil) }
+// Close ends the connection once everything written has been sent. It does not
+// wait. ErrClosed means that the connection was ending already, which goes on as
+// it was begun.
+func (c *Conn) Close() error {
+	if c.ending != endNot {
+		return ErrClosed
+	}
+	c.end(endFlushed, nil)
+	return nil
+}
 
 // Abort ends the connection at once, with a reset.
 func (c *Conn) Abort() { c.end(endReset, nil) }

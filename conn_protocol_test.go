@@ -425,3 +425,32 @@ func TestConnPostEnded(t *testing.T) {
 		l.postMu.Unlock()
 	}
 }
+
+// A Close says whether it was the one that ends the connection, as that of a
+// Loop, a Listener and a UDPConn does.
+func TestConnCloseTwice(t *testing.T) {
+	for name, row := range map[string]struct {
+		end  func(*Conn) error
+		want error
+	}{
+		"once":        {func(c *Conn) error { return c.Close() }, nil},
+		"twice":       {func(c *Conn) error { c.Close(); return c.Close() }, ErrClosed},
+		"after Abort": {func(c *Conn) error { c.Abort(); return c.Close() }, ErrClosed},
+	} {
+		got := make(chan error, 1)
+		addr := startServer(t, &Server{NewProtocol: func(*Conn) Protocol {
+			return closingProtocol(func(c *Conn) { got <- row.end(c) })
+		}})
+		dialRaw(t, addr).send("x")
+		if err := <-got; err != row.want {
+			t.Errorf("%s: %v, want %v", name, err, row.want)
+		}
+	}
+}
+
+// A closingProtocol ends its connection with the first input.
+type closingProtocol func(*Conn)
+
+func (f closingProtocol) Data(c *Conn, in []byte, eof bool) (int, error) { f(c); return len(in), nil }
+func (closingProtocol) Drained(*Conn)                                    {}
+func (closingProtocol) Closed(*Conn, error)                              {}
