@@ -18,8 +18,9 @@ func (a *websocketTakeover) runCarried(r *Request) error {
 		b.shakeHands()
 		b.onClose()
 	})
-	if panicked != nil {
+	if panicked != nil { // of the other server's net.Conn: what the user's functions do is dealt with
 		b.log(panicked)
+		b.finish(panicked, false)
 	}
 	b.onClose()
 	return nil
