@@ -1,6 +1,7 @@
 package flare
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -99,7 +101,43 @@ func ends(t testing.TB, s *Server) {
 type strayCall struct {
 	path string
 	call func(w *ResponseWriter, r *Request) error
-	goes bool // the connection goes on
+	goes bool // the request is answered
+
+	// std is call for a handler of net/http's, which FromHTTP calls.
+	std func(w http.ResponseWriter, r *http.Request) error
+}
+
+// handler returns one that leaves a goroutine in the call, whose error goes to
+// broken.
+func (tt strayCall) handler(t *testing.T, broken chan<- error) Handler {
+	return HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		waits := strayWaits(w)
+		if tt.std == nil {
+			go func() { broken <- tt.call(w, r) }()
+			eventually(t, "the wait", waits)
+			return nil
+		}
+		return FromHTTP(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			go func() { broken <- tt.std(w, r) }()
+			eventually(t, "the wait", waits)
+		})).Serve(w, r)
+	})
+}
+
+// strayWaits returns what tells that somebody waits in a call of w's or its
+// request's: on a connection of flare's by its state, on another server's by being
+// inside for some time.
+func strayWaits(w *ResponseWriter) func() bool {
+	if c := behindResponse(w).x.stream.ownConn(); c != nil {
+		return func() bool { return c.own.Load()&ownWaits != 0 }
+	}
+	inside := 0
+	return func() bool {
+		if inside++; w.lease.state.Load() < leaseInside {
+			inside = 0
+		}
+		return inside >= 20
+	}
 }
 
 // strayCalls waits in every way that there is, each with the peer silent.
@@ -115,96 +153,192 @@ func strayCalls(t *testing.T) []strayCall {
 			}
 		}
 	}
-	return []strayCall{
+	calls := []strayCall{
 		{"/read", func(w *ResponseWriter, r *Request) error {
 			_, err := io.Copy(io.Discard, r.Body())
 			return err
-		}, true},
+		}, true, nil},
 		{"/bytes", func(w *ResponseWriter, r *Request) error {
 			_, err := r.Bytes()
 			return err
-		}, true},
-		{"/json", func(w *ResponseWriter, r *Request) error { return r.JSON(new(any)) }, true},
+		}, true, nil},
+		{"/json", func(w *ResponseWriter, r *Request) error { return r.JSON(new(any)) }, true, nil},
 		{"/write", func(w *ResponseWriter, r *Request) error {
 			return fill(func(p []byte) error { _, err := w.Write(p); return err })
-		}, false},
+		}, false, nil},
 		{"/writestring", func(w *ResponseWriter, r *Request) error {
 			return fill(func(p []byte) error { _, err := w.WriteString(string(p)); return err })
-		}, false},
+		}, false, nil},
 		{"/flush", func(w *ResponseWriter, r *Request) error {
 			return fill(func(p []byte) error {
 				w.Write(p[:32<<10])
 				return w.Flush()
 			})
-		}, false},
+		}, false, nil},
 		{"/readfrom", func(w *ResponseWriter, r *Request) error {
 			_, err := w.ReadFrom(endless{})
 			return err
-		}, false},
-		{"/sendfile", func(w *ResponseWriter, r *Request) error { return w.SendFile(file) }, false},
+		}, false, nil},
+		{"/sendfile", func(w *ResponseWriter, r *Request) error { return w.SendFile(file) }, false, nil},
 		{"/eventstream", func(w *ResponseWriter, r *Request) error {
 			events, err := w.EventStream()
 			if err != nil {
 				return err
 			}
 			return fill(func(p []byte) error { return events.Send(ServerSentEvent{Data: string(p)}) })
-		}, false},
+		}, false, nil},
 		{"/hook", func(w *ResponseWriter, r *Request) error {
 			w.OnCommit(func(_ int, _ *Header, next io.WriteCloser) io.WriteCloser { return next })
 			return fill(func(p []byte) error { _, err := w.Write(p); return err })
-		}, false},
+		}, false, nil},
 		{"/fromhttp", func(w *ResponseWriter, r *Request) error {
 			return FromHTTP(http.HandlerFunc(func(hw http.ResponseWriter, hr *http.Request) {
 				fill(func(p []byte) error { _, err := hw.Write(p); return err })
 			})).Serve(w, r)
-		}, false},
+		}, false, nil},
 	}
+	for _, std := range []struct {
+		path string
+		call func(w http.ResponseWriter, r *http.Request) error
+		goes bool
+	}{
+		{"/std-read", func(w http.ResponseWriter, r *http.Request) error {
+			_, err := io.Copy(io.Discard, r.Body)
+			return err
+		}, true},
+		{"/std-write", func(w http.ResponseWriter, r *http.Request) error {
+			return fill(func(p []byte) error { _, err := w.Write(p); return err })
+		}, false},
+		{"/std-flush", func(w http.ResponseWriter, r *http.Request) error {
+			return fill(func(p []byte) error {
+				w.Write(p[:32<<10])
+				return http.NewResponseController(w).Flush()
+			})
+		}, false},
+		{"/std-readfrom", func(w http.ResponseWriter, r *http.Request) error {
+			_, err := io.Copy(w, endless{})
+			return err
+		}, false},
+	} {
+		calls = append(calls, strayCall{std.path, nil, std.goes, std.call})
+	}
+	return calls
 }
 
 type endless struct{}
 
 func (endless) Read(p []byte) (int, error) { return len(p), nil }
 
+// strayWays are the ways by which a request reaches flare's handlers. Each serves
+// s and returns a connection to it.
+var strayWays = []struct {
+	name string
+	dial func(t *testing.T, s *Server) net.Conn
+	own  bool // of flare's own connections
+}{
+	{"plain", func(t *testing.T, s *Server) net.Conn { return dialRaw(t, startServer(t, s)) }, true},
+	{"TLS", func(t *testing.T, s *Server) net.Conn { return dialTLSRaw(t, startTLSServer(t, s), nil) }, true},
+	{"ToHTTP", func(t *testing.T, s *Server) net.Conn {
+		ts := httptest.NewServer(s)
+		t.Cleanup(ts.Close)
+		return dialRaw(t, ts.Listener.Addr().String())
+	}, false},
+}
+
 // TestStrayWaits has each call wait in a goroutine of its own when the handler
 // returns. It is broken off with an error at once, and what comes of the
 // connection is right: a body that nobody reads is discarded, and a response of
 // which a part has left is cut off.
 func TestStrayWaits(t *testing.T) {
+	for _, way := range strayWays {
+		for _, tt := range strayCalls(t) {
+			t.Run(way.name+tt.path, func(t *testing.T) {
+				broken := make(chan error, 1)
+				s := &Server{Loops: 1, Logger: quietLogger(), Handler: routes{
+					tt.path: tt.handler(t, broken),
+					"/next": HandlerFunc(func(w *ResponseWriter, r *Request) error { return w.Text(200, "next") }),
+				}}
+				c := way.dial(t, s)
+				br := bufio.NewReader(c)
+				fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\npart", tt.path)
+				tt.wantBroken(t, broken)
+				a, err := readAnswer(br, "POST")
+				switch {
+				case !tt.goes:
+					if !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, io.ErrUnexpectedEOF) {
+						t.Errorf("the response was not cut off: %v", err)
+					}
+				case err != nil || a.StatusCode != 200:
+					t.Errorf("answer %+v, %v", a, err)
+				case way.own: // net/http gives a connection up on which a read has failed
+					io.WriteString(c, strings.Repeat("x", 100_000-len("part"))+"GET /next HTTP/1.1\r\nHost: h\r\n\r\n")
+					if a, err := readAnswer(br, "GET"); err != nil || a.body != "next" {
+						t.Errorf("the next answer: %+v, %v", a, err)
+					}
+				}
+				c.Close()
+				if way.own {
+					ends(t, s)
+				}
+			})
+		}
+	}
+}
+
+// wantBroken waits until the call was broken off.
+func (tt strayCall) wantBroken(t *testing.T, broken <-chan error) {
+	t.Helper()
+	select {
+	case err := <-broken:
+		if err == nil && tt.path != "/fromhttp" {
+			t.Error("the call has succeeded")
+		}
+	case <-time.After(patience):
+		t.Fatal("the call still waits")
+	}
+}
+
+// TestStrayWaitsHTTP2 is that for streams of HTTP/2, by net/http. The streams
+// beside them go on.
+func TestStrayWaitsHTTP2(t *testing.T) {
 	for _, tt := range strayCalls(t) {
 		t.Run(tt.path[1:], func(t *testing.T) {
 			broken := make(chan error, 1)
-			var waits func() bool // the stray goroutine has come to wait
-			s := &Server{Loops: 1, Logger: quietLogger(), Handler: routes{
-				tt.path: HandlerFunc(func(w *ResponseWriter, r *Request) error {
-					c := behindResponse(w).x.stream.ownConn()
-					waits = func() bool { return c.own.Load()&ownWaits != 0 }
-					go func() { broken <- tt.call(w, r) }()
-					eventually(t, "the wait", waits)
-					return nil
-				}),
-				"/next": HandlerFunc(func(w *ResponseWriter, r *Request) error { return w.Text(200, "next") }),
-			}}
-			c := dialRaw(t, startServer(t, s))
-			c.send("POST ", tt.path, " HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\npart")
-			select {
-			case err := <-broken:
-				if err == nil && tt.path != "/fromhttp" {
-					t.Error("the call has succeeded")
-				}
-			case <-time.After(patience):
-				t.Fatal("the call still waits")
+			ts := httptest.NewUnstartedServer(&Server{Logger: quietLogger(), Handler: routes{
+				tt.path: tt.handler(t, broken),
+				"/next": HandlerFunc(func(w *ResponseWriter, r *Request) error { return w.Text(200, r.Proto()) }),
+			}})
+			ts.EnableHTTP2 = true
+			ts.StartTLS()
+			defer ts.Close()
+			body, feed := io.Pipe()
+			defer feed.Close()
+			go io.WriteString(feed, "part")
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			defer cancel()
+			req, err := http.NewRequestWithContext(ctx, "POST", ts.URL+tt.path, body)
+			if err != nil {
+				t.Fatal(err)
 			}
-			if tt.goes {
-				if a := c.answer("POST"); a.StatusCode != 200 {
-					t.Errorf("answer %d", a.StatusCode)
-				}
-				c.send(strings.Repeat("x", 100_000-len("part")))
-				c.get("/next").want(t, 200, "next")
-			} else if _, err := readAnswer(c.br, "POST"); !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, io.ErrUnexpectedEOF) {
+			resp, err := ts.Client().Do(req)
+			tt.wantBroken(t, broken)
+			if err == nil {
+				_, err = io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+			}
+			if tt.goes && (err != nil || resp.StatusCode != 200) {
+				t.Errorf("answer %+v, %v", resp, err)
+			} else if !tt.goes && (err == nil || ctx.Err() != nil) {
 				t.Errorf("the response was not cut off: %v", err)
 			}
-			c.Close()
-			ends(t, s)
+			resp, err = ts.Client().Get(ts.URL + "/next")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			if p, err := io.ReadAll(resp.Body); err != nil || string(p) != "HTTP/2.0" {
+				t.Errorf("another stream: %q, %v", p, err)
+			}
 		})
 	}
 }

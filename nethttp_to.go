@@ -146,6 +146,7 @@ func (k *httpCarrier) serve() (cut bool) {
 	k.endContext()
 	if !x.w.hijacked && !cut {
 		k.writing.arm() // for what net/http still has to send
+		k.writing.leave()
 	}
 	g.publish(&s.carried)
 	k.strand.workset = nil

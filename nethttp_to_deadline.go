@@ -21,7 +21,9 @@ type carrierDeadline struct {
 	user  time.Time // guarded by mu; zero: none
 	free  bool      // guarded by mu: the handler has lifted the limit
 	armed time.Time // guarded by mu: what was set; zero: no more than user
+	waits int       // guarded by mu: calls between arm and leave
 	ended bool      // guarded by mu: no wait is to go on
+	cut   bool      // guarded by mu: the other server was told so
 }
 
 // set sets the other server's deadline.
@@ -32,11 +34,19 @@ func (d *carrierDeadline) set(t time.Time) error {
 	return d.k.rc.SetReadDeadline(t)
 }
 
-// breakOff ends what waits, and what would.
+// breakOff ends what waits, and what would. With nobody there the other server is
+// not told: over HTTP/2 a deadline for writing that has passed ends the stream.
 func (d *carrierDeadline) breakOff() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.ended = true
+	if d.ended = true; d.waits > 0 {
+		d.cutOff()
+	}
+}
+
+// cutOff is called with mu held.
+func (d *carrierDeadline) cutOff() {
+	d.cut = true
 	d.set(longAgo)
 }
 
@@ -44,8 +54,8 @@ func (d *carrierDeadline) breakOff() {
 func (d *carrierDeadline) mend() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.ended {
-		d.ended, d.armed = false, time.Time{}
+	if d.ended = false; d.cut {
+		d.cut, d.armed = false, time.Time{}
 		d.set(d.user)
 	}
 }
@@ -53,12 +63,13 @@ func (d *carrierDeadline) mend() {
 // arm begins a wait. A deadline that is a little later than asked for saves
 // setting it each time.
 func (d *carrierDeadline) arm() {
-	if d.limit <= 0 {
-		return
-	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.free || d.ended {
+	if d.waits++; d.ended {
+		d.cutOff()
+		return
+	}
+	if d.limit <= 0 || d.free {
 		return
 	}
 	now := time.Now()
@@ -73,6 +84,13 @@ func (d *carrierDeadline) arm() {
 		d.armed = by
 		d.set(by) // without deadlines there is no server to be kept waiting
 	}
+}
+
+// leave ends a wait.
+func (d *carrierDeadline) leave() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.waits--
 }
 
 // disarm takes the limit away and leaves the handler's deadline.

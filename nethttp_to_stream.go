@@ -264,9 +264,10 @@ func (k *httpCarrier) mend(directions uint32) {
 func (k *httpCarrier) setReadDeadline(t time.Time) error  { return k.reading.setUser(t) }
 func (k *httpCarrier) setWriteDeadline(t time.Time) error { return k.writing.setUser(t) }
 
-// rest ends what a call was bounded by where that would end a stream on which
-// nobody waits, too.
+// rest is for after each arm. It ends what a call was bounded by where that would
+// end a stream on which nobody waits, too.
 func (k *httpCarrier) rest(d *carrierDeadline) {
+	d.leave()
 	if k.r.ProtoMajor > 1 {
 		d.disarm()
 	}
