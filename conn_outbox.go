@@ -150,11 +150,7 @@ func (ob *outbox) sendDirect(head, p []byte) (restHead, rest []byte) {
 		if !ob.noteSend(n, err) {
 			break
 		}
-		if n <= len(head) {
-			head = head[n:]
-		} else {
-			head, p = nil, p[n-len(head):]
-		}
+		head, p = afterFront(head, p, n)
 	}
 	return head, p
 }

@@ -4,10 +4,15 @@ package flare
 // are kept, how far they have gone and what memory that takes, and nothing of
 // who sends them or of messages. Whoever has a queue guards it. The queues are:
 //
-//	Conn.out           output of the owner that the peer does not take
-//	outMessages.out    messages, of an outbox or a WebSocket of blocking goroutines
-//	plainTransport.out what a net.Conn's writer comes to; inFlight, what it writes
-//	tlsTransport.out   records that the socket does not take
+//	Conn.out                output of the owner that the peer does not take
+//	outMessages.out         messages, of an outbox or a WebSocket of blocking goroutines
+//	blockingSocket.inFlight what such a WebSocket's sender writes
+//	plainTransport.out      what the writer of a net.Conn has not come to
+//	plainTransport.inFlight what it writes
+//	tlsTransport.out        records that the socket does not take
+//
+// What a turn writes is no queue: it stands in workset.out, leaves whole when the
+// turn ends, and only what the peer does not take of it comes to wait.
 
 // A sendQueue is bytes that wait, in their order. A byte is named by its offset
 // in all that was ever appended, which stays the same when bytes move in memory

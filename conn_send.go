@@ -224,11 +224,7 @@ func (c *Conn) sendWait(p []byte) error {
 				runtime.Gosched()
 			}
 			g.writing.moved += int64(n)
-			if n <= len(out) {
-				out = out[n:]
-			} else {
-				out, p = nil, p[n-len(out):]
-			}
+			out, p = afterFront(out, p, n)
 			continue
 		case errWouldBlock:
 		case syscall.ETIMEDOUT: // the kernel has given up, or another server's deadline has passed

@@ -96,6 +96,14 @@ type transport interface {
 	canTakeOver() bool
 }
 
+// afterFront returns what is left of a and b when send has taken n bytes.
+func afterFront(a, b []byte, n int) (restA, restB []byte) {
+	if n <= len(a) {
+		return a[n:], b
+	}
+	return nil, b[n-len(a):]
+}
+
 // An fdConn is a Conn as the transport that its descriptor is.
 type fdConn Conn
 
