@@ -15,16 +15,25 @@ import (
 // the loops, and peers that stall keep nothing from anybody. Before its first
 // byte a connection has no goroutine either.
 
-// A cryptoSlots bounds how many handshakes compute at once.
+// A cryptoSlots bounds how many handshakes compute at once. nil bounds nothing.
 type cryptoSlots chan struct{}
 
-func (s cryptoSlots) acquire() { s <- struct{}{} }
-func (s cryptoSlots) release() { <-s }
+func (s cryptoSlots) acquire() {
+	if s != nil {
+		s <- struct{}{}
+	}
+}
+
+func (s cryptoSlots) release() {
+	if s != nil {
+		<-s
+	}
+}
 
 // A tlsSettings is what the TLS connections of a listener share.
 type tlsSettings struct {
-	config *tls.Config
-	slots  cryptoSlots
+	config *tls.Config // nil: each net.Conn is a *tls.Conn already, somebody else's
+	slots  cryptoSlots // nil in that case: what is below cannot be seen to wait
 
 	// handsOver says whether connections that agree on a protocol leave the loop,
 	// handedOver gets each that did, and closed those that their new owner has closed. An error of handsOver

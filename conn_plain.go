@@ -80,12 +80,19 @@ type plainTransport struct {
 }
 
 // onPlain makes c, which no loop knows yet, a connection of the plain driver over
-// conn, which belongs to it from here on. settings is nil without TLS.
+// conn, which belongs to it from here on. settings is nil without TLS; without a
+// config conn is a *tls.Conn.
 func (c *Conn) onPlain(conn net.Conn, settings *tlsSettings) {
 	t := &plainTransport{c: c, conn: conn}
 	t.ring = t.onRing
 	t.changed.L = &t.mu
-	if settings != nil {
+	switch {
+	case settings == nil:
+	case settings.config == nil:
+		tc := conn.(*tls.Conn)
+		t.secured = &plainTLS{Conn: tc.NetConn(), settings: settings, next: c.state, foreign: true}
+		c.state = stateHandshake
+	default:
 		t.secured = &plainTLS{Conn: conn, settings: settings, next: c.state, changed: func() { t.announce(ownRead) }}
 		t.conn = tls.Server(t.secured, settings.config)
 		c.state = stateHandshake
@@ -135,7 +142,7 @@ func (t *plainTransport) onRing() {
 }
 
 // drainPlain reports whether c, which may be idle, may be asked to end: what has
-// come may not have been read yet. A handshake ends when the server does.
+// come may not have been read yet. A handshake that has begun has its time.
 func (l *Loop) drainPlain(c *Conn, g *workset) bool {
 	if c.own.Load()&ownLent != 0 || c.outbox.Load() != nil {
 		return true // that is seen to otherwise
@@ -143,7 +150,7 @@ func (l *Loop) drainPlain(c *Conn, g *workset) bool {
 	if c.state != stateHandshake {
 		return g.clock.now >= c.since+plainSettle
 	}
-	if l.leaving {
+	if l.leaving && !c.tr.(*plainTransport).secured.begun(g.clock.now-c.since) {
 		l.close(c)
 	}
 	return false

@@ -13,10 +13,12 @@ import (
 // is the handshake, and the loop has the deadline. conn_handshake.go has the
 // slots and what becomes of a handshake.
 
-// A plainTLS is the net.Conn below the *tls.Conn of a plain connection.
+// A plainTLS is the net.Conn below the *tls.Conn of a plain connection. One that
+// came as a *tls.Conn reads and writes past it: then it knows no records.
 type plainTLS struct {
 	net.Conn
 	settings *tlsSettings
+	foreign  bool                 // it came so; fixed
 	next     connState            // after the handshake
 	shaking  bool                 // a slot is held; the reader's
 	state    *tls.ConnectionState // made on first use, by the connection's owner
@@ -26,6 +28,7 @@ type plainTLS struct {
 	fin      bool   // the peer has closed the connection below; the reader's
 
 	mu      sync.Mutex
+	heard   bool          // the peer has sent something; guarded by mu
 	records tlsRecords    // guarded by mu
 	arrived int           // bytes that no rate has counted yet; guarded by mu
 	part    partialRecord // a complete one until its bytes were taken; guarded by mu
@@ -48,6 +51,7 @@ func (s *plainTLS) Read(p []byte) (n int, err error) {
 	}
 	s.fin = s.fin || err == io.EOF
 	s.mu.Lock()
+	s.heard = s.heard || n > 0
 	s.records.feed(p[:n])
 	s.arrived += n
 	partial := s.records.got > 0
@@ -64,6 +68,17 @@ func (s *plainTLS) Read(p []byte) (n int, err error) {
 	return n, err
 }
 
+// begun reports whether a handshake is under way that may have begun so long ago.
+// Of a foreign one nobody knows, and a server that ends gives it a moment.
+func (s *plainTLS) begun(age time.Duration) bool {
+	if s.foreign {
+		return age < handshakeGrace
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.heard || age < plainSettle
+}
+
 // cutOff is err, or that the stream ended without a close_notify: see
 // tlsTransport.recv.
 func (s *plainTLS) cutOff(err error) error {
@@ -74,7 +89,7 @@ func (s *plainTLS) cutOff(err error) error {
 }
 
 func (t *plainTransport) partial() partialRecord {
-	if t.secured == nil {
+	if t.secured == nil || t.secured.foreign {
 		return partialRecord{}
 	}
 	t.secured.mu.Lock()
@@ -83,7 +98,7 @@ func (t *plainTransport) partial() partialRecord {
 }
 
 func (t *plainTransport) counted(n int) int {
-	if t.secured == nil {
+	if t.secured == nil || t.secured.foreign {
 		return n
 	}
 	t.secured.mu.Lock()

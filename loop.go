@@ -82,6 +82,7 @@ type Loop struct {
 	quit       bool
 	draining   bool          // idle connections are being closed
 	leaving    bool          // because the server ends
+	leftAt     time.Duration // since when
 	drainNext  int           // cursor, a number as for connAt
 	failure    error         // why the loop ended; readable once ended is closed
 	ended      chan struct{} // closed when the loop is dead
@@ -272,7 +273,9 @@ func (l *Loop) adopt(c *Conn) {
 // that is because the server ends. The runner calls it.
 func (l *Loop) startDrain(leaving bool) {
 	l.draining, l.drainNext = true, -len(l.plain)
-	l.leaving = l.leaving || leaving
+	if leaving && !l.leaving {
+		l.leaving, l.leftAt = true, l.workset.clock.now
+	}
 }
 
 // drain closes the connections that are idle, after a last look for a request
@@ -285,7 +288,9 @@ func (l *Loop) drain(g *workset) bool {
 			continue
 		}
 		if c.tr.handshaking() {
-			if l.leaving && c.take(ownStop) {
+			// One that has begun is lent and has its time, HandshakeTimeout; a peer
+			// that has sent nothing yet has none, once that has been looked for.
+			if l.leaving && c.own.Load()&ownLent == 0 && g.clock.now >= c.since+plainSettle {
 				l.close(c)
 			}
 			continue
@@ -296,7 +301,7 @@ func (l *Loop) drain(g *workset) bool {
 			}
 			continue
 		}
-		if !c.take(ownRead) || c.state != stateIdle {
+		if !c.take(ownRead) || c.state != stateIdle || l.greets(c, g.clock.now) {
 			continue
 		}
 		if !l.turn(&c.strand, g, turnDrive) {
@@ -308,6 +313,15 @@ func (l *Loop) drain(g *workset) bool {
 	}
 	l.draining = false
 	return true
+}
+
+// handshakeGrace is how long the first request may take after a handshake that
+// ended while the server did: it is under way, usually right behind it.
+const handshakeGrace = time.Second
+
+// greets reports whether c has that time still.
+func (l *Loop) greets(c *Conn, now time.Duration) bool {
+	return l.leaving && c.since > l.leftAt && now < c.since+handshakeGrace && c.tr.tlsState() != nil
 }
 
 // add makes c one of the loop's connections.

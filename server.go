@@ -363,7 +363,8 @@ const shutdownPoll = 2 * tick
 
 // Shutdown stops listening, accepts what has been waiting for that, as MaxConns
 // allows, closes idle connections after DrainDelay, lets requests in progress be
-// answered with "Connection: close", and returns nil when all connections have
+// answered with "Connection: close" and handshakes of TLS end, with a request
+// that follows at once, and returns nil when all connections have
 // ended. When ctx ends first it cuts the rest and returns an error that wraps
 // ctx's and says how many it cut. It may be called from any goroutine, any
 // number of times.

@@ -21,6 +21,7 @@ type http2Server struct {
 	srv     http.Server
 	ln      *handoffListener // nil: not started; set under mu
 	serving sync.WaitGroup
+	ends    sync.Map // of serveForeignHTTP2's: net.Conn to func()
 
 	mu     sync.Mutex
 	ending bool // guarded by mu: nothing is taken any more
@@ -43,6 +44,23 @@ func (s *Server) offersHTTP2() bool {
 func (s *Server) serveHTTP2(c *Conn, tc *tls.Conn) {
 	if !s.http2.take(s) || !s.http2.ln.hand(tc) {
 		tc.Close()
+	}
+}
+
+// serveForeignHTTP2 is serveHTTP2 for a connection below which nothing of flare's
+// sees the end: http.Server tells of it.
+func (s *Server) serveForeignHTTP2(c *Conn, tc *tls.Conn) {
+	s.http2.ends.Store(net.Conn(tc), func() { s.connClosed(c.RemoteAddr(), StateClosed) })
+	if !s.http2.take(s) || !s.http2.ln.hand(tc) {
+		tc.Close()
+		s.http2.ended(tc)
+	}
+}
+
+// ended counts a connection out that serveForeignHTTP2 took.
+func (h *http2Server) ended(nc net.Conn) {
+	if tell, ok := h.ends.LoadAndDelete(nc); ok {
+		tell.(func())()
 	}
 }
 
@@ -77,6 +95,8 @@ func (h *http2Server) start(s *Server) {
 				s.notifyState(addrPortOfNet(nc.RemoteAddr()), StateActive)
 			case http.StateIdle:
 				s.notifyState(addrPortOfNet(nc.RemoteAddr()), StateIdle)
+			case http.StateHijacked, http.StateClosed:
+				h.ended(nc)
 			}
 		},
 	}

@@ -1,6 +1,7 @@
 package flare
 
 import (
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/netip"
@@ -119,6 +120,9 @@ func (s *Server) awaitRoom(ln *servedListener) bool {
 // peer's address is something that a client may be slow to send.
 func (s *Server) servePlain(conn net.Conn, settings *tlsSettings) {
 	s.conns.Add(1)
+	if _, ok := conn.(*tls.Conn); ok && settings == nil {
+		settings = s.foreignTLS()
+	}
 	g := &greeting{conn: conn}
 	if limit := s.lim.conn.handshake; limit > 0 {
 		g.timer = time.AfterFunc(limit, g.cut)

@@ -120,12 +120,25 @@ func (s *Server) tlsSettings(certFile, keyFile string) (*tlsSettings, error) {
 			return c, err
 		}
 	}
+	settings := s.handshakeSettings()
+	settings.config, settings.slots, settings.handedOver = config, slots, s.serveHTTP2
+	return settings, nil
+}
+
+// foreignTLS is what connections need that a listener of the user's has put TLS
+// on, such as tls.NewListener's.
+func (s *Server) foreignTLS() *tlsSettings {
+	settings := s.handshakeSettings()
+	settings.handedOver = s.serveForeignHTTP2
+	return settings
+}
+
+// handshakeSettings is what the two have in common: what becomes of handshakes.
+func (s *Server) handshakeSettings() *tlsSettings {
+	http2 := s.offersHTTP2()
 	return &tlsSettings{
-		config:     config,
-		slots:      slots,
-		done:       s.handshakeDone,
-		handedOver: s.serveHTTP2,
-		closed:     func(c *Conn) { s.connClosed(c.RemoteAddr(), StateClosed) },
+		done:   s.handshakeDone,
+		closed: func(c *Conn) { s.connClosed(c.RemoteAddr(), StateClosed) },
 		handsOver: func(protocol string) (bool, error) {
 			if protocol != protoHTTP2 || s.NewProtocol != nil {
 				return false, nil
@@ -135,7 +148,7 @@ func (s *Server) tlsSettings(certFile, keyFile string) (*tlsSettings, error) {
 			}
 			return true, nil
 		},
-	}, nil
+	}
 }
 
 // handshakeSlots returns the slots of all of the server's listeners.
