@@ -482,11 +482,11 @@ func (l *Loop) wait(g *workset) {
 	}
 	l.turning, l.ready = l.ready, strandList{}
 	l.noting, l.due = l.due, l.noting[:0]
-	if l.poll(0) > 0 || !l.turning.empty() || !l.lingering.empty() || len(l.noting) > 0 || l.accepting || l.has.Load() {
+	if l.poll(0) > 0 || l.quit || !l.turning.empty() || !l.lingering.empty() || len(l.noting) > 0 || l.accepting || l.has.Load() {
 		return
 	}
 	runtime.Gosched()
-	if l.poll(0) == 0 {
+	if l.poll(0) == 0 && !l.quit { // a poller that has failed is not asked again
 		l.asleep.Store(true)
 		if !l.has.Load() { // post stores has before it looks at asleep
 			l.block(g)
