@@ -223,3 +223,12 @@ func (c *Conn) takeOff() (net.Conn, []byte, error) {
 	c.setState(stateClosed)
 	return c.tr.takeOver()
 }
+
+// handshakeGrace is how long the first request may take after a handshake that
+// ended while the server did: it is under way, usually right behind it.
+const handshakeGrace = time.Second
+
+// greets reports whether c has that time still.
+func (l *Loop) greets(c *Conn, now time.Duration) bool {
+	return l.leaving && c.since > l.leftAt && now < c.since+handshakeGrace && c.tr.tlsState() != nil
+}

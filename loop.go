@@ -315,15 +315,6 @@ func (l *Loop) drain(g *workset) bool {
 	return true
 }
 
-// handshakeGrace is how long the first request may take after a handshake that
-// ended while the server did: it is under way, usually right behind it.
-const handshakeGrace = time.Second
-
-// greets reports whether c has that time still.
-func (l *Loop) greets(c *Conn, now time.Duration) bool {
-	return l.leaving && c.since > l.leftAt && now < c.since+handshakeGrace && c.tr.tlsState() != nil
-}
-
 // add makes c one of the loop's connections.
 func (l *Loop) add(c *Conn) {
 	if l.dead { // it came when the rest was closed already
