@@ -1,15 +1,12 @@
 package flare
 
 import (
-	"math"
-	"sync"
-	"sync/atomic"
 	"time"
 )
 
 // This file is layer 3 (engine): the baton. It knows who may touch a loop and
 // a connection at any moment, and how that right moves; it knows nothing of
-// HTTP. loop.go and conn.go call it, and every place of flare's own that has
+// HTTP. loop_turn.go and conn_turn.go call it, and every place of flare's own that has
 // to wait calls detach first.
 //
 // A loop's fields belong to the goroutine that holds its baton, the runner. A
@@ -19,152 +16,6 @@ import (
 // the runner (the turn is over), the runner again (it has to wait: a pass), the
 // monitor (it has seen the same odd number twice: a steal) and a writer that has
 // to wait, perhaps in that very turn (a steal too) does that.
-
-// The bits of strand.own: what the loop tells a goroutine that a connection is
-// lent to. The bits below ownLent are edges: readiness noted while lent.
-const (
-	ownRead      uint32 = 1 << iota // there may be something to read
-	ownWrite                        // there may be room to write
-	ownRDHup                        // the peer sends no more
-	ownHup                          // the connection is dead
-	ownLent                         // owned by a goroutine that is not the runner
-	ownWaitRead                     // the owner blocks on waits.read until an edge comes
-	ownWaitWrite                    // the same for waits.write: a handler may read and write at once
-	ownCancel                       // the owner has a context to cancel on ownHup and ownRDHup
-	ownStop                         // the server is closing: end now
-	ownNudge                        // an edge too: another goroutine asked for a turn
-
-	ownEdges = ownRead | ownWrite | ownRDHup | ownHup | ownNudge
-	ownWaits = ownWaitRead | ownWaitWrite
-)
-
-// A strand is the right to run on a connection, with what goes with it: who has
-// it, what the loop has to tell that goroutine, and where it stands in the lists
-// of those that want a turn. A connection that answers one request after the
-// other has one, its own; one of many streams will have one for each.
-type strand struct {
-	conn *Conn // fixed; nil: on a goroutine of others, never to be lent
-
-	// Any goroutine.
-	own atomic.Uint32
-	ctx atomic.Pointer[requestContext]
-
-	// The owner's: the runner, or the goroutine that has it lent.
-	edges   uint32 // readiness noted and not yet used up
-	verdict verdict
-	workset *workset    // of the turn that runs, nil between turns
-	route   *route      // of Data, for protocols other than HTTP
-	cause   error       // why it ended, nil: in order
-	waits   *ownerWaits // made before it is lent
-
-	// The holder's.
-	listed     bool // in a strandList
-	nextReady  *strand
-	nextPosted *strand
-}
-
-// An ownerWaits is what an owner blocks on. It is kept for the next one.
-type ownerWaits struct {
-	read, write chan struct{} // capacity 1; made by an owner before it sets a bit of ownWaits
-	removed     chan struct{} // closed when the loop has let go of the connection
-}
-
-// note returns what an owner that waits for bit blocks on, and the bit that says
-// so.
-func (w *ownerWaits) note(bit uint32) (note *chan struct{}, wait uint32) {
-	if bit == ownWrite {
-		return &w.write, ownWaitWrite
-	}
-	return &w.read, ownWaitRead
-}
-
-// A verdict is what a turn of a connection leaves to be done by the loop.
-type verdict uint8
-
-const (
-	verdictIdle    verdict = iota // nothing unread, everything sent
-	verdictPartial                // unread bytes are kept, more has to come
-	verdictFlush                  // output waits for the peer to read
-	verdictMore                   // more to read, but others' turn first
-	verdictWork                   // the next call is one for a worker
-	verdictLinger                 // the last answer is sent, input is discarded
-	verdictPaused                 // the protocol asked for no more input
-	verdictRemove                 // hand the descriptor over: hijacked
-	verdictClose
-	verdictGone // nothing: the connection was handed over in the turn
-)
-
-// A workset is what one goroutine needs to drive connections: the read buffer,
-// the output of a turn and the guard around it. It belongs to that goroutine;
-// when the baton is passed or stolen the workset stays with the goroutine that
-// was in the middle of a turn, and the new runner brings its own.
-type workset struct {
-	// The turn's guard. mu is for a handler that reads and writes from two
-	// goroutines, both of which may have to wait: it orders their detach.
-	mu    sync.Mutex
-	loop  *Loop  // nil: this goroutine does not hold, or no longer holds, the baton
-	epoch uint64 // the odd value published for this turn
-	route routePointer
-
-	strand *strand // whose turn it is
-	in     []byte  // one receive
-	out    []byte  // answers of this turn, sent in one write
-	pushed *buffer // input that the protocol received itself and gives back
-
-	clock  clock
-	counts counts
-	kept   any // what the role above keeps here for reuse; the engine never looks
-
-	// The running handler's.
-	reading pace // how its waits go
-	writing roomPace
-	readBy  deadline
-	writeBy deadline
-	timers  [2]*time.Timer // of waits to read and to write, kept for the next
-	roomMu  sync.Mutex     // held in a wait for room: another goroutine may want to write too
-
-	// breaking has the directions in which waits are to fail, for goroutines that
-	// the handler has left behind. Any goroutine.
-	breaking atomic.Uint32
-
-	home  *sync.Pool // where it goes when its goroutine is done with it
-	timed int        // turns left in which inline calls are timed
-}
-
-// The bits of workset.breaking.
-const (
-	breakReads uint32 = 1 << iota
-	breakWrites
-)
-
-// broken reports whether the goroutine that is about to wait is to fail instead.
-func (g *workset) broken(direction uint32) bool { return g.breaking.Load()&direction != 0 }
-
-// A deadline is a moment on the clock's scale, 0 for none. Any goroutine may
-// set one while the handler runs.
-type deadline struct{ atomic.Int64 }
-
-func (d *deadline) set(t time.Duration) { d.Store(int64(t)) }
-func (d *deadline) at() time.Duration   { return time.Duration(d.Load()) }
-
-// lifted is the deadline of who wants neither a deadline nor the server's limits
-// of time and rate.
-const lifted = time.Duration(math.MaxInt64)
-
-// handlerDeadline is a deadline that a handler sets: the zero time lifts all.
-func handlerDeadline(t time.Time) time.Duration {
-	if t.IsZero() {
-		return lifted
-	}
-	return sinceOrigin(t)
-}
-
-// reset takes it away. Most often there is none, and looking is cheaper.
-func (d *deadline) reset() {
-	if d.Load() != 0 {
-		d.Store(0)
-	}
-}
 
 // detach gives the baton away, if this turn still holds it, because the
 // goroutine is about to wait: the connection is lent to it from here on and a

@@ -16,29 +16,6 @@ const (
 	discardTurns = 16
 )
 
-// An ending says how a connection ends. A later one is the harsher.
-type ending uint8
-
-const (
-	endNot        ending = iota // it goes on
-	endFlushed                  // once everything is sent
-	endReset                    // at once: what was sent must not look whole, or nobody takes it
-	endHandedOver               // it goes on in other hands: neither the loop nor its owner has it
-)
-
-// end has the connection end, because of cause, nil when it does so in order.
-// The first cause stands, and no call makes the end a milder one. It is the only
-// place where either is set. Only the owner calls it.
-func (c *Conn) end(how ending, cause error) {
-	if c.cause == nil {
-		c.cause = cause
-	}
-	c.ending = max(c.ending, how)
-}
-
-// broken reports whether nothing can be sent any more.
-func (c *Conn) broken() bool { return c.ending >= endReset }
-
 // closeGracefully ends a connection whose output has been sent.
 func (c *Conn) closeGracefully(g *workset) verdict {
 	if c.broken() {

@@ -3,7 +3,6 @@ package flare
 import (
 	"io"
 	"net"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -166,14 +165,6 @@ func (b *blockingConn) changeDeadline(by *deadline, bit uint32, t time.Time) err
 func (b *blockingConn) setDeadline(by *deadline, bit uint32, t time.Time) {
 	by.set(sinceOrigin(t))
 	b.c.wakeOwner(bit)
-}
-
-// netAddr is addr as package net has it.
-func netAddr(addr netip.AddrPort) net.Addr {
-	if !addr.IsValid() {
-		return &net.UnixAddr{Net: "unix"}
-	}
-	return net.TCPAddrFromAddrPort(addr)
 }
 
 // failed makes an error of the kind that users of a net.Conn expect.

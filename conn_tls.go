@@ -280,27 +280,6 @@ func (t *tlsTransport) discard(room []byte) (int, error) { return (*fdConn)(t.c)
 // record that recv returned.
 func (t *tlsTransport) drained() bool { return t.records.completed == 1 && t.records.got == 0 }
 
-// A partialRecord is the record that is not complete yet; the zero value is none.
-// Nothing of it can be read, but it is what its peer has as long for as for the
-// head of a request, and its bytes are progress.
-type partialRecord struct {
-	began time.Duration
-	grew  time.Duration // when last
-	size  int           // bytes
-}
-
-// now follows the record, of which size bytes have come by now.
-func (r *partialRecord) now(size int, now time.Duration) {
-	switch {
-	case size == 0:
-		*r = partialRecord{}
-	case r.began == 0:
-		*r = partialRecord{now, now, size}
-	case r.size != size:
-		r.grew, r.size = now, size
-	}
-}
-
 func (t *tlsTransport) partial() partialRecord { return t.part }
 
 func (t *tlsTransport) looked(blocked bool, now time.Duration) {

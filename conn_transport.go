@@ -256,3 +256,32 @@ func onSocket(nc net.Conn, fn func(fd int)) {
 		raw.Control(func(fd uintptr) { fn(int(fd)) })
 	}
 }
+
+// A partialRecord is the record that is not complete yet; the zero value is none.
+// Nothing of it can be read, but it is what its peer has as long for as for the
+// head of a request, and its bytes are progress.
+type partialRecord struct {
+	began time.Duration
+	grew  time.Duration // when last
+	size  int           // bytes
+}
+
+// now follows the record, of which size bytes have come by now.
+func (r *partialRecord) now(size int, now time.Duration) {
+	switch {
+	case size == 0:
+		*r = partialRecord{}
+	case r.began == 0:
+		*r = partialRecord{now, now, size}
+	case r.size != size:
+		r.grew, r.size = now, size
+	}
+}
+
+// netAddr is addr as package net has it.
+func netAddr(addr netip.AddrPort) net.Addr {
+	if !addr.IsValid() {
+		return &net.UnixAddr{Net: "unix"}
+	}
+	return net.TCPAddrFromAddrPort(addr)
+}

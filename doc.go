@@ -27,7 +27,7 @@
 //	5 surface   mux  nethttp  testing  compress  auth_server auth_digest_server  doc
 //	4 roles     server stats  http1  handler exchange lease context
 //	            websocket  client jar  dial dns  cert_reloader
-//	3 engine    loop  baton monitor predictor  conn pace  workset clock  udp
+//	3 engine    loop  baton strand monitor predictor  conn pace  workset clock  udp
 //	1 wire (bytes to values)    2 system (values to system calls)
 //	   parser target header        poller socket sysnum memory
 //	   body response               datagram parker

@@ -241,3 +241,5 @@ func parsePriorityUpdate(p []byte) (stream uint32, priority streamPriority, err 
 	}
 	return stream, parseStreamPriority(p[priorityUpdateMin:]), nil
 }
+
+const settingBytes = 6

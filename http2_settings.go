@@ -9,8 +9,6 @@ import (
 // which values are allowed; what follows from one (windows of open streams, the
 // encoder's table) is the connection's. http2_frame.go has checked the length.
 
-const settingBytes = 6
-
 // An http2SettingID is the identifier of a setting. Others are ignored (RFC
 // 9113 §6.5.2).
 type http2SettingID uint16

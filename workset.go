@@ -1,6 +1,7 @@
 package flare
 
 import (
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -115,5 +116,78 @@ func (g *workset) publish(to *loopCounts) {
 			to.sums[i].Add(n)
 			g.counts[i] = 0
 		}
+	}
+}
+
+// A workset is what one goroutine needs to drive connections: the read buffer,
+// the output of a turn and the guard around it. It belongs to that goroutine;
+// when the baton is passed or stolen the workset stays with the goroutine that
+// was in the middle of a turn, and the new runner brings its own.
+type workset struct {
+	// The turn's guard. mu is for a handler that reads and writes from two
+	// goroutines, both of which may have to wait: it orders their detach.
+	mu    sync.Mutex
+	loop  *Loop  // nil: this goroutine does not hold, or no longer holds, the baton
+	epoch uint64 // the odd value published for this turn
+	route routePointer
+
+	strand *strand // whose turn it is
+	in     []byte  // one receive
+	out    []byte  // answers of this turn, sent in one write
+	pushed *buffer // input that the protocol received itself and gives back
+
+	clock  clock
+	counts counts
+	kept   any // what the role above keeps here for reuse; the engine never looks
+
+	// The running handler's.
+	reading pace // how its waits go
+	writing roomPace
+	readBy  deadline
+	writeBy deadline
+	timers  [2]*time.Timer // of waits to read and to write, kept for the next
+	roomMu  sync.Mutex     // held in a wait for room: another goroutine may want to write too
+
+	// breaking has the directions in which waits are to fail, for goroutines that
+	// the handler has left behind. Any goroutine.
+	breaking atomic.Uint32
+
+	home  *sync.Pool // where it goes when its goroutine is done with it
+	timed int        // turns left in which inline calls are timed
+}
+
+// The bits of workset.breaking.
+const (
+	breakReads uint32 = 1 << iota
+	breakWrites
+)
+
+// broken reports whether the goroutine that is about to wait is to fail instead.
+func (g *workset) broken(direction uint32) bool { return g.breaking.Load()&direction != 0 }
+
+// A deadline is a moment on the clock's scale, 0 for none. Any goroutine may
+// set one while the handler runs.
+type deadline struct{ atomic.Int64 }
+
+func (d *deadline) set(t time.Duration) { d.Store(int64(t)) }
+
+func (d *deadline) at() time.Duration { return time.Duration(d.Load()) }
+
+// lifted is the deadline of who wants neither a deadline nor the server's limits
+// of time and rate.
+const lifted = time.Duration(math.MaxInt64)
+
+// handlerDeadline is a deadline that a handler sets: the zero time lifts all.
+func handlerDeadline(t time.Time) time.Duration {
+	if t.IsZero() {
+		return lifted
+	}
+	return sinceOrigin(t)
+}
+
+// reset takes it away. Most often there is none, and looking is cheaper.
+func (d *deadline) reset() {
+	if d.Load() != 0 {
+		d.Store(0)
 	}
 }
