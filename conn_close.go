@@ -101,6 +101,10 @@ func (c *Conn) ended() {
 
 // abandon ends c for an owner whose loop is dead.
 func (c *Conn) abandon() {
+	if c.verdict != verdictAdopt { // else the loop has never had it
+		c.loop.lent.Add(-1)
+		c.loop.gauges[c.shown].Add(-1)
+	}
 	if c.verdict == verdictRemove {
 		close(c.waits.removed) // its owner waits for it
 		return

@@ -437,3 +437,26 @@ func TestAcceptQueue(t *testing.T) {
 		}
 	}
 }
+
+// A connection that a handler has while its loop ends is not counted for ever.
+func TestCloseBesideHandlerIsCounted(t *testing.T) {
+	called, release := make(chan struct{}), make(chan struct{})
+	s := &Server{Handler: Offload(HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		close(called)
+		<-release
+		return nil
+	}))}
+	c := dialRaw(t, strings.TrimPrefix(TestServer(t, s), "http://"))
+	c.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+	<-called
+	s.Close()
+	if n := s.Stats().Connections.Handler; n != 1 {
+		t.Errorf("%d connections have a handler while one runs", n)
+	}
+	close(release)
+	gone(t, s)
+	st := s.Stats().Connections
+	if st.Handler != 0 || st.Idle != 0 || st.Flush != 0 || st.Drain != 0 {
+		t.Errorf("behind the end of all connections there are %+v", st)
+	}
+}
