@@ -177,7 +177,7 @@ func (x *exchange) end(l *lease) {
 		stragglers.Wait()
 	}
 	stragglers.L.Unlock()
-	x.strand.conn.loop.resumed()
+	x.strand.loop().resumed()
 	x.mend(breakReads | breakWrites)
 }
 
@@ -202,7 +202,7 @@ func (x *exchange) lockBroken(mu *sync.Mutex, direction uint32) {
 	}
 	x.workset().detach() // there are other locks behind that one
 	x.breakOff(direction)
-	x.strand.conn.loop.lock(mu)
+	x.strand.loop().lock(mu)
 	x.mend(direction)
 }
 

@@ -36,16 +36,17 @@ func (l *Loop) spawn(fn func()) {
 }
 
 // resumed is for after each wait for another goroutine, or for time. No mutex is
-// held that others lock with Lock.
+// held that others lock with Lock. l may be nil: a request that another server
+// has received is on no loop.
 func (l *Loop) resumed() {
-	if l.env != nil {
+	if l != nil && l.env != nil {
 		l.env.resumed()
 	}
 }
 
-// lock locks a mutex whose holder may be waiting for a peer.
+// lock locks a mutex whose holder may be waiting for a peer. l may be nil.
 func (l *Loop) lock(mu *sync.Mutex) {
-	if l.env != nil {
+	if l != nil && l.env != nil {
 		l.env.lock(mu)
 		return
 	}

@@ -49,6 +49,14 @@ type strand struct {
 	nextPosted *strand
 }
 
+// loop returns the loop that s is on; nil for none.
+func (s *strand) loop() *Loop {
+	if s.conn == nil {
+		return nil
+	}
+	return s.conn.loop
+}
+
 // An ownerWaits is what an owner blocks on. It is kept for the next one.
 type ownerWaits struct {
 	read, write chan struct{} // capacity 1; made by an owner before it sets a bit of ownWaits
