@@ -1,7 +1,9 @@
 package flare
 
 import (
+	"context"
 	"log/slog"
+	"net"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -40,7 +42,8 @@ type expirer interface {
 	expire(c *Conn)
 }
 
-// connLimits are the bounds of a connection, shared by all of a server's.
+// connLimits are the bounds of a connection, and what else is fixed before it
+// begins. All connections of a server share them, unless it has hooks for them.
 type connLimits struct {
 	idle, head, body, write time.Duration // 0: none
 	handshake               time.Duration // 0: none
@@ -51,6 +54,11 @@ type connLimits struct {
 	buffered                *bufferCount        // bytes in buffers of all connections
 	ended                   func(*Conn)         // told of each that has ended, by whoever had it; may be nil
 	logger                  func() *slog.Logger // nil: slog.Default; asked from any goroutine
+	base                    context.Context     // the parent of handlers' contexts; nil: context.Background
+
+	// known is what hooks know the connection by. It is set before a loop has the
+	// connection, whose limits are its own then; nil: there are no hooks.
+	known net.Conn
 }
 
 // What a protocol asks of the turn it is in.

@@ -23,13 +23,21 @@ type requestContext struct {
 	end context.CancelCauseFunc
 }
 
+// baseContext is the parent of handlers' contexts.
+func (lim *connLimits) baseContext() context.Context {
+	if lim.base == nil {
+		return context.Background()
+	}
+	return lim.base
+}
+
 // context returns the context of the handler that runs. Only the owner calls it.
 func (s *strand) context() *requestContext {
 	if rc := s.ctx.Load(); rc != nil {
 		return rc
 	}
 	rc := new(requestContext)
-	rc.Context, rc.end = context.WithCancelCause(context.Background())
+	rc.Context, rc.end = context.WithCancelCause(s.conn.limits.baseContext())
 	s.ctx.Store(rc)
 	// First the bit, then the look at what came before it: whoever comes
 	// later sees the bit.

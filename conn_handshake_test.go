@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
+	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -171,7 +171,7 @@ func TestTLSConfigurationMayWait(t *testing.T) {
 // hook.
 func TestTLSHandshakesCount(t *testing.T) {
 	var states sync.Map
-	s := &Server{Handler: HandlerFunc(tlsRoutes), MaxConnsPerIP: 2, ConnState: func(_ netip.AddrPort, state ConnState) {
+	s := &Server{Handler: HandlerFunc(tlsRoutes), MaxConnsPerIP: 2, ConnState: func(_ net.Conn, state http.ConnState) {
 		n, _ := states.LoadOrStore(state, new(atomic.Int32))
 		n.(*atomic.Int32).Add(1)
 	}}
@@ -193,7 +193,7 @@ func TestTLSHandshakesCount(t *testing.T) {
 	if err := s.Shutdown(ctx); err != nil {
 		t.Errorf("Shutdown does not end handshakes: %v", err)
 	}
-	for _, state := range []ConnState{StateNew, StateClosed} {
+	for _, state := range []http.ConnState{http.StateNew, http.StateClosed} {
 		if n, ok := states.Load(state); !ok || n.(*atomic.Int32).Load() != 2 {
 			t.Errorf("%v was told %v times, want 2", state, n)
 		}

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -236,10 +235,10 @@ var serverPlaces = []userPlace{
 			return faultyWriter{next, nothing, fault}
 		}
 	})},
-	{name: "ConnState new", ready: toldOf(StateNew)},
-	{name: "ConnState active", ready: toldOf(StateActive)},
-	{name: "ConnState idle", ready: toldOf(StateIdle)},
-	{name: "ConnState closed", ready: toldOf(StateClosed)},
+	{name: "ConnState new", ready: toldOf(http.StateNew)},
+	{name: "ConnState active", ready: toldOf(http.StateActive)},
+	{name: "ConnState idle", ready: toldOf(http.StateIdle)},
+	{name: "ConnState closed", ready: toldOf(http.StateClosed)},
 	{name: "OnOpen", ws: true, ready: func(s *Server, fault func() error) {
 		s.Handler = &WebSocketHandler{OnOpen: func(*WebSocket, *Request) error { return fault() }}
 	}},
@@ -280,9 +279,9 @@ func protocolPlace(place string) func(s *Server, fault func() error) {
 	}
 }
 
-func toldOf(at ConnState) func(s *Server, fault func() error) {
+func toldOf(at http.ConnState) func(s *Server, fault func() error) {
 	return func(s *Server, fault func() error) {
-		s.ConnState = func(_ netip.AddrPort, state ConnState) {
+		s.ConnState = func(_ net.Conn, state http.ConnState) {
 			if state == at {
 				fault()
 			}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 )
 
 // This file is layer 4 (roles): a handler takes the connection over. The loop
@@ -30,7 +31,7 @@ func (w *serverResponse) hijackAnyway() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	w.x.srv.connClosed(w.x.stream.session().peerAddr(), StateHijacked)
+	w.x.srv.connClosed(w.known(conn), w.x.stream.session().peerAddr(), http.StateHijacked)
 	r := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(rest), conn), max(4096, len(rest)))
 	r.Peek(len(rest)) // Buffered tells what has arrived, as net/http's does
 	return conn, bufio.NewReadWriter(r, bufio.NewWriter(conn)), nil
@@ -51,4 +52,13 @@ func (w *serverResponse) takeOver() (conn net.Conn, rest []byte, err error) {
 		return nil, nil, errors.ErrUnsupported
 	}
 	return w.x.stream.takeOver()
+}
+
+// known is what hooks know the connection by, which was taken over as conn. That
+// of another server is known to its hooks by nothing else.
+func (w *serverResponse) known(conn net.Conn) net.Conn {
+	if c := w.x.stream.ownConn(); c != nil {
+		return c.limits.known
+	}
+	return conn
 }

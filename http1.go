@@ -1,5 +1,7 @@
 package flare
 
+import "net/http"
+
 // This file is layer 4 (roles): HTTP/1.1 as a Protocol: one method for each
 // state of a connection, and the driver that calls them. A state's method
 // returns the next state; returning its own means to wait. It knows requests
@@ -56,7 +58,7 @@ func (h *httpConn) Drained(*Conn) {}
 // Closed gives back what a request in progress holds.
 func (h *httpConn) Closed(c *Conn, err error) {
 	h.release(nil)
-	h.srv.connClosed(c.RemoteAddr(), StateClosed)
+	h.srv.connEnded(c, http.StateClosed)
 }
 
 // idle waits for the first byte of a request.
@@ -68,7 +70,7 @@ func (h *httpConn) idle(c *Conn, in []byte) connState {
 		return stateIdle
 	}
 	h.begin(c)
-	h.srv.notifyState(c.RemoteAddr(), StateActive)
+	h.srv.notifyState(c, http.StateActive)
 	return stateHead
 }
 
@@ -202,7 +204,7 @@ func (h *httpConn) answered(c *Conn, s *http1Stream) connState {
 	if c.ending != endNot {
 		return stateHandler
 	}
-	h.srv.notifyState(c.RemoteAddr(), StateIdle)
+	h.srv.notifyState(c, http.StateIdle)
 	return stateIdle
 }
 
@@ -243,7 +245,7 @@ func (h *httpConn) drain(c *Conn, in []byte) (next connState, used int) {
 		return stateDrain, used
 	}
 	h.release(c.workset)
-	h.srv.notifyState(c.RemoteAddr(), StateIdle)
+	h.srv.notifyState(c, http.StateIdle)
 	return stateIdle, used
 }
 

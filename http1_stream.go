@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
+	"net/http"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -83,7 +84,12 @@ func (s *http1Stream) version() (name string, major, minor int) {
 func (s *http1Stream) context() context.Context { return s.c.context() }
 func (s *http1Stream) left() bool               { return s.c.left() }
 
-func (s *http1Stream) value(any) any { return nil }
+func (s *http1Stream) value(key any) any {
+	if base := s.c.limits.base; base != nil {
+		return base.Value(key)
+	}
+	return nil
+}
 
 func (s *http1Stream) endContext() {
 	if s.c.ctx.Load() != nil {
@@ -151,7 +157,7 @@ func (s *http1Stream) takeOver() (conn net.Conn, rest []byte, err error) {
 	conn, unread, err := c.takeOff()
 	s.x.w.hijacked = true
 	if err != nil {
-		s.x.srv.connClosed(c.RemoteAddr(), StateHijacked)
+		s.x.srv.connEnded(c, http.StateHijacked)
 	}
 	rest = append(append([]byte(nil), s.data...), s.in...) // in is right behind what is left of a chunk
 	rest = append(rest, unread...)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"runtime"
 	"slices"
@@ -88,10 +89,28 @@ type Server struct {
 	DrainDelay time.Duration
 
 	// ConnState, when set, is told of each change in a connection's life, in
-	// order. StateNew and StateClosed are told on a goroutine of their own, and
-	// Shutdown waits for them; the others by the goroutine that has the connection
-	// then, which waits for it.
-	ConnState func(netip.AddrPort, ConnState)
+	// order. http.StateNew, StateHijacked and StateClosed are told on a goroutine
+	// of their own, and Shutdown waits for them; the others by the goroutine that
+	// has the connection then, which waits for it.
+	//
+	// The net.Conn stands for the connection: it is the same in each call, differs
+	// from that of any other connection, and may be a map's key for as long as it is
+	// kept. It has the addresses; all else is the server's and fails with
+	// errors.ErrUnsupported. Only of a request that came by another server (see
+	// ToHTTP), and was hijacked, it is the connection itself. Any goroutine may use it.
+	ConnState func(net.Conn, http.ConnState)
+
+	// BaseContext, when set, is called by Serve and returns the context that those
+	// of requests from that listener derive from; nil, or a panic, is an error of
+	// Serve. Its end ends theirs, and cuts no connection.
+	BaseContext func(net.Listener) context.Context
+
+	// ConnContext, when set, returns the context that those of a connection's
+	// requests derive from, made of that of BaseContext. c is as ConnState has it.
+	// It is called once, before a TLS handshake and before StateNew is told, on a
+	// goroutine of its own for which the connection waits. A connection for which it
+	// returns nil, or panics, is cut.
+	ConnContext func(ctx context.Context, c net.Conn) context.Context
 
 	lim    serverLimits
 	router predictedRouter // Handler as one, or nil
@@ -172,18 +191,23 @@ func (s *Server) serve(ln net.Listener, settings *tlsSettings) error {
 		return err
 	}
 	addr := ln.Addr()
+	limits, err := s.listenerLimits(ln)
+	if err != nil {
+		ln.Close()
+		return err
+	}
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
 		ln.Close()
 		return ErrServerClosed
 	}
-	served := &servedListener{Listener: ln}
+	served := &servedListener{Listener: ln, addr: addr, limits: limits}
 	s.listeners = append(s.listeners, served)
 	s.addrs = append(s.addrs, addr)
 	s.mu.Unlock()
 
-	err := errors.ErrUnsupported
+	err = errors.ErrUnsupported
 	switch ln.(type) { // what embeds one of these has an Accept of its own
 	case *net.TCPListener, *net.UnixListener:
 		err = s.serveLoop(served, settings)
@@ -300,13 +324,6 @@ func (s *Server) Addrs() []net.Addr {
 	return append([]net.Addr(nil), s.addrs...)
 }
 
-// adopt makes an accepted descriptor a connection of the next loop in turn.
-func (s *Server) adopt(fd int, peer netip.AddrPort) {
-	if c := s.admit(fd, peer); c != nil {
-		s.connBegins(c)
-	}
-}
-
 // admit counts an accepted descriptor in, negative for none. It returns nil, and
 // closes the descriptor, if its address has too many.
 func (s *Server) admit(fd int, peer netip.AddrPort) *Conn {
@@ -343,8 +360,13 @@ func (s *Server) newHTTPConn(l *Loop, fd int, peer netip.AddrPort) *Conn {
 	return &hc.Conn
 }
 
-// connClosed counts a connection out.
-func (s *Server) connClosed(peer netip.AddrPort, state ConnState) {
+// connEnded counts a connection out.
+func (s *Server) connEnded(c *Conn, state http.ConnState) {
+	s.connClosed(c.limits.known, c.RemoteAddr(), state)
+}
+
+// connClosed counts a connection out that hooks know as known.
+func (s *Server) connClosed(known net.Conn, peer netip.AddrPort, state http.ConnState) {
 	if s.counts(peer) {
 		s.perIP.remove(peer.Addr())
 	}
@@ -354,7 +376,7 @@ func (s *Server) connClosed(peer netip.AddrPort, state ConnState) {
 	}
 	go func() { // nothing of the user's is called by who closes connections
 		defer s.conns.Add(-1)
-		s.notifyState(peer, state)
+		s.callConnState(known, state)
 	}()
 }
 

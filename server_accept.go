@@ -63,7 +63,7 @@ func (s *Server) listenOn(l *Loop, ln *servedListener, settings *tlsSettings) (l
 	listening = &loopListener{
 		fd:    fd,
 		tcp:   addr.Network() == "tcp",
-		adopt: s.adopter(settings),
+		adopt: s.adopter(ln, settings),
 		full:  s.full,
 		gone:  func() bool { return ln.gone(s) },
 		short: s.acceptShort,

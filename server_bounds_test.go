@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math"
 	"net"
+	"net/http"
 	"net/netip"
 	"runtime"
 	"slices"
@@ -23,28 +24,29 @@ import (
 // boundsStates is a ConnState hook that keeps what it was told.
 type boundsStates struct {
 	mu   sync.Mutex
-	told map[netip.AddrPort][]ConnState
+	told map[netip.AddrPort][]http.ConnState
 	open int
 	most int // connections open at the same time
 }
 
-func (b *boundsStates) hook(peer netip.AddrPort, state ConnState) {
+func (b *boundsStates) hook(c net.Conn, state http.ConnState) {
+	peer := addrPortOfNet(c.RemoteAddr())
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.told == nil {
-		b.told = make(map[netip.AddrPort][]ConnState)
+		b.told = make(map[netip.AddrPort][]http.ConnState)
 	}
 	b.told[peer] = append(b.told[peer], state)
 	switch state {
-	case StateNew:
+	case http.StateNew:
 		b.open++
 		b.most = max(b.most, b.open)
-	case StateHijacked, StateClosed:
+	case http.StateHijacked, http.StateClosed:
 		b.open--
 	}
 }
 
-func (b *boundsStates) of(peer netip.AddrPort) []ConnState {
+func (b *boundsStates) of(peer netip.AddrPort) []http.ConnState {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return slices.Clone(b.told[peer])
@@ -296,7 +298,7 @@ func (silentProtocol) Closed(*Conn, error)                            {}
 // TestConnStateOrder pins the order in which the hook hears of a connection's
 // life.
 func TestConnStateOrder(t *testing.T) {
-	const n, a, i, h, c = StateNew, StateActive, StateIdle, StateHijacked, StateClosed
+	const n, a, i, h, c = http.StateNew, http.StateActive, http.StateIdle, http.StateHijacked, http.StateClosed
 	var states boundsStates
 	s := &Server{ConnState: states.hook, Logger: quietLogger(), Handler: routes{
 		"/":      textHandler("fine"),
@@ -317,20 +319,20 @@ func TestConnStateOrder(t *testing.T) {
 		input   string
 		answers int
 		addr    string
-		want    []ConnState
+		want    []http.ConnState
 	}{
-		{"nothing sent", "", 0, addr, []ConnState{n, c}},
-		{"half a head", "GET / HT", 0, addr, []ConnState{n, a, c}},
-		{"half a body", head("POST / HTTP/1.1", "Content-Length: 5") + "he", 0, addr, []ConnState{n, a, c}},
-		{"a request", request("/"), 1, addr, []ConnState{n, a, i, c}},
-		{"two on the loop", request("/loop") + request("/loop"), 2, addr, []ConnState{n, a, i, a, i, c}},
-		{"one and a half", request("/") + "GET /", 1, addr, []ConnState{n, a, i, a, c}},
-		{"the last", request("/", "Connection: close"), 1, addr, []ConnState{n, a, c}},
-		{"an unread body", head("POST / HTTP/1.1", "Content-Length: 5") + "hello", 1, addr, []ConnState{n, a, i, c}},
-		{"refused", "bad\r\n", 1, addr, []ConnState{n, a, c}},
-		{"a panic", request("/panic"), 1, addr, []ConnState{n, a, i, c}},
-		{"hijacked", request("/hijack"), 0, addr, []ConnState{n, a, h}},
-		{"another protocol", "hello", 0, otherAddr, []ConnState{n, c}},
+		{"nothing sent", "", 0, addr, []http.ConnState{n, c}},
+		{"half a head", "GET / HT", 0, addr, []http.ConnState{n, a, c}},
+		{"half a body", head("POST / HTTP/1.1", "Content-Length: 5") + "he", 0, addr, []http.ConnState{n, a, c}},
+		{"a request", request("/"), 1, addr, []http.ConnState{n, a, i, c}},
+		{"two on the loop", request("/loop") + request("/loop"), 2, addr, []http.ConnState{n, a, i, a, i, c}},
+		{"one and a half", request("/") + "GET /", 1, addr, []http.ConnState{n, a, i, a, c}},
+		{"the last", request("/", "Connection: close"), 1, addr, []http.ConnState{n, a, c}},
+		{"an unread body", head("POST / HTTP/1.1", "Content-Length: 5") + "hello", 1, addr, []http.ConnState{n, a, i, c}},
+		{"refused", "bad\r\n", 1, addr, []http.ConnState{n, a, c}},
+		{"a panic", request("/panic"), 1, addr, []http.ConnState{n, a, i, c}},
+		{"hijacked", request("/hijack"), 0, addr, []http.ConnState{n, a, h}},
+		{"another protocol", "hello", 0, otherAddr, []http.ConnState{n, c}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			client := dialRaw(t, row.addr)

@@ -21,7 +21,7 @@ type http2Server struct {
 	srv     http.Server
 	ln      *handoffListener // nil: not started; set under mu
 	serving sync.WaitGroup
-	ends    sync.Map // of serveForeignHTTP2's: net.Conn to func()
+	handed  sync.Map // net.Conn to handedConn: connections that are served
 
 	mu     sync.Mutex
 	ending bool // guarded by mu: nothing is taken any more
@@ -39,28 +39,38 @@ func (s *Server) offersHTTP2() bool {
 	return s.asHTTP() != nil && !s.DisableHTTP2 && s.NewProtocol == nil
 }
 
+// A handedConn is a connection that was handed over, as it was on its loop.
+type handedConn struct {
+	c       *Conn
+	foreign bool // nothing of flare's below it sees the end: http.Server tells of it
+}
+
 // serveHTTP2 serves a connection whose handshake is done. It counts as one of
 // the server's until it is closed.
-func (s *Server) serveHTTP2(c *Conn, tc *tls.Conn) {
-	if !s.http2.take(s) || !s.http2.ln.hand(tc) {
+func (s *Server) serveHTTP2(c *Conn, tc *tls.Conn) { s.http2.serve(s, tc, handedConn{c, false}) }
+
+// serveForeignHTTP2 is serveHTTP2 for one that came as a *tls.Conn.
+func (s *Server) serveForeignHTTP2(c *Conn, tc *tls.Conn) { s.http2.serve(s, tc, handedConn{c, true}) }
+
+func (h *http2Server) serve(s *Server, tc *tls.Conn, handed handedConn) {
+	h.handed.Store(net.Conn(tc), handed)
+	if !h.take(s) || !h.ln.hand(tc) {
 		tc.Close()
+		h.ended(s, tc)
 	}
 }
 
-// serveForeignHTTP2 is serveHTTP2 for a connection below which nothing of flare's
-// sees the end: http.Server tells of it.
-func (s *Server) serveForeignHTTP2(c *Conn, tc *tls.Conn) {
-	s.http2.ends.Store(net.Conn(tc), func() { s.connClosed(c.RemoteAddr(), StateClosed) })
-	if !s.http2.take(s) || !s.http2.ln.hand(tc) {
-		tc.Close()
-		s.http2.ended(tc)
-	}
+// connOf returns what nc was on its loop, nil once it has ended.
+func (h *http2Server) connOf(nc net.Conn) *Conn {
+	handed, _ := h.handed.Load(nc)
+	was, _ := handed.(handedConn)
+	return was.c
 }
 
-// ended counts a connection out that serveForeignHTTP2 took.
-func (h *http2Server) ended(nc net.Conn) {
-	if tell, ok := h.ends.LoadAndDelete(nc); ok {
-		tell.(func())()
+// ended forgets a connection that was handed over.
+func (h *http2Server) ended(s *Server, nc net.Conn) {
+	if handed, ok := h.handed.LoadAndDelete(nc); ok && handed.(handedConn).foreign {
+		s.connEnded(handed.(handedConn).c, http.StateClosed)
 	}
 }
 
@@ -91,13 +101,19 @@ func (h *http2Server) start(s *Server) {
 		ErrorLog:          slogLogger(s.logger()),
 		ConnState: func(nc net.Conn, state http.ConnState) {
 			switch state {
-			case http.StateActive:
-				s.notifyState(addrPortOfNet(nc.RemoteAddr()), StateActive)
-			case http.StateIdle:
-				s.notifyState(addrPortOfNet(nc.RemoteAddr()), StateIdle)
+			case http.StateActive, http.StateIdle:
+				if c := h.connOf(nc); c != nil {
+					s.notifyState(c, state)
+				}
 			case http.StateHijacked, http.StateClosed:
-				h.ended(nc)
+				h.ended(s, nc)
 			}
+		},
+		ConnContext: func(ctx context.Context, nc net.Conn) context.Context {
+			if c := h.connOf(nc); c != nil && c.limits.base != nil {
+				return context.WithValue(c.limits.base, http.ServerContextKey, ctx.Value(http.ServerContextKey))
+			}
+			return ctx
 		},
 	}
 	h.serving.Go(func() { h.srv.Serve(h.ln) })

@@ -1,6 +1,7 @@
 package flare
 
 import (
+	"net/http"
 	"net/netip"
 	"sync"
 	"time"
@@ -65,7 +66,7 @@ func (s *Server) limits() serverLimits {
 	} else {
 		// Not HTTP: nothing says when a peer has to send.
 		lim.conn.body, lim.conn.bodyRate = lim.conn.idle, 0
-		lim.conn.ended = func(c *Conn) { s.connClosed(c.RemoteAddr(), StateClosed) }
+		lim.conn.ended = func(c *Conn) { s.connEnded(c, http.StateClosed) }
 	}
 	return lim
 }

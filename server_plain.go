@@ -29,6 +29,8 @@ var loopPoller = func() (Poller, error) {
 // A servedListener is a listener that Serve was called with.
 type servedListener struct {
 	net.Listener
+	addr   net.Addr        // fixed
+	limits *connLimits     // of its connections, with their base context; fixed
 	plain  atomic.Bool     // a goroutine accepts from it; set under Server.mu
 	paused atomic.Bool     // that goroutine waits for room
 	raw    syscall.RawConn // for loops; set before they accept
@@ -79,7 +81,7 @@ func (s *Server) servePlainListener(ln *servedListener, settings *tlsSettings) e
 				(&greeting{conn: conn}).cut()
 				return ErrServerClosed
 			}
-			s.servePlain(conn, settings)
+			s.servePlain(ln, conn, settings)
 			continue
 		}
 		if s.ending() {
@@ -114,11 +116,11 @@ func (s *Server) awaitRoom(ln *servedListener) bool {
 	return true
 }
 
-// servePlain makes conn, which is the server's from here on, a connection of
+// servePlain makes conn, accepted from ln, which is the server's from here on, a connection of
 // the plain driver. settings is nil without TLS. Nothing of conn is called from
 // the goroutine that accepts: it is the user's, and with a PROXY protocol even the
 // peer's address is something that a client may be slow to send.
-func (s *Server) servePlain(conn net.Conn, settings *tlsSettings) {
+func (s *Server) servePlain(ln *servedListener, conn net.Conn, settings *tlsSettings) {
 	s.conns.Add(1)
 	if _, ok := conn.(*tls.Conn); ok && settings == nil {
 		settings = s.foreignTLS()
@@ -150,7 +152,7 @@ func (s *Server) servePlain(conn net.Conn, settings *tlsSettings) {
 			return
 		}
 		c.onPlain(conn, settings)
-		s.connBegins(c)
+		s.connBegins(ln, c, conn)
 	}()
 }
 

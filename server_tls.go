@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"runtime"
 	"slices"
@@ -138,7 +139,7 @@ func (s *Server) handshakeSettings() *tlsSettings {
 	http2 := s.offersHTTP2()
 	return &tlsSettings{
 		done:   s.handshakeDone,
-		closed: func(c *Conn) { s.connClosed(c.RemoteAddr(), StateClosed) },
+		closed: func(c *Conn) { s.connEnded(c, http.StateClosed) },
 		handsOver: func(protocol string) (bool, error) {
 			if protocol != protoHTTP2 || s.NewProtocol != nil {
 				return false, nil
@@ -184,16 +185,17 @@ func (s *Server) handshakeDone(resumed bool, err error) {
 	}
 }
 
-// adopter returns what makes accepted descriptors connections of the server.
-// settings is nil without TLS.
-func (s *Server) adopter(settings *tlsSettings) func(fd int, peer netip.AddrPort) {
-	if settings == nil {
-		return s.adopt
-	}
+// adopter returns what makes descriptors accepted from ln connections of the next
+// loop in turn. settings is nil without TLS.
+func (s *Server) adopter(ln *servedListener, settings *tlsSettings) func(fd int, peer netip.AddrPort) {
 	return func(fd int, peer netip.AddrPort) {
-		if c := s.admit(fd, peer); c != nil {
-			c.secure(settings)
-			s.connBegins(c)
+		c := s.admit(fd, peer)
+		if c == nil {
+			return
 		}
+		if settings != nil {
+			c.secure(settings)
+		}
+		s.connBegins(ln, c, nil)
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -55,8 +54,8 @@ func TestForeignTLS(t *testing.T) {
 		t.Run(want[:8], func(t *testing.T) {
 			t.Parallel()
 			var mu sync.Mutex
-			var told []ConnState
-			s := &Server{Handler: HandlerFunc(tlsRoutes), ConnState: func(_ netip.AddrPort, state ConnState) {
+			var told []http.ConnState
+			s := &Server{Handler: HandlerFunc(tlsRoutes), ConnState: func(_ net.Conn, state http.ConnState) {
 				mu.Lock()
 				defer mu.Unlock()
 				told = append(told, state)
@@ -75,7 +74,7 @@ func TestForeignTLS(t *testing.T) {
 			gone(t, s)
 			mu.Lock()
 			defer mu.Unlock()
-			if n := len(told); told[0] != StateNew || told[n-1] != StateClosed || !slices.Contains(told, StateActive) {
+			if n := len(told); told[0] != http.StateNew || told[n-1] != http.StateClosed || !slices.Contains(told, http.StateActive) {
 				t.Errorf("told of %v", told)
 			}
 			if done := s.Stats().Handshakes.Done; done != 1 {

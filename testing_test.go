@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"net"
 	"net/http"
-	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
@@ -67,7 +67,7 @@ func TestTestClientIsOfTheServer(t *testing.T) {
 	s := &Server{
 		MaxBodyBytes: 10, MaxURIBytes: 50, Logger: quietLogger(),
 		ErrorHandler: func(w *ResponseWriter, r *Request, err error) { w.Text(statusOf(err), "own\n") },
-		ConnState:    func(_ netip.AddrPort, state ConnState) { states.Store(state, true) },
+		ConnState:    func(_ net.Conn, state http.ConnState) { states.Store(state, true) },
 	}
 	mux := NewMux()
 	mux.Use(func(next Handler) Handler {
@@ -125,7 +125,7 @@ func TestTestClientIsOfTheServer(t *testing.T) {
 	ws.Close(CloseNormal, "")
 	client.CloseIdleConnections()
 	gone(t, s)
-	for _, state := range []ConnState{StateNew, StateActive, StateIdle, StateClosed} {
+	for _, state := range []http.ConnState{http.StateNew, http.StateActive, http.StateIdle, http.StateClosed} {
 		if _, ok := states.Load(state); !ok {
 			t.Errorf("ConnState was not told of %v", state)
 		}

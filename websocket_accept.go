@@ -2,6 +2,7 @@ package flare
 
 import (
 	"net"
+	"net/http"
 	"net/netip"
 	"sync"
 	"time"
@@ -63,13 +64,16 @@ type websocketTakeover struct {
 	answer  []byte // to the handshake
 	srv     *Server
 	peer    netip.AddrPort
+	known   net.Conn // what hooks know it by
 }
 
 // takeOverForWebSocket takes the connection from its loop.
 func (w *serverResponse) takeOverForWebSocket(hs *handshake, profile *websocketProfile) (*websocketTakeover, error) {
 	a := &websocketTakeover{profile: profile, answer: hs.appendAnswer(nil, &w.header), srv: w.x.srv, peer: w.x.stream.session().peerAddr()}
 	var err error
-	a.nc, a.in, err = w.takeOver()
+	if a.nc, a.in, err = w.takeOver(); err == nil {
+		a.known = w.known(a.nc)
+	}
 	return a, err
 }
 
@@ -80,13 +84,13 @@ func (a *websocketTakeover) runBlocking() (*blockingSocket, error) {
 	}
 	if _, err := a.nc.Write(a.answer); err != nil {
 		a.nc.Close()
-		a.srv.connClosed(a.peer, StateClosed)
+		a.srv.connClosed(a.known, a.peer, http.StateClosed)
 		return nil, err
 	}
 	var b *blockingSocket
 	b = newBlockingSocket(a.nc, a.profile, a.in, func() {
 		a.srv.blocking.remove(b)
-		a.srv.connClosed(a.peer, StateClosed)
+		a.srv.connClosed(a.known, a.peer, http.StateClosed)
 	})
 	b.count(&a.srv.buffered)
 	if !a.srv.blocking.add(b) {

@@ -3,7 +3,8 @@ package flare
 import (
 	"context"
 	"errors"
-	"net/netip"
+	"net"
+	"net/http"
 	"os"
 	"runtime"
 	"slices"
@@ -39,9 +40,9 @@ func acceptAndHold(opened chan *WebSocket) Handler {
 func TestAcceptWebSocketIsCountedThroughout(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
-	var told []ConnState
+	var told []http.ConnState
 	opened := make(chan *WebSocket, 1)
-	s := &Server{Handler: acceptAndHold(opened), MaxConnsPerIP: 1, ConnState: func(_ netip.AddrPort, state ConnState) {
+	s := &Server{Handler: acceptAndHold(opened), MaxConnsPerIP: 1, ConnState: func(_ net.Conn, state http.ConnState) {
 		mu.Lock()
 		defer mu.Unlock()
 		told = append(told, state)
@@ -81,10 +82,10 @@ func TestAcceptWebSocketIsCountedThroughout(t *testing.T) {
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	if slices.Contains(told, StateHijacked) {
+	if slices.Contains(told, http.StateHijacked) {
 		t.Error("a WebSocket was told to be hijacked")
 	}
-	if told[len(told)-1] != StateClosed {
+	if told[len(told)-1] != http.StateClosed {
 		t.Errorf("the last that was told is %v", told[len(told)-1])
 	}
 }

@@ -2,6 +2,7 @@ package flare
 
 import (
 	"context"
+	"net/http"
 	"net/netip"
 	"time"
 )
@@ -142,7 +143,7 @@ func (p *loopSocket) Drained(*Conn) {}
 // Closed tells the user. It has a goroutine of its own.
 func (p *loopSocket) Closed(c *Conn, err error) {
 	p.settle(c, true)
-	defer p.ws.srv.connClosed(c.RemoteAddr(), StateClosed) // after OnClose, so that Shutdown waits for it
+	defer p.ws.srv.connEnded(c, http.StateClosed) // after OnClose, so that Shutdown waits for it
 	p.onClose()
 }
 
