@@ -239,6 +239,8 @@ var serverPlaces = []userPlace{
 	{name: "ConnState active", ready: toldOf(http.StateActive)},
 	{name: "ConnState idle", ready: toldOf(http.StateIdle)},
 	{name: "ConnState closed", ready: toldOf(http.StateClosed)},
+	{name: "ConnContext", ready: faultyContext},
+	{name: "ConnContext before TLS", tls: true, ready: faultyContext},
 	{name: "OnOpen", ws: true, ready: func(s *Server, fault func() error) {
 		s.Handler = &WebSocketHandler{OnOpen: func(*WebSocket, *Request) error { return fault() }}
 	}},
@@ -286,6 +288,15 @@ func toldOf(at http.ConnState) func(s *Server, fault func() error) {
 				fault()
 			}
 		}
+	}
+}
+
+func faultyContext(s *Server, fault func() error) {
+	s.ConnContext = func(ctx context.Context, _ net.Conn) context.Context {
+		if fault() != nil {
+			return nil
+		}
+		return ctx
 	}
 }
 
@@ -475,7 +486,7 @@ func TestUsersCodeAroundServing(t *testing.T) {
 		if f.name == "panic" || f.name == "Goexit" || f.name == "error" {
 			continue // these are Serve's caller's
 		}
-		for _, place := range []string{"NewPoller", "Addr", "Listener.Close"} {
+		for _, place := range []string{"NewPoller", "Addr", "BaseContext", "Listener.Close"} {
 			t.Run(fmt.Sprint(place, " ", f.name), func(t *testing.T) {
 				t.Parallel()
 				s := &Server{Loops: 1, Logger: quietLogger()}
@@ -489,6 +500,9 @@ func TestUsersCodeAroundServing(t *testing.T) {
 				ln := &faultyListener{listenTest(t, nil), map[string]func() error{place: fault}}
 				if place == "NewPoller" {
 					s.NewPoller = func() (Poller, error) { fault(); return loopPoller() }
+				}
+				if place == "BaseContext" {
+					s.BaseContext = func(net.Listener) context.Context { fault(); return context.Background() }
 				}
 				served := make(chan error, 1)
 				go func() { served <- s.Serve(ln) }()

@@ -75,7 +75,7 @@ func (s *Server) connBegins(ln *servedListener, c *Conn, nc net.Conn) {
 				if ready {
 					c.loop.adopt(c)
 				} else {
-					c.end(endReset, errConnContext)
+					c.end(endFlushed, errConnContext)
 					c.abandon() // no loop has heard of it
 				}
 			}()
