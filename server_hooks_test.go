@@ -537,7 +537,7 @@ func TestBaseContextFails(t *testing.T) {
 	}
 }
 
-// A connection whose context fails reaches no handler, and is told of like others.
+// A connection whose context fails is cut: it reaches no handler, and is told of like others.
 func TestConnContextFails(t *testing.T) {
 	for name, hook := range map[string]func(context.Context, net.Conn) context.Context{
 		"nil":    func(context.Context, net.Conn) context.Context { return nil },
