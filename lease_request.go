@@ -254,7 +254,8 @@ func (r *Request) Clone() *Request {
 // connection, when the server closes, and when the handler returns. While a
 // handler runs on the loop itself, the end of the connection is seen at the
 // latest when the handler waits. Its values are those of SetValue, and behind
-// them those of a context that was set.
+// them those of a context that was set, or of Server.ConnContext and BaseContext,
+// with whose context it ends too.
 // context.Cause says why it has ended: it is ErrServerClosed when the server
 // closes, and an error that is ErrClosed when the client has left.
 func (r *Request) Context() context.Context {

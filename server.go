@@ -102,7 +102,8 @@ type Server struct {
 
 	// BaseContext, when set, is called by Serve and returns the context that those
 	// of requests from that listener derive from; nil, or a panic, is an error of
-	// Serve. Its end ends theirs, and cuts no connection.
+	// Serve. Its end ends theirs, and cuts no connection. Requests that came by
+	// another server (see ToHTTP) have contexts of that one's.
 	BaseContext func(net.Listener) context.Context
 
 	// ConnContext, when set, returns the context that those of a connection's

@@ -163,7 +163,7 @@ func (w *world) adopt(fd int, peer netip.AddrPort) {
 	s := w.at(fd)
 	if c := w.srv.admit(fd, peer); c != nil {
 		s.c, c.tr = c, s
-		w.srv.connBegins(c)
+		w.srv.connBegins(&servedListener{limits: &w.srv.lim.conn}, c, nil)
 	}
 }
 
