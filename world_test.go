@@ -242,9 +242,16 @@ func (w *world) finish() {
 	time.Sleep(time.Hour)
 }
 
-// next takes a step, and reports whether there may be another.
+// next takes a step, and reports whether there may be another. All tasks wait
+// when it returns: what is theirs is the world's then.
 func (w *world) next() bool {
 	synctest.Wait()
+	more := w.takeStep()
+	synctest.Wait()
+	return more
+}
+
+func (w *world) takeStep() bool {
 	w.check()
 	if w.failure != "" {
 		return false
@@ -376,7 +383,6 @@ func (w *world) endServer() {
 
 // settled reports whether all has ended.
 func (w *world) settled() bool {
-	synctest.Wait()
 	return w.ended && w.live == 0
 }
 
