@@ -115,53 +115,15 @@ func (c *Conn) receive(g *workset) ([]byte, verdict) {
 // wrote and keeps what it left.
 func (c *Conn) feed(g *workset, in []byte) verdict {
 	c.want = wantNothing
-	for {
-		if c.route != nil && g.loop != nil && !g.loop.inline(c.route) {
-			c.want = wantWork
-			break
+	for more := true; more; {
+		in, more = c.feedOnce(g, in)
+	}
+	if c.ending == endHandedOver {
+		if c.unread != nil {
+			c.putBuffer(c.unread)
+			c.unread = nil
 		}
-		n, err := c.data(g, in)
-		c.called(g)
-		if uint(n) > uint(len(in)) {
-			n, err = 0, errDataCount
-			c.end(endReset, err)
-		}
-		in = in[n:]
-		if g.pushed != nil { // everything of in was used, and then some
-			if c.unread != nil {
-				c.putBuffer(c.unread)
-			}
-			c.unread, g.pushed = g.pushed, nil
-			in = c.unread.b
-		}
-		if c.ending == endHandedOver {
-			if c.unread != nil {
-				c.putBuffer(c.unread)
-				c.unread = nil
-			}
-			return verdictGone
-		}
-		if err != nil {
-			c.end(endFlushed, err)
-		}
-		if c.ending != endNot || c.want != wantNothing {
-			break
-		}
-		if c.pausing() {
-			c.held = len(in) > 0 || c.eof
-			break
-		}
-		if (c.out != nil || c.overfull(g)) && !c.flush(g) {
-			c.held = len(in) > 0 || c.eof
-			break
-		}
-		if n == 0 && c.eof {
-			c.end(endFlushed, nil) // the peer sends no more, and nothing is left to do
-			break
-		}
-		if n == 0 || len(in) == 0 && !c.eof {
-			break
-		}
+		return verdictGone
 	}
 	if err := c.keep(in); err != nil {
 		c.end(endReset, err)
@@ -185,6 +147,43 @@ func (c *Conn) feed(g *workset, in []byte) verdict {
 		return verdictMore
 	}
 	return c.resting()
+}
+
+// feedOnce is one call of the protocol. It returns what is left of in, and
+// whether the protocol is to be called again with it.
+func (c *Conn) feedOnce(g *workset, in []byte) (rest []byte, more bool) {
+	if c.route != nil && g.loop != nil && !g.loop.inline(c.route) {
+		c.want = wantWork
+		return in, false
+	}
+	n, err := c.data(g, in)
+	c.called(g)
+	if uint(n) > uint(len(in)) {
+		n, err = 0, errDataCount
+		c.end(endReset, err)
+	}
+	in = in[n:]
+	if g.pushed != nil { // everything of in was used, and then some
+		if c.unread != nil {
+			c.putBuffer(c.unread)
+		}
+		c.unread, g.pushed = g.pushed, nil
+		in = c.unread.b
+	}
+	if err != nil && c.ending != endHandedOver {
+		c.end(endFlushed, err)
+	}
+	switch {
+	case c.ending != endNot || c.want != wantNothing:
+		return in, false
+	case c.pausing(), (c.out != nil || c.overfull(g)) && !c.flush(g):
+		c.held = len(in) > 0 || c.eof
+		return in, false
+	case n == 0 && c.eof:
+		c.end(endFlushed, nil) // the peer sends no more, and nothing is left to do
+		return in, false
+	}
+	return in, n > 0 && (len(in) > 0 || c.eof)
 }
 
 // data calls the protocol, timed where the predictor asks for it.
@@ -287,19 +286,7 @@ func (c *Conn) expired(g *workset) verdict {
 	}
 	switch c.state {
 	case stateIdle:
-		// A last look: a request may have come that no turn has seen yet.
-		c.edges |= ownRead
-		v := c.step(g)
-		if v == verdictPartial && c.state == stateIdle && c.deadline() <= g.clock.now {
-			g.counts[countTimeoutHead]++ // in the middle of a record
-			c.end(endFlushed, ErrTimeout)
-			return verdictClose
-		}
-		if v != verdictIdle || c.since == g.clock.now {
-			return v
-		}
-		g.counts[countTimeoutIdle]++
-		return verdictClose
+		return c.expiredIdle(g)
 	case stateHandshake:
 		g.counts[countTimeoutHandshake]++
 		c.end(endFlushed, ErrTimeout)
@@ -328,6 +315,23 @@ func (c *Conn) expired(g *workset) verdict {
 		return c.blocked()
 	}
 	return c.closeGracefully(g)
+}
+
+// expiredIdle is expired between requests, after a last look: one may have come
+// that no turn has seen yet.
+func (c *Conn) expiredIdle(g *workset) verdict {
+	c.edges |= ownRead
+	v := c.step(g)
+	if v == verdictPartial && c.state == stateIdle && c.deadline() <= g.clock.now {
+		g.counts[countTimeoutHead]++ // in the middle of a record
+		c.end(endFlushed, ErrTimeout)
+		return verdictClose
+	}
+	if v != verdictIdle || c.since == g.clock.now {
+		return v
+	}
+	g.counts[countTimeoutIdle]++
+	return verdictClose
 }
 
 // recvWait receives at least a byte, waiting for the peer within the limits of

@@ -66,42 +66,11 @@ func (l *Loop) wakeUp() {
 // takePosted applies what was posted. False: the baton was taken meanwhile; the
 // new runner goes on with what is left in the inboxes.
 func (l *Loop) takePosted(g *workset) bool {
-	l.postMu.Lock()
-	l.has.Store(false)
-	for s := l.posted; s != nil; { // turn the order round: first posted, first served
-		next := s.nextPosted
-		s.nextPosted = l.inbox
-		l.inbox = s
-		s = next
-	}
-	l.posted = nil
-	l.inboxFns = append(l.inboxFns, l.postedFns...)
-	clear(l.postedFns)
-	l.postedFns = l.postedFns[:0]
-	if cap(l.postedFns) > inboxKept {
-		l.postedFns = nil
-	}
-	l.postMu.Unlock()
-
+	l.collectPosted()
 	for l.inbox != nil {
 		s := l.inbox
 		l.inbox, s.nextPosted = s.nextPosted, nil
-		if s.verdict == verdictAdopt {
-			l.add(s.conn)
-			continue
-		}
-		own := s.own.Swap(0)
-		l.lent.Add(-1)
-		s.edges |= own & ownEdges
-		v := s.verdict
-		if own&ownStop != 0 && v != verdictRemove {
-			v = verdictClose
-		}
-		l.apply(s, v)
-		// What came while it was lent is not announced again.
-		if v != verdictClose && v != verdictRemove && v != verdictWork && own&ownEdges != 0 {
-			l.ready.push(s)
-		}
+		l.takeBack(s)
 	}
 	for l.inboxNext < len(l.inboxFns) {
 		p := l.inboxFns[l.inboxNext]
@@ -118,6 +87,46 @@ func (l *Loop) takePosted(g *workset) bool {
 		l.inboxFns = nil
 	}
 	return true
+}
+
+// collectPosted moves what was posted to the inboxes.
+func (l *Loop) collectPosted() {
+	l.postMu.Lock()
+	defer l.postMu.Unlock()
+	l.has.Store(false)
+	for s := l.posted; s != nil; { // turn the order round: first posted, first served
+		next := s.nextPosted
+		s.nextPosted = l.inbox
+		l.inbox = s
+		s = next
+	}
+	l.posted = nil
+	l.inboxFns = append(l.inboxFns, l.postedFns...)
+	clear(l.postedFns)
+	l.postedFns = l.postedFns[:0]
+	if cap(l.postedFns) > inboxKept {
+		l.postedFns = nil
+	}
+}
+
+// takeBack makes the loop the owner of a strand that was posted.
+func (l *Loop) takeBack(s *strand) {
+	if s.verdict == verdictAdopt {
+		l.add(s.conn)
+		return
+	}
+	own := s.own.Swap(0)
+	l.lent.Add(-1)
+	s.edges |= own & ownEdges
+	v := s.verdict
+	if own&ownStop != 0 && v != verdictRemove {
+		v = verdictClose
+	}
+	l.apply(s, v)
+	// What came while it was lent is not announced again.
+	if v != verdictClose && v != verdictRemove && v != verdictWork && own&ownEdges != 0 {
+		l.ready.push(s)
+	}
 }
 
 // inboxKept is for how many posted functions a loop keeps room.

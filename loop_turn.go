@@ -237,21 +237,7 @@ func (l *Loop) end(g *workset) {
 	}
 	l.unlisten()
 	l.unwatchAll()
-	for fd := -len(l.plain); fd < len(l.conns); fd++ {
-		c := l.connAt(fd)
-		if c == nil {
-			continue
-		}
-		if c.take(ownStop) {
-			c.end(endFlushed, reason)
-			l.close(c)
-		} else {
-			if ob := c.outbox.Load(); ob != nil {
-				ob.kill(reason)
-			}
-			c.tr.cut()
-		}
-	}
+	l.endConns(reason)
 	l.postMu.Lock()
 	l.dead = true
 	posted, fns := l.posted, l.postedFns
@@ -273,4 +259,24 @@ func (l *Loop) end(g *workset) {
 	g.publish(&l.counts)
 	g.release()
 	close(l.ended)
+}
+
+// endConns closes the connections that are the loop's, and cuts those that are
+// lent.
+func (l *Loop) endConns(reason error) {
+	for fd := -len(l.plain); fd < len(l.conns); fd++ {
+		c := l.connAt(fd)
+		if c == nil {
+			continue
+		}
+		if c.take(ownStop) {
+			c.end(endFlushed, reason)
+			l.close(c)
+		} else {
+			if ob := c.outbox.Load(); ob != nil {
+				ob.kill(reason)
+			}
+			c.tr.cut()
+		}
+	}
 }
