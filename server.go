@@ -4,12 +4,10 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
-	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -17,9 +15,9 @@ import (
 	"time"
 )
 
-// This file is layer 4 (roles): the server: its configuration, its listeners
-// and loops, and its end. server_limits.go has the bounds, server_route.go how
-// a request finds its handler and what becomes of errors.
+// This file is layer 4 (roles): what a Server consists of. server_serve.go has its
+// beginning, server_shutdown.go its end, server_limits.go the bounds, and
+// server_route.go how a request finds its handler and what becomes of errors.
 
 // A Server serves HTTP/1.1, or another Protocol, from event loops. The zero
 // value with a Handler serves. Fields must not be changed once it serves. In
@@ -154,168 +152,12 @@ type Server struct {
 	done      chan struct{}     // closed when all loops have ended
 }
 
-// ListenAndServe serves HTTP/1.1 on a TCP address until it fails.
-func ListenAndServe(addr string, h Handler) error {
-	s := &Server{Addr: addr, Handler: h}
-	return s.ListenAndServe()
-}
-
-// ListenAndServe listens on s.Addr and serves. It returns ErrServerClosed after
-// Shutdown or Close, and any other error at once.
-func (s *Server) ListenAndServe() error {
-	addr := s.Addr
-	if addr == "" {
-		addr = ":80"
-	}
-	ln, err := net.Listen("tcp", addr)
-	if err != nil {
-		return err
-	}
-	return s.Serve(ln)
-}
-
-// Serve accepts connections from ln until Shutdown or Close, and returns
-// ErrServerClosed, or until accepting fails for good or ln is closed by somebody
-// else, and returns why; connections live on then. A server whose poller failed
-// goes on with its other loops, and with none left Serve returns why. It closes
-// ln. It may be called several times, for several listeners. A *net.TCPListener or *net.UnixListener is served by the loops
-// alone; any other net.Listener by the plain driver, which costs each connection
-// a goroutine and 4 KiB, and so is every listener on a system for which there
-// is no Poller. RemoteAddr is the zero value for what has no IP address, and
-// MaxConnsPerIP does not count it.
-func (s *Server) Serve(ln net.Listener) error { return s.serve(ln, nil) }
-
-// serve is Serve, with TLS unless settings is nil.
-func (s *Server) serve(ln net.Listener, settings *tlsSettings) error {
-	if err := s.start(); err != nil {
-		ln.Close()
-		return err
-	}
-	addr := ln.Addr()
-	limits, err := s.listenerLimits(ln)
-	if err != nil {
-		ln.Close()
-		return err
-	}
-	s.mu.Lock()
-	if s.closed {
-		s.mu.Unlock()
-		ln.Close()
-		return ErrServerClosed
-	}
-	served := &servedListener{Listener: ln, addr: addr, limits: limits}
-	s.listeners = append(s.listeners, served)
-	s.addrs = append(s.addrs, addr)
-	s.mu.Unlock()
-
-	err = errors.ErrUnsupported
-	switch ln.(type) { // what embeds one of these has an Accept of its own
-	case *net.TCPListener, *net.UnixListener:
-		err = s.serveLoop(served, settings)
-	}
-	if errors.Is(err, errors.ErrUnsupported) {
-		err = s.servePlainListener(served, settings)
-	}
-	ln.Close()
-	if s.livingLoop().failed.Load() {
-		<-s.done // none is left
-	}
-	select {
-	case <-s.done:
-		return s.endReason()
-	default:
-		return err
-	}
-}
-
-// start starts the loops, once.
-func (s *Server) start() error {
-	s.starting.Lock()
-	defer s.starting.Unlock()
-	s.mu.Lock()
-	started, closed := s.started, s.closed
-	if !started && !closed {
-		s.prepare()
-	}
-	s.mu.Unlock()
-	switch {
-	case closed:
-		return ErrServerClosed
-	case started:
-		return nil
-	}
-	loops, err := s.newLoops()
-	if err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed { // by NewPoller, or meanwhile
-		for _, l := range loops {
-			l.closePoller()
-		}
-		return ErrServerClosed
-	}
-	s.loops, s.started = loops, true
-	s.done = make(chan struct{})
-	for _, l := range loops {
-		l.start()
-	}
-	go s.awaitLoops(loops)
-	return nil
-}
-
 // served returns the listeners. They are the user's, so that nothing is called
 // of them with s.mu held.
 func (s *Server) served() []*servedListener {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.listeners)
-}
-
-// newLoops makes the loops, over pollers that may be the user's.
-func (s *Server) newLoops() ([]*Loop, error) {
-	newPoller := s.NewPoller
-	if newPoller == nil {
-		newPoller = loopPoller
-	}
-	n := s.Loops
-	if n <= 0 {
-		n = runtime.GOMAXPROCS(0)
-	}
-	if s.inMemory {
-		newPoller, n = func() (Poller, error) { return newWakePoller(), nil }, 1
-	}
-	var loops []*Loop
-	for range n {
-		p, err := newPoller()
-		if err != nil {
-			for _, l := range loops {
-				l.closePoller()
-			}
-			return nil, err
-		}
-		l := newLoop(p)
-		l.offloads, l.unwatched = s.inMemory, s.inMemory
-		loops = append(loops, l)
-	}
-	return loops, nil
-}
-
-// prepare settles what follows from the configuration, once. s.mu is held, or
-// nobody else has s yet.
-func (s *Server) prepare() {
-	if s.prepared {
-		return
-	}
-	s.prepared = true
-	s.lim = s.limits()
-	s.buffered.max, s.buffered.over = max(s.lim.buffered, 0), s.shed
-	s.pin = pinOf(s.Handler)
-	s.router, _ = s.Handler.(predictedRouter)
-	if s.NewProtocol != nil {
-		s.data = newRoute()
-	}
 }
 
 // Addrs returns the addresses that the server listens on.
@@ -325,41 +167,9 @@ func (s *Server) Addrs() []net.Addr {
 	return append([]net.Addr(nil), s.addrs...)
 }
 
-// admit counts an accepted descriptor in, negative for none. It returns nil, and
-// closes the descriptor, if its address has too many.
-func (s *Server) admit(fd int, peer netip.AddrPort) *Conn {
-	if s.counts(peer) && !s.perIP.add(peer.Addr(), s.MaxConnsPerIP) {
-		if fd >= 0 {
-			s.loops[0].closeFD(fd)
-		}
-		return nil
-	}
-	s.conns.Add(1)
-	return s.newConn(s.nextLoop(), fd, peer)
-}
-
 // counts reports whether peer is one of those that MaxConnsPerIP is about: one
 // that has an address.
 func (s *Server) counts(peer netip.AddrPort) bool { return s.MaxConnsPerIP > 0 && peer.IsValid() }
-
-// newConn returns a connection that speaks s's protocol.
-func (s *Server) newConn(l *Loop, fd int, peer netip.AddrPort) *Conn {
-	if s.NewProtocol == nil {
-		return s.newHTTPConn(l, fd, peer)
-	}
-	return newOpening(l, &s.lim.conn, s.data, &openingProtocol{accepted: s.NewProtocol}, fd, peer)
-}
-
-func (s *Server) newHTTPConn(l *Loop, fd int, peer netip.AddrPort) *Conn {
-	hc := &struct {
-		Conn
-		httpConn
-	}{}
-	hc.httpConn.srv = s
-	hc.proto = &hc.httpConn
-	hc.Conn.init(l, &s.lim.conn, fd, peer)
-	return &hc.Conn
-}
 
 // connEnded counts a connection out.
 func (s *Server) connEnded(c *Conn, state http.ConnState) {
@@ -379,94 +189,6 @@ func (s *Server) connClosed(known net.Conn, peer netip.AddrPort, state http.Conn
 		defer s.conns.Add(-1)
 		s.callConnState(known, state)
 	}()
-}
-
-// shutdownPoll is how often Shutdown looks whether connections have ended.
-const shutdownPoll = 2 * tick
-
-// Shutdown stops listening, accepts what has been waiting for that, as MaxConns
-// allows, closes idle connections after DrainDelay, lets requests in progress be
-// answered with "Connection: close" and handshakes of TLS end, with a request
-// that follows at once, and returns nil when all connections have
-// ended. When ctx ends first it cuts the rest and returns an error that wraps
-// ctx's and says how many it cut. It may be called from any goroutine, any
-// number of times.
-func (s *Server) Shutdown(ctx context.Context) error {
-	if !s.stopAccepting() {
-		return nil
-	}
-	s.draining.Store(true)
-	began := time.Now()
-	ticker := time.NewTicker(shutdownPoll)
-	defer ticker.Stop()
-	ending, ended := context.WithCancel(ctx)
-	defer ended()
-	http2 := sync.OnceFunc(func() { s.loops[0].spawn(func() { s.http2.shutdown(ending) }) })
-	for {
-		if time.Since(began) >= s.DrainDelay {
-			http2()
-			s.drain(true)
-			s.blocking.each(func(b *blockingSocket) { b.ws.goingAway() })
-		}
-		if s.noListeners() && s.acceptors.Load() == 0 && s.conns.Load() == 0 { // before, there may be some to accept yet
-			return s.Close()
-		}
-		select {
-		case <-ctx.Done():
-			cut := int(s.conns.Load())
-			s.Close()
-			return fmt.Errorf("flare: shutdown cut %d connections: %w", cut, ctx.Err())
-		case <-ticker.C:
-		case <-s.done:
-			return nil
-		}
-		s.loops[0].resumed()
-	}
-}
-
-// drain has all loops close their idle connections. leaving: for good, and
-// WebSockets are told.
-func (s *Server) drain(leaving bool) {
-	for _, l := range s.loops {
-		l.call(func() { l.startDrain(leaving) })
-	}
-}
-
-// stopAccepting closes the listeners. It reports whether there is anything to
-// wait for.
-func (s *Server) stopAccepting() bool {
-	s.mu.Lock()
-	s.closed = true
-	started := s.started
-	s.mu.Unlock()
-	if !started {
-		return false
-	}
-	for _, ln := range s.served() {
-		ln.end()
-	}
-	for _, l := range s.loops {
-		l.call(l.unlisten)
-	}
-	return true
-}
-
-// Close ends the server at once: connections are cut, contexts of running
-// handlers end, handlers that run are not waited for. It returns when the
-// loops have ended.
-func (s *Server) Close() error {
-	if !s.stopAccepting() {
-		return nil
-	}
-	for _, l := range s.loops {
-		l.call(func() { l.quit = true })
-	}
-	s.blocking.end()
-	s.greetings.end()
-	s.http2.close()
-	<-s.done
-	s.loops[0].resumed()
-	return nil
 }
 
 // logger returns where the server logs to.

@@ -1,0 +1,99 @@
+package flare
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// This file is layer 4 (roles): how a Server ends, at once or when what is under
+// way is done.
+
+// shutdownPoll is how often Shutdown looks whether connections have ended.
+const shutdownPoll = 2 * tick
+
+// Shutdown stops listening, accepts what has been waiting for that, as MaxConns
+// allows, closes idle connections after DrainDelay, lets requests in progress be
+// answered with "Connection: close" and handshakes of TLS end, with a request
+// that follows at once, and returns nil when all connections have
+// ended. When ctx ends first it cuts the rest and returns an error that wraps
+// ctx's and says how many it cut. It may be called from any goroutine, any
+// number of times.
+func (s *Server) Shutdown(ctx context.Context) error {
+	if !s.stopAccepting() {
+		return nil
+	}
+	s.draining.Store(true)
+	began := time.Now()
+	ticker := time.NewTicker(shutdownPoll)
+	defer ticker.Stop()
+	ending, ended := context.WithCancel(ctx)
+	defer ended()
+	http2 := sync.OnceFunc(func() { s.loops[0].spawn(func() { s.http2.shutdown(ending) }) })
+	for {
+		if time.Since(began) >= s.DrainDelay {
+			http2()
+			s.drain(true)
+			s.blocking.each(func(b *blockingSocket) { b.ws.goingAway() })
+		}
+		if s.noListeners() && s.acceptors.Load() == 0 && s.conns.Load() == 0 { // before, there may be some to accept yet
+			return s.Close()
+		}
+		select {
+		case <-ctx.Done():
+			cut := int(s.conns.Load())
+			s.Close()
+			return fmt.Errorf("flare: shutdown cut %d connections: %w", cut, ctx.Err())
+		case <-ticker.C:
+		case <-s.done:
+			return nil
+		}
+		s.loops[0].resumed()
+	}
+}
+
+// drain has all loops close their idle connections. leaving: for good, and
+// WebSockets are told.
+func (s *Server) drain(leaving bool) {
+	for _, l := range s.loops {
+		l.call(func() { l.startDrain(leaving) })
+	}
+}
+
+// stopAccepting closes the listeners. It reports whether there is anything to
+// wait for.
+func (s *Server) stopAccepting() bool {
+	s.mu.Lock()
+	s.closed = true
+	started := s.started
+	s.mu.Unlock()
+	if !started {
+		return false
+	}
+	for _, ln := range s.served() {
+		ln.end()
+	}
+	for _, l := range s.loops {
+		l.call(l.unlisten)
+	}
+	return true
+}
+
+// Close ends the server at once: connections are cut, contexts of running
+// handlers end, handlers that run are not waited for. It returns when the
+// loops have ended.
+func (s *Server) Close() error {
+	if !s.stopAccepting() {
+		return nil
+	}
+	for _, l := range s.loops {
+		l.call(func() { l.quit = true })
+	}
+	s.blocking.end()
+	s.greetings.end()
+	s.http2.close()
+	<-s.done
+	s.loops[0].resumed()
+	return nil
+}
