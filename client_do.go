@@ -36,23 +36,33 @@ func (c *Client) prepare() {
 		cfg.do = c.Wrap[i](cfg.do)
 	}
 	cfg.tls = c.tlsConfig()
-	if c.initErr = c.Header.fault(); c.initErr == nil {
-		c.initErr = checkHostField(&c.Header)
+	if c.initErr = c.checkDefaults(); c.initErr == nil && c.BaseURL != "" {
+		c.initErr = c.prepareBase()
 	}
-	if c.initErr != nil {
-		c.initErr = invalidRequest("", c.initErr)
-		return
+}
+
+// checkDefaults says what is wrong with the fields of every request.
+func (c *Client) checkDefaults() error {
+	err := c.Header.fault()
+	if err == nil {
+		err = checkHostField(&c.Header)
 	}
-	if c.BaseURL != "" {
-		t, err := parseTarget(c.BaseURL, PhaseRequest)
-		if err != nil {
-			c.initErr = err
-			return
-		}
-		cfg.baseOrigin = t.origin()
-		cfg.base, _, _ = strings.Cut(c.BaseURL, "#")
-		cfg.base, _, _ = strings.Cut(cfg.base, "?")
+	if err != nil {
+		return invalidRequest("", err)
 	}
+	return nil
+}
+
+// prepareBase takes BaseURL apart.
+func (c *Client) prepareBase() error {
+	t, err := parseTarget(c.BaseURL, PhaseRequest)
+	if err != nil {
+		return err
+	}
+	c.cfg.baseOrigin = t.origin()
+	base, _, _ := strings.Cut(c.BaseURL, "#")
+	c.cfg.base, _, _ = strings.Cut(base, "?")
+	return nil
 }
 
 // Do sends a request and returns the response once its head is there, whatever

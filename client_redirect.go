@@ -190,14 +190,7 @@ func (c *Client) redirect(x *clientCall, status int, location string) error {
 // answer is one hop: cookies and authorization go with it, and a challenge is
 // answered once.
 func (c *Client) answer(ctx context.Context, x *clientCall) (*ClientResponse, error) {
-	creds := c.Auth
-	if x.defaultsDropped {
-		creds = nil
-	}
-	if creds == nil && x.target.user != nil {
-		password, _ := x.target.user.Password()
-		creds = BasicAuth(x.target.user.Username(), password)
-	}
+	creds := c.credentials(x)
 	for attempt := 0; ; attempt++ {
 		x.cookies, x.auth = "", ""
 		if c.Jar != nil {
@@ -232,6 +225,19 @@ func (c *Client) answer(ctx context.Context, x *clientCall) (*ClientResponse, er
 		}
 		resp.Body.Close()
 	}
+}
+
+// credentials returns what authorizes the hop: the client's, or what the URL
+// says; nil for nothing.
+func (c *Client) credentials(x *clientCall) Credentials {
+	if c.Auth != nil && !x.defaultsDropped {
+		return c.Auth
+	}
+	if user := x.target.user; user != nil {
+		password, _ := user.Password()
+		return BasicAuth(user.Username(), password)
+	}
+	return nil
 }
 
 // challengesMax is how often one hop answers challenges: once, and once more

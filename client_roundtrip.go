@@ -188,9 +188,9 @@ func (h *clientHop) exchange() (*ClientResponse, error) {
 // sendRequest sends the head and as much of the body as does not have to wait
 // for the server. n is the length of a final head that came in place of a 100.
 func (h *clientHop) sendRequest() (n int, err error) {
-	conn, cfg, r := h.conn, &h.client.cfg, h.call.req
-	proxy := conn.route.proxy
-	proxied := proxy != nil && !conn.route.origin.https
+	route, r := &h.conn.route, h.call.req
+	proxy := route.proxy
+	proxied := proxy != nil && !route.origin.https
 	proxyAuth := ""
 	if proxied {
 		proxyAuth = proxy.authorization
@@ -203,19 +203,8 @@ func (h *clientHop) sendRequest() (n int, err error) {
 	if h.length > 0 && inline && !expects {
 		out.b = append(out.b, r.payload...)
 	}
-	conn.setWriteLimit(cfg.writeTimeout, h.call.by)
-	conn.readBy(limitFrom(h.begun, cfg.responseTimeout, h.call.by))
 	whole := h.length == 0 || inline && !expects
-	sent, err := conn.send(out.b, whole)
-	h.call.sent = h.call.sent || !errors.Is(err, errStale)
-	if whole && sent == len(out.b) {
-		h.phase = PhaseHead
-	}
-	if err == nil && sent < len(out.b) {
-		_, err = conn.Write(out.b[sent:])
-		conn.readBy(earlier(h.call.by, cfg.responseTimeout))
-	}
-	if err != nil {
+	if err := h.write(out.b, whole); err != nil {
 		return h.answerDespite(err)
 	}
 	if h.trace != nil && h.trace.WroteHeaders != nil {
@@ -232,17 +221,42 @@ func (h *clientHop) sendRequest() (n int, err error) {
 			return n, err
 		}
 	}
-	h.upload = &clientUpload{conn: conn, req: *r, closer: r.bodyToClose(), trace: h.trace, length: h.length, ended: make(chan struct{})}
-	r.upload, r.sent = h.upload, true
-	if r.inMem && len(r.payload) <= bodyBlockingBytes {
-		h.upload.run()
-		if err := h.upload.err; err != nil && errors.Is(err, ErrTimeout) {
-			return 0, err
-		}
-		return 0, nil // a write that failed may have an answer that says why
+	return 0, h.beginUpload()
+}
+
+// write sends b, which is the head and, if whole, all of the body there is.
+func (h *clientHop) write(b []byte, whole bool) error {
+	conn, cfg := h.conn, &h.client.cfg
+	conn.setWriteLimit(cfg.writeTimeout, h.call.by)
+	conn.readBy(limitFrom(h.begun, cfg.responseTimeout, h.call.by))
+	sent, err := conn.send(b, whole)
+	h.call.sent = h.call.sent || !errors.Is(err, errStale)
+	if whole && sent == len(b) {
+		h.phase = PhaseHead
 	}
-	h.upload.start(h.ctx)
-	return 0, nil
+	if err == nil && sent < len(b) {
+		_, err = conn.Write(b[sent:])
+		conn.readBy(earlier(h.call.by, cfg.responseTimeout))
+	}
+	return err
+}
+
+// beginUpload sends a body that did not go with the head: a short one at once,
+// any other in a goroutine beside. A write that failed is no error here, but
+// for lack of time: the answer may say why.
+func (h *clientHop) beginUpload() error {
+	r := h.call.req
+	h.upload = &clientUpload{conn: h.conn, req: *r, closer: r.bodyToClose(), trace: h.trace, length: h.length, ended: make(chan struct{})}
+	r.upload, r.sent = h.upload, true
+	if !r.inMem || len(r.payload) > bodyBlockingBytes {
+		h.upload.start(h.ctx)
+		return nil
+	}
+	h.upload.run()
+	if err := h.upload.err; errors.Is(err, ErrTimeout) {
+		return err
+	}
+	return nil
 }
 
 // answerDespite looks for an answer after sending has failed with err: a server
@@ -350,7 +364,7 @@ func (h *clientHop) dress(err error) error {
 
 // respond makes the response whose head of n octets is in the buffer.
 func (h *clientHop) respond(n int) (*ClientResponse, error) {
-	conn, head, cfg := h.conn, &h.conn.head, &h.client.cfg
+	conn, head := h.conn, &h.conn.head
 	if head.status == http.StatusSwitchingProtocols && !h.asksUpgrade() { // RFC 9110 §7.8
 		return nil, &ClientError{Phase: PhaseHead, Host: conn.host, Kind: ErrMalformed, Err: errSwitch}
 	}
@@ -362,29 +376,12 @@ func (h *clientHop) respond(n int) (*ClientResponse, error) {
 		whole = n + int(length)
 	}
 	memory := append([]byte(nil), conn.unread()[:whole]...)
-	text := viewString(memory[:n])
 	conn.consume(whole)
-	resp := &ClientResponse{
-		StatusCode: head.status,
-		reason:     text[head.reason.start:head.reason.end], minor: head.minor,
-		method: h.call.method, text: h.call.target.textWithFragment(), origin: conn.route.origin,
-		tls: conn.state,
-	}
-	resp.own.list = resp.fields[:0]
-	resp.own.fill(text, head.fields)
-	resp.Header.in = &resp.own
-	b := &resp.body
-	b.resp, b.client, b.conn, b.upload = resp, h.client, conn, h.upload
-	b.kind, b.length = kind, length
-	b.remaining, b.max, b.bufferedMax = b.length, cfg.bodyBytesMax, cfg.bufferedBytesMax
-	b.ctx, b.stop, b.by = h.ctx, h.stop, h.call.by
-	b.awake.Store(conn)
-	// A body that was announced and not sent leaves the server waiting for it.
-	sent := h.length == 0 || h.upload != nil || h.call.req.inMem && h.length >= 0 && h.length <= bodyInlineBytes && !h.expectsContinue()
-	b.reusable = head.persists(h.call.method) && sent && !h.broken && !h.call.closes
-	resp.bare = int(head.reason.start) == len("HTTP/1.1 200")
+	resp := h.newResponse(viewString(memory[:n]))
 	resp.closes = !head.keepAlive() || kind == bodyUntilClose
+	h.attachBody(resp, kind, length)
 	conn.used = true
+	b := &resp.body
 	resp.Body, resp.ContentLength = b, b.length
 	if b.kind == bodyNone {
 		resp.ContentLength = 0
@@ -402,6 +399,35 @@ func (h *clientHop) respond(n int) (*ClientResponse, error) {
 	}
 	h.beginBody(resp, memory[n:whole:whole]) // last: the connection may be another request's then
 	return resp, nil
+}
+
+// newResponse makes a response of the head whose text that is.
+func (h *clientHop) newResponse(text string) *ClientResponse {
+	conn, head := h.conn, &h.conn.head
+	resp := &ClientResponse{
+		StatusCode: head.status,
+		reason:     text[head.reason.start:head.reason.end], minor: head.minor,
+		method: h.call.method, text: h.call.target.textWithFragment(), origin: conn.route.origin,
+		tls:  conn.state,
+		bare: int(head.reason.start) == len("HTTP/1.1 200"),
+	}
+	resp.own.list = resp.fields[:0]
+	resp.own.fill(text, head.fields)
+	resp.Header.in = &resp.own
+	return resp
+}
+
+// attachBody makes the response's body one that is read from the connection.
+func (h *clientHop) attachBody(resp *ClientResponse, kind bodyKind, length int64) {
+	b, cfg := &resp.body, &h.client.cfg
+	b.resp, b.client, b.conn, b.upload = resp, h.client, h.conn, h.upload
+	b.kind, b.length, b.remaining = kind, length, length
+	b.max, b.bufferedMax = cfg.bodyBytesMax, cfg.bufferedBytesMax
+	b.ctx, b.stop, b.by = h.ctx, h.stop, h.call.by
+	b.awake.Store(h.conn)
+	// A body that was announced and not sent leaves the server waiting for it.
+	sent := h.length == 0 || h.upload != nil || h.call.req.inMem && h.length >= 0 && h.length <= bodyInlineBytes && !h.expectsContinue()
+	b.reusable = h.conn.head.persists(h.call.method) && sent && !h.broken && !h.call.closes
 }
 
 // beginBody takes a body that is there already into memory, so that its

@@ -38,35 +38,9 @@ var (
 
 // appendHead appends the request's head. length is the body's, -1 for chunked.
 func (c *Client) appendHead(b []byte, x *clientCall, proxied bool, proxyAuth string, length int64) []byte {
-	r, own := x.req, x.req.Header.snapshot()
-	b = append(append(b, x.method...), ' ')
-	host := x.host()
-	path := x.target.path
-	if proxied && !x.target.absolute { // RFC 9112 §3.2.2; a proxy goes by this, not by Host
-		b = append(append(append(b, x.target.scheme()...), "://"...), host...)
-		if path == "*" {
-			path = "" // RFC 9112 §3.2.4
-		}
-	}
-	b = append(append(b, path...), " HTTP/1.1\r\nHost: "...)
-	b = append(b, host...)
-	b = append(b, "\r\n"...)
+	b = x.appendLine(b, proxied)
 	var seen headSeen
-	if x.defaults != nil {
-		defaults := x.defaults.snapshot()
-		for i := range defaults.list {
-			f := &defaults.list[i]
-			if own.index(f.name) < 0 && !(x.defaultsDropped && isCredentialField(f.name)) {
-				b = seen.appendField(b, x, f)
-			}
-		}
-	}
-	for i := range own.list {
-		f := &own.list[i]
-		if !(x.ownDropped && isCredentialField(f.name)) {
-			b = seen.appendField(b, x, f)
-		}
-	}
+	b = seen.appendFields(b, x)
 	if x.cookies != "" && !seen.cookie {
 		b = append(append(append(b, "Cookie: "...), x.cookies...), "\r\n"...)
 	}
@@ -83,7 +57,7 @@ func (c *Client) appendHead(b []byte, x *clientCall, proxied bool, proxyAuth str
 	if x.decodes = x.decodes && !seen.acceptEncoding && !seen.ranged; x.decodes {
 		b = append(b, "Accept-Encoding: gzip, deflate\r\n"...)
 	}
-	if x.closes = r.Close || seen.closes; r.Close && !seen.closes {
+	if x.closes = x.req.Close || seen.closes; x.req.Close && !seen.closes {
 		b = append(b, fieldClose...) // a line more of what is one list
 	}
 	switch {
@@ -93,6 +67,21 @@ func (c *Client) appendHead(b []byte, x *clientCall, proxied bool, proxyAuth str
 		b = appendContentLength(b, length) // RFC 9110 §8.6
 	}
 	return append(b, "\r\n"...)
+}
+
+// appendLine appends the request line and Host.
+func (x *clientCall) appendLine(b []byte, proxied bool) []byte {
+	b = append(append(b, x.method...), ' ')
+	host := x.host()
+	path := x.target.path
+	if proxied && !x.target.absolute { // RFC 9112 §3.2.2; a proxy goes by this, not by Host
+		b = append(append(append(b, x.target.scheme()...), "://"...), host...)
+		if path == "*" {
+			path = "" // RFC 9112 §3.2.4
+		}
+	}
+	b = append(append(b, path...), " HTTP/1.1\r\nHost: "...)
+	return append(append(b, host...), "\r\n"...)
 }
 
 // host returns the value of the Host field.
@@ -128,18 +117,49 @@ type headSeen struct {
 	closes bool // Connection has the member close
 }
 
-// appendField appends one of the user's fields, but for those that frame the
-// message: framing is the client's own.
+// appendFields appends the user's fields: those of the client that the request
+// does not have itself, then the request's.
+func (s *headSeen) appendFields(b []byte, x *clientCall) []byte {
+	own := x.req.Header.snapshot()
+	if x.defaults != nil {
+		defaults := x.defaults.snapshot()
+		for i := range defaults.list {
+			f := &defaults.list[i]
+			if own.index(f.name) < 0 && !(x.defaultsDropped && isCredentialField(f.name)) {
+				b = s.appendField(b, x, f)
+			}
+		}
+	}
+	for i := range own.list {
+		f := &own.list[i]
+		if !(x.ownDropped && isCredentialField(f.name)) {
+			b = s.appendField(b, x, f)
+		}
+	}
+	return b
+}
+
+// isClientsField says whether a field is the client's own to write: it frames the
+// message or was written with the request line.
+func isClientsField(name string) bool {
+	switch len(name) {
+	case len("Host"):
+		return equalFoldASCII(name, "Host")
+	case len("Content-Length"):
+		return equalFoldASCII(name, "Content-Length")
+	case len("Transfer-Encoding"):
+		return equalFoldASCII(name, "Transfer-Encoding")
+	}
+	return false
+}
+
+// appendField appends one of the user's fields and remembers what it settles.
 func (s *headSeen) appendField(b []byte, x *clientCall, f *headerField) []byte {
-	if x.bodyDropped && isBodyField(f.name) {
+	if isClientsField(f.name) || x.bodyDropped && isBodyField(f.name) {
 		return b
 	}
 	value := f.value
 	switch len(f.name) {
-	case len("Host"):
-		if equalFoldASCII(f.name, "Host") {
-			return b
-		}
 	case len("Range"):
 		s.ranged = s.ranged || equalFoldASCII(f.name, "Range")
 	case len("Cookie"):
@@ -158,16 +178,8 @@ func (s *headSeen) appendField(b []byte, x *clientCall, f *headerField) []byte {
 		s.authorization = s.authorization || equalFoldASCII(f.name, "Authorization")
 	case len("Proxy-Authorization"):
 		s.proxyAuthorization = s.proxyAuthorization || equalFoldASCII(f.name, "Proxy-Authorization")
-	case len("Content-Length"):
-		if equalFoldASCII(f.name, "Content-Length") {
-			return b
-		}
 	case len("Accept-Encoding"):
 		s.acceptEncoding = s.acceptEncoding || equalFoldASCII(f.name, "Accept-Encoding")
-	case len("Transfer-Encoding"):
-		if equalFoldASCII(f.name, "Transfer-Encoding") {
-			return b
-		}
 	}
 	b = append(append(b, f.name...), ": "...)
 	return append(append(b, value...), "\r\n"...)

@@ -118,22 +118,9 @@ func parsePlainTarget(s string) (t clientTarget, ok bool) {
 			return t, false
 		}
 	}
-	end := len(rest)
-	slash := end
-	for i := range len(rest) {
-		c := rest[i]
-		if c == '/' && slash == end {
-			slash = i
-		}
-		if c == '?' && slash < end {
-			if !isPlainQuery(rest[i+1:]) {
-				return t, false
-			}
-			break
-		}
-		if c != '/' && c != ':' && c != '@' && charClass[c]&classHost == 0 || c == '@' && slash == end {
-			return t, false
-		}
+	slash, ok := plainAuthorityEnd(rest)
+	if !ok {
+		return t, false
 	}
 	t = clientTarget{text: s, https: https, authority: rest[:slash], path: rest[slash:], port: 80}
 	if https {
@@ -151,6 +138,26 @@ func parsePlainTarget(s string) (t clientTarget, ok bool) {
 		t.host, t.port = t.host[:colon], uint16(port)
 	}
 	return t, isPlainHost(t.host)
+}
+
+// plainAuthorityEnd says where the authority ends that s begins with, and whether
+// all of s is of octets that mean themselves.
+func plainAuthorityEnd(s string) (slash int, ok bool) {
+	end := len(s)
+	slash = end
+	for i := range len(s) {
+		c := s[i]
+		if c == '/' && slash == end {
+			slash = i
+		}
+		if c == '?' && slash < end {
+			return slash, isPlainQuery(s[i+1:])
+		}
+		if c != '/' && c != ':' && c != '@' && charClass[c]&classHost == 0 || c == '@' && slash == end {
+			return slash, false
+		}
+	}
+	return slash, true
 }
 
 func isPlainQuery(s string) bool {
@@ -195,25 +202,8 @@ func targetOf(u *url.URL, phase ClientPhase) (clientTarget, error) {
 	if u.Opaque != "" {
 		return t, invalidURL(phase, ruleURLForm)
 	}
-	t.host = strings.ToLower(u.Hostname())
-	if rule := checkHost(t.host); rule != "" {
+	if rule := t.setAuthority(u); rule != "" {
 		return t, invalidURL(phase, rule)
-	}
-	host := t.host
-	if zone := strings.IndexByte(host, '%'); zone >= 0 {
-		host = host[:zone] // RFC 6874 §4: a zone means nothing to the peer
-	}
-	t.authority = host
-	if strings.IndexByte(host, ':') >= 0 {
-		t.authority = "[" + host + "]"
-	}
-	if digits := u.Port(); digits != "" {
-		port, ok := parsePort([]byte(digits))
-		if !ok || port < 1 {
-			return t, invalidURL(phase, rulePort)
-		}
-		t.port = uint16(port)
-		t.authority += ":" + digits
 	}
 	t.path = u.EscapedPath()
 	if t.path == "" {
@@ -230,6 +220,32 @@ func targetOf(u *url.URL, phase ClientPhase) (clientTarget, error) {
 	clean.User, clean.Fragment, clean.RawFragment = nil, "", ""
 	t.parsed, t.text = &clean, clean.String()
 	return t, nil
+}
+
+// setAuthority takes host and port from u, and returns the rule that they break,
+// "" for none.
+func (t *clientTarget) setAuthority(u *url.URL) string {
+	t.host = strings.ToLower(u.Hostname())
+	if rule := checkHost(t.host); rule != "" {
+		return rule
+	}
+	host := t.host
+	if zone := strings.IndexByte(host, '%'); zone >= 0 {
+		host = host[:zone] // RFC 6874 §4: a zone means nothing to the peer
+	}
+	t.authority = host
+	if strings.IndexByte(host, ':') >= 0 {
+		t.authority = "[" + host + "]"
+	}
+	if digits := u.Port(); digits != "" {
+		port, ok := parsePort([]byte(digits))
+		if !ok || port < 1 {
+			return rulePort
+		}
+		t.port = uint16(port)
+		t.authority += ":" + digits
+	}
+	return ""
 }
 
 // escapeTarget escapes what may not stand in a request target: url.Parse leaves

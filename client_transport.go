@@ -85,21 +85,26 @@ func transportCall(req *http.Request) (*clientCall, error) {
 		r.Header.Set("Authorization", basicCredentials(user))
 	}
 	if req.Body != nil && req.Body != http.NoBody {
-		if req.Trailer != nil {
-			r.Trailer = func(h *Header) { addHTTPFields(h, req.Trailer) } // final by then
-			if names := slices.Sorted(maps.Keys(req.Trailer)); len(names) > 0 && !r.Header.has("Trailer") {
-				r.Header.Set("Trailer", strings.Join(names, ", ")) // RFC 9110 §6.6.2
-			}
-		}
-		r.Body, r.ContentLength, r.closes = req.Body, max(req.ContentLength, 0), true
-		if req.GetBody != nil {
-			r.GetBody = func() (io.Reader, error) { return req.GetBody() }
-		}
+		r.setHTTPBody(req)
 	}
 	if err := r.check(); err != nil {
 		return nil, err
 	}
 	return &clientCall{req: r, method: r.method(), target: target, decodes: req.Method != http.MethodHead}, nil
+}
+
+// setHTTPBody gives r the body of req, and its trailer.
+func (r *ClientRequest) setHTTPBody(req *http.Request) {
+	if req.Trailer != nil {
+		r.Trailer = func(h *Header) { addHTTPFields(h, req.Trailer) } // final by then
+		if names := slices.Sorted(maps.Keys(req.Trailer)); len(names) > 0 && !r.Header.has("Trailer") {
+			r.Header.Set("Trailer", strings.Join(names, ", ")) // RFC 9110 §6.6.2
+		}
+	}
+	r.Body, r.ContentLength, r.closes = req.Body, max(req.ContentLength, 0), true
+	if req.GetBody != nil {
+		r.GetBody = func() (io.Reader, error) { return req.GetBody() }
+	}
 }
 
 // addHTTPFields adds fields of net/http's to h.
