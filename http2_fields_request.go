@@ -63,17 +63,10 @@ func (h *requestHead) fillLine(r *sectionReader, offer requestOffer) error {
 	if s.cut {
 		return h.fillCutLine(r)
 	}
-	method := r.found[nameMethod]
-	switch m := method.of(s.octets); {
-	case !r.has(nameMethod):
-		return streamFault(codeProtocol, rulePseudoMissing)
-	case !isToken(m):
-		return streamFault(codeProtocol, ruleMethod)
-	case len(m) > methodBytesMax:
-		r.refuse(http.StatusNotImplemented, method.start, ruleMethodMax)
+	if err := h.fillMethod(r); err != nil {
+		return err
 	}
-	h.method = method
-	connect := string(method.of(s.octets)) == http.MethodConnect
+	connect := string(h.method.of(s.octets)) == http.MethodConnect
 	s.scheme, s.protocol = r.found[nameScheme], r.found[nameProtocol]
 	switch {
 	case r.has(nameProtocol):
@@ -104,6 +97,21 @@ func (h *requestHead) fillLine(r *sectionReader, offer requestOffer) error {
 		h.websocket, h.connUpgrade = true, true
 	}
 	return h.fillHost(r)
+}
+
+// fillMethod takes :method.
+func (h *requestHead) fillMethod(r *sectionReader) error {
+	method := r.found[nameMethod]
+	switch m := method.of(r.s.octets); {
+	case !r.has(nameMethod):
+		return streamFault(codeProtocol, rulePseudoMissing)
+	case !isToken(m):
+		return streamFault(codeProtocol, ruleMethod)
+	case len(m) > methodBytesMax:
+		r.refuse(http.StatusNotImplemented, method.start, ruleMethodMax)
+	}
+	h.method = method
+	return nil
 }
 
 // fillCutLine does as much for a section that was too large: what it lacks may

@@ -67,46 +67,53 @@ var defaultHTTP2Settings = http2Settings{
 func (s *http2Settings) apply(p []byte, server bool) error {
 	s.tableSizeLeast = s.tableSize
 	for ; len(p) >= settingBytes; p = p[settingBytes:] {
-		id := http2SettingID(binary.BigEndian.Uint16(p))
-		value := binary.BigEndian.Uint32(p[2:])
-		switch id {
-		case settingTableSize:
-			s.tableSize = value
-			s.tableSizeLeast = min(s.tableSizeLeast, value)
-		case settingPush:
-			if value > 1 || value == 1 && server {
-				return connFault(codeProtocol, ruleSettingPush)
-			}
-			s.push = value == 1
-		case settingStreamsMax:
-			s.streamsMax = value
-		case settingWindow:
-			if value > streamMax {
-				return connFault(codeFlowControl, ruleSettingWindow)
-			}
-			s.window = value
-		case settingFrameSizeMax:
-			if value < frameSizeDefault || value > frameSizeLimit {
-				return connFault(codeProtocol, ruleSettingFrameSize)
-			}
-			s.frameSizeMax = value
-		case settingHeaderListMax:
-			s.headerListMax = value
-		case settingConnect:
-			if value > 1 || value == 0 && s.connect {
-				return connFault(codeProtocol, ruleSettingConnect)
-			}
-			s.connect = value == 1
-		case settingNoRFC7540Order: // those priorities are ignored in any case
-			if value > 1 {
-				return connFault(codeProtocol, ruleSettingNoOrder)
-			}
+		setting := http2Setting{http2SettingID(binary.BigEndian.Uint16(p)), binary.BigEndian.Uint32(p[2:])}
+		if err := s.set(setting, server); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// An http2Setting is one setting as it is sent.
+// set takes one setting, if its value is allowed.
+func (s *http2Settings) set(setting http2Setting, server bool) error {
+	switch value := setting.value; setting.id {
+	case settingTableSize:
+		s.tableSize = value
+		s.tableSizeLeast = min(s.tableSizeLeast, value)
+	case settingPush:
+		if value > 1 || value == 1 && server {
+			return connFault(codeProtocol, ruleSettingPush)
+		}
+		s.push = value == 1
+	case settingStreamsMax:
+		s.streamsMax = value
+	case settingWindow:
+		if value > streamMax {
+			return connFault(codeFlowControl, ruleSettingWindow)
+		}
+		s.window = value
+	case settingFrameSizeMax:
+		if value < frameSizeDefault || value > frameSizeLimit {
+			return connFault(codeProtocol, ruleSettingFrameSize)
+		}
+		s.frameSizeMax = value
+	case settingHeaderListMax:
+		s.headerListMax = value
+	case settingConnect:
+		if value > 1 || value == 0 && s.connect {
+			return connFault(codeProtocol, ruleSettingConnect)
+		}
+		s.connect = value == 1
+	case settingNoRFC7540Order: // those priorities are ignored in any case
+		if value > 1 {
+			return connFault(codeProtocol, ruleSettingNoOrder)
+		}
+	}
+	return nil
+}
+
+// An http2Setting is one setting as it is on the wire.
 type http2Setting struct {
 	id    http2SettingID
 	value uint32
