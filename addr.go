@@ -212,21 +212,14 @@ func parseGroups(s string, base int) (b [16]byte, _ error) {
 		gap, i = 0, 2
 	}
 	for i < len(s) {
-		if n == 16 {
-			return b, &addrError{base + i, "more than eight IPv6 groups"}
+		value, end, err := readGroup(s, i, n, base)
+		if err != nil {
+			return b, err
 		}
-		value, digits := hexGroup(s[i:])
-		if digits == 0 {
-			return b, &addrError{base + i, "IPv6 group expected"}
-		}
-		end := i + digits
 		if end < len(s) && s[end] == '.' {
-			dotted, err := parseDotted(s[i:], base+i)
+			dotted, err := readLastGroups(s, i, n, base)
 			if err != nil {
 				return b, err
-			}
-			if n > 12 {
-				return b, &addrError{base + i, "more than eight IPv6 groups"}
 			}
 			n += copy(b[n:], dotted[:])
 			break
@@ -236,11 +229,8 @@ func parseGroups(s string, base int) (b [16]byte, _ error) {
 		if end == len(s) {
 			break
 		}
-		if s[end] != ':' {
-			return b, &addrError{base + end, "IPv6 group not followed by a colon"}
-		}
-		if i = end + 1; i == len(s) {
-			return b, &addrError{base + end, "single colon at the end"}
+		if i, err = skipColon(s, end, base); err != nil {
+			return b, err
 		}
 		if s[i] == ':' {
 			if gap >= 0 {
@@ -251,6 +241,39 @@ func parseGroups(s string, base int) (b [16]byte, _ error) {
 		}
 	}
 	return spreadGap(b, n, gap, base+len(s))
+}
+
+// readGroup reads the group at offset i, before which there are n bytes of the
+// address. end is where its digits end.
+func readGroup(s string, i, n, base int) (value, end int, _ error) {
+	if n == 16 {
+		return 0, 0, &addrError{base + i, "more than eight IPv6 groups"}
+	}
+	value, digits := hexGroup(s[i:])
+	if digits == 0 {
+		return 0, 0, &addrError{base + i, "IPv6 group expected"}
+	}
+	return value, i + digits, nil
+}
+
+// skipColon skips the colon at offset i, which something has to follow.
+func skipColon(s string, i, base int) (int, error) {
+	if s[i] != ':' {
+		return 0, &addrError{base + i, "IPv6 group not followed by a colon"}
+	}
+	if i+1 == len(s) {
+		return 0, &addrError{base + i, "single colon at the end"}
+	}
+	return i + 1, nil
+}
+
+// readLastGroups reads the IPv4 address at offset i, which ends the literal.
+func readLastGroups(s string, i, n, base int) ([4]byte, error) {
+	dotted, err := parseDotted(s[i:], base+i)
+	if err == nil && n > 12 {
+		err = &addrError{base + i, "more than eight IPv6 groups"}
+	}
+	return dotted, err
 }
 
 // spreadGap moves the bytes after the :: to the address's end. end is the

@@ -54,6 +54,12 @@ func (d *dialRace) run(ctx context.Context, resolver *Resolver, host string) (ne
 	d.looking = len(resolver.Order.families())
 	d.first = resolver.Order.first()
 	d.turn = d.first
+	return d.await(outer, ctx, answers)
+}
+
+// await starts attempts as addresses and time allow, until one is connected, all
+// have failed, or outer ends. Attempts have ctx, which outer's end ends too.
+func (d *dialRace) await(outer, ctx context.Context, answers <-chan lookupResult) (net.Conn, error) {
 	next := time.NewTimer(0)
 	next.Stop()
 	defer next.Stop()

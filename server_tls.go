@@ -77,38 +77,59 @@ func (s *Server) tlsSettings(certFile, keyFile string) (*tlsSettings, error) {
 	if config.MinVersion == 0 {
 		config.MinVersion = tls.VersionTLS12
 	}
-	http2 := s.offersHTTP2()
-	switch {
-	case config.NextProtos == nil && s.NewProtocol == nil:
-		config.NextProtos = []string{protoHTTP1}
-		if http2 {
-			config.NextProtos = []string{protoHTTP2, protoHTTP1}
-		}
-	case !http2 && s.NewProtocol == nil:
-		config.NextProtos = slices.DeleteFunc(slices.Clone(config.NextProtos), func(name string) bool { return name == protoHTTP2 })
-	}
-	slots := s.handshakeSlots()
+	s.offerProtocols(config)
 	if certFile != "" || keyFile != "" {
 		files, err := NewCertReloader(certFile, keyFile)
 		if err != nil {
 			return nil, err
 		}
 		files.Logger = s.Logger
-		first := config.GetCertificate
-		config.Certificates = nil
-		config.GetCertificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-			if first != nil {
-				if cert, err := first(hello); cert != nil || err != nil {
-					return cert, err
-				}
-			}
-			return files.GetCertificate(hello)
-		}
+		serveFiles(config, files)
 	}
 	if len(config.Certificates) == 0 && config.GetCertificate == nil && config.GetConfigForClient == nil {
 		return nil, errNoServerCertificate
 	}
-	// These may look at files or ask somebody else.
+	settings := s.handshakeSettings()
+	settings.config, settings.slots, settings.handedOver = config, s.handshakeSlots(), s.serveHTTP2
+	askOutside(config, settings.slots)
+	return settings, nil
+}
+
+// offerProtocols settles which protocols are offered by name, unless the user
+// has protocols of their own.
+func (s *Server) offerProtocols(config *tls.Config) {
+	if s.NewProtocol != nil {
+		return
+	}
+	http2 := s.offersHTTP2()
+	switch {
+	case config.NextProtos == nil && http2:
+		config.NextProtos = []string{protoHTTP2, protoHTTP1}
+	case config.NextProtos == nil:
+		config.NextProtos = []string{protoHTTP1}
+	case !http2:
+		config.NextProtos = slices.DeleteFunc(slices.Clone(config.NextProtos), func(name string) bool { return name == protoHTTP2 })
+	}
+}
+
+// serveFiles lets the certificate of files stand in for those of config; its
+// function is asked first.
+func serveFiles(config *tls.Config, files *CertReloader) {
+	first := config.GetCertificate
+	config.Certificates = nil
+	config.GetCertificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		if first != nil {
+			if cert, err := first(hello); cert != nil || err != nil {
+				return cert, err
+			}
+		}
+		return files.GetCertificate(hello)
+	}
+}
+
+// askOutside lets the functions of config run without a slot: they may look at
+// files or ask somebody else.
+func askOutside(config *tls.Config, slots cryptoSlots) {
 	if ask := config.GetCertificate; ask != nil {
 		config.GetCertificate = func(hello *tls.ClientHelloInfo) (cert *tls.Certificate, err error) {
 			slots.outside(func() { cert, err = ask(hello) })
@@ -121,9 +142,6 @@ func (s *Server) tlsSettings(certFile, keyFile string) (*tlsSettings, error) {
 			return c, err
 		}
 	}
-	settings := s.handshakeSettings()
-	settings.config, settings.slots, settings.handedOver = config, slots, s.serveHTTP2
-	return settings, nil
 }
 
 // foreignTLS is what connections need that a listener of the user's has put TLS

@@ -82,32 +82,10 @@ var errHandshakeLate = errors.New("flare: WebSocket handshake after the response
 // sets the fields of w that a refusal needs. Its errors are *StatusErrors, but
 // for those of the handler's own making.
 func checkHandshake(w *serverResponse, r *serverRequest, o *WebSocketOptions) (hs handshake, err error) {
-	if w.begun {
-		return hs, errHandshakeLate
-	}
-	_, major, minor := r.version()
-	if major > 1 {
-		return hs, errWebSocketVersion()
-	}
-	if r.ContentLength() != 0 {
-		w.close = true // what follows was meant as frames, or as a body: nobody can tell
-		return hs, badHandshake("a WebSocket handshake has no body")
-	}
-	if r.Method() != http.MethodGet || minor == 0 {
-		return hs, badHandshake("a WebSocket handshake is a GET of HTTP/1.1")
-	}
-	if !r.head.upgradeWebSocket() {
-		w.Header().Set("Upgrade", "websocket") // RFC 9110 §15.5.22
-		w.Header().Set("Connection", "Upgrade")
-		return hs, &StatusError{Code: http.StatusUpgradeRequired, Message: "this resource is a WebSocket"}
+	if err := checkUpgrade(w, r); err != nil {
+		return hs, err
 	}
 	var room [4]string
-	if versions := r.fieldViews(fieldWSVersion, room[:0]); len(versions) != 1 || versions[0] != websocketVersion {
-		w.Header().Set("Upgrade", "websocket")
-		w.Header().Set("Connection", "Upgrade")
-		w.Header().Set(fieldWSVersion, websocketVersion) // RFC 6455 §4.4
-		return hs, &StatusError{Code: http.StatusUpgradeRequired, Message: "WebSocket version 13 is spoken here"}
-	}
 	keys := r.fieldViews(fieldWSKey, room[:0])
 	if len(keys) != 1 || !isWebSocketKey(keys[0]) {
 		return hs, badHandshake("Sec-WebSocket-Key is not 16 octets in base64")
@@ -127,6 +105,39 @@ func checkHandshake(w *serverResponse, r *serverRequest, o *WebSocketOptions) (h
 	}
 	hs.deflate, hs.compressed = acceptDeflate(offers, o.Compression, o.mayTakeOver())
 	return hs, w.header.fault()
+}
+
+// checkUpgrade holds r to what a request has to be that asks for a WebSocket of
+// this version, before its own fields are looked at. It sets the fields of w
+// that a refusal needs.
+func checkUpgrade(w *serverResponse, r *serverRequest) error {
+	if w.begun {
+		return errHandshakeLate
+	}
+	_, major, minor := r.version()
+	if major > 1 {
+		return errWebSocketVersion()
+	}
+	if r.ContentLength() != 0 {
+		w.close = true // what follows was meant as frames, or as a body: nobody can tell
+		return badHandshake("a WebSocket handshake has no body")
+	}
+	if r.Method() != http.MethodGet || minor == 0 {
+		return badHandshake("a WebSocket handshake is a GET of HTTP/1.1")
+	}
+	if !r.head.upgradeWebSocket() {
+		w.Header().Set("Upgrade", "websocket") // RFC 9110 §15.5.22
+		w.Header().Set("Connection", "Upgrade")
+		return &StatusError{Code: http.StatusUpgradeRequired, Message: "this resource is a WebSocket"}
+	}
+	var room [1]string
+	if versions := r.fieldViews(fieldWSVersion, room[:0]); len(versions) != 1 || versions[0] != websocketVersion {
+		w.Header().Set("Upgrade", "websocket")
+		w.Header().Set("Connection", "Upgrade")
+		w.Header().Set(fieldWSVersion, websocketVersion) // RFC 6455 §4.4
+		return &StatusError{Code: http.StatusUpgradeRequired, Message: "WebSocket version 13 is spoken here"}
+	}
+	return nil
 }
 
 // mayTakeOver reports whether messages that are sent may refer to earlier ones:
