@@ -268,26 +268,17 @@ func (d *hpackDecoder) decodeLiteral(s *fieldSection, p []byte, i int) (int, err
 	}
 
 	start := len(s.octets)
-	var nameLen uint32
 	var kind nameKind
-	switch {
-	case index == 0:
-		ok := true
+	ok := true
+	if index > 0 {
+		kind = d.appendName(s, index)
+	} else {
 		if s.octets, ok = appendString(s.octets, p[name], p[nameStart:value]); !ok {
 			return 0, connFault(codeCompression, ruleHPACKHuffman)
 		}
-		nameLen = uint32(len(s.octets) - start)
 		kind = kindOfName(s.octets[start:])
-	case index <= uint32(len(staticFields)):
-		e := &staticTable[index]
-		s.octets = append(s.octets, e.name()...)
-		nameLen, kind = e.nameLen, e.kind
-	default:
-		e := d.table.entry(index - uint32(len(staticTable)))
-		s.octets = append(s.octets, d.table.text(e)[:e.nameLen]...)
-		nameLen, kind = e.nameLen, e.kind
 	}
-	ok := true
+	nameLen := uint32(len(s.octets) - start)
 	if s.octets, ok = appendString(s.octets, p[value], p[valueStart:next]); !ok {
 		return 0, connFault(codeCompression, ruleHPACKHuffman)
 	}
@@ -300,6 +291,18 @@ func (d *hpackDecoder) decodeLiteral(s *fieldSection, p []byte, i int) (int, err
 		s.add(nameLen, kind)
 	}
 	return next, nil
+}
+
+// appendName appends the name of an entry of the tables.
+func (d *hpackDecoder) appendName(s *fieldSection, index uint32) nameKind {
+	if index <= uint32(len(staticFields)) {
+		e := &staticTable[index]
+		s.octets = append(s.octets, e.name()...)
+		return e.kind
+	}
+	e := d.table.entry(index - uint32(len(staticTable)))
+	s.octets = append(s.octets, d.table.text(e)[:e.nameLen]...)
+	return e.kind
 }
 
 // appendString appends a string whose first octet, with the length, tells how
