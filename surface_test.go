@@ -27,8 +27,8 @@ const (
 
 	functionLinesMax = 60 // a screen; longLinesMax is where a function begins to be long
 	longLinesMax     = 40
-	functionsTooLong = 6
-	functionsLong    = 40
+	functionsTooLong = 1
+	functionsLong    = 16
 )
 
 // A surface counts what a package exports. A name that each system declares in a
