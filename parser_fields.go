@@ -166,9 +166,7 @@ func (h *messageHead) parseFields(b []byte, lim *headLimits) (int, error) {
 		if b[i] == ' ' {
 			i++
 		}
-		for i < len(b) && b[i] <= ' ' && isBlank(b[i]) {
-			i++
-		}
+		i = skipBlank(b, i)
 		value := i
 		if clean := int(h.clean); clean > i {
 			i = clean
@@ -215,22 +213,15 @@ func (h *messageHead) parseFields(b []byte, lim *headLimits) (int, error) {
 				break
 			}
 			if isBlank(b[i+2]) {
-				at := i
-				if i = unfold(b, i); value == at {
-					value = i // nothing of it has come so far
-				}
+				i, value = unfold(b, i, value)
 				goto value
 			}
 		}
-		valueEnd := i
-		for valueEnd > value && b[valueEnd-1] <= ' ' && isBlank(b[valueEnd-1]) {
-			valueEnd--
-		}
+		valueEnd := blankStart(b, value, i)
 		i += len("\r\n")
 		f := field{uint32(line), uint32(nameEnd), uint32(value), uint32(valueEnd)}
 		h.fields = append(h.fields, f)
-		if n := nameEnd - line; n < len(h.watched) &&
-			binary.LittleEndian.Uint32(b[line:])|lowerWord == h.watched[n] {
+		if n := nameEnd - line; n < len(h.watched) && binary.LittleEndian.Uint32(b[line:])|lowerWord == h.watched[n] {
 			var err error
 			if n == len("host") {
 				err = h.interpretHost(b[value:valueEnd], f)
@@ -249,17 +240,35 @@ func (h *messageHead) parseFields(b []byte, lim *headLimits) (int, error) {
 	return 0, nil
 }
 
-// unfold writes spaces over the line end at i that a folded line begins behind,
-// and returns where that goes on: in a response, obs-fold is a space, and is
-// replaced before the value is interpreted (RFC 9112 §5.2). Who passes a
-// response on without knowing of folds passes one line on.
-func unfold(b []byte, i int) int {
-	b[i], b[i+1] = ' ', ' '
-	i += len("\r\n")
-	for i < len(b) && isBlank(b[i]) {
+// skipBlank returns where white space that begins at i ends.
+func skipBlank(b []byte, i int) int {
+	for i < len(b) && b[i] <= ' ' && isBlank(b[i]) {
 		i++
 	}
 	return i
+}
+
+// blankStart returns where the white space begins that b[start:end] ends with,
+// end for none.
+func blankStart(b []byte, start, end int) int {
+	for end > start && b[end-1] <= ' ' && isBlank(b[end-1]) {
+		end--
+	}
+	return end
+}
+
+// unfold writes spaces over the line end at i that a folded line begins behind,
+// and returns where that goes on, and where the value begins that began at value:
+// in a response, obs-fold is a space, and is replaced before the value is
+// interpreted (RFC 9112 §5.2). Who passes a response on without knowing of folds
+// passes one line on.
+func unfold(b []byte, i, value int) (next, begin int) {
+	b[i], b[i+1] = ' ', ' '
+	next = skipBlank(b, i+len("\r\n"))
+	if value == i {
+		value = next // nothing of it has come so far
+	}
+	return next, value
 }
 
 // fieldsEndMax is where the head ends at the latest, empty line included.

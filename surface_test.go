@@ -27,7 +27,7 @@ const (
 
 	functionLinesMax = 60 // a screen; longLinesMax is where a function begins to be long
 	longLinesMax     = 40
-	functionsTooLong = 1
+	functionsTooLong = 1 // messageHead.parseFields, where a call for each field would be felt
 	functionsLong    = 16
 )
 
