@@ -113,9 +113,7 @@ func Kqueue() (fd int, err error) {
 	for fd, kq := range kqueues.byFD {
 		if !kq.open() {
 			delete(kqueues.byFD, fd)
-			Close(kq.read)
-			Close(kq.write)
-			Close(kq.bell)
+			kq.release()
 		}
 	}
 	kq := &kqueue{notes: map[knoteKey]*knote{}, fd: -1, read: -1, write: -1, bell: -1}
@@ -144,8 +142,18 @@ func Kqueue() (fd int, err error) {
 	if kqueues.byFD == nil {
 		kqueues.byFD = map[int]*kqueue{}
 	}
+	if old := kqueues.byFD[kq.fd]; old != nil {
+		old.release() // it was closed since the look above, and this one has its number
+	}
 	kqueues.byFD[kq.fd] = kq
 	return kq.fd, nil
+}
+
+// release closes what a queue has beside its own descriptor.
+func (kq *kqueue) release() {
+	Close(kq.read)
+	Close(kq.write)
+	Close(kq.bell)
 }
 
 // KqueueBSD has a queue answer as FreeBSD's.
