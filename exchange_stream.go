@@ -58,11 +58,11 @@ type stream interface {
 	sendInterim(status int, fields *headerFields) error
 
 	// sendBody sends octets of the body, if need be later together with others.
-	// sendFile does the same from where file stands, which it moves, as far as it
-	// goes. Without a way inside the kernel the rest fails with
+	// sendFile does the same with n octets of file from start on, as far as it goes,
+	// and does not move it. Without a way inside the kernel the rest fails with
 	// errors.ErrUnsupported.
 	sendBody(p []byte) error
-	sendFile(file *os.File, n int64) (sent int64, err error)
+	sendFile(file *os.File, start, n int64) (sent int64, err error)
 
 	// sendEnd ends the response, with the last octets of its body and the fields
 	// behind them; both may be nil. hasTrailer reports whether there can be fields

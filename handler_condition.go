@@ -9,26 +9,31 @@ import (
 
 // This file is layer 4 (roles): conditional requests (RFC 9110 §13) and ranges
 // (§14). It says what becomes of a request for something that would otherwise
-// be answered with 200, and knows neither files nor responses: SendFile calls
-// it with what describes the file.
+// be answered with 200, and knows neither files nor responses: handler_content.go
+// calls it with what describes the content.
 
 // A representation is what conditions are compared with.
 type representation struct {
 	etag     string    // "": none
 	modified time.Time // in whole seconds; zero: not known
 	size     int64     // in bytes
+	entire   bool      // no part of it can be had alone
 }
 
-// A selection is what to answer with: all of a representation (200), a part
-// (206), nothing since the client has it (304), or a refusal (412, 416).
+// A byteSpan is a part of a representation.
+type byteSpan struct{ start, n int64 } // bytes
+
+// A selection is what to answer with: all of a representation (200), one part or
+// several (206), nothing since the client has it (304), or a refusal (412, 416).
 type selection struct {
 	status   int
-	start, n int64 // bytes, of 200 and 206
+	byteSpan            // of 200, and of 206 with one part
+	parts    []byteSpan // of 206 with several, in the order in which they were asked for
 }
 
 // selects evaluates the conditions of r in the order of RFC 9110 §13.2.2.
 func (r *serverRequest) selects(rep representation) selection {
-	all := selection{http.StatusOK, 0, rep.size}
+	all := selection{http.StatusOK, byteSpan{0, rep.size}, nil}
 	method := r.methodView()
 	switch method {
 	case http.MethodConnect, http.MethodOptions, http.MethodTrace:
@@ -55,11 +60,11 @@ func (r *serverRequest) selects(rep representation) selection {
 			return selection{status: http.StatusNotModified}
 		}
 	}
-	if method != http.MethodGet || !r.inRange(rep) {
+	if method != http.MethodGet || rep.entire || !r.inRange(rep) {
 		return all
 	}
 	if fields := r.fieldViews("Range", room[:0]); len(fields) == 1 {
-		return byteRange(fields[0], rep.size)
+		return byteRanges(fields[0], rep.size)
 	}
 	return all
 }
@@ -140,30 +145,67 @@ func nextETag(s string) (tag, rest string) {
 	return "", ""
 }
 
-// byteRange reads a Range field with one range of size bytes (RFC 9110
-// §14.1.2). Anything else is ignored, as §14.2 allows, and so is a range of
-// nothing: a client that asks for the front of a file only bounds what it gets.
-func byteRange(field string, size int64) selection {
-	all := selection{http.StatusOK, 0, size}
+// rangesMax bounds the ranges of a request. Each part of the answer has a head of
+// its own, so many small ones cost more than all of the content.
+const rangesMax = 64
+
+// byteRanges reads a Range field for size bytes (RFC 9110 §14.1.2). What is no
+// list of ranges is ignored, as §14.2 allows. So are too many ranges, ranges that
+// are together longer than everything, and any range of nothing: a client that
+// asks for the front of a file only bounds what it gets.
+func byteRanges(field string, size int64) selection {
+	all := selection{http.StatusOK, byteSpan{0, size}, nil}
 	const unit = "bytes="
 	if !hasPrefixFold(field, unit) || size == 0 {
 		return all
 	}
-	first, last, dash := strings.Cut(strings.Trim(field[len(unit):], " \t,"), "-")
+	sel := selection{status: http.StatusRequestedRangeNotSatisfiable}
+	members, found, sum := field[len(unit):], 0, int64(0)
+	for more := true; more; {
+		var member string
+		member, members, more = strings.Cut(members, ",")
+		if member = trimBlank(member); member == "" {
+			continue
+		}
+		part, ok := byteRange(member, size)
+		if found++; !ok || found > rangesMax {
+			return all
+		}
+		if part.n == 0 {
+			continue // behind the end
+		}
+		if sum += part.n; sel.status == http.StatusPartialContent {
+			if sel.parts == nil {
+				sel.parts = append(make([]byteSpan, 0, 4), sel.byteSpan)
+			}
+			sel.parts = append(sel.parts, part)
+			continue
+		}
+		sel.status, sel.byteSpan = http.StatusPartialContent, part
+	}
+	if found == 0 || sum > size {
+		return all
+	}
+	return sel
+}
+
+// byteRange reads one range of size bytes, which is empty if it lies behind them.
+func byteRange(member string, size int64) (part byteSpan, ok bool) {
+	first, last, dash := strings.Cut(member, "-")
 	a, hasA := rangePos(first)
 	b, hasB := rangePos(last)
 	switch {
 	case !dash, first != "" && !hasA, last != "" && !hasB, !hasA && !hasB, hasA && hasB && b < a:
-		return all
+		return part, false
 	case !hasA: // the last so many
 		a, b = size-min(b, size), size-1
 	case !hasB:
 		b = size - 1
 	}
 	if a >= size {
-		return selection{status: http.StatusRequestedRangeNotSatisfiable}
+		return part, true
 	}
-	return selection{http.StatusPartialContent, a, min(b, size-1) - a + 1}
+	return byteSpan{a, min(b, size-1) - a + 1}, true
 }
 
 // rangePos reads a position of a range. One that is too large for a number is

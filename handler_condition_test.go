@@ -115,7 +115,9 @@ func TestConditions(t *testing.T) {
 		{"GET", `Range: bytes=-`, 200, all, "what is invalid is ignored (RFC 9110 §14.2)"},
 		{"GET", `Range: bytes=+1-2`, 200, all, "what is invalid is ignored (RFC 9110 §14.2)"},
 		{"GET", `Range: lines=1-2`, 200, all, "units that are not known are ignored (RFC 9110 §14.2)"},
-		{"GET", `Range: bytes=1-2, 4-5`, 200, all, "several ranges may be ignored (RFC 9110 §14.2)"},
+		{"GET", `Range: bytes=1-5, 4-9`, 200, all, ""},
+		{"GET", `Range: bytes=1-2, 10-`, 206, "12", ""},
+		{"GET", `Range: bytes=10-, 11-12`, 416, "", ""},
 		{"GET", `Range: bytes=1-2|Range: bytes=4-5`, 200, all, "Range is no list of fields"},
 		{"HEAD", `Range: bytes=2-4`, 200, "", "ranges are for GET (RFC 9110 §14.2)"},
 		{"POST", `Range: bytes=2-4`, 200, all, "ranges are for GET (RFC 9110 §14.2)"},
@@ -235,11 +237,11 @@ func TestSendFileOfNoTime(t *testing.T) {
 // An empty file has no range that could be missing from it.
 func TestRangeOfNothing(t *testing.T) {
 	for _, field := range []string{"bytes=0-", "bytes=0-99", "bytes=-5", "bytes=-0"} {
-		if got := byteRange(field, 0); got != (selection{status: 200}) {
+		if got := byteRanges(field, 0); got.status != 200 || got.n != 0 || got.parts != nil {
 			t.Errorf("%s: %+v", field, got)
 		}
 	}
-	if got := byteRange("bytes=-0", 10); got.status != 416 {
+	if got := byteRanges("bytes=-0", 10); got.status != 416 {
 		t.Errorf("%+v", got) // RFC 9110 §14.1.2: unsatisfiable
 	}
 }
@@ -442,8 +444,19 @@ func FuzzConditions(f *testing.F) {
 		if matchETag([]string{list}, etag, true) && !matchETag([]string{list}, etag, false) {
 			t.Errorf("%q has %q strongly and not weakly", list, etag)
 		}
-		if got := byteRange(ranges, 10); got.start < 0 || got.n < 0 || got.start+got.n > 10 || got.status == 206 && got.n == 0 {
+		got := byteRanges(ranges, 10)
+		if len(got.parts) == 1 || len(got.parts) > 0 && got.status != 206 {
 			t.Errorf("%q: %+v", ranges, got)
+		}
+		sum := int64(0)
+		for _, part := range append(got.parts, got.byteSpan) {
+			sum += part.n
+			if part.start < 0 || part.n < 0 || part.start+part.n > 10 || got.status == 206 && part.n == 0 {
+				t.Errorf("%q: %+v", ranges, got)
+			}
+		}
+		if len(got.parts) > 0 && sum-got.n > 10 {
+			t.Errorf("%q: more than everything: %+v", ranges, got)
 		}
 	})
 }

@@ -2,61 +2,89 @@ package flare
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
-	"mime"
 	"net/http"
 	"os"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
-	"time"
 )
 
-// This file is layer 4 (roles): files as responses. Their bytes go from the
-// file to the socket inside the kernel where it can do that, and never from
-// the goroutine that runs the loop, since a disk can block it.
+// This file is layer 4 (roles): files as bodies of responses. Their bytes go from
+// the file to the socket inside the kernel where it can do that, and never from
+// the goroutine that runs the loop, since a disk can block it. What a response
+// says of a file, and which part of it is sent, is in handler_content.go.
 
-// ReadFrom writes what r has, until its end. A regular *os.File, or an
-// *io.LimitedReader of one, is sent by the kernel when the response's length
-// was declared and nothing wraps its body.
-// readFile is ReadFrom of at most n bytes of a regular file, which r reads.
-func (w *serverResponse) readFile(r io.Reader, file *os.File, n int64) (int64, error) {
-	w.x.workset().detach() // a disk can block
-	if len(w.hooks) > 0 {
-		return w.copyFrom(r)
+// A fileSection is a part of a regular file, as a reader. It reads by position,
+// so that several may read a file at once.
+type fileSection struct {
+	file     *os.File
+	start, n int64 // bytes: where the rest begins, and how much it is at most
+}
+
+func (s *fileSection) Read(p []byte) (int, error) {
+	if s.n <= 0 {
+		return 0, io.EOF
 	}
-	if !w.begun && w.header.Get("Content-Length") == "" {
-		return w.copyFrom(r)
+	n, err := s.file.ReadAt(p[:min(int64(len(p)), s.n)], s.start)
+	s.start, s.n = s.start+int64(n), s.n-int64(n)
+	if n > 0 {
+		err = nil
+	}
+	return n, err
+}
+
+// sendSection is ReadFrom of a part of a file.
+func (w *serverResponse) sendSection(s *fileSection) (int64, error) {
+	w.x.workset().detach() // a disk can block
+	if len(w.hooks) > 0 || !w.begun && w.header.Get("Content-Length") == "" {
+		return w.copyFrom(s)
 	}
 	if err := w.start(); err != nil {
 		return 0, err
 	}
 	if w.noBody || w.declared < 0 {
-		return w.copyFrom(r)
+		return w.copyFrom(s)
 	}
-	sent, err := w.x.stream.sendFile(file, min(n, w.declared-w.written))
+	sent, err := w.x.stream.sendFile(s.file, s.start, min(s.n, w.declared-w.written))
 	w.written += sent
-	if l, ok := r.(*io.LimitedReader); ok {
-		l.N -= sent
-	}
+	s.start, s.n = s.start+sent, s.n-sent
 	if errors.Is(err, errors.ErrUnsupported) {
-		copied, err := w.copyFrom(r)
+		copied, err := w.copyFrom(s)
 		return sent + copied, err
 	}
-	if err == nil && sent < n && w.written == w.declared {
+	if err == nil && s.n > 0 && w.written == w.declared {
 		// As Write: there is more than was declared.
-		if more, _ := r.Read(make([]byte, 1)); more > 0 {
+		if more, _ := s.Read(make([]byte, 1)); more > 0 {
 			return sent, errContentLength
 		}
 	}
 	return sent, err
 }
 
+// readFile is ReadFrom of at most n bytes of a regular file, which r reads. The
+// file stands behind what was written of it afterwards.
+func (w *serverResponse) readFile(r io.Reader, file *os.File, n int64) (int64, error) {
+	w.x.workset().detach() // a disk can block
+	start, err := file.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return 0, err
+	}
+	sent, err := w.sendSection(&fileSection{file, start, n})
+	if l, ok := r.(*io.LimitedReader); ok {
+		l.N -= sent
+	}
+	if _, seekErr := file.Seek(start+sent, io.SeekStart); err == nil {
+		err = seekErr
+	}
+	return sent, err
+}
+
 // ReadFrom is ResponseWriter.ReadFrom for whoever is inside the lease.
 func (w *serverResponse) ReadFrom(r io.Reader) (int64, error) {
+	if s, ok := r.(*fileSection); ok {
+		return w.sendSection(s)
+	}
 	if file, n := regularFile(r); file != nil {
 		return w.readFile(r, file, n)
 	}
@@ -105,94 +133,40 @@ func regularFile(r io.Reader) (*os.File, int64) {
 	return file, n
 }
 
-func (w *serverResponse) SendFile(name string) error {
+// openToSend opens the file of an answer, unless there is one.
+func (w *serverResponse) openToSend(name string) (*os.File, fs.FileInfo, error) {
 	if w.begun || w.answered {
-		return errAnswered
+		return nil, nil, errAnswered
 	}
 	w.x.workset().detach() // a disk can block
-	file, info, err := openRegular(name)
-	if err != nil {
-		return fileError(err)
-	}
-	defer file.Close()
-	w.answered = true
-	rep := w.describeFile(name, info)
-	sel := selection{http.StatusOK, 0, rep.size}
-	if w.Status() == http.StatusOK { // RFC 9110 §13.2.1, §14.2
-		sel = w.r.selects(rep)
-		w.status = sel.status
-	}
-	h := &w.header
-	switch sel.status {
-	case http.StatusNotModified:
-		w.notModified()
-		return nil
-	case http.StatusPreconditionFailed:
-		return &StatusError{Code: sel.status}
-	case http.StatusRequestedRangeNotSatisfiable:
-		h.Set("Content-Range", unsatisfiedRange+strconv.FormatInt(rep.size, 10))
-		return &StatusError{Code: sel.status}
-	case http.StatusPartialContent:
-		h.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", sel.start, sel.start+sel.n-1, rep.size))
-	}
-	h.Set("Content-Length", strconv.FormatInt(sel.n, 10))
-	if sel.n == 0 || w.r.methodView() == http.MethodHead {
-		return nil
-	}
-	if _, err := file.Seek(sel.start, io.SeekStart); err != nil {
-		return err
-	}
-	_, err = w.ReadFrom(&io.LimitedReader{R: file, N: sel.n})
-	return err
-}
-
-// describeFile sets the fields of a file, and returns what conditions are
-// compared with.
-func (w *serverResponse) describeFile(name string, info fs.FileInfo) representation {
-	h := &w.header
-	if h.Get("Content-Type") == "" {
-		kind := mime.TypeByExtension(filepath.Ext(name))
-		if kind == "" {
-			kind = "application/octet-stream" // guessing from content is how text becomes script
-		}
-		h.Set("Content-Type", kind)
-	}
-	rep := representation{size: info.Size()}
-	if tag, rest := nextETag(h.Get("ETag")); rest == "" {
-		rep.etag = tag
-	}
-	// 1970 and before is what a file has whose time nobody knows.
-	if at := info.ModTime().UTC().Truncate(time.Second); at.Unix() > 0 {
-		rep.modified = at
-		h.Set("Last-Modified", at.Format(http.TimeFormat))
-	}
-	if w.Status() == http.StatusOK {
-		h.Set("Accept-Ranges", "bytes")
-	}
-	return rep
-}
-
-// notModified takes the fields away that a 304 should not have: the client has
-// those, and its own are the ones that belong to what it has (RFC 9110 §15.4.5).
-func (w *serverResponse) notModified() {
-	h := &w.header
-	for _, name := range [...]string{"Content-Type", "Content-Encoding", "Content-Language", "Content-Length", "Content-Disposition", "Accept-Ranges"} {
-		h.Del(name)
-	}
-	if h.Get("ETag") != "" {
-		h.Del("Last-Modified")
-	}
+	file, info, err := openRegular(systemFiles{}, name)
+	return file, info, fileError(err)
 }
 
 var errNotRegular = errors.New("flare: not a regular file")
 
+// A folder is where files are opened by name: an *os.Root, or systemFiles.
+type folder interface {
+	Stat(name string) (fs.FileInfo, error)
+	OpenFile(name string, flag int, perm fs.FileMode) (*os.File, error)
+}
+
+// systemFiles are all files of the system.
+type systemFiles struct{}
+
+func (systemFiles) Stat(name string) (fs.FileInfo, error) { return os.Stat(name) }
+
+func (systemFiles) OpenFile(name string, flag int, perm fs.FileMode) (*os.File, error) {
+	return os.OpenFile(name, flag, perm)
+}
+
 // openRegular opens a regular file, and nothing else: opening a FIFO waits for
 // somebody who writes, and opening a device may move it.
-func openRegular(name string) (*os.File, fs.FileInfo, error) {
+func openRegular(in folder, name string) (*os.File, fs.FileInfo, error) {
 	if strings.IndexByte(name, 0) >= 0 {
 		return nil, nil, fs.ErrNotExist // no system has files of that name
 	}
-	info, err := os.Stat(name)
+	info, err := in.Stat(name)
 	if err == nil && !info.Mode().IsRegular() {
 		err = errNotRegular
 	}
@@ -200,9 +174,9 @@ func openRegular(name string) (*os.File, fs.FileInfo, error) {
 		return nil, nil, err
 	}
 	// It may be another one by now.
-	file, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	file, err := in.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, syscall.EAGAIN) {
-		file, err = os.Open(name) // somebody has a lease on it, and is asked to give it up
+		file, err = in.OpenFile(name, os.O_RDONLY, 0) // somebody has a lease on it, and is asked to give it up
 	}
 	if err != nil {
 		return nil, nil, err
@@ -220,6 +194,8 @@ func openRegular(name string) (*os.File, fs.FileInfo, error) {
 // fileError turns a file's error into an answer that does not name the file.
 func fileError(err error) error {
 	switch {
+	case err == nil:
+		return nil
 	case errors.Is(err, fs.ErrPermission):
 		return &StatusError{Code: http.StatusForbidden, Err: err}
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, errNotRegular):

@@ -50,7 +50,7 @@ func TestSendFileAnswers(t *testing.T) {
 		{"/", "GET", "Range", "bytes=5-99999999", 206, content[5:]},
 		{"/", "GET", "Range", "bytes=99999999-", 416, []byte("Requested Range Not Satisfiable\n")},
 		{"/", "GET", "Range", "bytes=-0", 416, []byte("Requested Range Not Satisfiable\n")},
-		{"/", "GET", "Range", "bytes=1-2,4-5", 200, content},
+		{"/", "GET", "Range", "bytes=1-2,4-5,x", 200, content},
 		{"/", "GET", "Range", "bytes=5-1", 200, content},
 		{"/", "GET", "Range", "lines=1-2", 200, content},
 		{"/", "GET", "If-Modified-Since", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat), 304, nil},

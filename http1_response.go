@@ -2,7 +2,6 @@ package flare
 
 import (
 	"errors"
-	"io"
 	"os"
 )
 
@@ -101,7 +100,7 @@ func (s *http1Stream) sendBody(p []byte) error {
 }
 
 // sendFile moves the file's octets inside the kernel.
-func (s *http1Stream) sendFile(file *os.File, n int64) (sent int64, err error) {
+func (s *http1Stream) sendFile(file *os.File, start, n int64) (sent int64, err error) {
 	c, g := s.c, s.c.workset
 	if s.chunked {
 		return 0, errors.ErrUnsupported
@@ -110,10 +109,7 @@ func (s *http1Stream) sendFile(file *os.File, n int64) (sent int64, err error) {
 		return 0, err
 	}
 	g.detach() // a disk can block
-	offset, err := file.Seek(0, io.SeekCurrent)
-	if err != nil {
-		return 0, err
-	}
+	offset := start
 	for sent < n && err == nil {
 		if g.broken(breakWrites) {
 			err = c.breakOff()
@@ -133,9 +129,6 @@ func (s *http1Stream) sendFile(file *os.File, n int64) (sent int64, err error) {
 		sent += int64(k)
 		g.counts[countBytesOut] += uint64(k)
 		g.writing.moved += int64(k)
-	}
-	if _, seekErr := file.Seek(offset, io.SeekStart); seekErr != nil && (err == nil || err == errors.ErrUnsupported) {
-		err = seekErr // a copy would go on elsewhere
 	}
 	return sent, err
 }

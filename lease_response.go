@@ -112,16 +112,17 @@ func (w *ResponseWriter) WriteString(s string) (int, error) {
 // *io.LimitedReader of one, is sent by the kernel when the response's length
 // was declared and nothing wraps its body.
 func (w *ResponseWriter) ReadFrom(r io.Reader) (int64, error) {
-	file, n := regularFile(r)
-	if file == nil {
-		return copyThroughMemory(w, r) // the reader is the user's, and may wait for ever
+	if _, ok := r.(*fileSection); !ok {
+		if file, _ := regularFile(r); file == nil {
+			return copyThroughMemory(w, r) // the reader is the user's, and may wait for ever
+		}
 	}
 	x := w.lease.enterBody()
 	if x == nil {
 		return 0, errWriterDone
 	}
 	defer w.lease.exit()
-	return x.w.readFile(r, file, n)
+	return x.w.ReadFrom(r)
 }
 
 // Flush commits the response and sends what was written so far. It waits while
@@ -188,24 +189,6 @@ func (w *ResponseWriter) Redirect(code int, location string) error {
 	}
 	defer w.lease.exit()
 	return x.w.Redirect(code, location)
-}
-
-// SendFile answers with a regular file: its type by its name, its Last-Modified,
-// and, as RFC 9110 §13.2.2 and §14.2 have it, 304, 412, 416 or a single byte
-// range where the request asks for that. Conditions are compared with the ETag
-// that the handler has set, if any, and with the time of the file.
-//
-// With a status set beforehand, 200 apart, all of the file is sent with that.
-// What is no regular file, or does not exist, is a *StatusError with 404, and so
-// are 403, 412 and 416. name is a path of the system, never to be made of input
-// that was not checked.
-func (w *ResponseWriter) SendFile(name string) error {
-	x := w.lease.enterBody()
-	if x == nil {
-		return errWriterDone
-	}
-	defer w.lease.exit()
-	return x.w.SendFile(name)
 }
 
 // SetCookie adds a Set-Cookie field. A cookie that is not Valid makes the

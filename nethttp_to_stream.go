@@ -206,7 +206,9 @@ func writeError(err error) error {
 	return syscall.EPIPE // net/http says no more than that the client is gone
 }
 
-func (k *httpCarrier) sendFile(*os.File, int64) (int64, error) { return 0, errors.ErrUnsupported }
+func (k *httpCarrier) sendFile(*os.File, int64, int64) (int64, error) {
+	return 0, errors.ErrUnsupported
+}
 
 func (k *httpCarrier) sendEnd(p []byte, trailer *headerFields) error {
 	if trailer != nil {

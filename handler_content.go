@@ -1,0 +1,244 @@
+package flare
+
+import (
+	"crypto/rand"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"os"
+	"path"
+	"strconv"
+	"time"
+)
+
+// This file is layer 4 (roles): content that has a size and can be read from
+// anywhere, as a response: all of it, one range or several, or what its conditions
+// say. SendFile, ServeContent and Files answer by it; handler_condition.go decides
+// which of these it is, handler_file.go sends files.
+
+// A content is what a response sends all or parts of.
+type content struct {
+	representation
+	name string // its extension says the type, unless the response has one
+	from contentSource
+}
+
+// A contentSource reads a part of a content: its parts in ascending order or not,
+// one after the other.
+type contentSource interface {
+	section(part byteSpan) (io.Reader, error)
+}
+
+// A fileSource is a regular file. Several may send it at once.
+type fileSource struct{ *os.File }
+
+func (s fileSource) section(part byteSpan) (io.Reader, error) {
+	return &fileSection{s.File, part.start, part.n}, nil
+}
+
+// A seekSource is content of a user's.
+type seekSource struct{ io.ReadSeeker }
+
+func (s seekSource) section(part byteSpan) (io.Reader, error) {
+	_, err := s.Seek(part.start, io.SeekStart)
+	return &io.LimitedReader{R: s.ReadSeeker, N: part.n}, err
+}
+
+// wholeSeconds is a file's time as Last-Modified has it. 1970 and before is what a
+// file has whose time nobody knows.
+func wholeSeconds(t time.Time) time.Time {
+	if t.Unix() <= 0 {
+		return time.Time{}
+	}
+	return t.UTC().Truncate(time.Second)
+}
+
+// SendFile answers with a regular file: its type by its name, its Last-Modified,
+// and, as RFC 9110 §13.2.2 and §14.2 have it, 304, 412, 416 or one or more byte
+// ranges where the request asks for that. Conditions are compared with the ETag
+// that the handler has set, if any, and with the time of the file.
+//
+// With a status set beforehand, 200 apart, all of the file is sent with that.
+// What is no regular file, or does not exist, is a *StatusError with 404, and so
+// are 403, 412 and 416. name is a path of the system, never to be made of input
+// that was not checked; Files is for that.
+func (w *ResponseWriter) SendFile(name string) error {
+	x := w.lease.enterBody()
+	if x == nil {
+		return errWriterDone
+	}
+	file, info, err := x.w.openToSend(name)
+	w.lease.exit()
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	rep := representation{modified: wholeSeconds(info.ModTime()), size: info.Size()}
+	return w.sendContent(&content{rep, name, fileSource{file}})
+}
+
+// ServeContent is SendFile for content from elsewhere, as net/http's function of
+// that name: name says the type by its extension unless Content-Type is set,
+// modified is Last-Modified unless it is zero, and the size is where a seek to the
+// end arrives.
+func (w *ResponseWriter) ServeContent(name string, modified time.Time, from io.ReadSeeker) error {
+	size, err := from.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	return w.sendContent(&content{representation{modified: wholeSeconds(modified), size: size}, name, seekSource{from}})
+}
+
+// sendContent answers with c.
+func (w *ResponseWriter) sendContent(c *content) error {
+	x := w.lease.enterBody()
+	if x == nil {
+		return errWriterDone
+	}
+	sel, heads, err := x.w.beginContent(c)
+	reads := x.r.methodView() != http.MethodHead
+	w.lease.exit()
+	switch {
+	case err != nil || !reads:
+		return err
+	case heads == nil:
+		return w.sendPart(c, sel.byteSpan)
+	}
+	for i, part := range sel.parts {
+		if _, err := w.WriteString(heads[i]); err != nil {
+			return err
+		}
+		if err := w.sendPart(c, part); err != nil {
+			return err
+		}
+	}
+	_, err = w.WriteString(heads[len(heads)-1])
+	return err
+}
+
+func (w *ResponseWriter) sendPart(c *content, part byteSpan) error {
+	if part.n == 0 {
+		return nil
+	}
+	r, err := c.from.section(part)
+	if err == nil {
+		_, err = w.ReadFrom(r)
+	}
+	return err
+}
+
+// beginContent sets the status and the fields of an answer with c, and says what
+// of it is to be sent. With several parts, heads are what is before each of them,
+// and behind the last.
+func (w *serverResponse) beginContent(c *content) (sel selection, heads []string, err error) {
+	if w.begun || w.answered {
+		return sel, nil, errAnswered
+	}
+	w.answered = true
+	w.describe(c)
+	sel = selection{http.StatusOK, byteSpan{0, c.size}, nil}
+	if w.Status() == http.StatusOK { // RFC 9110 §13.2.1, §14.2
+		sel = w.r.selects(c.representation)
+		w.status = sel.status
+	}
+	h, length := &w.header, sel.n
+	switch sel.status {
+	case http.StatusNotModified:
+		w.notModified()
+		return sel, nil, nil
+	case http.StatusPreconditionFailed:
+		return sel, nil, &StatusError{Code: sel.status}
+	case http.StatusRequestedRangeNotSatisfiable:
+		h.Set("Content-Range", unsatisfiedRange+strconv.FormatInt(c.size, 10))
+		return sel, nil, &StatusError{Code: sel.status}
+	case http.StatusPartialContent:
+		if sel.parts == nil {
+			h.Set("Content-Range", sel.contentRange(c.size))
+			break
+		}
+		boundary := rand.Text()
+		heads, length = partHeads(sel.parts, c.size, h.Get("Content-Type"), boundary)
+		h.Set("Content-Type", "multipart/byteranges; boundary="+boundary)
+	}
+	h.Set("Content-Length", strconv.FormatInt(length, 10))
+	return sel, heads, nil
+}
+
+// contentRange is the field of that name for a part of size bytes.
+func (p byteSpan) contentRange(size int64) string {
+	return fmt.Sprintf("bytes %d-%d/%d", p.start, p.start+p.n-1, size)
+}
+
+// partHeads returns what is around the parts of a multipart/byteranges body (RFC
+// 9110 §14.6), and the length of all of it in bytes.
+func partHeads(parts []byteSpan, size int64, kind, boundary string) (heads []string, length int64) {
+	before := "--"
+	for _, part := range parts {
+		head := before + boundary + "\r\nContent-Range: " + part.contentRange(size) + "\r\nContent-Type: " + kind + "\r\n\r\n"
+		heads = append(heads, head)
+		length += int64(len(head)) + part.n
+		before = "\r\n--"
+	}
+	end := before + boundary + "--\r\n"
+	return append(heads, end), length + int64(len(end))
+}
+
+// describe sets the fields of c that nobody has set, and gives c the ETag that
+// the response has.
+func (w *serverResponse) describe(c *content) {
+	h := &w.header
+	if h.Get("Content-Type") == "" {
+		h.Set("Content-Type", typeByName(c.name))
+	}
+	if tag, rest := nextETag(h.Get("ETag")); rest == "" {
+		c.etag = tag
+	}
+	if !c.modified.IsZero() {
+		h.Set("Last-Modified", c.modified.Format(http.TimeFormat))
+	}
+	if w.Status() == http.StatusOK && !c.entire {
+		h.Set("Accept-Ranges", "bytes")
+	}
+}
+
+// notModified takes the fields away that a 304 should not have: the client has
+// those, and its own are the ones that belong to what it has (RFC 9110 §15.4.5).
+func (w *serverResponse) notModified() {
+	h := &w.header
+	for _, name := range [...]string{"Content-Type", "Content-Encoding", "Content-Language", "Content-Length", "Content-Disposition", "Accept-Ranges"} {
+		h.Del(name)
+	}
+	if h.Get("ETag") != "" {
+		h.Del("Last-Modified")
+	}
+}
+
+// typeByName returns the media type of a file by its extension. Without one it is
+// application/octet-stream: guessing from content is how text becomes script.
+func typeByName(name string) string {
+	extension := path.Ext(name)
+	if kind := webTypes[extension]; kind != "" {
+		return kind
+	}
+	if kind := mime.TypeByExtension(extension); kind != "" {
+		return kind
+	}
+	return "application/octet-stream"
+}
+
+// webTypes are those of the files of web pages, so that they do not depend on the
+// tables of the system, which package mime reads.
+var webTypes = map[string]string{
+	".html": "text/html; charset=utf-8", ".htm": "text/html; charset=utf-8",
+	".css": "text/css; charset=utf-8", ".txt": "text/plain; charset=utf-8",
+	".csv": "text/csv; charset=utf-8", ".md": "text/markdown; charset=utf-8",
+	".js": "text/javascript; charset=utf-8", ".mjs": "text/javascript; charset=utf-8",
+	".json": "application/json", ".map": "application/json", ".webmanifest": "application/manifest+json",
+	".xml": "text/xml; charset=utf-8", ".wasm": "application/wasm", ".pdf": "application/pdf", ".zip": "application/zip",
+	".svg": "image/svg+xml", ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg",
+	".gif": "image/gif", ".webp": "image/webp", ".avif": "image/avif", ".ico": "image/x-icon",
+	".woff": "font/woff", ".woff2": "font/woff2", ".ttf": "font/ttf", ".otf": "font/otf",
+	".mp4": "video/mp4", ".webm": "video/webm", ".mp3": "audio/mpeg", ".ogg": "audio/ogg", ".wav": "audio/wav",
+	".br": "application/octet-stream", ".gz": "application/gzip", ".zst": "application/zstd",
+}
