@@ -22,10 +22,11 @@ type clientBody struct {
 	resp   *ClientResponse
 	client *Client
 
-	awake atomic.Pointer[clientConn] // conn until the end; who swaps it out decides about it
+	carrier clientCarrier // never changed; owned by who has taken awake, or conn
+	awake   atomic.Bool   // until the end; who swaps it out decides about carrier
 
-	mu        sync.Mutex  // a Read, or the end
-	conn      *clientConn // nil: nothing more to come from it
+	mu        sync.Mutex    // a Read, or the end
+	conn      clientCarrier // carrier; nil: nothing more to come from it
 	upload    *clientUpload
 	mem       []byte // received, not read
 	remaining int64  // of bodyLength
@@ -90,67 +91,8 @@ func (b *clientBody) next(p []byte) (int, error) {
 		}
 		return n, nil
 	}
-	if b.kind == bodyChunked {
-		return b.nextChunked(p)
-	}
-	if b.kind == bodyLength && int64(len(p)) > b.remaining {
-		p = p[:b.remaining]
-	}
-	n, err := b.receive(p)
-	if err == io.EOF && b.kind == bodyUntilClose && b.conn.cutOff() {
-		err = ErrUnexpectedEOF // RFC 9112 §9.8
-	}
-	if b.kind == bodyLength {
-		if b.remaining -= int64(n); b.remaining == 0 {
-			return n, io.EOF
-		}
-		if err == io.EOF {
-			err = ErrUnexpectedEOF // RFC 9112 §8
-		}
-	}
+	n, err := b.conn.readBody(b, p)
 	return n, b.fault(err)
-}
-
-// receive takes what is in the connection's buffer, or reads past it.
-func (b *clientBody) receive(p []byte) (int, error) {
-	if in := b.conn.unread(); len(in) > 0 {
-		n := copy(p, in)
-		b.conn.consume(n)
-		return n, nil
-	}
-	b.conn.releaseInput()
-	b.arm()
-	return b.conn.Read(p)
-}
-
-// nextChunked decodes what is there until some of it is data.
-func (b *clientBody) nextChunked(p []byte) (int, error) {
-	for {
-		if in := b.conn.unread(); len(in) > 0 {
-			// No more than p takes: the decoder hands out each octet once.
-			data, n, done, err := b.conn.chunks.decode(in[:min(len(in), len(p))])
-			if err != nil {
-				return 0, b.fault(err)
-			}
-			b.conn.consume(n)
-			copied := copy(p, data)
-			if done {
-				b.keepTrailer(&b.conn.chunks.trailer)
-				return copied, io.EOF
-			}
-			if copied > 0 {
-				return copied, nil
-			}
-			continue
-		}
-		b.arm()
-		if err := b.conn.fill(); err != nil {
-			if err == io.EOF {
-				err = ErrUnexpectedEOF // RFC 9112 §8
-			}
-			return 0, b.fault(err)
-		}
-	}
 }
 
 // keepTrailer copies the trailer section, to where Trailer may have been told
@@ -203,16 +145,15 @@ func (b *clientBody) settle(whole bool) {
 	if b.conn = nil; conn == nil {
 		return
 	}
-	alive := b.awake.Swap(nil) != nil
+	alive := b.awake.Swap(false)
 	if b.stop != nil && !b.stop() {
 		alive = false
 	}
-	if whole && alive && b.reusable && len(conn.unread()) == 0 && b.upload.soon() {
-		b.client.rest(conn, b.ctx)
+	if whole && alive && b.reusable && b.upload.soon() && conn.rest(b.client, b.ctx) {
 		return
 	}
 	conn.close()
-	conn.releaseInput()
+	conn.release()
 	b.upload.stop()
 }
 
@@ -235,32 +176,17 @@ func (b *clientBody) Close() error {
 
 // interrupt wakes a Read that waits.
 func (b *clientBody) interrupt() {
-	if conn := b.awake.Swap(nil); conn != nil {
-		conn.close()
+	if b.awake.Swap(false) {
+		b.carrier.close()
 	}
 }
 
 // skip returns io.EOF if all of the body was there.
 func (b *clientBody) skip() error {
-	switch {
-	case b.conn == nil:
+	if b.conn == nil {
 		return io.EOF
-	case b.kind == bodyLength && int64(len(b.conn.unread())) >= b.remaining:
-		b.conn.consume(int(b.remaining))
-		return io.EOF
-	case b.kind == bodyChunked:
-		for len(b.conn.unread()) > 0 {
-			_, n, done, err := b.conn.chunks.decode(b.conn.unread())
-			if err != nil {
-				return err
-			}
-			b.conn.consume(n)
-			if done {
-				return io.EOF
-			}
-		}
 	}
-	return errBodyClosed
+	return b.conn.skipBody(b)
 }
 
 // takeMemory hands the body over if it lies in memory whole.
@@ -278,7 +204,7 @@ func (b *clientBody) takeMemory() ([]byte, bool) {
 // A tunnelBody is the Body of a 101: what the peer sends, and a way to it.
 type tunnelBody struct {
 	*clientBody
-	conn *clientConn
+	conn clientCarrier
 }
 
 // Write sends p to the peer.

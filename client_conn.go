@@ -1,13 +1,9 @@
 package flare
 
 import (
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
-	"net/http"
-	"net/http/httptrace"
-	"net/textproto"
 	"time"
 )
 
@@ -16,44 +12,32 @@ import (
 // not know redirects, pools or retries. client_roundtrip.go drives it, and
 // client_body.go reads bodies from it.
 
-const (
-	// responseBufferBytes is room for the usual head and a small body.
-	responseBufferBytes = 4 << 10
-
-	// interimMax bounds the 1xx responses before the final one: a server that
-	// has nothing else to say is not waited for.
-	interimMax = 16
-)
+// responseBufferBytes is room for the usual head and a small body.
+const responseBufferBytes = 4 << 10
 
 // A clientConn belongs to the goroutine whose request it carries, and to the
 // pool while it rests. Only close is for any goroutine.
 type clientConn struct {
-	raw   net.Conn             // below all, never changed
-	sock  *clientSocket        // over raw, or over the TLS to a proxy
-	tls   *tls.Conn            // nil: plain
-	state *tls.ConnectionState // of tls
-	route clientRoute
-	host  string // host and port of the origin, for errors
+	clientLink
 
 	in     *buffer // received and not consumed: in.b[inRead:]; nil while there is nothing
 	inRead int
 	head   responseHead
+	limits *headLimits // of head
 	chunks chunkedDecoder
 
 	used      bool // it has carried a request
-	heard     bool // something of the answer to the present one has come
-	interims  int  // 1xx responses that have come before its final one
+	answered  bool // something of the answer to the present one has come
 	idleSince time.Time
 }
 
 var (
-	errStale   = errors.New("flare: the idle connection had ended")
 	errSwitch  = errors.New("switch to another protocol that the request did not ask for")
 	errInterim = errors.New("more than 16 interim responses")
 )
 
 func newClientConn(raw net.Conn, route clientRoute, host string) *clientConn {
-	return &clientConn{raw: raw, sock: newClientSocket(raw), route: route, host: host}
+	return &clientConn{clientLink: clientLink{raw: raw, sock: newClientSocket(raw), route: route, host: host}}
 }
 
 // close ends the connection at once; whoever reads or writes fails. A TLS
@@ -64,22 +48,6 @@ func (c *clientConn) readBy(t time.Time) { c.sock.readBy = t }
 
 func (c *clientConn) setWriteLimit(timeout time.Duration, by time.Time) {
 	c.sock.writeTimeout, c.sock.writeBy = timeout, by
-}
-
-// Write sends all of p.
-func (c *clientConn) Write(p []byte) (int, error) {
-	if c.tls != nil {
-		return c.tls.Write(p)
-	}
-	return c.sock.Write(p)
-}
-
-// Read receives what comes, past the input buffer.
-func (c *clientConn) Read(p []byte) (int, error) {
-	if c.tls != nil {
-		return c.tls.Read(p)
-	}
-	return c.sock.Read(p)
 }
 
 // cutOff says whether a connection in TLS has ended without the peer saying so:
@@ -105,12 +73,11 @@ func (c *clientConn) probesItself() bool { return c.tls == nil && c.sock.direct 
 // rested the error may be errStale: nothing was sent then. Without await more of
 // the request follows, and nothing is received.
 func (c *clientConn) send(out []byte, await bool) (int, error) {
-	c.interims = 0
 	if !c.probesItself() {
 		if c.used && !c.silent() {
 			return 0, errStale
 		}
-		c.heard = false
+		c.answered = false
 		return c.Write(out)
 	}
 	if c.in == nil {
@@ -120,7 +87,7 @@ func (c *clientConn) send(out []byte, await bool) (int, error) {
 	b := c.in.b[:cap(c.in.b)]
 	sent, n, err := c.sock.exchange(out, b[len(c.in.b):], c.used, await)
 	c.in.b = b[:len(c.in.b)+n]
-	c.heard = n > 0
+	c.answered = n > 0
 	return sent, err
 }
 
@@ -155,7 +122,7 @@ func (c *clientConn) fill() error {
 	n, err := c.Read(b[len(c.in.b):])
 	c.in.b = b[:len(c.in.b)+n]
 	if n > 0 {
-		c.heard = true
+		c.answered = true
 		return nil
 	}
 	if err == nil {
@@ -172,38 +139,9 @@ func (c *clientConn) releaseInput() {
 	}
 }
 
-// readFinalHead reads until c.head is that of a final response, or of 101, and
-// returns its length; it is not consumed. trace, if any, is told of others.
-func (c *clientConn) readFinalHead(lim *headLimits, trace *httptrace.ClientTrace) (int, error) {
-	for {
-		n, err := c.readHead(lim)
-		if err != nil || !c.isInterim() {
-			return n, err
-		}
-		if err := c.skipInterim(n, trace); err != nil {
-			return 0, err
-		}
-	}
-}
-
-// skipInterim consumes the head of n octets of a 1xx response.
-func (c *clientConn) skipInterim(n int, trace *httptrace.ClientTrace) error {
-	if c.interims++; c.interims > interimMax {
-		return &ClientError{Phase: PhaseHead, Host: c.host, Kind: ErrMalformed, Err: errInterim}
-	}
-	if err := c.traceInterim(n, trace); err != nil {
-		return err
-	}
-	c.consume(n)
-	return nil
-}
-
-func (c *clientConn) isInterim() bool {
-	return c.head.status < 200 && c.head.status != http.StatusSwitchingProtocols
-}
-
 // readHead reads one head.
 func (c *clientConn) readHead(lim *headLimits) (int, error) {
+	c.limits = lim
 	c.head.reset()
 	for {
 		if n, err := c.head.parse(c.unread(), lim); n > 0 || err != nil {
@@ -213,23 +151,4 @@ func (c *clientConn) readHead(lim *headLimits) (int, error) {
 			return 0, err
 		}
 	}
-}
-
-// traceInterim tells a trace about a 1xx response.
-func (c *clientConn) traceInterim(n int, trace *httptrace.ClientTrace) error {
-	if trace == nil {
-		return nil
-	}
-	if c.head.status == http.StatusContinue && trace.Got100Continue != nil {
-		trace.Got100Continue()
-	}
-	if trace.Got1xxResponse == nil {
-		return nil
-	}
-	header := make(textproto.MIMEHeader)
-	b := c.unread()[:n]
-	for _, f := range c.head.fields {
-		header.Add(string(b[f.name:f.nameEnd]), string(b[f.value:f.valueEnd]))
-	}
-	return trace.Got1xxResponse(c.head.status, header)
 }

@@ -123,7 +123,7 @@ func (c *Client) tunnel(conn *clientConn, by time.Time) error {
 		return clientError(PhaseProxy, to, err)
 	}
 	conn.readBy(earlier(by, c.cfg.responseTimeout))
-	n, err := conn.readFinalHead(&c.cfg.head, nil)
+	n, err := readFinalHead(conn, new(int), &c.cfg.head, nil)
 	if err != nil {
 		return clientError(PhaseProxy, to, err)
 	}

@@ -9,13 +9,6 @@ import (
 // requests. It knows how long each has rested; whether it still works is found
 // out by who takes it. client_roundtrip.go calls it, from any goroutine.
 
-// A clientRoute is what a connection must have in common with a request to
-// carry it.
-type clientRoute struct {
-	origin clientOrigin
-	proxy  *clientProxy // nil: none; proxies are made once for each URL
-}
-
 // A clientPool hands out the connection that was put back last: the others get
 // to grow old and go. The zero value with limits set is ready.
 type clientPool struct {

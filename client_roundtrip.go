@@ -38,17 +38,17 @@ func (c *Client) roundTrip(ctx context.Context, x *clientCall) (*ClientResponse,
 		if err != nil {
 			return nil, err
 		}
-		if !conn.used {
+		_, rested := conn.reused()
+		if !rested {
 			now = time.Now() // connecting has taken some
 		}
-		rested := conn.used
 		h := clientHop{client: c, call: x, conn: conn, ctx: ctx, trace: trace, begun: now}
 		resp, err := h.run()
 		if err == nil {
 			return resp, nil
 		}
 		conn.close()
-		conn.releaseInput()
+		conn.release()
 		h.upload.stop()
 		if errors.Is(err, errStale) {
 			continue // it was never sent
@@ -61,7 +61,7 @@ func (c *Client) roundTrip(ctx context.Context, x *clientCall) (*ClientResponse,
 }
 
 // take returns a connection that has rested, or a new one.
-func (c *Client) take(ctx context.Context, route clientRoute, x *clientCall, fresh bool, now time.Time, trace *httptrace.ClientTrace) (*clientConn, error) {
+func (c *Client) take(ctx context.Context, route clientRoute, x *clientCall, fresh bool, now time.Time, trace *httptrace.ClientTrace) (clientCarrier, error) {
 	var conn *clientConn
 	if !fresh {
 		conn = c.pool.get(route, now)
@@ -73,10 +73,7 @@ func (c *Client) take(ctx context.Context, route clientRoute, x *clientCall, fre
 		}
 	}
 	if trace != nil && trace.GotConn != nil {
-		info := httptrace.GotConnInfo{Conn: conn.sock, Reused: conn.used, WasIdle: conn.used}
-		if conn.tls != nil {
-			info.Conn = conn.tls
-		}
+		info := httptrace.GotConnInfo{Conn: conn.conn(), Reused: conn.used, WasIdle: conn.used}
 		if conn.used {
 			info.IdleTime = now.Sub(conn.idleSince)
 		}
@@ -85,26 +82,18 @@ func (c *Client) take(ctx context.Context, route clientRoute, x *clientCall, fre
 	return conn, nil
 }
 
-// rest puts a connection back.
-func (c *Client) rest(conn *clientConn, ctx context.Context) {
-	conn.releaseInput()
-	c.pool.put(conn, time.Now())
-	if trace := httptrace.ContextClientTrace(ctx); trace != nil && trace.PutIdleConn != nil {
-		trace.PutIdleConn(nil)
-	}
-}
-
 // A clientHop is one attempt at one request on one connection.
 type clientHop struct {
 	client *Client
 	call   *clientCall
-	conn   *clientConn
+	conn   clientCarrier
 	ctx    context.Context
 	trace  *httptrace.ClientTrace
 	upload *clientUpload // nil: the body went with the head, or there is none
 	stop   func() bool   // lets go of ctx; nil: nothing to let go
 	begun  time.Time
 	length int64 // of the request's body, -1: unknown
+	seen   int   // 1xx responses that have come
 	broken bool  // sending has failed, and there is an answer all the same
 	phase  ClientPhase
 }
@@ -120,7 +109,7 @@ func (h *clientHop) run() (*ClientResponse, error) {
 		}
 		var err error
 		if h.length, err = h.call.req.beginBody(); err != nil {
-			return nil, h.call.unsendable(h.conn.host, err)
+			return nil, h.call.unsendable(h.conn.lead().host, err)
 		}
 		if h.call.req.Trailer != nil && h.length != 0 {
 			h.length = -1
@@ -169,7 +158,7 @@ func (h *clientHop) exchange() (*ClientResponse, error) {
 	}
 	if err != nil {
 		if own := h.upload.failure(); own != nil {
-			return nil, &ClientError{Phase: PhaseWrite, Host: h.conn.host, Err: own}
+			return nil, &ClientError{Phase: PhaseWrite, Host: h.conn.lead().host, Err: own}
 		}
 		if h.upload.timedOut() {
 			err = ErrTimeout // the connection's end came of it
@@ -188,29 +177,26 @@ func (h *clientHop) exchange() (*ClientResponse, error) {
 // sendRequest sends the head and as much of the body as does not have to wait
 // for the server. n is the length of a final head that came in place of a 100.
 func (h *clientHop) sendRequest() (n int, err error) {
-	route, r := &h.conn.route, h.call.req
-	proxy := route.proxy
-	proxied := proxy != nil && !route.origin.https
-	proxyAuth := ""
-	if proxied {
-		proxyAuth = proxy.authorization
-	}
-	out := getBuffer(responseBufferBytes)
-	defer func() { out.release() }()
-	out.b = h.client.appendHead(out.b, h.call, proxied, proxyAuth, h.length)
+	r := h.call.req
+	m := clientMessage{length: h.length, begun: h.begun}
 	inline := r.inMem && h.length >= 0 && h.length <= bodyInlineBytes
 	expects := h.length != 0 && h.expectsContinue()
 	if h.length > 0 && inline && !expects {
-		out.b = append(out.b, r.payload...)
+		m.payload = r.payload
 	}
-	whole := h.length == 0 || inline && !expects
-	if err := h.write(out.b, whole); err != nil {
+	m.whole = h.length == 0 || inline && !expects
+	all, err := h.conn.begin(h.client, h.call, m)
+	h.call.sent = h.call.sent || !errors.Is(err, errStale)
+	if all {
+		h.phase = PhaseHead
+	}
+	if err != nil {
 		return h.answerDespite(err)
 	}
 	if h.trace != nil && h.trace.WroteHeaders != nil {
 		h.trace.WroteHeaders()
 	}
-	if whole {
+	if m.whole {
 		if h.length > 0 && r.Progress != nil {
 			r.Progress(h.length, h.length)
 		}
@@ -222,23 +208,6 @@ func (h *clientHop) sendRequest() (n int, err error) {
 		}
 	}
 	return 0, h.beginUpload()
-}
-
-// write sends b, which is the head and, if whole, all of the body there is.
-func (h *clientHop) write(b []byte, whole bool) error {
-	conn, cfg := h.conn, &h.client.cfg
-	conn.setWriteLimit(cfg.writeTimeout, h.call.by)
-	conn.readBy(limitFrom(h.begun, cfg.responseTimeout, h.call.by))
-	sent, err := conn.send(b, whole)
-	h.call.sent = h.call.sent || !errors.Is(err, errStale)
-	if whole && sent == len(b) {
-		h.phase = PhaseHead
-	}
-	if err == nil && sent < len(b) {
-		_, err = conn.Write(b[sent:])
-		conn.readBy(earlier(h.call.by, cfg.responseTimeout))
-	}
-	return err
 }
 
 // beginUpload sends a body that did not go with the head: a short one at once,
@@ -266,7 +235,7 @@ func (h *clientHop) answerDespite(err error) (n int, _ error) {
 	if errorKind(err) != ErrReset {
 		return 0, err
 	}
-	n, readErr := h.conn.readFinalHead(&h.client.cfg.head, h.trace)
+	n, readErr := readFinalHead(h.conn, &h.seen, &h.client.cfg.head, h.trace)
 	if readErr != nil {
 		return 0, err
 	}
@@ -302,11 +271,11 @@ func (h *clientHop) awaitContinue() (n int, err error) {
 		if errors.Is(err, ErrTimeout) && (h.call.by.IsZero() || time.Now().Before(h.call.by)) {
 			return 0, nil
 		}
-		if err != nil || !conn.isInterim() {
+		if err != nil || !conn.answer().isInterim() {
 			return n, err
 		}
-		is100 := conn.head.status == http.StatusContinue
-		if err := conn.skipInterim(n, h.trace); err != nil || is100 {
+		is100 := conn.answer().status == http.StatusContinue
+		if err := skipInterim(conn, n, &h.seen, h.trace); err != nil || is100 {
 			return 0, err
 		}
 	}
@@ -324,7 +293,7 @@ func (h *clientHop) awaitHead(n int) (int, error) {
 		h.conn.readBy(earlier(h.call.by, limit))
 	}
 	for {
-		n, err := h.conn.readFinalHead(&h.client.cfg.head, h.trace)
+		n, err := readFinalHead(h.conn, &h.seen, &h.client.cfg.head, h.trace)
 		if h.upload == nil || !errors.Is(err, ErrTimeout) {
 			return n, err
 		}
@@ -343,7 +312,7 @@ func (h *clientHop) awaitHead(n int) (int, error) {
 
 // retries says whether the request may be sent again.
 func (h *clientHop) retries(err error) bool {
-	if !isIdempotent(h.call.method) || h.conn.heard || h.upload.failure() != nil {
+	if !isIdempotent(h.call.method) || h.conn.heard() || h.upload.failure() != nil {
 		return false
 	}
 	if h.ctx.Err() != nil || !h.call.bodyDropped && !h.call.req.rewindable() {
@@ -357,30 +326,24 @@ func (h *clientHop) retries(err error) bool {
 // win over the one that ending the connection caused.
 func (h *clientHop) dress(err error) error {
 	if ctxErr := h.ctx.Err(); ctxErr != nil {
-		err = &ClientError{Phase: h.phase, Host: h.conn.host, Kind: errorKind(ctxErr), Err: ctxErr}
+		err = &ClientError{Phase: h.phase, Host: h.conn.lead().host, Kind: errorKind(ctxErr), Err: ctxErr}
 	}
-	return clientError(h.phase, h.conn.host, err)
+	return clientError(h.phase, h.conn.lead().host, err)
 }
 
 // respond makes the response whose head of n octets is in the buffer.
 func (h *clientHop) respond(n int) (*ClientResponse, error) {
-	conn, head := h.conn, &h.conn.head
+	conn, head := h.conn, h.conn.answer()
 	if head.status == http.StatusSwitchingProtocols && !h.asksUpgrade() { // RFC 9110 §7.8
-		return nil, &ClientError{Phase: PhaseHead, Host: conn.host, Kind: ErrMalformed, Err: errSwitch}
+		return nil, &ClientError{Phase: PhaseHead, Host: conn.lead().host, Kind: ErrMalformed, Err: errSwitch}
 	}
 	// The usual body is there already. It and the text of the head are parts of
 	// one piece of memory, the one never written, the other the user's.
-	kind, length := head.framing(h.call.method)
-	whole := n
-	if kind == bodyLength && length <= int64(len(conn.unread())-n) {
-		whole = n + int(length)
-	}
-	memory := append([]byte(nil), conn.unread()[:whole]...)
-	conn.consume(whole)
+	kind, length := conn.framing(h.call.method)
+	memory, whole := conn.take(n, kind, length)
 	resp := h.newResponse(viewString(memory[:n]))
 	resp.closes = !head.keepAlive() || kind == bodyUntilClose
 	h.attachBody(resp, kind, length)
-	conn.used = true
 	b := &resp.body
 	resp.Body, resp.ContentLength = b, b.length
 	if b.kind == bodyNone {
@@ -390,25 +353,25 @@ func (h *clientHop) respond(n int) (*ClientResponse, error) {
 		}
 	}
 	if b.max >= 0 && b.length > b.max { // declared: refused before any of it is read
-		return nil, &ClientError{Phase: PhaseBody, Host: conn.host, Kind: ErrTooLarge}
+		return nil, &ClientError{Phase: PhaseBody, Host: conn.lead().host, Kind: ErrTooLarge}
 	}
 	if h.call.decodes && b.kind != bodyNone {
 		if err := h.client.decodeBody(resp); err != nil {
 			return nil, err
 		}
 	}
-	h.beginBody(resp, memory[n:whole:whole]) // last: the connection may be another request's then
+	h.beginBody(resp, memory[n:len(memory):len(memory)], whole) // last: the connection may be another request's then
 	return resp, nil
 }
 
 // newResponse makes a response of the head whose text that is.
 func (h *clientHop) newResponse(text string) *ClientResponse {
-	conn, head := h.conn, &h.conn.head
+	link, head := h.conn.lead(), h.conn.answer()
 	resp := &ClientResponse{
 		StatusCode: head.status,
 		reason:     text[head.reason.start:head.reason.end], minor: head.minor,
-		method: h.call.method, text: h.call.target.textWithFragment(), origin: conn.route.origin,
-		tls:  conn.state,
+		method: h.call.method, text: h.call.target.textWithFragment(), origin: link.route.origin,
+		tls:  link.state,
 		bare: int(head.reason.start) == len("HTTP/1.1 200"),
 	}
 	resp.own.list = resp.fields[:0]
@@ -424,18 +387,19 @@ func (h *clientHop) attachBody(resp *ClientResponse, kind bodyKind, length int64
 	b.kind, b.length, b.remaining = kind, length, length
 	b.max, b.bufferedMax = cfg.bodyBytesMax, cfg.bufferedBytesMax
 	b.ctx, b.stop, b.by = h.ctx, h.stop, h.call.by
-	b.awake.Store(h.conn)
+	b.carrier = h.conn
+	b.awake.Store(true)
 	// A body that was announced and not sent leaves the server waiting for it.
 	sent := h.length == 0 || h.upload != nil || h.call.req.inMem && h.length >= 0 && h.length <= bodyInlineBytes && !h.expectsContinue()
-	b.reusable = h.conn.head.persists(h.call.method) && sent && !h.broken && !h.call.closes
+	b.reusable = h.conn.persists(h.call.method) && sent && !h.broken && !h.call.closes
 }
 
 // beginBody takes a body that is there already into memory, so that its
 // connection is free for others before the user has looked at it.
-func (h *clientHop) beginBody(resp *ClientResponse, memory []byte) {
+func (h *clientHop) beginBody(resp *ClientResponse, memory []byte, whole bool) {
 	b, conn := &resp.body, h.conn
 	switch {
-	case conn.head.status == http.StatusSwitchingProtocols:
+	case resp.StatusCode == http.StatusSwitchingProtocols:
 		b.kind, b.tunnel, b.remaining, b.length = bodyUntilClose, true, -1, -1
 		resp.ContentLength = -1
 		resp.Body = tunnelBody{b, conn}
@@ -443,7 +407,7 @@ func (h *clientHop) beginBody(resp *ClientResponse, memory []byte) {
 		b.mu.Lock()
 		b.end(io.EOF)
 		b.mu.Unlock()
-	case b.kind == bodyLength && int64(len(memory)) == b.remaining:
+	case whole:
 		b.inMemory, b.mem = true, memory
 		b.mu.Lock()
 		b.settle(true)
@@ -451,9 +415,6 @@ func (h *clientHop) beginBody(resp *ClientResponse, memory []byte) {
 			b.err = io.EOF
 		}
 		b.mu.Unlock()
-	case b.kind == bodyChunked:
-		conn.chunks.reset(&h.client.cfg.head)
-		conn.chunks.fields.response = true
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -189,7 +188,7 @@ func (s *headSeen) appendField(b []byte, x *clientCall, f *headerField) []byte {
 // its request, at the latest: with the error that Do returns, with the end of the
 // response's body, or with the context.
 type clientUpload struct {
-	conn     *clientConn
+	conn     clientCarrier
 	closer   io.Closer     // the body, if giving it up closes it; else nil
 	req      ClientRequest // as it was: its owner may change it once the answer is there
 	trace    *httptrace.ClientTrace
@@ -308,7 +307,10 @@ func (u *clientUpload) send() error {
 	body := u.req.Body
 	if u.req.inMem {
 		if u.length >= 0 {
-			return u.write(u.req.payload)
+			if err := u.write(u.req.payload); err != nil {
+				return err
+			}
+			return u.writeEnd()
 		}
 		body = bytes.NewReader(u.req.payload)
 	}
@@ -345,16 +347,12 @@ func (u *clientUpload) fail(err error) error {
 	return err
 }
 
-// writePiece sends p[at:at+n] in a chunk or as it is.
+// writePiece sends p[at:at+n] as a piece of unknown length or as it is.
 func (u *clientUpload) writePiece(p []byte, at, n int) error {
 	if u.length >= 0 {
 		return u.write(p[at : at+n])
 	}
-	var size [16]byte
-	line := append(strconv.AppendInt(size[:0], int64(n), 16), '\r', '\n')
-	copy(p[at-len(line):], line)
-	copy(p[at+n:], "\r\n")
-	if _, err := u.conn.Write(p[at-len(line) : at+n+2]); err != nil {
+	if err := u.conn.writePiece(p, at, n); err != nil {
 		return err
 	}
 	u.report(n)
@@ -380,20 +378,15 @@ func (u *clientUpload) report(n int) {
 	}
 }
 
-// writeEnd ends a chunked body, with its trailer section (RFC 9112 §7.1.2).
+// writeEnd ends the body, with its trailer section.
 func (u *clientUpload) writeEnd() error {
-	if u.length >= 0 {
-		return nil
+	if u.length >= 0 || u.req.Trailer == nil {
+		return u.conn.endBody(u.length >= 0, nil)
 	}
-	b := []byte(lastChunk)
-	if u.req.Trailer != nil {
-		var trailer Header
-		u.req.Trailer(&trailer)
-		if err := checkTrailer(&trailer); err != nil {
-			return u.fail(err)
-		}
-		b = trailer.snapshot().appendTo(b)
+	var trailer Header
+	u.req.Trailer(&trailer)
+	if err := checkTrailer(&trailer); err != nil {
+		return u.fail(err)
 	}
-	_, err := u.conn.Write(append(b, "\r\n"...))
-	return err
+	return u.conn.endBody(false, trailer.snapshot())
 }

@@ -1,6 +1,7 @@
 package flare
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -16,6 +17,9 @@ import (
 // the idle connection is still silent, send, wait, receive. The look costs
 // nothing, since a read that finds nothing is what arms the poller in any case,
 // and the calls are raw, since none of them waits.
+
+// errStale means that nothing was sent.
+var errStale = errors.New("flare: the idle connection had ended")
 
 // writePieceBytes is how much is written under one write deadline: progress is
 // that much.

@@ -10,6 +10,9 @@ import "time"
 // after 1885, since which package time keeps the monotonic clock with a time.
 var origin = time.Now().Add(-80 * 365 * 24 * time.Hour)
 
+// longAgo is a deadline that has passed.
+var longAgo = time.Unix(1, 0)
+
 // A clock belongs to one workset.
 type clock struct {
 	now      time.Duration // since origin, monotonic

@@ -515,9 +515,6 @@ func (t *plainTransport) takeOver() (net.Conn, []byte, error) {
 	return t.conn, t.in, err
 }
 
-// longAgo is a deadline that has passed.
-var longAgo = time.Unix(1, 0)
-
 // addrPortOfNet returns addr as RemoteAddr has it: the zero value where it is
 // not one of IP.
 func addrPortOfNet(addr net.Addr) netip.AddrPort {

@@ -239,7 +239,7 @@ func (d *webSocketDial) shakeHands(ctx context.Context, nc net.Conn, request []b
 	defer conn.releaseInput()
 	deadline, _ := ctx.Deadline()
 	conn.readBy(deadline)
-	n, err := conn.readFinalHead(&handshakeLimits, nil)
+	n, err := readFinalHead(conn, new(int), &handshakeLimits, nil)
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
 	}
