@@ -29,8 +29,8 @@
 //	            websocket  client jar  dial dns  cert_reloader
 //	3 engine    loop  baton strand monitor predictor  conn pace  workset clock  udp
 //	1 wire (bytes to values)    2 system (values to system calls)
-//	   parser target header        poller socket sysnum memory
-//	   body response               datagram parker
+//	   parser target forwarded     poller socket sysnum memory
+//	   header body response        datagram parker
 //	   http2 hpack
 //	   websocket_frame _message
 //	   _utf8 _extension _deflate

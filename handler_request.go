@@ -52,6 +52,7 @@ type requestValue struct{ key, value any }
 // which others may have by then.
 type requestOrigin struct {
 	peer, local  netip.AddrPort
+	proxies      *proxyTrust
 	tls          *tls.ConnectionState
 	proto        string
 	major, minor int
@@ -67,6 +68,17 @@ func (r *serverRequest) session() session {
 		return r.origin
 	}
 	return r.x.stream.session()
+}
+
+// trust returns whose word counts for r.
+func (r *serverRequest) trust() *proxyTrust {
+	switch {
+	case r.origin != nil:
+		return r.origin.proxies
+	case r.x.srv != nil:
+		return r.x.srv.proxies
+	}
+	return nil
 }
 
 // version returns the name and the numbers of the version of HTTP that r came by.
@@ -344,7 +356,7 @@ func (r *serverRequest) Clone() *Request {
 	k := &x.r
 	k.refused, k.text, k.raw = r.refused, r.text, []byte(r.text)
 	from := r.session()
-	k.origin = &requestOrigin{peer: from.peerAddr(), local: from.localAddr(), tls: from.tlsState()}
+	k.origin = &requestOrigin{peer: from.peerAddr(), local: from.localAddr(), tls: from.tlsState(), proxies: r.trust()}
 	k.origin.proto, k.origin.major, k.origin.minor = r.version()
 	k.body.done = true
 	k.head = r.head

@@ -113,7 +113,8 @@ func (r *Request) ContentLength() int64 {
 	return x.r.ContentLength()
 }
 
-// RemoteAddr returns the client's address; the zero value on a Unix socket.
+// RemoteAddr returns the peer's address, which is the client's or that of a proxy in
+// front of the server; see ClientAddr. It is the zero value on a Unix socket.
 func (r *Request) RemoteAddr() netip.AddrPort {
 	x := r.lease.use()
 	if x == nil {
@@ -121,6 +122,45 @@ func (r *Request) RemoteAddr() netip.AddrPort {
 	}
 	defer r.lease.exit()
 	return x.r.RemoteAddr()
+}
+
+// ClientAddr returns the address of the client: RemoteAddr, unless that is one of
+// Server.TrustedProxies. Then Forwarded (RFC 7239) and X-Forwarded-For are walked
+// from the right, from proxy to proxy, up to the first address that is not trusted
+// too. The port is 0 if none was told. It is the zero value, which no prefix
+// contains, where a trusted proxy names no address ("unknown", "_hidden", what is
+// malformed), where both kinds of fields are there and name different clients, and
+// beyond 64 trusted proxies.
+func (r *Request) ClientAddr() netip.AddrPort {
+	x := r.lease.use()
+	if x == nil {
+		return netip.AddrPort{}
+	}
+	defer r.lease.exit()
+	return x.r.ClientAddr()
+}
+
+// Scheme returns "https" or "http", whichever the client has used: as the outermost
+// trusted proxy says in Forwarded or X-Forwarded-Proto, or as the connection is.
+func (r *Request) Scheme() string {
+	x := r.lease.use()
+	if x == nil {
+		return ""
+	}
+	defer r.lease.exit()
+	return x.r.Scheme()
+}
+
+// ClientHost returns the host that the client has asked for, with its port if it
+// has named one: as the outermost trusted proxy says in Forwarded or
+// X-Forwarded-Host, or as Host. A Mux routes by Host.
+func (r *Request) ClientHost() string {
+	x := r.lease.use()
+	if x == nil {
+		return ""
+	}
+	defer r.lease.exit()
+	return x.r.ClientHost()
 }
 
 // TLS returns the state of the TLS connection, nil without TLS.

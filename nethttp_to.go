@@ -3,6 +3,7 @@ package flare
 import (
 	"context"
 	"io"
+	"log/slog"
 	"net/http"
 	"strings"
 	"sync"
@@ -45,6 +46,9 @@ func (s *Server) carries() {
 		defer s.mu.Unlock()
 		if !s.started { // else that is done, and loops read what it has settled
 			s.prepare()
+		}
+		if s.proxiesBad != nil { // there is no Serve to return it
+			logTo(s.logger(), slog.LevelError, "flare: no proxy is trusted", slog.Any("error", s.proxiesBad))
 		}
 	})
 }

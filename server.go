@@ -57,6 +57,14 @@ type Server struct {
 	// a bare 500 otherwise.
 	ErrorHandler func(w *ResponseWriter, r *Request, err error)
 
+	// TrustedProxies are the peers whose Forwarded and X-Forwarded-For, -Proto and
+	// -Host fields are believed by Request.ClientAddr, Scheme and ClientHost: addresses
+	// and prefixes ("192.0.2.7", "2001:db8::/32"), "loopback", "private" (RFC 1918,
+	// RFC 4193), and "unix" for peers without an IP address, which are those on Unix
+	// sockets. Of all others these fields are ignored. With an entry that is none of
+	// these, Serve fails.
+	TrustedProxies []string
+
 	// Logger gets what handlers return or panic with. nil is slog.Default().
 	Logger *slog.Logger
 
@@ -113,6 +121,10 @@ type Server struct {
 
 	lim    serverLimits
 	router predictedRouter // Handler as one, or nil
+
+	proxies    *proxyTrust // TrustedProxies; nil: nobody
+	proxiesBad error       // why there are none
+
 	routes routeRecords
 	pin    pin
 	data   *route // of Data, for other protocols than HTTP

@@ -98,6 +98,8 @@ func (s *Server) start() error {
 	switch {
 	case closed:
 		return ErrServerClosed
+	case s.proxiesBad != nil:
+		return s.proxiesBad
 	case started:
 		return nil
 	}
@@ -159,6 +161,7 @@ func (s *Server) prepare() {
 	}
 	s.prepared = true
 	s.lim = s.limits()
+	s.proxies, s.proxiesBad = parseTrust(s.TrustedProxies)
 	s.buffered.max, s.buffered.over = max(s.lim.buffered, 0), s.shed
 	s.pin = pinOf(s.Handler)
 	s.router, _ = s.Handler.(predictedRouter)

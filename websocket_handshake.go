@@ -185,7 +185,7 @@ func originAllowed(r *serverRequest, patterns []string) bool {
 		return false
 	}
 	port := defaultPort(u.Scheme)
-	if u.Host != "" && withoutPort(u.Host, port) == withoutPort(strings.ToLower(r.hostView()), port) {
+	if u.Host != "" && withoutPort(u.Host, port) == withoutPort(strings.ToLower(r.clientHostView()), port) {
 		return true
 	}
 	for _, pattern := range patterns {

@@ -1,0 +1,68 @@
+package flare_test
+
+import (
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+
+	"flare"
+)
+
+// What stands around handlers in production. These examples serve in memory, as
+// tests do.
+
+// exampleT is a flare.TestingT for examples.
+type exampleT struct{ cleanups []func() }
+
+func (t *exampleT) Helper()                   {}
+func (t *exampleT) Cleanup(f func())          { t.cleanups = append(t.cleanups, f) }
+func (t *exampleT) Fatalf(f string, a ...any) { log.Fatalf(f, a...) }
+func (t *exampleT) Errorf(f string, a ...any) { log.Printf(f, a...) }
+func (t *exampleT) end() {
+	for _, f := range t.cleanups {
+		defer f()
+	}
+}
+
+// serveExample answers a request with those fields, given as name and value.
+func serveExample(s *flare.Server, method, url string, fields ...string) (resp *http.Response, body string) {
+	t := new(exampleT)
+	defer t.end()
+	client := flare.TestClient(t, s)
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	req, err := http.NewRequest(method, url, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for i := 0; i+1 < len(fields); i += 2 {
+		req.Header.Add(fields[i], fields[i+1])
+	}
+	resp, err = client.Do(req)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return resp, string(text)
+}
+
+// What proxies say of the client is believed of those that are trusted alone: here,
+// whoever comes by a Unix socket or in memory, and addresses of the private network.
+func ExampleRequest_ClientAddr() {
+	mux := flare.NewMux()
+	mux.Get("/", func(w *flare.ResponseWriter, r *flare.Request) error {
+		return w.Text(200, fmt.Sprint(r.ClientAddr().Addr(), " ", r.Scheme(), "://", r.ClientHost()))
+	})
+	s := &flare.Server{Handler: mux, TrustedProxies: []string{"unix", "10.0.0.0/8"}}
+	_, body := serveExample(s, "GET", "http://inside/",
+		"Forwarded", "for=198.51.100.9", // the client's own invention
+		"Forwarded", "for=192.0.2.1;proto=https;host=example.com", // of the proxy that it has come by
+		"Forwarded", "for=10.0.0.7") // of the next one
+	fmt.Println(body)
+	// Output:
+	// 192.0.2.1 https://example.com
+}
