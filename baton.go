@@ -51,9 +51,13 @@ func (g *workset) detach() {
 // holder of the baton calls it.
 func (s *strand) lend() {
 	c := s.conn
+	c.loop.lent.Add(1)
+	if !s.isConns() {
+		s.own.Or(ownLent)
+		return
+	}
 	// Not c.state, which is the owner's to read when the thief lends.
 	c.show(stateHandler)
-	c.loop.lent.Add(1)
 	if s.waits == nil {
 		s.waits = new(ownerWaits)
 	}
@@ -109,7 +113,7 @@ func (s *strand) take(edges uint32) bool {
 			}
 			s.conn.loop.spawn(func() { s.cancel(cause) })
 		}
-		if ob := s.conn.outbox.Load(); ob != nil && edges&(ownWrite|ownHup) != 0 {
+		if ob := s.conn.outbox.Load(); ob != nil && s.isConns() && edges&(ownWrite|ownHup) != 0 {
 			ob.writable(false) // its owner may be busy for long
 		}
 		return false
@@ -144,7 +148,7 @@ func (s *strand) await(bit uint32, limit time.Duration) error {
 		if !s.own.CompareAndSwap(own, own|wait) {
 			continue
 		}
-		if s.conn.loop.managed {
+		if s.conn.loop.managed && s.isConns() {
 			s.conn.askMore(Interest(bit))
 		}
 		if limit <= 0 {
@@ -200,7 +204,7 @@ func (s *strand) finish(g *workset, v verdict) {
 	l := c.loop
 	g.loop = nil
 	g.clock.read() // the handler may have waited
-	for {
+	for s.isConns() && !c.many {
 		switch v {
 		case verdictWork, verdictMore:
 			v = c.drive(g)
@@ -240,5 +244,53 @@ func (s *strand) finish(g *workset, v verdict) {
 func (s *strand) work() {
 	g := s.conn.loop.worksets.owner()
 	g.clock.read()
-	s.finish(g, s.conn.drive(g))
+	s.finish(g, s.takeTurn(g, turnDrive))
+}
+
+// takeTurn is a turn of whatever s is for.
+func (s *strand) takeTurn(g *workset, kind turnKind) verdict {
+	if s.isConns() {
+		return s.conn.takeTurn(g, kind)
+	}
+	return s.takeTask(g)
+}
+
+// takeTask is a turn of s's task. Code of the user that panics there has been
+// dealt with; one that ends the goroutine ends the task.
+func (s *strand) takeTask(g *workset) (v verdict) {
+	t := s.waits.task
+	s.workset, g.strand = g, s
+	p := guard(func() { v = t.turn(g) }, func() {
+		g.detach()
+		v := t.exited(g)
+		s.workset, g.strand = nil, nil
+		s.finish(g, v)
+	})
+	if p != nil { // nobody nearer has dealt with it
+		g.counts[countPanics]++
+		logPanic(s.conn.limits.log(), "flare: a stream's turn panicked", p)
+		v = t.exited(g)
+	}
+	s.workset, g.strand = nil, nil
+	return v
+}
+
+// settle has the task do what a turn has left to be done. The runner calls it.
+func (s *strand) settle(v verdict) {
+	if v == verdictWork {
+		s.lend()
+		s.conn.loop.spawn(s.work)
+		return
+	}
+	s.waits.task.settle(v)
+}
+
+// abandon ends s for an owner whose loop is dead.
+func (s *strand) abandon() {
+	if s.isConns() {
+		s.conn.abandon()
+		return
+	}
+	s.conn.loop.lent.Add(-1)
+	s.waits.task.abandon()
 }

@@ -103,6 +103,8 @@ type Conn struct {
 	shut   bool   // the write side has been shut; input is discarded
 	shared bool   // there is an outbox; setOutbox
 	rearm  bool   // the deadline may be earlier than the timer
+	many   bool   // its protocol is a multiplexer: it is never lent; conn_session.go
+	due    bool   // in Loop.flushing; the holder's
 
 	// The holder's.
 	asked    Interest // what the poller was asked for, on a managed loop
@@ -127,6 +129,7 @@ const (
 	turnDrive   turnKind = iota // readiness, or bytes that were held
 	turnExpire                  // the state's deadline has passed
 	turnDiscard                 // the connection lingers and has input
+	turnFlush                   // its streams have something to send
 )
 
 // called is for after each call of what may have waited: the limits of what

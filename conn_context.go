@@ -45,7 +45,7 @@ func (s *strand) context() *requestContext {
 	switch {
 	case own&ownStop != 0:
 		rc.end(ErrServerClosed)
-	case (own|s.edges)&(ownHup|ownRDHup) != 0 || s.conn.eof:
+	case (own|s.edges)&(ownHup|ownRDHup) != 0 || s.isConns() && s.conn.eof:
 		rc.end(errPeerLeft)
 	}
 	return rc

@@ -35,12 +35,10 @@ type tlsSettings struct {
 	config *tls.Config // nil: each net.Conn is a *tls.Conn already, somebody else's
 	slots  cryptoSlots // nil in that case: what is below cannot be seen to wait
 
-	// handsOver says whether connections that agree on a protocol leave the loop,
-	// handedOver gets each that did, and closed those that their new owner has closed. An error of handsOver
-	// ends the connection.
-	handsOver  func(protocol string) (bool, error)
-	handedOver func(c *Conn, tc *tls.Conn)
-	closed     func(c *Conn)
+	// agreed is told what protocol was agreed on, and returns what makes it the
+	// connection's, nil if nothing has to. An error ends the connection. The former
+	// is called on whatever goroutine, the latter by the connection's owner.
+	agreed func(protocol string) (begin func(c *Conn), err error)
 
 	// done is told of the end of each handshake.
 	done func(resumed bool, err error)
@@ -68,26 +66,25 @@ func (c *Conn) shakeHands(g *workset, t *tlsTransport) verdict {
 	t.until = after(c.since, c.limits.handshake)
 	t.tls = tls.Server(t, t.settings.config)
 	err := t.settings.run(t.tls)
-	leaves := false
+	var begin func(c *Conn)
 	if err == nil {
 		state := t.tls.ConnectionState()
 		t.settings.done(state.DidResume, nil)
-		leaves, err = t.settings.handsOver(state.NegotiatedProtocol)
+		begin, err = t.settings.agreed(state.NegotiatedProtocol)
 	} else {
 		t.settings.done(false, err)
 	}
 	g.clock.read()
 	t.shaking.Store(false)
-	switch {
-	case err != nil:
+	if err != nil {
 		return c.refuseHandshake(g, t, err)
-	case leaves:
-		c.handOver(t)
-		return verdictGone
 	}
 	t.mode = tlsLooping
 	t.flush() // session tickets; what does not fit now leaves with the next turn
 	c.setState(t.next)
+	if begin != nil {
+		begin(c)
+	}
 	return verdictMore
 }
 
@@ -183,21 +180,6 @@ func isPlainHTTP(err error) bool {
 		}
 	}
 	return false
-}
-
-// handOver takes the connection off its loop for good. Only its owner may do
-// so, off the loop.
-func (c *Conn) handOver(t *tlsTransport) {
-	nc, _, err := c.takeOff()
-	if err != nil {
-		t.mu.Lock()
-		t.drop()
-		t.mu.Unlock()
-		c.ended()
-		return
-	}
-	t.onClose = func() { t.settings.closed(c) }
-	t.settings.handedOver(c, nc.(*tls.Conn))
 }
 
 // takeOver makes t the net.Conn below a tls.Conn that blocks.

@@ -21,7 +21,7 @@ import (
 // clients that show one.
 func TestTLSCertificates(t *testing.T) {
 	ca := tlsTestCA()
-	s := &Server{Handler: HandlerFunc(tlsRoutes), Loops: 3, DisableHTTP2: true, TLSConfig: &tls.Config{
+	s := &Server{Handler: HandlerFunc(tlsRoutes), Loops: 3, Protocols: onlyHTTP1(), TLSConfig: &tls.Config{
 		Certificates: []tls.Certificate{ca.issue(t, 10, "one.test"), ca.issue(t, 11, "two.test")},
 		ClientAuth:   tls.VerifyClientCertIfGiven, ClientCAs: ca.pool,
 	}}

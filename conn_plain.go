@@ -73,7 +73,7 @@ type plainTransport struct {
 	asked      bool          // unwritten found something left
 	detaching  bool          // the connection is being taken over
 	handshaken bool          // the handshake has ended; TLS alone
-	handsOver  bool          // and the connection is another server's now
+	begin      func(*Conn)   // and what it has agreed on begins with this; nil: with nothing
 	refused    error         // or why it failed
 	closed     bool
 	reset      bool // by close

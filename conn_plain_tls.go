@@ -22,10 +22,8 @@ type plainTLS struct {
 	next     connState            // after the handshake
 	shaking  bool                 // a slot is held; the reader's
 	state    *tls.ConnectionState // made on first use, by the connection's owner
-	onClose  func()               // once it has left its loop
-	once     sync.Once
-	changed  func() // tells the loop that more of a record has come, which is incomplete
-	fin      bool   // the peer has closed the connection below; the reader's
+	changed  func()               // tells the loop that more of a record has come, which is incomplete
+	fin      bool                 // the peer has closed the connection below; the reader's
 
 	mu      sync.Mutex
 	heard   bool          // the peer has sent something; guarded by mu
@@ -116,42 +114,34 @@ func (s *plainTLS) Write(p []byte) (n int, err error) {
 	return n, err
 }
 
-func (s *plainTLS) Close() error {
-	err := s.Conn.Close()
-	if s.onClose != nil {
-		s.once.Do(s.onClose)
-	}
-	return err
-}
-
-// handshake is the reader's part of it. False: it has failed, or the connection
-// leaves the loop, and there is nothing to read.
+// handshake is the reader's part of it. False: it has failed, and there is nothing
+// to read.
 func (t *plainTransport) shakeHands() bool {
 	s, tc := t.secured, t.conn.(*tls.Conn)
 	s.shaking = true
 	err := s.settings.run(tc)
 	s.shaking = false
-	leaves := false
+	var begin func(c *Conn)
 	if err == nil {
 		state := tc.ConnectionState()
 		s.settings.done(state.DidResume, nil)
-		leaves, err = s.settings.handsOver(state.NegotiatedProtocol)
+		begin, err = s.settings.agreed(state.NegotiatedProtocol)
 	} else {
 		s.settings.done(false, err)
 	}
 	if isPlainHTTP(err) {
 		io.WriteString(s.Conn, answerPlainHTTP)
 	}
-	return t.handshakeEnded(leaves, err)
+	return t.handshakeEnded(begin, err)
 }
 
 // shook tells the loop how the handshake ended. False: nothing is read any more.
-func (t *plainTransport) handshakeEnded(leaves bool, err error) bool {
+func (t *plainTransport) handshakeEnded(begin func(c *Conn), err error) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.handshaken, t.refused = true, err
-	if err != nil || leaves || t.closed {
-		t.handsOver = leaves && err == nil
+	t.begin = begin
+	if err != nil || t.closed {
 		t.stopReading()
 	}
 	t.announce(ownRead)
@@ -162,7 +152,7 @@ func (t *plainTransport) handshakeEnded(leaves bool, err error) bool {
 func (t *plainTransport) handshake(g *workset) verdict {
 	c := t.c
 	t.mu.Lock()
-	shaken, leaves, err := t.handshaken, t.handsOver, t.refused
+	shaken, begin, err := t.handshaken, t.begin, t.refused
 	t.mu.Unlock()
 	switch {
 	case err != nil:
@@ -170,21 +160,12 @@ func (t *plainTransport) handshake(g *workset) verdict {
 		return verdictClose
 	case !shaken:
 		return verdictPartial
-	case !leaves:
-		c.setState(t.secured.next)
-		return verdictMore
-	case g.loop != nil:
-		return verdictWork
 	}
-	nc, _, err := c.takeOff()
-	if err != nil {
-		c.ended()
-		return verdictGone
+	c.setState(t.secured.next)
+	if begin != nil {
+		begin(c)
 	}
-	settings := t.secured.settings
-	t.secured.onClose = func() { settings.closed(c) }
-	settings.handedOver(c, nc.(*tls.Conn))
-	return verdictGone
+	return verdictMore
 }
 
 // tlsState returns what was agreed with the peer; nil without TLS. Only the

@@ -15,17 +15,18 @@ const (
 	stateDrain                      // the rest of input that nobody wants
 	stateSwitched                   // whatever another protocol than HTTP waits for
 	stateHandshake                  // the peer's part of a TLS handshake
+	stateStreams                    // whatever a connection of many streams waits for
 	stateClosed                     // nothing
 	connStates
 )
 
-var connStateNames = [connStates]string{"idle", "head", "body", "handler", "flush", "drain", "switched", "handshake", "closed"}
+var connStateNames = [connStates]string{"idle", "head", "body", "handler", "flush", "drain", "switched", "handshake", "streams", "closed"}
 
 func (s connState) String() string { return connStateNames[s] }
 
 // connMoves lists the states that each state may move to.
 var connMoves = [connStates][]connState{
-	stateIdle:      {stateHead, stateFlush, stateDrain, stateClosed},
+	stateIdle:      {stateHead, stateFlush, stateDrain, stateStreams, stateClosed},
 	stateHead:      {stateBody, stateFlush, stateDrain, stateClosed},
 	stateBody:      {stateHandler, stateFlush, stateDrain, stateClosed},
 	stateHandler:   {stateIdle, stateFlush, stateDrain, stateSwitched, stateClosed},
@@ -33,6 +34,7 @@ var connMoves = [connStates][]connState{
 	stateDrain:     {stateIdle, stateFlush, stateClosed},
 	stateSwitched:  {stateFlush, stateDrain, stateClosed},
 	stateHandshake: {stateIdle, stateDrain, stateSwitched, stateClosed},
+	stateStreams:   {stateIdle, stateDrain, stateClosed},
 	stateClosed:    {},
 }
 

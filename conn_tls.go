@@ -67,9 +67,7 @@ type tlsTransport struct {
 	err     error      // why nothing can be received or sent any more; guarded by mu
 	halfEnd bool       // shut the socket's write side behind what waits; guarded by mu
 
-	// Once the connection has left its loop.
-	nc      net.Conn
-	onClose func()
+	nc net.Conn // once the connection has left its loop
 }
 
 // A tlsMode is what Read does where nothing has come.
@@ -408,17 +406,12 @@ func (t *tlsTransport) Close() error {
 		return errors.ErrUnsupported
 	}
 	t.mu.Lock()
-	first := t.err == nil
-	if first {
+	if t.err == nil {
 		t.err = net.ErrClosed
 	}
 	t.drop()
 	t.mu.Unlock()
-	err := t.nc.Close()
-	if first && t.onClose != nil {
-		t.onClose()
-	}
-	return err
+	return t.nc.Close()
 }
 
 func (t *tlsTransport) LocalAddr() net.Addr {

@@ -17,8 +17,10 @@ func (c *Conn) takeTurn(g *workset, kind turnKind) (v verdict) {
 		switch kind {
 		case turnDrive:
 			v = c.step(g)
+		case turnFlush:
+			v = c.flushSession(g)
 		case turnExpire:
-			v = c.expired(g)
+			v = c.expiredAny(g)
 		case turnDiscard:
 			v = c.discardInput(g)
 		}
@@ -35,9 +37,12 @@ func (c *Conn) drive(g *workset) verdict { return c.takeTurn(g, turnDrive) }
 // step sends what is queued, receives, and feeds the protocol. On a loop it
 // receives once, so that others get their turn.
 func (c *Conn) step(g *workset) verdict {
+	if c.many {
+		return c.stepSession(g)
+	}
 	if c.state == stateHandshake {
-		if v := c.tr.handshake(g); v != verdictMore {
-			return v
+		if v := c.tr.handshake(g); v != verdictMore || c.many {
+			return v // what has many streams is never driven by an owner
 		}
 	} else if err := c.tr.flush(); err != nil && err != errWouldBlock {
 		c.end(endReset, err)
@@ -246,6 +251,9 @@ func (c *Conn) resting() verdict {
 // deadline is when the connection's state ends by itself, 0 for never.
 func (c *Conn) deadline() time.Duration {
 	var limit time.Duration
+	if c.many && c.state != stateDrain {
+		return c.proto.(multiplexer).deadline(c)
+	}
 	switch c.state {
 	case stateHandshake:
 		limit = c.limits.handshake
@@ -356,7 +364,7 @@ func (c *Conn) recvWait(p []byte) (int, error) {
 			return 0, err
 		}
 		g.detach()
-		if err := g.reading.await(c, ownRead, c.limits.body, c.limits.bodyRate, g.readBy.at()); err != nil {
+		if err := g.reading.await(&c.strand, ownRead, c.limits.body, c.limits.bodyRate, g.readBy.at()); err != nil {
 			return 0, err
 		}
 		c.edges |= ownRead // whether there is more than the next call takes is not known

@@ -1,4 +1,4 @@
-// Package flare serves HTTP/1.1 and WebSocket from event loops, with handlers
+// Package flare serves HTTP/1.1, HTTP/2 and WebSocket from event loops, with handlers
 // in plain blocking Go.
 //
 //	mux := flare.NewMux()
@@ -26,6 +26,7 @@
 //
 //	5 surface   mux  nethttp  testing  compress  auth_server auth_digest_server  doc
 //	4 roles     server stats  http1  handler exchange lease context
+//	            http2_conn http2_stream http2_config
 //	            websocket  client jar  dial dns  cert_reloader
 //	3 engine    loop  baton strand monitor predictor  conn pace  workset clock  udp
 //	1 wire (bytes to values)    2 system (values to system calls)
@@ -48,7 +49,7 @@
 //
 // States of a connection:
 //
-//	idle → head, flush, drain, closed
+//	idle → head, flush, drain, streams, closed
 //	head → body, flush, drain, closed
 //	body → handler, flush, drain, closed
 //	handler → idle, flush, drain, switched, closed
@@ -56,6 +57,7 @@
 //	drain → idle, flush, closed
 //	switched → flush, drain, closed
 //	handshake → idle, drain, switched, closed
+//	streams → idle, drain, closed
 //	closed →
 //
 // A request's way is idle, head, body (only a short one is awaited here),
@@ -63,7 +65,8 @@
 // input that nobody wants: the rest of a body, or what arrives after the last
 // answer. switched is a connection that has left HTTP: a WebSocket on the loop,
 // which other goroutines may write to while it waits. handshake comes before all
-// of them where there is TLS.
+// of them where there is TLS. A connection of HTTP/2 is idle or in streams, while
+// any of them is open.
 package flare
 
 // This file is layer 5 (surface): the package documentation and nothing else.

@@ -69,6 +69,9 @@ func (h *httpConn) idle(c *Conn, in []byte) connState {
 		}
 		return stateIdle
 	}
+	if h.requests == 0 && h.srv.opensHTTP2(c, in) {
+		return stateIdle
+	}
 	h.begin(c)
 	h.srv.notifyState(c, http.StateActive)
 	return stateHead

@@ -64,6 +64,9 @@ type Loop struct {
 	open       int     // connections in conns
 	ready      strandList
 	turning    strandList // ready ones of this round
+	tasks      strandList // of streams whose turn is behind the connections'
+	flushing   []*Conn    // of many streams, with something to send at the end of the round
+	flushed    []*Conn    // those of the round before: memory to reuse
 	lingering  strandList // those of connections with input to discard
 	inbox      *strand    // posted ones not yet applied
 	inboxFns   []postedFunc

@@ -37,6 +37,12 @@ func (l *Loop) drain(g *workset) bool {
 		if c == nil || c.fd < 0 && !l.drainPlain(c, g) {
 			continue
 		}
+		if c.own.Load()&ownLent == 0 && c.many {
+			if c.state != stateDrain {
+				c.proto.(multiplexer).drain(c, l.leaving)
+			}
+			continue
+		}
 		if c.tr.handshaking() {
 			// One that has begun is lent and has its time, HandshakeTimeout; a peer
 			// that has sent nothing yet has none, once that has been looked for.

@@ -26,6 +26,9 @@ func (l *Loop) ask(c *Conn, v verdict) {
 	case verdictMore:
 		return // its next turn comes without an event
 	}
+	if c.many && v != verdictLinger {
+		want = c.sessionInterest()
+	}
 	l.askFor(c, want)
 }
 

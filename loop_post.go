@@ -10,9 +10,14 @@ func (l *Loop) post(s *strand) {
 	l.postMu.Lock()
 	if l.dead {
 		l.postMu.Unlock()
-		s.conn.abandon()
+		s.abandon()
 		return
 	}
+	l.link(s)
+}
+
+// link puts s among what is posted, and lets go of postMu.
+func (l *Loop) link(s *strand) {
 	s.nextPosted = l.posted
 	l.posted = s
 	l.has.Store(true)
@@ -111,14 +116,23 @@ func (l *Loop) collectPosted() {
 
 // takeBack makes the loop the owner of a strand that was posted.
 func (l *Loop) takeBack(s *strand) {
-	if s.verdict == verdictAdopt {
+	switch {
+	case s.verdict == verdictAdopt:
+		s.verdict = verdictIdle
 		l.add(s.conn)
+		return
+	case s.wishes():
+		l.takeWishes(s.conn)
 		return
 	}
 	own := s.own.Swap(0)
 	l.lent.Add(-1)
 	s.edges |= own & ownEdges
 	v := s.verdict
+	if !s.isConns() {
+		s.settle(v)
+		return
+	}
 	if own&ownStop != 0 && v != verdictRemove {
 		v = verdictClose
 	}

@@ -45,6 +45,12 @@ func (l *Loop) run(g *workset) {
 				return
 			}
 		}
+		for s := l.tasks.pop(); s != nil; s = l.tasks.pop() {
+			l.handled++
+			if !l.turn(s, g, turnDrive) {
+				return
+			}
+		}
 		if !l.lingering.empty() && !l.discardSome(g) {
 			return
 		}
@@ -59,6 +65,9 @@ func (l *Loop) run(g *workset) {
 		}
 		if !l.expire(g) || l.draining && !l.drain(g) {
 			return
+		}
+		if len(l.flushing) > 0 {
+			l.flushSessions(g)
 		}
 		l.closeAll()
 		if l.quit {
@@ -75,6 +84,10 @@ func (l *Loop) run(g *workset) {
 // turn lets s have its turn and applies what it leaves to be done. False: the
 // baton was taken meanwhile, and the caller has nothing left to do.
 func (l *Loop) turn(s *strand, g *workset, kind turnKind) bool {
+	if s.conn.many && s.isConns() {
+		l.turnSession(s.conn, g, kind)
+		return true
+	}
 	epoch := l.state.Load() + 1
 	l.cur = s
 	g.loop, g.epoch = l, epoch
@@ -82,7 +95,7 @@ func (l *Loop) turn(s *strand, g *workset, kind turnKind) bool {
 	if !monitor.active.Load() && !l.unwatched { // after the store: see monitorState.kick
 		monitor.kick()
 	}
-	v := s.conn.takeTurn(g, kind)
+	v := s.takeTurn(g, kind)
 	if g.loop == nil { // passed
 		s.finish(g, v)
 		return false
@@ -101,6 +114,10 @@ func (l *Loop) turn(s *strand, g *workset, kind turnKind) bool {
 // apply does what a turn left to be done.
 func (l *Loop) apply(s *strand, v verdict) {
 	c := s.conn
+	if !s.isConns() {
+		s.settle(v)
+		return
+	}
 	switch v {
 	case verdictIdle, verdictPaused:
 		if c.armed == 0 || c.rearm {
@@ -149,7 +166,7 @@ func (l *Loop) wait(g *workset) {
 	}
 	l.turning, l.ready = l.ready, strandList{}
 	l.noting, l.due = l.due, l.noting[:0]
-	if l.poll(0) > 0 || l.quit || !l.turning.empty() || !l.lingering.empty() || len(l.noting) > 0 || l.accepting || l.has.Load() {
+	if l.poll(0) > 0 || l.quit || l.pending() {
 		return
 	}
 	runtime.Gosched()
@@ -162,6 +179,12 @@ func (l *Loop) wait(g *workset) {
 	}
 	g.clock.read()
 	l.handled = 0
+}
+
+// pending reports whether there is something to do without an event.
+func (l *Loop) pending() bool {
+	return !l.turning.empty() || !l.tasks.empty() || len(l.flushing) > 0 || !l.lingering.empty() || len(l.noting) > 0 ||
+		l.accepting || l.has.Load()
 }
 
 // block waits for events or a wake-up, in an ordinary system call: a raw one
@@ -246,7 +269,12 @@ func (l *Loop) end(g *workset) {
 	for posted != nil {
 		s := posted
 		posted = s.nextPosted
-		s.conn.abandon()
+		if !s.wishes() {
+			s.abandon()
+		}
+	}
+	for s := l.tasks.pop(); s != nil; s = l.tasks.pop() {
+		s.waits.task.abandon() // they were not lent
 	}
 	for _, p := range fns {
 		p.fn() // the loop's own: users' have been called

@@ -59,10 +59,10 @@ func soonest(a, b time.Duration) time.Duration {
 	return a
 }
 
-// await is Conn.await for input within limit without progress, rate bytes a
+// await is strand.await for input within limit without progress, rate bytes a
 // second, and a deadline; each of them may be 0 for none. A deadline that is
 // lifted lifts the others.
-func (p *pace) await(c *Conn, bit uint32, limit time.Duration, rate int64, deadline time.Duration) error {
+func (p *pace) await(s *strand, bit uint32, limit time.Duration, rate int64, deadline time.Duration) error {
 	now := time.Since(origin)
 	if deadline == lifted {
 		limit, rate, deadline = 0, 0, 0
@@ -77,7 +77,7 @@ func (p *pace) await(c *Conn, bit uint32, limit time.Duration, rate int64, deadl
 			return ErrTimeout
 		}
 	}
-	err := c.await(bit, wait)
+	err := s.await(bit, wait)
 	p.waited += time.Since(origin) - now
 	return err
 }

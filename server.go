@@ -32,10 +32,18 @@ type Server struct {
 	// TLSConfig is for ServeTLS and ListenAndServeTLS, which take a copy.
 	TLSConfig *tls.Config
 
-	// DisableHTTP2 makes HTTP/1.1 the only protocol over TLS. Otherwise clients
-	// that offer HTTP/2 get it, from net/http's own server: on goroutines, and
-	// without MinBodyRate, MinWriteRate, MaxRequestsPerConn and MaxBufferedBytes.
-	DisableHTTP2 bool
+	// Protocols are the versions of HTTP that are served. nil is HTTP/1.1, and
+	// HTTP/2 over TLS with clients that offer it. UnencryptedHTTP2 is HTTP/2 on a
+	// port without TLS for clients that begin with it (RFC 9113 §3.3), beside
+	// HTTP/1.1 if that is there too.
+	Protocols *http.Protocols
+
+	// HTTP2 tunes HTTP/2. nil and fields of 0 are the defaults: 128 streams at
+	// once, 256 KiB of a request's body ahead of its handler and 1 MiB of all on a
+	// connection, a PING after 15 s of silence while streams are open, and the end
+	// 15 s later. MaxReadFrameSize, MaxEncoderHeaderTableSize and the fields about
+	// errors, clients and cipher suites have no effect.
+	HTTP2 *http.HTTP2Config
 
 	// NewProtocol makes the Protocol of a new connection, in the connection's
 	// first turn, so that it may write and block; for nil the connection is
@@ -132,8 +140,9 @@ type Server struct {
 	blocking  websocketSet // WebSockets that handlers read themselves
 	greetings greetings    // connections of a listener of the user's, until their peer is known
 
-	handshakes handshakeCounts
-	http2      http2Server
+	handshakes  handshakeCounts
+	http2       http2Config
+	http2Counts http2Counts
 
 	carriedOnce sync.Once
 	carried     loopCounts // of requests that another server received

@@ -308,7 +308,7 @@ var hookedListeners = []hookedListener{
 		}, "http"
 	}},
 	{name: "TLS", serve: func(t *testing.T, s *Server) (func() net.Conn, string) {
-		s.DisableHTTP2 = true
+		s.Protocols = onlyHTTP1()
 		return dialed(t, "tcp", startTLSServer(t, s)), "https"
 	}},
 	{name: "HTTP 2", http2: true, serve: func(t *testing.T, s *Server) (func() net.Conn, string) {
@@ -381,9 +381,6 @@ func TestConnHooks(t *testing.T) {
 				t.Errorf("two connections are %d to ConnContext", len(known))
 			}
 			want := []http.ConnState{n, a, i, a, i, c}
-			if l.http2 {
-				want = []http.ConnState{n, a, i, a, i, a, i, c} // as net/http tells: active with the preface
-			}
 			for nc := range known {
 				if told := book.of(nc); !slices.Equal(told, want) {
 					t.Errorf("told %v, want %v", told, want)

@@ -47,9 +47,9 @@ func TestTLSServesHTTP2(t *testing.T) {
 
 func TestTLSHTTP2SwitchedOff(t *testing.T) {
 	for name, s := range map[string]*Server{
-		"by the field":  {DisableHTTP2: true},
+		"by the field":  {Protocols: onlyHTTP1()},
 		"by NextProtos": {TLSConfig: &tls.Config{NextProtos: []string{"http/1.1"}}},
-		"by both":       {DisableHTTP2: true, TLSConfig: &tls.Config{NextProtos: []string{"h2", "http/1.1"}}},
+		"by both":       {Protocols: onlyHTTP1(), TLSConfig: &tls.Config{NextProtos: []string{"h2", "http/1.1"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s.Handler = HandlerFunc(tlsRoutes)
@@ -170,4 +170,11 @@ func TestTLSHTTP2UnlimitedHeader(t *testing.T) {
 			t.Errorf("MaxHeaderBytes %d: %d over %s", limit, resp.StatusCode, resp.Proto)
 		}
 	}
+}
+
+// onlyHTTP1 are Protocols without HTTP/2.
+func onlyHTTP1() *http.Protocols {
+	p := new(http.Protocols)
+	p.SetHTTP1(true)
+	return p
 }

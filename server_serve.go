@@ -162,6 +162,7 @@ func (s *Server) prepare() {
 	s.prepared = true
 	s.lim = s.limits()
 	s.proxies, s.proxiesBad = parseTrust(s.TrustedProxies)
+	s.http2 = s.http2Config()
 	s.buffered.max, s.buffered.over = max(s.lim.buffered, 0), s.shed
 	s.pin = pinOf(s.Handler)
 	s.router, _ = s.Handler.(predictedRouter)

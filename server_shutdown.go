@@ -3,7 +3,6 @@ package flare
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
 )
 
@@ -28,12 +27,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	began := time.Now()
 	ticker := time.NewTicker(shutdownPoll)
 	defer ticker.Stop()
-	ending, ended := context.WithCancel(ctx)
-	defer ended()
-	http2 := sync.OnceFunc(func() { s.loops[0].spawn(func() { s.http2.shutdown(ending) }) })
 	for {
 		if time.Since(began) >= s.DrainDelay {
-			http2()
 			s.drain(true)
 			s.blocking.each(func(b *blockingSocket) { b.ws.goingAway() })
 		}
@@ -92,7 +87,6 @@ func (s *Server) Close() error {
 	}
 	s.blocking.end()
 	s.greetings.end()
-	s.http2.close()
 	<-s.done
 	s.loops[0].resumed()
 	return nil

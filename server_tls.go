@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"net/http"
 	"net/netip"
 	"runtime"
 	"slices"
@@ -14,8 +13,7 @@ import (
 )
 
 // This file is layer 4 (roles): HTTPS: what a server offers and how its TLS is
-// configured. The engine has the handshake and the records; server_http2.go has
-// the connections that agree on HTTP/2.
+// configured. The engine has the handshake and the records.
 
 // slotsPerProcessor handshakes compute at once, for each processor: some wait
 // for a lock or the garbage collector, and more would only keep the loops
@@ -29,7 +27,7 @@ const (
 
 var (
 	errNoServerCertificate = errors.New("flare: no certificate: neither files nor Certificates, GetCertificate or GetConfigForClient of TLSConfig")
-	errNotOffered          = errors.New("flare: the client and TLSConfig agreed on HTTP/2, which is switched off")
+	errNotOffered          = errors.New("flare: the client and TLSConfig agreed on a version of HTTP that Protocols does not have")
 )
 
 // ListenAndServeTLS serves HTTPS on a TCP address until it fails. The files are
@@ -57,8 +55,8 @@ func (s *Server) ListenAndServeTLS(certFile, keyFile string) error {
 // again while it serves, as a CertReloader does; both may be "" when s.TLSConfig
 // has certificates. Beside TLSConfig's functions, which are asked first, files
 // are for every name. Without MinVersion in TLSConfig 1.2 is the oldest version;
-// without NextProtos HTTP/2 is offered unless s.DisableHTTP2 is set. A Server
-// with NewProtocol offers no names of protocols of its own accord.
+// without NextProtos the versions of s.Protocols are offered. A Server with
+// NewProtocol offers no names of protocols of its own accord.
 func (s *Server) ServeTLS(ln net.Listener, certFile, keyFile string) error {
 	settings, err := s.tlsSettings(certFile, keyFile)
 	if err != nil {
@@ -90,7 +88,7 @@ func (s *Server) tlsSettings(certFile, keyFile string) (*tlsSettings, error) {
 		return nil, errNoServerCertificate
 	}
 	settings := s.handshakeSettings()
-	settings.config, settings.slots, settings.handedOver = config, s.handshakeSlots(), s.serveHTTP2
+	settings.config, settings.slots = config, s.handshakeSlots()
 	askOutside(config, settings.slots)
 	return settings, nil
 }
@@ -101,15 +99,14 @@ func (s *Server) offerProtocols(config *tls.Config) {
 	if s.NewProtocol != nil {
 		return
 	}
-	http2 := s.offersHTTP2()
-	switch {
-	case config.NextProtos == nil && http2:
+	config.NextProtos = slices.Clone(config.NextProtos)
+	if config.NextProtos == nil {
 		config.NextProtos = []string{protoHTTP2, protoHTTP1}
-	case config.NextProtos == nil:
-		config.NextProtos = []string{protoHTTP1}
-	case !http2:
-		config.NextProtos = slices.DeleteFunc(slices.Clone(config.NextProtos), func(name string) bool { return name == protoHTTP2 })
 	}
+	served := s.servedVersions()
+	config.NextProtos = slices.DeleteFunc(config.NextProtos, func(name string) bool {
+		return name == protoHTTP2 && !served.overTLS || name == protoHTTP1 && !served.http1
+	})
 }
 
 // serveFiles lets the certificate of files stand in for those of config; its
@@ -146,26 +143,22 @@ func askOutside(config *tls.Config, slots cryptoSlots) {
 
 // foreignTLS is what connections need that a listener of the user's has put TLS
 // on, such as tls.NewListener's.
-func (s *Server) foreignTLS() *tlsSettings {
-	settings := s.handshakeSettings()
-	settings.handedOver = s.serveForeignHTTP2
-	return settings
-}
+func (s *Server) foreignTLS() *tlsSettings { return s.handshakeSettings() }
 
 // handshakeSettings is what the two have in common: what becomes of handshakes.
 func (s *Server) handshakeSettings() *tlsSettings {
-	http2 := s.offersHTTP2()
 	return &tlsSettings{
-		done:   s.handshakeDone,
-		closed: func(c *Conn) { s.connEnded(c, http.StateClosed) },
-		handsOver: func(protocol string) (bool, error) {
-			if protocol != protoHTTP2 || s.NewProtocol != nil {
-				return false, nil
+		done: s.handshakeDone,
+		agreed: func(protocol string) (begin func(c *Conn), err error) {
+			switch {
+			case s.NewProtocol != nil:
+				return nil, nil
+			case protocol == protoHTTP2 && s.http2.overTLS:
+				return s.beginHTTP2, nil
+			case protocol == protoHTTP2 || !s.http2.http1:
+				return nil, errNotOffered
 			}
-			if !http2 {
-				return false, errNotOffered
-			}
-			return true, nil
+			return nil, nil
 		},
 	}
 }

@@ -142,7 +142,7 @@ func (c *heldClient) Write(p []byte) (int, error) {
 // a client that has said nothing is not waited for.
 func TestShutdownLetsHandshakesEnd(t *testing.T) {
 	t.Parallel()
-	s := &Server{Handler: HandlerFunc(tlsRoutes), DisableHTTP2: true}
+	s := &Server{Handler: HandlerFunc(tlsRoutes), Protocols: onlyHTTP1()}
 	addr := startTLSServer(t, s)
 	silent := dialRaw(t, addr)
 	eventually(t, "the silent connection", func() bool { return s.Stats().Connections.Handshake == 1 })

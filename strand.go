@@ -27,9 +27,10 @@ const (
 // A strand is the right to run on a connection, with what goes with it: who has
 // it, what the loop has to tell that goroutine, and where it stands in the lists
 // of those that want a turn. A connection that answers one request after the
-// other has one, its own; one of many streams will have one for each.
+// other has one, its own; one of many streams has one for each beside, whose
+// waits name its task, and is itself never lent.
 type strand struct {
-	conn *Conn // fixed; nil: on a goroutine of others, never to be lent
+	conn *Conn // fixed while there is a task; nil: on a goroutine of others, never to be lent
 
 	// Any goroutine.
 	own atomic.Uint32
@@ -57,8 +58,31 @@ func (s *strand) loop() *Loop {
 	return s.conn.loop
 }
 
+// isConns reports whether s is the strand of a connection itself, and not that of
+// one of many tasks on it. There is a connection.
+func (s *strand) isConns() bool { return s == &s.conn.strand }
+
+// A strandTask is what runs on a strand that is not its connection's own: one stream of
+// many. It lives as long as somebody has its strand, whatever becomes of the
+// connection meanwhile.
+type strandTask interface {
+	// turn is one turn, guarded like that of a connection: it may be lent in it.
+	turn(g *workset) verdict
+
+	// exited is what is left of a turn in which code of the user ended the
+	// goroutine.
+	exited(g *workset) verdict
+
+	// settle does what a turn has left to be done. The runner calls it.
+	settle(v verdict)
+
+	// abandon is settle on whatever goroutine, when the loop is dead.
+	abandon()
+}
+
 // An ownerWaits is what an owner blocks on. It is kept for the next one.
 type ownerWaits struct {
+	task        strandTask    // of a strand that is not its connection's own; fixed
 	read, write chan struct{} // capacity 1; made by an owner before it sets a bit of ownWaits
 	removed     chan struct{} // closed when the loop has let go of the connection
 }

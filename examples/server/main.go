@@ -11,6 +11,7 @@ import (
 	"flag"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/signal"
 	"syscall"
@@ -44,7 +45,8 @@ func run() error {
 	flag.StringVar(&cert.keyFile, "key", "", "PEM `file` with its key")
 	flag.BoolVar(&cert.selfSigned, "self-signed", false, "HTTPS with a certificate made up for localhost")
 	flag.DurationVar(&s.HandshakeTimeout, "handshake-timeout", 0, "of a TLS handshake, 0 is 10s, negative none")
-	flag.BoolVar(&s.DisableHTTP2, "no-http2", false, "HTTP/1.1 only, also over TLS")
+	noHTTP2 := flag.Bool("no-http2", false, "HTTP/1.1 only, also over TLS")
+	h2c := flag.Bool("h2c", false, "HTTP/2 without TLS too, for clients that begin with it (prior knowledge)")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		return fmt.Errorf("unexpected argument; see -help")
@@ -60,6 +62,10 @@ func run() error {
 		return fmt.Errorf("unknown -poller; there are: system, poll")
 	}
 	s.Handler = routes(s)
+	s.Protocols = new(http.Protocols)
+	s.Protocols.SetHTTP1(true)
+	s.Protocols.SetHTTP2(!*noHTTP2)
+	s.Protocols.SetUnencryptedHTTP2(*h2c)
 
 	ln, err := net.Listen("tcp", *addr)
 	if errors.Is(err, syscall.EADDRINUSE) {

@@ -1,0 +1,212 @@
+package flare
+
+import (
+	"net/http"
+	"sync"
+	"time"
+)
+
+// This file is layer 4 (roles): how a connection of HTTP/2 ends (RFC 9113 §6.8,
+// §9.1). In order it does so in two steps: the peer is told that the connection
+// ends, and once it knows, which streams were the last; what is in flight then is
+// answered.
+
+// http2Leaving is how far that has come.
+type http2Leaving uint8
+
+const (
+	http2Stays     http2Leaving = iota
+	http2Announced              // the peer has been told, and asked for a PING back
+	http2Left                   // the last stream is settled
+)
+
+// http2LeaveTime is how long the peer may take to answer the PING.
+const http2LeaveTime = time.Second
+
+var (
+	http2PingLeaving = [pingBytes]byte{'f', 'l', 'a', 'r', 'e', 'e', 'n', 'd'}
+	http2PingAlive   = [pingBytes]byte{'f', 'l', 'a', 'r', 'e', 'a', 's', 'k'}
+)
+
+// lastRequest reports whether the connection should end with what has been asked.
+func (h *http2Conn) lastRequest() bool {
+	lim := &h.srv.lim
+	return lim.requests >= 0 && h.requests >= lim.requests || h.srv.draining.Load()
+}
+
+// announce begins the end in order.
+func (h *http2Conn) announce() {
+	if h.leaving != http2Stays || h.failure != nil {
+		return
+	}
+	h.leaving, h.leftAt = http2Announced, h.now()
+	h.lookAt = h.now() + h.config.lookEvery
+	var room [2*http2HeadBytes + goAwayBytesMin + pingBytes]byte
+	b := appendGoAway(room[:0], streamMax, codeNone)
+	h.say(appendHTTP2Ping(b, http2PingLeaving, false))
+}
+
+// sayLast tells the peer which stream was the last.
+func (h *http2Conn) sayLast() {
+	h.leaving = http2Left
+	var room [http2HeadBytes + goAwayBytesMin]byte
+	h.say(appendGoAway(room[:0], h.last, codeNone))
+}
+
+// fail ends the connection: nothing more is read, and what was queued before leaves
+// before the GOAWAY.
+func (h *http2Conn) fail(e *http2Error) {
+	if h.failure != nil {
+		return
+	}
+	h.failure = e
+	h.srv.http2Counts.goAway(e.code)
+	var room [http2HeadBytes + goAwayBytesMin]byte
+	h.control.append(appendGoAway(room[:0], h.last, e.code), nil)
+	h.c.flushLater()
+	if h.c.out != nil { // behind what waits
+		h.c.keepUnsent(h.control.waiting())
+		h.control.drop()
+		h.ends()
+	}
+}
+
+// ends ends the connection if nothing is left to do on it.
+func (h *http2Conn) ends() {
+	c := h.c
+	switch {
+	case h.failure != nil && h.failure.code == codeNone:
+		c.end(endFlushed, nil)
+	case h.failure != nil:
+		c.end(endFlushed, h.failure)
+	case h.leaving == http2Left && h.open == 0, h.eof && h.running == 0:
+		c.end(endFlushed, nil)
+	}
+}
+
+// peerEnded is the end of what the peer sends. Requests that are complete are
+// answered, as far as the windows allow that without it.
+func (h *http2Conn) peerEnded() {
+	if h.eof {
+		return
+	}
+	h.eof = true
+	for i := 0; i < len(h.table); i++ {
+		s := h.table[i].s
+		switch {
+		case s.running:
+			s.mu.Lock()
+			if !s.ended {
+				s.ended, s.inErr = true, errBodyCut()
+			}
+			s.mu.Unlock()
+			s.take(ownRDHup | ownRead)
+		case s.awaits:
+			h.close(s, http2ClosedByUs)
+			i--
+		}
+	}
+	h.c.flushLater()
+}
+
+// drain has the connection end, as Shutdown and a server that is short of memory
+// ask for it.
+func (h *http2Conn) drain(c *Conn, leaving bool) {
+	switch {
+	case leaving:
+		h.announce()
+	case h.open == 0 && h.prefaced:
+		h.fail(&http2Error{code: codeNone})
+	}
+}
+
+// Closed lets go of the streams. Those that run are told, and hold on to the
+// connection until they come back.
+func (h *http2Conn) Closed(c *Conn, err error) {
+	h.dead = true
+	edges, cause := ownHup, errPeerLeft
+	if c.cause == ErrServerClosed || c.own.Load()&ownStop != 0 {
+		edges, cause = ownStop, ErrServerClosed
+	}
+	h.after.Store(h.running + 1)
+	for len(h.table) > 0 {
+		s := h.table[len(h.table)-1].s
+		h.abort(s, http2ClosedByUs, edges, cause)
+		if !s.running {
+			h.forget(s)
+		}
+	}
+	h.control.drop()
+	h.control.count(c.limits.buffered)
+	h.leave()
+}
+
+// leave is for each of those that hold on to a connection that has ended. The last
+// one counts it out.
+func (h *http2Conn) leave() {
+	if h.after.Add(-1) > 0 {
+		return
+	}
+	if h.told == nil {
+		h.srv.connEnded(h.c, http.StateClosed)
+		return
+	}
+	h.tell(http.StateClosed)
+}
+
+// An http2Told has the changes of state that the ConnState hook has not been told
+// of yet: it may take its time.
+type http2Told struct {
+	h *http2Conn
+
+	mu      sync.Mutex
+	states  []http.ConnState // guarded by mu
+	telling bool             // somebody tells; guarded by mu
+}
+
+// tell has the hook told of a state, if there is one.
+func (h *http2Conn) tell(state http.ConnState) {
+	if h.told != nil {
+		h.told.add(state)
+	}
+}
+
+func (t *http2Told) add(state http.ConnState) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.states = append(t.states, state)
+	if !t.telling {
+		t.telling = true
+		go t.tell() // nothing of the user's is called by who reads frames
+	}
+}
+
+// tell calls the hook until it knows everything.
+func (t *http2Told) tell() {
+	ended := true
+	defer func() {
+		if ended { // the hook has ended the goroutine
+			go t.tell()
+		}
+	}()
+	for state, ok := t.next(); ok; state, ok = t.next() {
+		if state == http.StateClosed {
+			t.h.srv.connEnded(t.h.c, state)
+		} else {
+			t.h.srv.notifyState(t.h.c, state)
+		}
+	}
+	ended = false
+}
+
+func (t *http2Told) next() (http.ConnState, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.states) == 0 {
+		t.telling = false
+		return 0, false
+	}
+	state := t.states[0]
+	t.states = t.states[1:]
+	return state, true
+}

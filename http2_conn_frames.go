@@ -1,0 +1,386 @@
+package flare
+
+import "time"
+
+// This file is layer 4 (roles): frames as a server's connection takes them: what
+// is awaited whole and what in pieces, which frame the state of its stream allows
+// (RFC 9113 §5.1), and what a fault ends.
+
+// http2WorkMax is how much a connection does before others have their turn: octets
+// of field blocks as they are decoded, and what else takes time, in like measure.
+const http2WorkMax = 256 << 10
+
+// http2FaultWork is what an error of a stream counts for.
+const http2FaultWork = 4 << 10
+
+const (
+	rulePreface       = "no connection preface (RFC 9113 §3.4)"
+	ruleSettingsFirst = "first frame is not SETTINGS (RFC 9113 §3.4)"
+	ruleStreamIdle    = "frame on a stream that was not begun (RFC 9113 §5.1)"
+	ruleStreamNumber  = "stream of an even number, or of a lower one than before (RFC 9113 §5.1.1)"
+	ruleStreamClosed  = "frame on a stream that has ended (RFC 9113 §5.1)"
+	ruleWindowMax     = "window beyond 2^31-1 (RFC 9113 §6.9.1)"
+	ruleWindowOver    = "DATA beyond the window (RFC 9113 §6.9)"
+)
+
+// An http2Incoming is a frame whose payload is taken as it comes: DATA, and those
+// that are ignored.
+type http2Incoming struct {
+	s    *http2Stream // whose DATA it is; nil: nobody wants it
+	left uint32       // octets of the payload, without padding
+	pad  uint32       // octets of padding
+	end  bool         // END_STREAM
+}
+
+// Data takes frames.
+func (h *http2Conn) Data(c *Conn, in []byte, eof bool) (used int, err error) {
+	g := c.workset
+	work := 0
+	for h.failure == nil {
+		n, cost, err := h.next(in[used:], g)
+		used += n
+		if err != nil {
+			h.fault(err)
+			cost += http2FaultWork
+		}
+		if n == 0 && err == nil {
+			break
+		}
+		h.heard, h.pinged = g.clock.now, 0
+		if work += cost; work > http2WorkMax {
+			c.want = wantTurn
+			break
+		}
+	}
+	switch {
+	case h.failure != nil:
+		used = len(in)
+	case used < len(in) && c.want == wantNothing || h.frame.left+h.frame.pad > 0 && h.frame.s == nil || h.block.id != 0:
+		if h.partial == 0 {
+			h.partial = g.clock.now
+		}
+	default:
+		h.partial = 0
+	}
+	if eof && c.want == wantNothing {
+		h.peerEnded()
+	}
+	if h.control.len() > 0 || h.failure != nil {
+		c.flushLater()
+	}
+	return used, nil
+}
+
+// next takes what in begins with. It returns how much that was, 0 to ask for more,
+// and what it has cost.
+func (h *http2Conn) next(in []byte, g *workset) (n, cost int, err error) {
+	switch {
+	case !h.prefaced:
+		return h.takePreface(in)
+	case h.frame.left+h.frame.pad > 0:
+		n, err = h.takePayload(in)
+		return n, 0, err
+	case len(in) < http2HeadBytes:
+		return 0, 0, nil
+	}
+	head := parseHTTP2Head((*[http2HeadBytes]byte)(in))
+	if !h.greeted && (head.kind != frameSettings || head.ack()) {
+		return 0, 0, connFault(codeProtocol, ruleSettingsFirst)
+	}
+	fault := head.check(frameSizeDefault, h.block.id)
+	if fault != nil && !fault.(*http2Error).stream {
+		return 0, 0, fault
+	}
+	payload := in[http2HeadBytes:]
+	switch head.kind {
+	case frameData:
+		return h.beginData(head, payload)
+	case frameHeaders, frameContinuation, framePriority, frameRSTStream, frameSettings, framePing, frameGoAway,
+		frameWindowUpdate, framePriorityUpdate:
+		if len(payload) < int(head.length) {
+			return 0, 0, nil
+		}
+		n = http2HeadBytes + int(head.length)
+		if fault == nil {
+			cost, fault = h.take(&head, payload[:head.length], g)
+		} else {
+			fault = h.streamFault(&head, fault)
+		}
+		return n, cost + http2HeadBytes, fault
+	}
+	h.frame = http2Incoming{left: head.length} // RFC 9113 §5.5: ignored
+	return http2HeadBytes, http2HeadBytes, h.charge()
+}
+
+// takePreface looks for the preface.
+func (h *http2Conn) takePreface(in []byte) (n, cost int, err error) {
+	n = min(len(in), len(http2Preface))
+	if string(in[:n]) != http2Preface[:n] {
+		return 0, 0, connFault(codeProtocol, rulePreface)
+	}
+	if n < len(http2Preface) {
+		return 0, 0, nil
+	}
+	h.prefaced = true
+	return n, 0, nil
+}
+
+// take is what becomes of a whole frame.
+func (h *http2Conn) take(head *http2Head, p []byte, g *workset) (cost int, err error) {
+	switch head.kind {
+	case frameHeaders:
+		return h.takeHeaders(head, p, g)
+	case frameContinuation:
+		return h.takeContinuation(head, p, g)
+	case frameRSTStream:
+		return 0, h.takeReset(head)
+	case frameSettings:
+		return 0, h.takeSettings(head, p)
+	case framePing:
+		return 0, h.takePing(head, p)
+	case frameWindowUpdate:
+		return 0, h.takeWindowUpdate(head, p)
+	case framePriority:
+		if err := head.parsePriority(p); err != nil {
+			return 0, h.streamFault(head, err)
+		}
+		return 0, h.charge()
+	case framePriorityUpdate:
+		return 0, h.takePriorityUpdate(p)
+	}
+	return 0, h.charge() // GOAWAY: the peer opens no more streams, or does
+}
+
+// streamFault is a fault of the stream that a frame is on, if that is there.
+func (h *http2Conn) streamFault(head *http2Head, err error) error {
+	if head.stream > h.last { // PRIORITY may come before its stream, which cannot be reset then
+		return connFault(err.(*http2Error).code, err.(*http2Error).rule)
+	}
+	if s := h.find(head.stream); s != nil {
+		return h.reset(s, err.(*http2Error).code)
+	}
+	if h.closedHow(head.stream) == http2ClosedByUs {
+		return h.charge()
+	}
+	h.sayReset(head.stream, err.(*http2Error).code)
+	return h.charge()
+}
+
+// fault ends the connection for an error of it.
+func (h *http2Conn) fault(err error) {
+	e, ok := err.(*http2Error)
+	if !ok {
+		e = &http2Error{code: codeInternal, rule: err.Error()}
+	}
+	h.fail(e)
+}
+
+// reset resets s, for a fault of the peer's. It is charged for that: it could make
+// streams without end, each of which it makes us reset.
+func (h *http2Conn) reset(s *http2Stream, code http2Code) error {
+	h.resetFor(s, code)
+	return h.charge()
+}
+
+// resetFor resets s.
+func (h *http2Conn) resetFor(s *http2Stream, code http2Code) {
+	h.sayReset(s.id, code)
+	h.abort(s, http2ClosedByUs, ownHup, errPeerLeft)
+}
+
+// sayReset queues a RST_STREAM.
+func (h *http2Conn) sayReset(id uint32, code http2Code) {
+	h.srv.http2Counts.resetByServer.Add(1)
+	var room [http2HeadBytes + rstStreamBytes]byte
+	h.say(appendRSTStream(room[:0], id, code))
+}
+
+// say queues a frame of the connection.
+func (h *http2Conn) say(frame []byte) {
+	h.control.append(frame, nil)
+	h.control.count(h.c.limits.buffered)
+	h.c.flushLater()
+	if h.control.len() > http2ControlMax && h.failure == nil {
+		h.fail(&http2Error{code: codeEnhanceYourCalm, rule: ruleControlMax})
+	}
+}
+
+// takeReset is a RST_STREAM of the peer.
+func (h *http2Conn) takeReset(head *http2Head) error {
+	if head.stream > h.last || head.stream%2 == 0 {
+		return connFault(codeProtocol, ruleStreamIdle)
+	}
+	if s := h.find(head.stream); s != nil {
+		h.srv.http2Counts.resetByPeer.Add(1)
+		h.abort(s, http2ClosedByPeer, ownHup, errPeerLeft)
+	} else {
+		h.resetAgain(head.stream)
+	}
+	return h.charge()
+}
+
+// takeSettings takes the peer's settings, or that it has taken ours.
+func (h *http2Conn) takeSettings(head *http2Head, p []byte) error {
+	h.greeted = true
+	if head.ack() {
+		if !h.acked {
+			h.acked = true
+			h.dec.setLimit(h.config.tableSize)
+		}
+		return h.charge()
+	}
+	before := int64(h.peer.window)
+	if err := h.peer.apply(p, false); err != nil {
+		return err
+	}
+	h.enc.resize(h.peer.tableSizeLeast, h.peer.tableSize)
+	if more := int64(h.peer.window) - before; more != 0 {
+		for _, e := range h.table {
+			if err := h.openWindow(e.s, more); err != nil {
+				return connFault(codeFlowControl, ruleWindowMax)
+			}
+		}
+	}
+	var room [http2HeadBytes]byte
+	h.say(appendSettingsAck(room[:0]))
+	return h.charge()
+}
+
+// takePing answers a PING.
+func (h *http2Conn) takePing(head *http2Head, p []byte) error {
+	payload := [pingBytes]byte(p)
+	if head.ack() {
+		if h.leaving == http2Announced && payload == http2PingLeaving {
+			h.sayLast()
+		}
+		return nil
+	}
+	var room [http2HeadBytes + pingBytes]byte
+	h.say(appendHTTP2Ping(room[:0], payload, true))
+	return h.chargeSmall()
+}
+
+// takeWindowUpdate opens a window of what we send.
+func (h *http2Conn) takeWindowUpdate(head *http2Head, p []byte) error {
+	n, err := head.parseWindowUpdate(p)
+	switch {
+	case head.stream > h.last || head.stream != 0 && head.stream%2 == 0:
+		return connFault(codeProtocol, ruleStreamIdle)
+	case err != nil && head.stream != 0:
+		return h.streamFault(head, err)
+	case err != nil:
+		return err
+	}
+	if head.stream == 0 {
+		if h.sendWindow += int64(n); h.sendWindow > streamMax {
+			return connFault(codeFlowControl, ruleWindowMax)
+		}
+		if h.ready.first != nil {
+			h.c.flushLater()
+		}
+		return h.chargeSmall()
+	}
+	if s := h.find(head.stream); s != nil {
+		if h.openWindow(s, int64(n)) != nil {
+			return h.reset(s, codeFlowControl)
+		}
+	}
+	return h.chargeSmall()
+}
+
+// openWindow changes what may be sent on s, by less than nothing too (RFC 9113
+// §6.9.2).
+func (h *http2Conn) openWindow(s *http2Stream, n int64) error {
+	before := s.sendWindow
+	if s.sendWindow += n; s.sendWindow > streamMax {
+		return streamFault(codeFlowControl, ruleWindowMax)
+	}
+	if before <= 0 && s.sendWindow > 0 {
+		h.enqueue(s)
+	}
+	return nil
+}
+
+// takePriorityUpdate changes the priority of a stream (RFC 9218 §7.1).
+func (h *http2Conn) takePriorityUpdate(p []byte) error {
+	id, priority, err := parsePriorityUpdate(p)
+	if err != nil {
+		return err
+	}
+	if id%2 == 0 {
+		return connFault(codeProtocol, ruleStreamNumber)
+	}
+	if s := h.find(id); s != nil && s.priority != priority {
+		listed := s.list == &h.ready
+		if listed {
+			h.ready.remove(s)
+		}
+		if s.priority = priority; listed {
+			h.ready.insert(s)
+		}
+	}
+	return h.chargeSmall()
+}
+
+// Budgets. What costs us more than it costs the peer has one.
+
+const (
+	// http2BudgetMax is how many resets and control frames may come at once. Each
+	// answered request gives one back, and each second http2BudgetRate.
+	http2BudgetMax  = 200
+	http2BudgetRate = 20
+
+	// http2SmallPerFrame is how many WINDOW_UPDATE, PING and PRIORITY_UPDATE frames
+	// each DATA frame of ours allows.
+	http2SmallPerFrame = 4
+	http2SmallMax      = 1 << 20
+
+	// http2ControlMax of frames may wait for a peer that does not read.
+	http2ControlMax = 64 << 10
+)
+
+const (
+	ruleBudget     = "too many resets and control frames (RFC 9113 §10.5)"
+	ruleControlMax = "answers to control frames are not read (RFC 9113 §10.5)"
+)
+
+type http2Budget struct {
+	left  int
+	small int // of WINDOW_UPDATE and the like, beside left
+	since time.Duration
+}
+
+// earn is for a request that was answered.
+func (b *http2Budget) earn() { b.left = min(b.left+1, http2BudgetMax) }
+
+// earnSmall is for a DATA frame that was sent.
+func (b *http2Budget) earnSmall() { b.small = min(b.small+http2SmallPerFrame, http2SmallMax) }
+
+// spend reports whether there was something left.
+func (b *http2Budget) spend(now time.Duration) bool {
+	if b.left <= 0 {
+		b.left = int(min((now-b.since)*http2BudgetRate/time.Second, http2BudgetMax))
+	}
+	if b.left > 0 && (b.left == http2BudgetMax || b.since == 0) {
+		b.since = now
+	}
+	b.left--
+	return b.left >= 0
+}
+
+// charge is for a frame that is not part of a request that will be answered.
+func (h *http2Conn) charge() error {
+	if !h.budget.spend(h.now()) {
+		return connFault(codeEnhanceYourCalm, ruleBudget)
+	}
+	return nil
+}
+
+// chargeSmall is charge for what a peer that reads much sends much of.
+func (h *http2Conn) chargeSmall() error {
+	if h.budget.small > 0 {
+		h.budget.small--
+		return nil
+	}
+	return h.charge()
+}

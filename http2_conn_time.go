@@ -1,0 +1,142 @@
+package flare
+
+import (
+	"net/http"
+	"time"
+)
+
+// This file is layer 4 (roles): what takes too long on a connection of HTTP/2. It
+// has one timer, which looks after all streams that wait for the peer; those that
+// are lent wait for themselves.
+
+const (
+	// http2LookMax is how often streams are looked at.
+	http2LookMax = time.Second
+
+	// http2LooksPerLimit is how often that is within the shortest limit.
+	http2LooksPerLimit = 8
+)
+
+const (
+	rulePartialTime = "frame or field block that takes too long (RFC 9113 §10.5)"
+	rulePingTime    = "PING that is not answered (RFC 9113 §6.7)"
+)
+
+// http2LookEvery returns how often streams are looked at within limits of which 0
+// is none.
+func http2LookEvery(limits ...time.Duration) time.Duration {
+	every := http2LookMax
+	for _, limit := range limits {
+		if limit > 0 {
+			every = min(every, limit/http2LooksPerLimit)
+		}
+	}
+	return max(every, tick)
+}
+
+// deadline is when the connection is to be looked at.
+func (h *http2Conn) deadline(c *Conn) time.Duration {
+	at := c.outDue()
+	if h.partial != 0 {
+		at = soonest(at, after(h.partial, c.limits.head))
+	}
+	if h.open > 0 || h.leaving == http2Announced {
+		return soonest(at, h.lookAt)
+	}
+	return soonest(at, after(c.since, c.limits.idle))
+}
+
+// expired looks at what takes too long.
+func (h *http2Conn) expired(c *Conn, g *workset) verdict {
+	now := g.clock.now
+	switch {
+	case c.outExpired(g):
+		return verdictClose
+	case c.ending != endNot:
+		return c.endSession(g)
+	case h.partial != 0 && c.limits.head > 0 && now >= h.partial+c.limits.head:
+		g.counts[countTimeoutHead]++
+		h.fail(&http2Error{code: codeEnhanceYourCalm, rule: rulePartialTime})
+	case h.open == 0 && h.leaving == http2Stays:
+		return h.expiredIdle(c, g)
+	case now >= h.lookAt:
+		h.lookAt = now + h.config.lookEvery
+		if h.leaving == http2Announced && now >= h.leftAt+http2LeaveTime {
+			h.sayLast()
+		}
+		h.lookAll(g)
+		h.lookAlive(c, g)
+	}
+	if c.broken() {
+		return verdictClose
+	}
+	return verdictPartial
+}
+
+// expiredIdle ends a connection without streams, after a last look: one may have
+// come that no turn has seen yet.
+func (h *http2Conn) expiredIdle(c *Conn, g *workset) verdict {
+	c.edges |= ownRead
+	if v := c.stepSession(g); v == verdictClose || v == verdictLinger {
+		return v
+	}
+	if limit := c.limits.idle; h.open > 0 || h.failure != nil || limit <= 0 || g.clock.now < c.since+limit {
+		return verdictPartial
+	}
+	g.counts[countTimeoutIdle]++
+	h.fail(&http2Error{code: codeNone})
+	return verdictPartial
+}
+
+// lookAll looks at the streams that wait for the peer.
+func (h *http2Conn) lookAll(g *workset) {
+	for i := 0; i < len(h.table); i++ {
+		s := h.table[i].s
+		h.look(s, g)
+		if i < len(h.table) && h.table[i].s != s {
+			i-- // it was closed
+		}
+	}
+}
+
+// look ends a stream whose peer is too slow with the body that its handler waits
+// for, or takes nothing of its response.
+func (h *http2Conn) look(s *http2Stream, g *workset) {
+	limits, waited := h.c.limits, g.clock.now-s.progress
+	switch {
+	case s.awaits:
+		if limits.body > 0 && waited >= limits.body || slow(g.clock.now-s.since, s.received, limits.bodyRate) {
+			g.counts[countTimeoutBody]++
+			s.refusal = &StatusError{Code: http.StatusRequestTimeout, Err: ErrTimeout}
+			h.start(s)
+		}
+	case s.running || s.list != nil && h.c.out != nil: // the handler's wait, or the connection's
+	default:
+		moved := s.sent
+		if limits.write > 0 && waited >= limits.write || slow(g.clock.now-s.since, moved, limits.writeRate) {
+			g.counts[countTimeoutWrite]++
+			h.resetFor(s, codeCancel)
+		}
+	}
+}
+
+// slow reports whether so many octets in that time are fewer than the rate.
+func slow(took time.Duration, moved, rate int64) bool {
+	limit := rateLimit(rate, moved)
+	return limit > 0 && took >= limit
+}
+
+// lookAlive asks a silent peer for a sign of life, and ends the connection of one
+// that gives none.
+func (h *http2Conn) lookAlive(c *Conn, g *workset) {
+	now := g.clock.now
+	switch {
+	case h.pinged != 0 && now >= h.pinged+h.config.pingTimeout:
+		h.failure = &http2Error{code: codeNone, rule: rulePingTime}
+		c.end(endReset, ErrTimeout)
+	case h.pinged == 0 && h.open > 0 && h.config.pingAfter > 0 && now >= h.heard+h.config.pingAfter:
+		h.pinged = now
+		var room [http2HeadBytes + pingBytes]byte
+		h.say(appendHTTP2Ping(room[:0], http2PingAlive, false))
+	}
+}

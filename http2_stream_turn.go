@@ -1,0 +1,54 @@
+package flare
+
+// This file is layer 4 (roles): the turn of a stream of HTTP/2, in which its
+// handler is called, and what becomes of it. The turn touches the stream alone and
+// nothing of the connection, so it can be passed, stolen, or be on a worker.
+
+// turn calls the handler, or whoever answers for a request that is refused.
+func (s *http2Stream) turn(g *workset) verdict {
+	if own := s.own.Load(); own&ownHup != 0 || own&ownLent == 0 && s.closed {
+		return s.turned(g) // it was reset before its turn came
+	}
+	x := &s.x
+	if s.refusal != nil {
+		g.forget()
+		x.refuse(g, s.section.octets, s.refusal)
+		return s.turned(g)
+	}
+	x.r.begin(s.section.octets)
+	if x.route == nil {
+		x.handler, x.route = s.h.srv.routeOf(&x.r)
+	}
+	g.setRoute(x.route)
+	if g.loop != nil && !g.loop.inline(x.route) {
+		return verdictWork
+	}
+	s.beginBody()
+	g.forget()
+	err := x.run(g)
+	x.w.finish(err)
+	return s.turned(g)
+}
+
+// turned is the end of a turn.
+func (s *http2Stream) turned(*workset) verdict {
+	s.endContext()
+	return verdictClose
+}
+
+// exited ends a stream whose handler called runtime.Goexit.
+func (s *http2Stream) exited(g *workset) verdict {
+	s.x.close()
+	s.x.w.drop()
+	s.cutOff(endReset)
+	return s.turned(g)
+}
+
+// settle hands the end of the response to the connection.
+func (s *http2Stream) settle(verdict) {
+	s.running = false
+	s.h.settled(s)
+}
+
+// abandon lets go of a connection whose loop is dead.
+func (s *http2Stream) abandon() { s.h.leave() }
