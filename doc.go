@@ -24,7 +24,7 @@
 // and what it knows. A file uses its own layer or a lower one, and wire and
 // system never meet.
 //
-//	5 surface   mux  nethttp  testing  compress  auth_server auth_digest_server  doc
+//	5 surface   mux  files  nethttp  testing  compress  auth_server auth_digest_server  doc
 //	4 roles     server stats  http1  handler exchange lease context
 //	            http2_conn http2_stream http2_config
 //	            websocket  client jar  dial dns  cert_reloader

@@ -16,6 +16,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"testing/fstest"
 
 	"flare"
 )
@@ -269,6 +270,34 @@ func ExampleMux() {
 	// 200 Sartor Resartus <nil>
 	// 404 there is no such book <nil>
 	// 405 GET, HEAD
+}
+
+// A single-page app: its files, and its page for every route that it has.
+func ExampleFiles() {
+	pages := fstest.MapFS{ // an embed.FS, or &flare.Files{Dir: "dist"}
+		"index.html":      {Data: []byte("<p>the app</p>")},
+		"app-3fa94c1b.js": {Data: []byte("let app")},
+	}
+	mux := flare.NewMux()
+	mux.Mount("/", &flare.Files{FS: pages, Fallback: "index.html"})
+	base, stop := serve(mux)
+	defer stop()
+
+	client := &flare.Client{BaseURL: base}
+	defer client.CloseIdleConnections()
+	for _, path := range []string{"/", "/app-3fa94c1b.js", "/books/7", "/..%2fsecret"} {
+		resp, err := client.Get(context.Background(), path)
+		if err != nil {
+			log.Fatal(err)
+		}
+		text, _ := resp.Text()
+		fmt.Printf("%d %q %s\n", resp.StatusCode, resp.Header.Get("Cache-Control"), strings.TrimSpace(text))
+	}
+	// Output:
+	// 200 "no-cache" <p>the app</p>
+	// 200 "public, max-age=31536000, immutable" let app
+	// 200 "no-cache" <p>the app</p>
+	// 404 "" Not Found
 }
 
 // WebSockets that stay on the loop: one that waits costs neither a goroutine

@@ -6,7 +6,6 @@ import (
 	"io"
 	"mime"
 	"net/http"
-	"os"
 	"path"
 	"strconv"
 	"time"
@@ -16,43 +15,6 @@ import (
 // anywhere, as a response: all of it, one range or several, or what its conditions
 // say. SendFile, ServeContent and Files answer by it; handler_condition.go decides
 // which of these it is, handler_file.go sends files.
-
-// A content is what a response sends all or parts of.
-type content struct {
-	representation
-	name string // its extension says the type, unless the response has one
-	from contentSource
-}
-
-// A contentSource reads a part of a content: its parts in ascending order or not,
-// one after the other.
-type contentSource interface {
-	section(part byteSpan) (io.Reader, error)
-}
-
-// A fileSource is a regular file. Several may send it at once.
-type fileSource struct{ *os.File }
-
-func (s fileSource) section(part byteSpan) (io.Reader, error) {
-	return &fileSection{s.File, part.start, part.n}, nil
-}
-
-// A seekSource is content of a user's.
-type seekSource struct{ io.ReadSeeker }
-
-func (s seekSource) section(part byteSpan) (io.Reader, error) {
-	_, err := s.Seek(part.start, io.SeekStart)
-	return &io.LimitedReader{R: s.ReadSeeker, N: part.n}, err
-}
-
-// wholeSeconds is a file's time as Last-Modified has it. 1970 and before is what a
-// file has whose time nobody knows.
-func wholeSeconds(t time.Time) time.Time {
-	if t.Unix() <= 0 {
-		return time.Time{}
-	}
-	return t.UTC().Truncate(time.Second)
-}
 
 // SendFile answers with a regular file: its type by its name, its Last-Modified,
 // and, as RFC 9110 §13.2.2 and §14.2 have it, 304, 412, 416 or one or more byte

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
-	"strings"
 	"syscall"
 )
 
@@ -14,25 +13,6 @@ import (
 // the file to the socket inside the kernel where it can do that, and never from
 // the goroutine that runs the loop, since a disk can block it. What a response
 // says of a file, and which part of it is sent, is in handler_content.go.
-
-// A fileSection is a part of a regular file, as a reader. It reads by position,
-// so that several may read a file at once.
-type fileSection struct {
-	file     *os.File
-	start, n int64 // bytes: where the rest begins, and how much it is at most
-}
-
-func (s *fileSection) Read(p []byte) (int, error) {
-	if s.n <= 0 {
-		return 0, io.EOF
-	}
-	n, err := s.file.ReadAt(p[:min(int64(len(p)), s.n)], s.start)
-	s.start, s.n = s.start+int64(n), s.n-int64(n)
-	if n > 0 {
-		err = nil
-	}
-	return n, err
-}
 
 // sendSection is ReadFrom of a part of a file.
 func (w *serverResponse) sendSection(s *fileSection) (int64, error) {
@@ -100,39 +80,6 @@ func copyThroughMemory(w io.Writer, r io.Reader) (int64, error) {
 	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, b.b[:cap(b.b)])
 }
 
-// start commits the response and streams what was held back.
-func (w *serverResponse) start() error {
-	if w.begun {
-		return nil
-	}
-	if !bodyAllowed(w.Status()) {
-		return errBodyNotAllowed
-	}
-	if err := w.commit(-1); err != nil {
-		return err
-	}
-	held := w.buf
-	w.buf = w.buf[:0]
-	return w.stream(held)
-}
-
-// regularFile returns the regular file that r reads, and at most how much of
-// it; nil for anything else.
-func regularFile(r io.Reader) (*os.File, int64) {
-	n := int64(1) << 62
-	if l, ok := r.(*io.LimitedReader); ok {
-		r, n = l.R, l.N
-	}
-	file, ok := r.(*os.File)
-	if !ok {
-		return nil, 0
-	}
-	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil, 0
-	}
-	return file, n
-}
-
 // openToSend opens the file of an answer, unless there is one.
 func (w *serverResponse) openToSend(name string) (*os.File, fs.FileInfo, error) {
 	if w.begun || w.answered {
@@ -141,54 +88,6 @@ func (w *serverResponse) openToSend(name string) (*os.File, fs.FileInfo, error) 
 	w.x.workset().detach() // a disk can block
 	file, info, err := openRegular(systemFiles{}, name)
 	return file, info, fileError(err)
-}
-
-var errNotRegular = errors.New("flare: not a regular file")
-
-// A folder is where files are opened by name: an *os.Root, or systemFiles.
-type folder interface {
-	Stat(name string) (fs.FileInfo, error)
-	OpenFile(name string, flag int, perm fs.FileMode) (*os.File, error)
-}
-
-// systemFiles are all files of the system.
-type systemFiles struct{}
-
-func (systemFiles) Stat(name string) (fs.FileInfo, error) { return os.Stat(name) }
-
-func (systemFiles) OpenFile(name string, flag int, perm fs.FileMode) (*os.File, error) {
-	return os.OpenFile(name, flag, perm)
-}
-
-// openRegular opens a regular file, and nothing else: opening a FIFO waits for
-// somebody who writes, and opening a device may move it.
-func openRegular(in folder, name string) (*os.File, fs.FileInfo, error) {
-	if strings.IndexByte(name, 0) >= 0 {
-		return nil, nil, fs.ErrNotExist // no system has files of that name
-	}
-	info, err := in.Stat(name)
-	if err == nil && !info.Mode().IsRegular() {
-		err = errNotRegular
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	// It may be another one by now.
-	file, err := in.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if errors.Is(err, syscall.EAGAIN) {
-		file, err = in.OpenFile(name, os.O_RDONLY, 0) // somebody has a lease on it, and is asked to give it up
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	if info, err = file.Stat(); err == nil && !info.Mode().IsRegular() {
-		err = errNotRegular
-	}
-	if err != nil {
-		file.Close()
-		return nil, nil, err
-	}
-	return file, info, nil
 }
 
 // fileError turns a file's error into an answer that does not name the file.

@@ -183,6 +183,22 @@ func (w *serverResponse) stream(p []byte) error {
 	return w.x.stream.sendBody(p)
 }
 
+// start commits the response and streams what was held back.
+func (w *serverResponse) start() error {
+	if w.begun {
+		return nil
+	}
+	if !bodyAllowed(w.Status()) {
+		return errBodyNotAllowed
+	}
+	if err := w.commit(-1); err != nil {
+		return err
+	}
+	held := w.buf
+	w.buf = w.buf[:0]
+	return w.stream(held)
+}
+
 func (w *serverResponse) Flush() error {
 	if len(w.hooks) > 0 && w.top == nil {
 		if err := w.hook(); err != nil {

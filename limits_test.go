@@ -45,6 +45,7 @@ func limitsTables() []limitsTable {
 			"MaxBufferedBytes":   "a quarter of memory",
 			"DrainDelay":         new(Server).DrainDelay,
 		}},
+		{"Of files", reflect.TypeFor[Files](), map[string]any{"MaxOpenFiles": openFilesDefault}},
 		{"Of a WebSocket", reflect.TypeFor[WebSocketOptions](), map[string]any{
 			"MaxMessageBytes": ws.messageBytes,
 			"MaxQueueBytes":   ws.queueBytes,
@@ -110,6 +111,8 @@ func TestLimitsText(t *testing.T) {
 	}
 	for _, want := range []struct{ heading, text string }{
 		{"Of a server", fmt.Sprintf("for %s of silence and %s in all", limitText(lim.conn.lingerSilent), limitText(lim.conn.lingerAll))},
+		{"Of files", fmt.Sprintf("closed after %s, when", limitText(fileIdle))},
+		{"Of files", fmt.Sprintf("at most %d ranges, or they are ignored; a listing has at most %d entries", rangesMax, listedMax)},
 		{"Of a WebSocket", fmt.Sprintf("a client together, %s by default", limitText(defaultHandshakeTimeout))},
 		{"Of a client", fmt.Sprintf("`DialTLS`, %s each by default", limitText(defaultDialTimeout))},
 		{"Of a protocol of yours", fmt.Sprintf("less than %s bytes a second", limitText((&ConnOptions{}).limits().writeRate))},
