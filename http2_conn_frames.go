@@ -346,8 +346,8 @@ const (
 
 type http2Budget struct {
 	left  int
-	small int // of WINDOW_UPDATE and the like, beside left
-	since time.Duration
+	small int           // of WINDOW_UPDATE and the like, beside left
+	since time.Duration // up to when left was refilled, 0: nothing was spent yet
 }
 
 // earn is for a request that was answered.
@@ -358,14 +358,17 @@ func (b *http2Budget) earnSmall() { b.small = min(b.small+http2SmallPerFrame, ht
 
 // spend reports whether there was something left.
 func (b *http2Budget) spend(now time.Duration) bool {
-	if b.left <= 0 {
-		b.left = int(min((now-b.since)*http2BudgetRate/time.Second, http2BudgetMax))
-	}
-	if b.left > 0 && (b.left == http2BudgetMax || b.since == 0) {
+	if b.since == 0 {
 		b.since = now
 	}
+	if more := (now - b.since) * http2BudgetRate / time.Second; b.left <= 0 && more > 0 {
+		b.left, b.since = int(min(more, http2BudgetMax)), now
+	}
+	if b.left <= 0 {
+		return false
+	}
 	b.left--
-	return b.left >= 0
+	return true
 }
 
 // charge is for a frame that is not part of a request that will be answered.
