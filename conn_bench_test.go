@@ -4,6 +4,7 @@ package flare
 
 import (
 	"bytes"
+	"io"
 	"net/netip"
 	"syscall"
 	"testing"
@@ -97,6 +98,31 @@ func TestPlaintextAllocations(t *testing.T) {
 	p.roundTrip(t, plaintextRequest)
 	if n := testing.AllocsPerRun(1000, func() { p.roundTrip(t, plaintextRequest) }); n != 0 {
 		t.Errorf("%v allocations a request", n)
+	}
+}
+
+// TestAccessLogAllocations holds a line for each request, and a hook that asks for
+// what is there anyway, to no allocation.
+func TestAccessLogAllocations(t *testing.T) {
+	if raceEnabled {
+		t.Skip("under the race detector nothing is reused, so that misuse is found")
+	}
+	log := &AccessLog{Output: io.Discard}
+	for name, hook := range map[string]func(AccessEntry){
+		"hook": func(e AccessEntry) {
+			if e.Status != 200 || e.BytesOut != 13 || e.Request.Method() != "GET" || e.Request.Pattern() != "GET /plaintext" || e.Request.ClientAddr().IsValid() {
+				t.Error(e)
+			}
+		},
+		"log": log.Log,
+	} {
+		s := plaintextServer()
+		s.AccessHook = hook
+		p := newPairServer(t, s)
+		p.roundTrip(t, plaintextRequest)
+		if n := testing.AllocsPerRun(1000, func() { p.roundTrip(t, plaintextRequest) }); n != 0 {
+			t.Errorf("%s: %v allocations a request", name, n)
+		}
 	}
 }
 

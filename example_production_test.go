@@ -1,6 +1,8 @@
 package flare_test
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log"
@@ -65,4 +67,53 @@ func ExampleRequest_ClientAddr() {
 	fmt.Println(body)
 	// Output:
 	// 192.0.2.1 https://example.com
+}
+
+// A line for each request, those that were refused included. What clients have sent is
+// escaped in it.
+func ExampleAccessLog() {
+	mux := flare.NewMux()
+	mux.Get("/hello/{name}", func(w *flare.ResponseWriter, r *flare.Request) error {
+		return w.Text(200, "hello, "+r.PathValue("name"))
+	})
+	var lines bytes.Buffer
+	access := &flare.AccessLog{Output: &lines}
+	s := &flare.Server{Handler: mux, AccessHook: access.Log}
+	serveExample(s, "GET", "http://example.com/hello/%22you%22?key=%3C")
+
+	var line struct {
+		Method, Target, Pattern string
+		Status                  int
+		Out                     int `json:"bytes_out"`
+	}
+	if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%+v\n", line)
+	// Output:
+	// {Method:GET Target:/hello/%22you%22?key=%3C Pattern:GET /hello/{name} Status:200 Out:12}
+}
+
+// Middleware learns what will be sent once the handler has returned: the status that
+// was set, or that of the error.
+func ExampleErrorStatus() {
+	counted := func(h flare.Handler) flare.Handler {
+		return flare.HandlerFunc(func(w *flare.ResponseWriter, r *flare.Request) error {
+			err := h.Serve(w, r)
+			status := w.Status()
+			if s := flare.ErrorStatus(err); s != 0 && !w.Committed() {
+				status = s
+			}
+			fmt.Println(r.Path(), status)
+			return err
+		})
+	}
+	mux := flare.NewMux()
+	mux.Use(counted)
+	mux.Get("/here", func(w *flare.ResponseWriter, r *flare.Request) error { return w.Text(201, "made") })
+	serveExample(&flare.Server{Handler: mux}, "GET", "http://example.com/here")
+	serveExample(&flare.Server{Handler: mux}, "GET", "http://example.com/there")
+	// Output:
+	// /here 201
+	// /there 404
 }

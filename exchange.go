@@ -1,6 +1,9 @@
 package flare
 
-import "sync"
+import (
+	"sync"
+	"time"
+)
 
 // This file is layer 4 (roles): requests and responses as reused objects, of
 // which a workset keeps one. lease.go says how users reach them, exchange_stream.go
@@ -17,6 +20,12 @@ type exchange struct {
 	w       serverResponse
 	handler Handler
 	route   *route // nil: not routed yet
+
+	began   time.Duration // when the first octet had come; 0: nobody has looked yet
+	refusal error         // of a request that no handler sees, while Server.Refusals is asked
+	refused bool          // no handler sees it
+	whole   bool          // its head was understood to its end
+	told    bool          // AccessHook has been told
 }
 
 // An exchangeCache is what a workset keeps for HTTP.
@@ -80,6 +89,7 @@ func (x *exchange) reset() bool {
 	x.r.reset()
 	x.w.reset()
 	x.handler, x.route = nil, nil
+	x.began, x.refusal, x.refused, x.whole, x.told = 0, nil, false, false, false
 	return true
 }
 

@@ -8,6 +8,9 @@ import "net/http"
 // run calls the handler and times it where the predictor asks for it. Users are
 // let in for as long.
 func (x *exchange) run(g *workset) error {
+	if x.began == 0 {
+		x.began = g.clock.now
+	}
 	x.open(g, 0)
 	err := x.timed(g)
 	x.close()
@@ -58,11 +61,44 @@ func (x *exchange) call(g *workset, handler Handler) (err error) {
 // refuse answers with err what no handler gets to see. in has the head, as far as
 // it has come.
 func (x *exchange) refuse(g *workset, in []byte, err error) {
-	x.r.begin(in[:x.r.head.method.end]) // HEAD gets no content (RFC 9110 §9.3.2)
-	x.r.refuse()
+	x.refused = true
+	head := &x.r.head
+	if x.whole {
+		x.r.begin(in)
+	} else {
+		// The method, since HEAD gets no content (RFC 9110 §9.3.2); the target is for
+		// AccessHook, which answers nothing that could repeat it.
+		x.r.begin(in[:head.method.end:max(head.method.end, min(head.target.end, uint32(len(in))))])
+	}
+	x.r.refuse(!x.whole)
 	x.w.close = true
 	x.srv.refused(x, in, err)
-	x.w.finish(refusalOf(err))
+	err = refusalOf(err)
+	if x.srv.refuser != nil {
+		err = x.refuseThrough(g, err)
+	}
+	x.w.finish(err)
+}
+
+// refuseThrough has the middleware of Server.Refusals see the refusal.
+func (x *exchange) refuseThrough(g *workset, refusal error) error {
+	x.refusal = refusal
+	x.open(g, 0)
+	err := x.call(g, x.srv.refuser)
+	if x.close(); err == nil && x.w.untouched() {
+		return refusal // who has swallowed it has not answered either
+	}
+	return err
+}
+
+// refuse is the innermost handler of Server.Refusals.
+func refuse(w *ResponseWriter, r *Request) error {
+	x := r.lease.enter()
+	if x == nil {
+		return errRequestDone
+	}
+	defer r.lease.exit()
+	return x.refusal
 }
 
 // refusalOf turns an error of the parser into what the client is told.

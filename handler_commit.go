@@ -143,6 +143,7 @@ func (w *serverResponse) finish(err error) {
 	if err != nil {
 		w.fail(err)
 	}
+	w.x.ended(err)
 }
 
 // complete sends what is left of a response that did not fail.
@@ -186,11 +187,12 @@ func (w *serverResponse) complete() error {
 	if w.noBody {
 		return stream.sendEnd(nil, nil)
 	}
+	w.written = int64(len(w.buf))
 	if w.declared < 0 || int64(len(w.buf)) == w.declared {
 		return stream.sendEnd(w.buf, nil)
 	}
 	if int64(len(w.buf)) > w.declared {
-		w.buf = w.buf[:w.declared]
+		w.buf, w.written = w.buf[:w.declared], w.declared
 		w.x.srv.logHandlerError(w.r, errOverdeclared)
 	}
 	err := stream.sendBody(w.buf)

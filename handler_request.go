@@ -21,7 +21,7 @@ import (
 // exchange's lease, and to the connection's owner while nobody can be.
 type serverRequest struct {
 	x       *exchange // fixed
-	refused bool      // before any handler: nothing but the method is there
+	refused bool      // its head was not understood: nothing but the method is there
 	filled  bool      // header has the fields
 	raw     []byte
 	text    string // raw as a string, once something of it was asked for
@@ -34,6 +34,7 @@ type serverRequest struct {
 	ctx     context.Context // without values; nil until asked for or set
 	valued  context.Context // ctx with values; nil until asked for
 	values  []requestValue
+	id      string // what logs call the request, "" for none
 }
 
 // A routing is what a Mux has found for a request. It stays with the Request
@@ -43,6 +44,7 @@ type routing interface {
 	clone() routing
 	matched() bool   // there is a pattern that takes the request
 	pattern() string // "" without one
+	appendPattern(b []byte) []byte
 	value(path, name string) (v string, ok bool)
 }
 
@@ -92,9 +94,9 @@ func (r *serverRequest) version() (name string, major, minor int) {
 // begin readies r for its handler. raw has the bytes of the head.
 func (r *serverRequest) begin(raw []byte) { r.raw = raw }
 
-// refuse readies r, begun, for an ErrorHandler in place of its handler: there is
-// nothing to read from a request whose head was not understood.
-func (r *serverRequest) refuse() { r.refused, r.body.done = true, true }
+// refuse readies r, begun, for an ErrorHandler in place of its handler: its body is
+// not for reading, and blind, of a head that was not understood, neither are fields.
+func (r *serverRequest) refuse(blind bool) { r.refused, r.body.done = blind, true }
 
 // reset forgets the request.
 func (r *serverRequest) reset() {
@@ -108,7 +110,7 @@ func (r *serverRequest) reset() {
 		r.filled = false
 		r.header.reset()
 	}
-	r.kept, r.ctx, r.valued = nil, nil, nil
+	r.kept, r.ctx, r.valued, r.id = nil, nil, nil, ""
 	if r.values != nil {
 		clear(r.values)
 		r.values = r.values[:0]
@@ -367,6 +369,6 @@ func (r *serverRequest) Clone() *Request {
 	k.header = *r.Header().clone()
 	k.filled = true
 	k.ctx = context.WithoutCancel(r.Context())
-	k.values = append(k.values, r.values...)
+	k.values, k.id = append(k.values, r.values...), r.id
 	return &x.lease.r
 }

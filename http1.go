@@ -89,6 +89,7 @@ func (h *httpConn) begin(c *Conn) {
 		s.c, s.h = c, h
 		x.srv, x.strand = h.srv, &c.strand
 	}
+	x.began = c.workset.clock.now
 	h.x = x
 }
 
@@ -124,7 +125,7 @@ func (h *httpConn) head(c *Conn, in []byte) connState {
 		}
 		return stateHead
 	}
-	h.stream().headLen, c.moved = n, 0
+	h.stream().headLen, c.moved, x.whole = n, 0, true
 	h.requests++
 	c.workset.counts[countRequests]++
 	if max := h.srv.lim.bodyBytes; max >= 0 && x.r.head.contentLength > max {
@@ -217,6 +218,7 @@ func (h *httpConn) hijackEnded(x *exchange, err error) {
 		h.srv.logHandlerError(&x.r, err)
 	}
 	h.stream().endContext()
+	x.ended(err)
 	x.lease.x, h.x = nil, nil // not reused: it is no exchange of a loop's any more
 }
 
@@ -228,6 +230,7 @@ func (h *httpConn) switchTo(c *Conn, x *exchange, err error) connState {
 	}
 	p := x.w.switched
 	h.stream().endContext()
+	x.ended(err)
 	h.release(c.workset)
 	c.route = p.switched(c, err)
 	c.Switch(p)
@@ -259,6 +262,7 @@ func (h *httpConn) exited(c *Conn) verdict {
 	x, begun := h.x, false
 	if x != nil {
 		x.close()
+		x.endedAway(errHandlerExited)
 		if c.ending == endHandedOver {
 			h.hijackEnded(x, nil)
 			return verdictGone
@@ -284,6 +288,9 @@ func (h *httpConn) exited(c *Conn) verdict {
 func (h *httpConn) refuse(c *Conn, in []byte, err error) connState {
 	if h.stream().headLen == 0 { // else head has counted it
 		c.workset.counts[countRequests]++
+	}
+	if n := h.stream().headLen; n > 0 {
+		in = in[:n]
 	}
 	c.workset.forget()
 	h.x.refuse(c.workset, in, err)

@@ -163,6 +163,16 @@ func (r *Request) ClientHost() string {
 	return x.r.ClientHost()
 }
 
+// RequestID returns what middleware has named the request, "" without one.
+func (r *Request) RequestID() string {
+	x := r.lease.use()
+	if x == nil {
+		return ""
+	}
+	defer r.lease.exit()
+	return x.r.id
+}
+
 // TLS returns the state of the TLS connection, nil without TLS.
 func (r *Request) TLS() *tls.ConnectionState {
 	x := r.lease.use()

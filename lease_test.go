@@ -89,6 +89,7 @@ func TestAccessAfterHandler(t *testing.T) {
 		"Query":         func() any { return held.r.Query().Get("a") },
 		"RemoteAddr":    func() any { return map[bool]string{true: "there"}[held.r.RemoteAddr().IsValid()] },
 		"ClientAddr":    func() any { return map[bool]string{true: "there"}[held.r.ClientAddr().IsValid()] },
+		"RequestID":     func() any { return held.r.RequestID() },
 		"Scheme":        func() any { return held.r.Scheme() },
 		"ClientHost":    func() any { return held.r.ClientHost() },
 		"Cookie":        func() any { v, _ := held.r.Cookie("c"); return v },

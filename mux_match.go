@@ -139,22 +139,35 @@ func (m *routeMatch) pattern() string {
 	if m.entry == nil {
 		return ""
 	}
+	if m.depth == 0 {
+		return m.entry.pattern.text
+	}
+	return string(m.appendPattern(nil))
+}
+
+// appendPattern appends it, without an allocation of its own.
+func (m *routeMatch) appendPattern(b []byte) []byte {
+	if m.entry == nil {
+		return b
+	}
 	own := m.entry.pattern
 	if m.depth == 0 {
-		return own.text
+		return append(b, own.text...)
 	}
-	host, prefix := own.host, ""
+	host := own.host
 	for _, e := range m.mounts[:m.depth] {
 		if e.pattern.host != "" {
 			host = e.pattern.host
 		}
-		prefix += strings.TrimSuffix(patternPath(e.pattern.text), "/")
 	}
-	method := own.method
-	if method != "" {
-		method += " "
+	if own.method != "" {
+		b = append(append(b, own.method...), ' ')
 	}
-	return method + host + prefix + patternPath(own.text)
+	b = append(b, host...)
+	for _, e := range m.mounts[:m.depth] {
+		b = append(b, strings.TrimSuffix(patternPath(e.pattern.text), "/")...)
+	}
+	return append(b, patternPath(own.text)...)
 }
 
 func patternPath(text string) string { return text[strings.IndexByte(text, '/'):] }

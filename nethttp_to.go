@@ -134,15 +134,18 @@ func (k *httpCarrier) serve() (cut bool) {
 	x, s := &k.x, k.x.srv
 	g := looseWorksets.owner()
 	g.clock.read()
+	x.began = g.clock.now
 	k.strand.workset, g.strand = g, &k.strand
 	g.counts[countRequests]++
 	p := guard(func() { cut = k.answer(g) }, func() { // the other server ends the connection
 		x.close()
+		x.endedAway(errHandlerExited)
 		k.endContext()
 		g.publish(&s.carried)
 	})
 	if p != nil {
 		x.close()
+		x.endedAway(p)
 		g.counts[countPanics]++
 		logPanic(s.logger(), "flare: a request's turn panicked", p)
 		cut = true
@@ -166,6 +169,7 @@ func (k *httpCarrier) answer(g *workset) (cut bool) {
 	x, s := &k.x, k.x.srv
 	r, w := &x.r, &x.w
 	err := k.fillHead(&s.lim.head)
+	x.whole = err == nil
 	if err == nil && s.lim.bodyBytes >= 0 && k.length > s.lim.bodyBytes {
 		err = &StatusError{Code: http.StatusRequestEntityTooLarge, Err: ErrTooLarge}
 	}
@@ -183,6 +187,7 @@ func (k *httpCarrier) answer(g *workset) (cut bool) {
 			if err != nil {
 				s.logHandlerError(r, err)
 			}
+			x.ended(err)
 			return false
 		}
 		w.finish(err)
@@ -234,6 +239,8 @@ func (m *httpRouting) reset()          {}
 func (m *httpRouting) clone() routing  { return m }
 func (m *httpRouting) matched() bool   { return true }
 func (m *httpRouting) pattern() string { return m.r.Pattern }
+
+func (m *httpRouting) appendPattern(b []byte) []byte { return append(b, m.r.Pattern...) }
 
 func (m *httpRouting) value(_, name string) (string, bool) {
 	v := m.r.PathValue(name)

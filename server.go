@@ -73,6 +73,20 @@ type Server struct {
 	// these, Serve fails.
 	TrustedProxies []string
 
+	// Refusals, when set, wraps what answers requests that are refused before any
+	// handler: for what is too large or too slow, or was not understood. It is for
+	// middleware that says something of every response: request ids, CORS, security
+	// fields. What it wraps returns the refusal, a *StatusError. Of a request that was
+	// not understood the middleware sees nothing but the method.
+	Refusals Middleware
+
+	// AccessHook, when set, is called once for each request that was answered or
+	// refused, or whose handler was called, when its response has ended: with all of
+	// it handed to the connection, and before what comes next on that. It runs on the
+	// goroutine of the request, which waits for it, from many at a time. AccessLog has
+	// one.
+	AccessHook func(AccessEntry)
+
 	// Logger gets what handlers return or panic with. nil is slog.Default().
 	Logger *slog.Logger
 
@@ -130,6 +144,7 @@ type Server struct {
 	lim    serverLimits
 	router predictedRouter // Handler as one, or nil
 
+	refuser    Handler     // Refusals around the refusal, or nil
 	proxies    *proxyTrust // TrustedProxies; nil: nobody
 	proxiesBad error       // why there are none
 
@@ -171,6 +186,29 @@ type Server struct {
 	inMemory  bool              // guarded by mu: a TestClient's
 	closed    bool              // guarded by mu: Shutdown or Close was called
 	done      chan struct{}     // closed when all loops have ended
+}
+
+// An AccessEntry is a request whose response has ended. It may be kept, but for what
+// is said of Request.
+type AccessEntry struct {
+	// Request works until the hook returns, except for its body. Of a request that was
+	// refused before its head was understood it has the method, the target as far as
+	// they are known, and the addresses.
+	Request *Request
+
+	Status   int   // sent; 0 if none was, as for a connection that was hijacked or cut
+	BytesIn  int64 // of the request's body, as the handler has read it
+	BytesOut int64 // of the response's body, as it was sent, compressed if it was
+
+	Start    time.Time     // the first byte of the request had come
+	Duration time.Duration // from there to the end of the response
+
+	// Err is what the handler has returned or panicked with, why the request was
+	// refused, or why the response is not whole; nil if all went well.
+	Err error
+
+	// Refused means that no handler has seen the request.
+	Refused bool
 }
 
 // served returns the listeners. They are the user's, so that nothing is called

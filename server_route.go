@@ -58,6 +58,24 @@ func appendRouteKey(key []byte, r *serverRequest) []byte {
 	return key
 }
 
+// ErrorStatus returns the status of the answer to a request whose handler returns
+// err: that of a *StatusError, 499 when err only says that the client has left, and
+// 500 for anything else. It is 0 for nil, where the handler has answered itself
+// (ResponseWriter.Status), and for http.ErrAbortHandler, where nobody answers. What
+// was committed before is final: see ResponseWriter.Committed.
+func ErrorStatus(err error) int {
+	var status *StatusError
+	switch {
+	case err == nil, errors.Is(err, http.ErrAbortHandler):
+		return 0
+	case isGone(err):
+		return statusClientLeft
+	case errors.As(err, &status) && status.Code >= 400 && status.Code <= 999:
+		return status.Code
+	}
+	return http.StatusInternalServerError
+}
+
 // handleError answers err. It fails as ErrorHandler and its answer do.
 func (s *Server) handleError(w *serverResponse, err error) error {
 	var status *StatusError
@@ -65,7 +83,8 @@ func (s *Server) handleError(w *serverResponse, err error) error {
 		answerStatus(w, &StatusError{Code: statusClientLeft, Message: "Client Closed Request"})
 		return w.complete() // nobody reads it, but it is counted
 	}
-	if !errors.As(err, &status) || status.Code < 400 || status.Code > 999 {
+	code := ErrorStatus(err)
+	if !errors.As(err, &status) || status.Code != code {
 		status = nil
 		s.logHandlerError(w.r, err)
 	} else if status.Code >= 500 && status.Err != nil && !w.r.refused { // refusals have a line of their own
@@ -76,10 +95,7 @@ func (s *Server) handleError(w *serverResponse, err error) error {
 		answerStatus(w, status)
 		return w.complete()
 	}
-	w.implied = http.StatusInternalServerError
-	if status != nil {
-		w.implied = status.Code
-	}
+	w.implied = code
 	if s.ErrorHandler != nil {
 		x, g := w.x, w.x.workset()
 		x.open(g, 0)

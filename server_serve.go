@@ -161,6 +161,9 @@ func (s *Server) prepare() {
 	}
 	s.prepared = true
 	s.lim = s.limits()
+	if s.Refusals != nil {
+		s.refuser = s.Refusals(HandlerFunc(refuse))
+	}
 	s.proxies, s.proxiesBad = parseTrust(s.TrustedProxies)
 	s.http2 = s.http2Config()
 	s.buffered.max, s.buffered.over = max(s.lim.buffered, 0), s.shed

@@ -73,6 +73,7 @@ func (w *serverResponse) takeOverForWebSocket(hs *handshake, profile *websocketP
 	var err error
 	if a.nc, a.in, err = w.takeOver(); err == nil {
 		a.known = w.known(a.nc)
+		w.status = http.StatusSwitchingProtocols // which runBlocking sends
 	}
 	return a, err
 }
