@@ -170,6 +170,7 @@ func TestTLSConfigurationMayWait(t *testing.T) {
 // Connections in their handshake count, for the limits as for Stats and the
 // hook.
 func TestTLSHandshakesCount(t *testing.T) {
+	t.Parallel()
 	var states sync.Map
 	s := &Server{Handler: HandlerFunc(tlsRoutes), MaxConnsPerIP: 2, ConnState: func(_ net.Conn, state http.ConnState) {
 		n, _ := states.LoadOrStore(state, new(atomic.Int32))

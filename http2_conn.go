@@ -258,6 +258,9 @@ func (h *http2Conn) abort(s *http2Stream, how http2ClosedHow, edges uint32, caus
 		s.gone = cause
 		if !s.ended {
 			s.ended, s.inErr = true, cause
+			if cause == errPeerLeft {
+				s.inErr = errBodyCut()
+			}
 		}
 		s.in.drop()
 		s.in.count(h.c.limits.buffered)

@@ -602,7 +602,13 @@ func TestToHTTPWriterWithoutRoom(t *testing.T) {
 
 // A client that ends its request in the middle of the body is not the handler's
 // fault, over HTTP/2 either.
-func TestToHTTPBodyReset(t *testing.T) {
+func TestBodyReset(t *testing.T) {
+	for _, way := range []string{"flare", "ToHTTP"} {
+		t.Run(way, func(t *testing.T) { testBodyReset(t, way == "ToHTTP") })
+	}
+}
+
+func testBodyReset(t *testing.T, carried bool) {
 	var log lockedBuffer
 	reading, failed := make(chan bool), make(chan error, 1)
 	s := &Server{Logger: slog.New(slog.NewTextHandler(&log, nil)), Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
@@ -611,12 +617,21 @@ func TestToHTTPBodyReset(t *testing.T) {
 		failed <- err
 		return err
 	})}
-	addr := startTLSServer(t, s)
+	url, client := "", tlsHTTPClient(t, true)
+	if carried {
+		ts := httptest.NewUnstartedServer(s)
+		ts.EnableHTTP2 = true
+		ts.StartTLS()
+		defer ts.Close()
+		url, client = ts.URL, ts.Client()
+	} else {
+		url = "https://" + startTLSServer(t, s)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	body, more := io.Pipe()
 	defer more.Close()
-	req, err := http.NewRequestWithContext(ctx, "POST", "https://"+addr+"/", body)
+	req, err := http.NewRequestWithContext(ctx, "POST", url+"/", body)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -624,7 +639,7 @@ func TestToHTTPBodyReset(t *testing.T) {
 		<-reading
 		cancel()
 	}()
-	if resp, err := tlsHTTPClient(t, true).Do(req); err == nil {
+	if resp, err := client.Do(req); err == nil {
 		resp.Body.Close()
 		t.Errorf("the answer is %d", resp.StatusCode)
 	}

@@ -80,6 +80,7 @@ backend flare
 // and a Unix socket. No request fails, connections are kept, and where the
 // server ends one after so many requests the proxy is told in time.
 func TestBehindProxies(t *testing.T) {
+	t.Parallel()
 	const clients, requestsEach = 12, 120
 	for _, proxy := range frontProxies {
 		for _, network := range []string{"tcp", "unix"} {

@@ -119,6 +119,7 @@ func TestWebSocketLimits(t *testing.T) {
 }
 
 func TestWebSocketCallbacks(t *testing.T) {
+	t.Parallel()
 	type end struct {
 		code   CloseCode
 		reason string

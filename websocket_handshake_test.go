@@ -151,7 +151,7 @@ func TestOriginDefaultPort(t *testing.T) {
 		{"h", "x-app://g", true},
 		{"h", "x-app://i", false},
 	} {
-		var r serverRequest
+		r := serverRequest{x: new(exchange)}
 		r.head.reset()
 		r.raw = []byte("GET / HTTP/1.1\r\nHost: " + c.host + "\r\nOrigin: " + c.origin + "\r\n\r\n")
 		if _, err := r.head.parse(r.raw, &benchLimits); err != nil {
