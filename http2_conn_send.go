@@ -282,10 +282,11 @@ func (h *http2Conn) wakeWriter(s *http2Stream) {
 
 // hold counts the memory of an answer that the peer does not take.
 func (h *http2Conn) hold(s *http2Stream) {
-	if held := int64(cap(s.tail)); !s.running && !s.closed && s.held == 0 && held > 0 {
-		s.held = held
-		h.c.limits.buffered.Add(held)
+	if s.running || s.held > 0 || len(s.tail) == 0 {
+		return
 	}
+	s.held = int64(cap(s.tail))
+	h.c.limits.buffered.Add(s.held)
 }
 
 // finishBody appends what stands behind a body of which all was sent. ended: that
