@@ -15,12 +15,14 @@ import (
 // the loops, and peers that stall keep nothing from anybody. Before its first
 // byte a connection has no goroutine either.
 
-// A cryptoSlots bounds how many handshakes compute at once. nil bounds nothing.
+// A cryptoSlots bounds how many handshakes compute at once. nil bounds nothing. A
+// handshake of a connection on a loop names it, others have nil.
 type cryptoSlots chan struct{}
 
-func (s cryptoSlots) acquire() {
+func (s cryptoSlots) acquire(l *Loop) {
 	if s != nil {
 		s <- struct{}{}
+		l.resumed()
 	}
 }
 
@@ -44,9 +46,9 @@ type tlsSettings struct {
 	done func(resumed bool, err error)
 }
 
-// secure puts TLS under a connection that no loop knows yet.
+// secure puts TLS between a connection that no loop knows yet and its transport.
 func (c *Conn) secure(settings *tlsSettings) {
-	t := &tlsTransport{c: c, settings: settings, next: c.state}
+	t := &tlsTransport{c: c, under: c.tr, settings: settings, next: c.state}
 	t.shaking.Store(true)
 	c.tr, c.state = t, stateHandshake
 }
@@ -65,7 +67,7 @@ func (t *tlsTransport) handshake(g *workset) verdict {
 func (c *Conn) shakeHands(g *workset, t *tlsTransport) verdict {
 	t.until = after(c.since, c.limits.handshake)
 	t.tls = tls.Server(t, t.settings.config)
-	err := t.settings.run(t.tls)
+	err := t.settings.run(c.loop, t.tls)
 	var begin func(c *Conn)
 	if err == nil {
 		state := t.tls.ConnectionState()
@@ -109,8 +111,8 @@ var errHandshakeExit = errors.New("flare: runtime.Goexit in a handshake")
 
 // run is the handshake of tc, over whatever connection. A panic of a function
 // of the configuration becomes an error.
-func (s *tlsSettings) run(tc *tls.Conn) (err error) {
-	s.slots.acquire()
+func (s *tlsSettings) run(l *Loop, tc *tls.Conn) (err error) {
+	s.slots.acquire(l)
 	defer s.slots.release()
 	if p := guard(func() { err = tc.Handshake() }, nil); p != nil {
 		return fmt.Errorf("flare: panic in a handshake: %v\n%s", p.value, p.stack)
@@ -119,9 +121,9 @@ func (s *tlsSettings) run(tc *tls.Conn) (err error) {
 }
 
 // outside runs a function of the configuration without a slot: it may wait.
-func (s cryptoSlots) outside(fn func()) {
+func (s cryptoSlots) outside(l *Loop, fn func()) {
 	s.release()
-	defer s.acquire()
+	defer s.acquire(l)
 	fn()
 }
 
@@ -138,7 +140,7 @@ func (t *tlsTransport) awaitPeer() (err error) {
 			return ErrTimeout
 		}
 	}
-	t.settings.slots.outside(func() { err = t.c.await(bit, limit) })
+	t.settings.slots.outside(t.c.loop, func() { err = t.c.await(bit, limit) })
 	return err
 }
 
@@ -184,7 +186,7 @@ func isPlainHTTP(err error) bool {
 
 // takeOver makes t the net.Conn below a tls.Conn that blocks.
 func (t *tlsTransport) takeOver() (net.Conn, []byte, error) {
-	nc, _, err := (*fdConn)(t.c).takeOver()
+	nc, _, err := t.under.takeOver()
 	if err != nil {
 		return nil, nil, err
 	}

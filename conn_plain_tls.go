@@ -40,7 +40,7 @@ func (s *plainTLS) Read(p []byte) (n int, err error) {
 	}
 	s.mu.Unlock()
 	if s.shaking {
-		s.settings.slots.outside(func() { n, err = s.Conn.Read(p) })
+		s.settings.slots.outside(nil, func() { n, err = s.Conn.Read(p) })
 	} else {
 		n, err = s.Conn.Read(p)
 	}
@@ -110,7 +110,7 @@ func (s *plainTLS) Write(p []byte) (n int, err error) {
 	if !s.shaking {
 		return s.Conn.Write(p)
 	}
-	s.settings.slots.outside(func() { n, err = s.Conn.Write(p) })
+	s.settings.slots.outside(nil, func() { n, err = s.Conn.Write(p) })
 	return n, err
 }
 
@@ -119,7 +119,7 @@ func (s *plainTLS) Write(p []byte) (n int, err error) {
 func (t *plainTransport) shakeHands() bool {
 	s, tc := t.secured, t.conn.(*tls.Conn)
 	s.shaking = true
-	err := s.settings.run(tc)
+	err := s.settings.run(nil, tc)
 	s.shaking = false
 	var begin func(c *Conn)
 	if err == nil {

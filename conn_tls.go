@@ -9,7 +9,6 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
@@ -45,6 +44,7 @@ const (
 type tlsTransport struct {
 	// Fixed.
 	c        *Conn
+	under    transport // the descriptor, which takes no part in the connection otherwise
 	settings *tlsSettings
 	next     connState // after the handshake
 
@@ -112,25 +112,19 @@ func (r *tlsRecords) feed(p []byte) {
 }
 
 // receive reads the socket without waiting.
-func (t *tlsTransport) receive(p []byte) (int, syscall.Errno) {
-	for {
-		n, errno := recvConn(t.c.fd, p)
-		switch {
-		case errno == syscall.EINTR:
-			continue
-		case errno != 0:
-			t.records.completed = 0
-			return 0, errno
-		case n == 0:
-			t.fin = true
-		}
-		t.arrived += n
-		t.records.feed(p[:n])
-		if n == len(p) { // there may be more
-			t.records.completed = 0
-		}
-		return n, 0
+func (t *tlsTransport) receive(p []byte) (int, error) {
+	n, err := t.under.recv(p)
+	if err != nil {
+		t.records.completed = 0
+		return 0, err
 	}
+	t.fin = t.fin || n == 0
+	t.arrived += n
+	t.records.feed(p[:n])
+	if n == len(p) { // there may be more
+		t.records.completed = 0
+	}
+	return n, nil
 }
 
 // Read is for crypto/tls.
@@ -139,16 +133,14 @@ func (t *tlsTransport) Read(p []byte) (int, error) {
 		return t.nc.Read(p)
 	}
 	for {
-		n, errno := t.receive(p)
+		n, err := t.receive(p)
 		switch {
-		case errno == syscall.EAGAIN && t.mode == tlsShaking:
+		case err == errWouldBlock && t.mode == tlsShaking:
 			if err := t.awaitPeer(); err != nil {
 				return 0, err
 			}
-		case errno == syscall.EAGAIN:
-			return 0, errWouldBlock
-		case errno != 0:
-			return 0, errno
+		case err != nil:
+			return 0, err
 		case n == 0:
 			return 0, io.EOF
 		default:
@@ -205,23 +197,22 @@ func (t *tlsTransport) flush() error {
 	defer t.mu.Unlock()
 	defer t.out.count(t.c.limits.buffered)
 	for t.out.len() > 0 {
-		n, errno := sendConn(t.c.fd, t.out.waiting())
-		switch errno {
-		case 0:
+		n, err := t.under.send(t.out.waiting(), nil)
+		switch err {
+		case nil:
 			t.out.free(n)
-		case syscall.EINTR:
-		case syscall.EAGAIN:
+		case errWouldBlock:
 			return errWouldBlock
 		default:
 			t.out.drop()
 			if t.err == nil {
-				t.err = errno
+				t.err = err
 			}
 		}
 	}
 	if t.halfEnd {
 		t.halfEnd = false
-		shutdownWrite(t.c.fd)
+		t.under.shutdownWrite()
 	}
 	return t.err
 }
@@ -241,7 +232,7 @@ func (t *tlsTransport) fail(err error) error {
 // is an error, not the end of the stream.
 func (t *tlsTransport) recv(p []byte) (int, error) {
 	if t.mode == tlsOff {
-		return (*fdConn)(t.c).recv(p)
+		return t.under.recv(p)
 	}
 	n, err := t.tls.Read(p)
 	switch {
@@ -271,7 +262,7 @@ func (t *tlsTransport) recv(p []byte) (int, error) {
 }
 
 // discard takes it undecrypted.
-func (t *tlsTransport) discard(room []byte) (int, error) { return (*fdConn)(t.c).discard(room) }
+func (t *tlsTransport) discard(room []byte) (int, error) { return t.under.discard(room) }
 
 // drained reports, after recv, that neither the socket nor crypto/tls has more:
 // the last look at the socket was short, and brought the end of just the one
@@ -296,12 +287,12 @@ func (t *tlsTransport) counted(int) (n int) {
 func (t *tlsTransport) handshaking() bool         { return t.shaking.Load() }
 func (t *tlsTransport) anyoneSends() bool         { return true }
 func (t *tlsTransport) promised() int             { return t.encrypted }
-func (t *tlsTransport) unacked() int              { return unackedConn(t.c.fd) }
-func (t *tlsTransport) boundUnsent()              { (*fdConn)(t.c).boundUnsent() }
+func (t *tlsTransport) unacked() int              { return t.under.unacked() }
+func (t *tlsTransport) boundUnsent()              { t.under.boundUnsent() }
 func (t *tlsTransport) unwritten() int            { return 0 }
-func (t *tlsTransport) localAddr() netip.AddrPort { return (*fdConn)(t.c).localAddr() }
+func (t *tlsTransport) localAddr() netip.AddrPort { return t.under.localAddr() }
 func (t *tlsTransport) halfCloses() bool          { return true }
-func (t *tlsTransport) cut()                      { shutdownBoth(t.c.fd) }
+func (t *tlsTransport) cut()                      { t.under.cut() }
 func (t *tlsTransport) canTakeOver() bool         { return true }
 
 // sendFile: what is sent has to be encrypted here.
@@ -317,7 +308,7 @@ func (t *tlsTransport) send(a, b []byte) (int, error) {
 		if err := t.flush(); err != nil {
 			return 0, err
 		}
-		return (*fdConn)(t.c).send(a, b)
+		return t.under.send(a, b)
 	}
 	if t.encrypted == 0 {
 		if err := t.flush(); err != nil {
@@ -418,8 +409,7 @@ func (t *tlsTransport) LocalAddr() net.Addr {
 	if t.mode == tlsBlocking {
 		return t.nc.LocalAddr()
 	}
-	addr, _ := localAddrPort(t.c.fd)
-	return netAddr(addr)
+	return netAddr(t.localAddr())
 }
 
 func (t *tlsTransport) RemoteAddr() net.Addr {

@@ -31,7 +31,7 @@ func (w *serverResponse) hijackAnyway() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	w.x.srv.connClosed(w.known(conn), w.x.stream.session().peerAddr(), http.StateHijacked)
+	w.x.srv.connClosed(w.x.strand.loop(), w.known(conn), w.x.stream.session().peerAddr(), http.StateHijacked)
 	r := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(rest), conn), max(4096, len(rest)))
 	r.Peek(len(rest)) // Buffered tells what has arrived, as net/http's does
 	return conn, bufio.NewReadWriter(r, bufio.NewWriter(conn)), nil

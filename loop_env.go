@@ -8,17 +8,17 @@ import (
 
 // This file is layer 3 (engine): what a loop stands on beside its poller and
 // its connections' transports: goroutines, mutexes that are held in waits, and
-// descriptors. The engine starts its goroutines with spawn, and calls resumed
-// where one goes on that has waited, so that a simulated world can decide
-// which goroutine runs next. Otherwise these are the plain thing, and none of
+// descriptors. The engine starts its goroutines with spawn, or has task's function
+// called by what starts them, and calls resumed where one goes on that has waited,
+// so that a simulated world can decide which goroutine runs next. Otherwise these are the plain thing, and none of
 // them lies on the way of a request that does not wait.
 
 // An environment is a simulated world around loops. Any goroutine may call its
 // methods.
 type environment interface {
-	spawn(fn func())     // in place of go
-	resumed()            // the calling goroutine has waited, and is about to go on
-	lock(mu *sync.Mutex) // of one that its holder keeps while it waits
+	task(fn func()) func() // what a goroutine of its own is to call in place of fn
+	resumed()              // the calling goroutine has waited, and is about to go on
+	lock(mu *sync.Mutex)   // of one that its holder keeps while it waits
 
 	acceptFD(fd int) (conn int, peer netip.AddrPort, errno syscall.Errno)
 	acceptQueue(fd int) int
@@ -26,25 +26,28 @@ type environment interface {
 	closeFD(fd int)
 }
 
-// spawn calls fn on a goroutine of its own.
-func (l *Loop) spawn(fn func()) {
-	if l.env != nil {
-		l.env.spawn(fn)
-		return
+// spawn calls fn on a goroutine of its own. l may be nil, here and below: what has
+// been received by another server, or dialled, is on no loop.
+func (l *Loop) spawn(fn func()) { go l.task(fn)() }
+
+// task is fn for those who call it on a goroutine of their own: a timer, the end of
+// a context.
+func (l *Loop) task(fn func()) func() {
+	if l != nil && l.env != nil {
+		return l.env.task(fn)
 	}
-	go fn()
+	return fn
 }
 
 // resumed is for after each wait for another goroutine, or for time. No mutex is
-// held that others lock with Lock. l may be nil: a request that another server
-// has received is on no loop.
+// held that others lock with Lock.
 func (l *Loop) resumed() {
 	if l != nil && l.env != nil {
 		l.env.resumed()
 	}
 }
 
-// lock locks a mutex whose holder may be waiting for a peer. l may be nil.
+// lock locks a mutex whose holder may be waiting for a peer.
 func (l *Loop) lock(mu *sync.Mutex) {
 	if l != nil && l.env != nil {
 		l.env.lock(mu)

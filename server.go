@@ -232,11 +232,12 @@ func (s *Server) counts(peer netip.AddrPort) bool { return s.MaxConnsPerIP > 0 &
 
 // connEnded counts a connection out.
 func (s *Server) connEnded(c *Conn, state http.ConnState) {
-	s.connClosed(c.limits.known, c.RemoteAddr(), state)
+	s.connClosed(c.loop, c.limits.known, c.RemoteAddr(), state)
 }
 
-// connClosed counts a connection out that hooks know as known.
-func (s *Server) connClosed(known net.Conn, peer netip.AddrPort, state http.ConnState) {
+// connClosed counts a connection out that hooks know as known. It was on l, or on no
+// loop of the server's.
+func (s *Server) connClosed(l *Loop, known net.Conn, peer netip.AddrPort, state http.ConnState) {
 	if s.counts(peer) {
 		s.perIP.remove(peer.Addr())
 	}
@@ -244,10 +245,10 @@ func (s *Server) connClosed(known net.Conn, peer netip.AddrPort, state http.Conn
 		s.conns.Add(-1)
 		return
 	}
-	go func() { // nothing of the user's is called by who closes connections
+	l.spawn(func() { // nothing of the user's is called by who closes connections
 		defer s.conns.Add(-1)
 		s.callConnState(known, state)
-	}()
+	})
 }
 
 // logger returns where the server logs to.

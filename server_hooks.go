@@ -68,7 +68,7 @@ func (s *Server) connBegins(ln *servedListener, c *Conn, nc net.Conn) {
 		c.loop.adopt(c)
 		return
 	}
-	go func() {
+	c.loop.spawn(func() {
 		ready := false
 		tell := func() {
 			defer func() {
@@ -81,12 +81,12 @@ func (s *Server) connBegins(ln *servedListener, c *Conn, nc net.Conn) {
 			}()
 			s.notifyState(c, http.StateNew)
 		}
-		p := guard(func() { s.introduce(ln, c, nc) }, func() { go tell() })
+		p := guard(func() { s.introduce(ln, c, nc) }, func() { c.loop.spawn(tell) })
 		if ready = p == nil; !ready {
 			logPanic(s.logger(), "flare: ConnContext panicked", p)
 		}
 		tell()
-	}()
+	})
 }
 
 // errConnContext is the end of a connection that was not given a context.

@@ -129,13 +129,13 @@ func serveFiles(config *tls.Config, files *CertReloader) {
 func askOutside(config *tls.Config, slots cryptoSlots) {
 	if ask := config.GetCertificate; ask != nil {
 		config.GetCertificate = func(hello *tls.ClientHelloInfo) (cert *tls.Certificate, err error) {
-			slots.outside(func() { cert, err = ask(hello) })
+			slots.outside(nil, func() { cert, err = ask(hello) })
 			return cert, err
 		}
 	}
 	if ask := config.GetConfigForClient; ask != nil {
 		config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (c *tls.Config, err error) {
-			slots.outside(func() { c, err = ask(hello) })
+			slots.outside(nil, func() { c, err = ask(hello) })
 			return c, err
 		}
 	}

@@ -117,12 +117,10 @@ func (ws *WebSocket) send(ctx context.Context, n int, put func() error) error {
 		ws.mu.Lock()
 		if other := ws.streaming; other != nil {
 			ws.mu.Unlock()
-			select {
-			case <-other:
-				continue
-			case <-ctx.Done():
-				return ctx.Err()
+			if err := ws.awaitWriter(ctx, other); err != nil {
+				return err
 			}
+			continue
 		}
 		err := put()
 		ws.mu.Unlock()
@@ -135,6 +133,17 @@ func (ws *WebSocket) send(ctx context.Context, n int, put func() error) error {
 		if err := ws.run.awaitRoom(ctx, n+frameHeadBytesMax); err != nil {
 			return err
 		}
+	}
+}
+
+// awaitWriter waits for the end of a Writer's message, or of ctx.
+func (ws *WebSocket) awaitWriter(ctx context.Context, closed <-chan struct{}) error {
+	defer ws.run.loop().resumed()
+	select {
+	case <-closed:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

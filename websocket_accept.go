@@ -64,12 +64,13 @@ type websocketTakeover struct {
 	answer  []byte // to the handshake
 	srv     *Server
 	peer    netip.AddrPort
+	home    *Loop    // that the connection was on, nil: none
 	known   net.Conn // what hooks know it by
 }
 
 // takeOverForWebSocket takes the connection from its loop.
 func (w *serverResponse) takeOverForWebSocket(hs *handshake, profile *websocketProfile) (*websocketTakeover, error) {
-	a := &websocketTakeover{profile: profile, answer: hs.appendAnswer(nil, &w.header), srv: w.x.srv, peer: w.x.stream.session().peerAddr()}
+	a := &websocketTakeover{profile: profile, answer: hs.appendAnswer(nil, &w.header), srv: w.x.srv, peer: w.x.stream.session().peerAddr(), home: w.x.strand.loop()}
 	var err error
 	if a.nc, a.in, err = w.takeOver(); err == nil {
 		a.known = w.known(a.nc)
@@ -85,14 +86,15 @@ func (a *websocketTakeover) runBlocking() (*blockingSocket, error) {
 	}
 	if _, err := a.nc.Write(a.answer); err != nil {
 		a.nc.Close()
-		a.srv.connClosed(a.known, a.peer, http.StateClosed)
+		a.srv.connClosed(a.home, a.known, a.peer, http.StateClosed)
 		return nil, err
 	}
 	var b *blockingSocket
 	b = newBlockingSocket(a.nc, a.profile, a.in, func() {
 		a.srv.blocking.remove(b)
-		a.srv.connClosed(a.known, a.peer, http.StateClosed)
+		a.srv.connClosed(a.home, a.known, a.peer, http.StateClosed)
 	})
+	b.home = a.home
 	b.count(&a.srv.buffered)
 	if !a.srv.blocking.add(b) {
 		b.finish(ErrServerClosed, false)

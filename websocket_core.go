@@ -46,6 +46,7 @@ type websocketRun interface {
 	awaitClose(wait bool) error
 
 	closing() bool // nothing more is taken
+	loop() *Loop   // that the connection is on, or was; nil: none
 	remoteAddr() netip.AddrPort
 	counts() *loopCounts // what counts for it, in a server
 }

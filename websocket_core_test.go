@@ -41,6 +41,7 @@ func (run *recordedRun) flush(context.Context) error          { return nil }
 func (run *recordedRun) flushSoon()                           {}
 func (run *recordedRun) awaitClose(bool) error                { return nil }
 func (run *recordedRun) closing() bool                        { return run.last }
+func (run *recordedRun) loop() *Loop                          { return nil }
 func (run *recordedRun) remoteAddr() netip.AddrPort           { return netip.AddrPort{} }
 func (run *recordedRun) counts() *loopCounts                  { return &run.sums }
 func (run *recordedRun) feed(in []byte) (events string, err error) {

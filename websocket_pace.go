@@ -35,7 +35,7 @@ func (b *blockingSocket) startWatch() {
 func (b *blockingSocket) watchIn(d time.Duration) {
 	d = max(d, tick)
 	if b.watcher == nil {
-		b.watcher = time.AfterFunc(d, b.watch)
+		b.watcher = time.AfterFunc(d, b.home.task(b.watch))
 	} else {
 		b.watcher.Reset(d)
 	}

@@ -96,6 +96,7 @@ func (b *blockingSocket) startReading(ctx context.Context) error {
 		return nil
 	default:
 	}
+	defer b.home.resumed()
 	select {
 	case b.reading <- struct{}{}:
 		return nil

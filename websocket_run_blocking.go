@@ -26,6 +26,7 @@ type blockingSocket struct {
 
 	// Fixed.
 	nc    net.Conn
+	home  *Loop // that the connection was on, nil: none
 	peer  netip.AddrPort
 	onEnd func() // called once
 	done  chan struct{}
@@ -110,13 +111,14 @@ func (b *blockingSocket) nextMessage(ctx context.Context) error {
 	}
 	if ctx.Done() != nil {
 		set := make(chan struct{})
-		stop := context.AfterFunc(ctx, func() {
+		stop := context.AfterFunc(ctx, b.home.task(func() {
 			b.nc.SetReadDeadline(longAgo)
 			close(set)
-		})
+		}))
 		defer func() {
 			if !stop() {
 				<-set
+				b.home.resumed()
 			}
 			b.readBefore = 0
 		}()
@@ -149,10 +151,11 @@ func (b *blockingSocket) flushReading(ctx context.Context) error {
 		return nil
 	}
 	sent := make(chan struct{})
-	go func() {
+	b.home.spawn(func() {
 		defer close(sent)
 		b.flush(context.Background())
-	}()
+	})
+	defer b.home.resumed()
 	select {
 	case <-sent:
 		return nil
@@ -263,7 +266,7 @@ func (b *blockingSocket) awaitClose(wait bool) error {
 	if wait {
 		return b.shakeHands()
 	}
-	go b.shakeHands()
+	b.home.spawn(func() { b.shakeHands() })
 	return nil
 }
 
@@ -275,6 +278,7 @@ func (b *blockingSocket) shakeHands() error {
 	b.flush(ctx)
 	select {
 	case b.reading <- struct{}{}: // nobody reads: this goroutine does
+		b.home.resumed()
 		if b.stream != nil {
 			b.stream.err = ErrClosed
 		}
@@ -285,7 +289,9 @@ func (b *blockingSocket) shakeHands() error {
 		}
 		b.stopReading()
 	case <-b.done: // the reader has seen the answer, or the end
+		b.home.resumed()
 	case <-ctx.Done():
+		b.home.resumed()
 	}
 	if ctx.Err() != nil {
 		b.finish(ErrTimeout, false)
@@ -320,13 +326,13 @@ func (b *blockingSocket) finish(err error, linger bool) {
 		b.closed()
 		return
 	}
-	go func() {
+	b.home.spawn(func() {
 		defer b.closed()
 		if half, ok := b.nc.(halfCloser); ok && !b.ws.client {
 			half.CloseWrite()
 		}
 		discardRest(b.nc)
-	}()
+	})
 }
 
 // discardRest discards what a peer sends until it closes, in the times that a
@@ -351,6 +357,8 @@ func (b *blockingSocket) closed() {
 		b.onEnd()
 	}
 }
+
+func (b *blockingSocket) loop() *Loop { return b.home }
 
 func (b *blockingSocket) remoteAddr() netip.AddrPort { return b.peer }
 

@@ -52,7 +52,7 @@ func (b *blockingSocket) admit(n int, policy QueuePolicy) error {
 	switch policy {
 	case QueueDropConnection:
 		b.end(ErrBackpressure)
-		go b.finish(ErrBackpressure, false)
+		b.home.spawn(func() { b.finish(ErrBackpressure, false) })
 		return b.err
 	case QueueDropOldest:
 		b.dropOldest(n, 0)
@@ -72,6 +72,7 @@ func (b *blockingSocket) awaitRoom(ctx context.Context, n int) error {
 	}
 	room := b.awaited(enough)
 	b.mu.Unlock()
+	defer b.home.resumed()
 	select {
 	case <-room:
 		return nil
@@ -93,7 +94,7 @@ func (b *blockingSocket) flush(ctx context.Context) error {
 	b.stretch++
 	err := b.sendWaiting(ctx)
 	if b.out.len() > 0 && b.err == nil {
-		go b.flushRest()
+		b.home.spawn(b.flushRest)
 		return nil
 	}
 	b.stopSending()
@@ -122,6 +123,7 @@ func (b *blockingSocket) awaitSent(ctx context.Context) bool {
 	}
 	sent := b.sent
 	b.mu.Unlock()
+	defer b.home.resumed()
 	select {
 	case <-sent:
 		return true
@@ -139,7 +141,7 @@ func (b *blockingSocket) flushSoon() {
 	if !b.sending && b.err == nil && b.out.len() > 0 {
 		b.sending = true
 		b.stretch++
-		go b.flushRest()
+		b.home.spawn(b.flushRest)
 	}
 }
 
@@ -174,7 +176,7 @@ func (b *blockingSocket) sendWaiting(ctx context.Context) error {
 			cause = ErrClosed // the end of ctx is this writer's alone
 		}
 		b.end(cause)
-		go b.finish(cause, false) // half a frame may be out
+		b.home.spawn(func() { b.finish(cause, false) }) // half a frame may be out
 	}
 	return err
 }
@@ -194,13 +196,14 @@ func (b *blockingSocket) unlock() {
 func (b *blockingSocket) write(ctx context.Context, p []byte) error {
 	if ctx.Done() != nil {
 		set := make(chan struct{})
-		stop := context.AfterFunc(ctx, func() {
+		stop := context.AfterFunc(ctx, b.home.task(func() {
 			b.nc.SetWriteDeadline(longAgo)
 			close(set)
-		})
+		}))
 		defer func() {
 			if !stop() {
 				<-set
+				b.home.resumed()
 				b.nc.SetWriteDeadline(time.Time{})
 			}
 		}()

@@ -170,6 +170,8 @@ func (p *loopSocket) awaitClose(bool) error {
 
 func (p *loopSocket) closing() bool { return p.out.ended() }
 
+func (p *loopSocket) loop() *Loop { return p.out.c.loop }
+
 func (p *loopSocket) remoteAddr() netip.AddrPort { return p.out.c.RemoteAddr() }
 
 func (p *loopSocket) counts() *loopCounts { return &p.out.c.loop.counts }
