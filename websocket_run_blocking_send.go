@@ -165,6 +165,7 @@ func (b *blockingSocket) sendWaiting(ctx context.Context) error {
 	err := b.write(ctx, all)
 	b.mu.Lock()
 	b.inFlight.drop()
+	b.inFlight.count(b.buffered) // another may take its place before unlock
 	switch {
 	case err == nil && b.err == nil:
 		b.takeLatest()
