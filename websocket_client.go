@@ -182,15 +182,6 @@ func (d *webSocketDial) attempt(ctx context.Context) (*WebSocket, *ClientRespons
 	return ws, resp, nil
 }
 
-// withoutAlert is the connection below TLS: to close it does not wait for an
-// alert to be sent.
-func withoutAlert(nc net.Conn) net.Conn {
-	if tc, ok := nc.(*tls.Conn); ok {
-		return tc.NetConn()
-	}
-	return nc
-}
-
 // appendHandshake appends the request.
 func (d *webSocketDial) appendHandshake(ctx context.Context, b []byte, key string) ([]byte, error) {
 	o := d.opts

@@ -2,6 +2,7 @@ package flare
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -322,12 +323,12 @@ func (b *blockingSocket) finish(err error, linger bool) {
 		b.end(err)
 	}
 	b.unlock()
-	if !linger {
-		b.closed()
+	if !linger { // nor is an alert of TLS's worth a wait
+		b.closed(withoutAlert(b.nc))
 		return
 	}
 	b.home.spawn(func() {
-		defer b.closed()
+		defer b.closed(b.nc)
 		if half, ok := b.nc.(halfCloser); ok && !b.ws.client {
 			half.CloseWrite()
 		}
@@ -351,14 +352,23 @@ func discardRest(nc net.Conn) {
 	}
 }
 
-func (b *blockingSocket) closed() {
-	b.nc.Close()
+func (b *blockingSocket) closed(nc net.Conn) {
+	nc.Close()
 	if b.onEnd != nil {
 		b.onEnd()
 	}
 }
 
 func (b *blockingSocket) loop() *Loop { return b.home }
+
+// withoutAlert is the connection below TLS: to close it does not wait for an
+// alert to be sent.
+func withoutAlert(nc net.Conn) net.Conn {
+	if tc, ok := nc.(*tls.Conn); ok {
+		return tc.NetConn()
+	}
+	return nc
+}
 
 func (b *blockingSocket) remoteAddr() netip.AddrPort { return b.peer }
 

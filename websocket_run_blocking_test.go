@@ -2,10 +2,12 @@ package flare
 
 import (
 	"context"
+	"crypto/tls"
 	"io"
 	"net"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 // What is sent in several rounds, since others write meanwhile, is counted out as
@@ -38,6 +40,31 @@ func TestWebSocketCountsRounds(t *testing.T) {
 		b.finish(ErrClosed, false)
 		if n := count.Load(); n != 0 {
 			t.Errorf("%d bytes are counted at the end", n)
+		}
+	})
+}
+
+// CloseTimeout is the end, also where TLS would like to say so to a peer that does
+// not read.
+func TestWebSocketCloseTimeoutTLS(t *testing.T) {
+	cert := tlsTestCA().issue(t, 1, "one.test")
+	synctest.Test(t, func(t *testing.T) {
+		server, client := net.Pipe()
+		defer client.Close()
+		nc := tls.Server(server, &tls.Config{Certificates: []tls.Certificate{cert}})
+		go tls.Client(client, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12}).Handshake()
+		if err := nc.Handshake(); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan struct{})
+		b := newBlockingSocket(nc, newWebSocketProfile(new(handshake), &WebSocketOptions{CloseTimeout: time.Second}, false), nil, func() { close(ended) })
+		began := time.Now()
+		if err := b.ws.Close(CloseNormal, ""); err != ErrTimeout {
+			t.Errorf("Close: %v", err)
+		}
+		<-ended
+		if took := time.Since(began); took != time.Second {
+			t.Errorf("the end took %v", took)
 		}
 	})
 }
