@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -197,6 +198,39 @@ func TestTLSHandshakesCount(t *testing.T) {
 	for _, state := range []http.ConnState{http.StateNew, http.StateClosed} {
 		if n, ok := states.Load(state); !ok || n.(*atomic.Int32).Load() != 2 {
 			t.Errorf("%v was told %v times, want 2", state, n)
+		}
+	}
+}
+
+// An askedPoller keeps what is asked of it.
+type askedPoller struct {
+	Poller // nil: nothing else is called
+	asked  map[int]Interest
+}
+
+func (p *askedPoller) Add(fd int, want Interest) error    { return p.Modify(fd, want) }
+func (p *askedPoller) Modify(fd int, want Interest) error { p.asked[fd] = want; return nil }
+
+// What TLS still has to send of a handshake, or answers by itself, waits for room
+// like output of the connection's, also over a poller that has to be asked for it.
+func TestTLSLeftoverAsksForRoom(t *testing.T) {
+	p := &askedPoller{asked: make(map[int]Interest)}
+	l := newLoop(p)
+	l.workset = new(workset)
+	c := new(Conn)
+	c.init(l, &connLimits{buffered: new(bufferCount)}, 5, netip.AddrPort{})
+	c.secure(new(tlsSettings))
+	c.state = stateIdle
+	l.add(c)
+	tr := c.tr.(*tlsTransport)
+	for _, left := range []string{"", "the end of a handshake", ""} {
+		want := Readable
+		if tr.out.drop(); left != "" {
+			tr.out.append([]byte(left), nil)
+			want |= Writable
+		}
+		if l.apply(&c.strand, verdictIdle); p.asked[c.fd] != want {
+			t.Errorf("with %q left the poller is asked for %v, not %v", left, p.asked[c.fd], want)
 		}
 	}
 }

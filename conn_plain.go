@@ -298,6 +298,7 @@ func (t *plainTransport) discard(room []byte) (int, error) { return t.recv(room)
 func (t *plainTransport) drained() bool             { return false }
 func (t *plainTransport) anyoneSends() bool         { return true }
 func (t *plainTransport) flush() error              { return nil }
+func (t *plainTransport) holds() bool               { return false }
 func (t *plainTransport) promised() int             { return 0 }
 func (t *plainTransport) localAddr() netip.AddrPort { return addrPortOfNet(t.conn.LocalAddr()) }
 func (t *plainTransport) cut()                      { t.end(false) }

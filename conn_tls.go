@@ -217,6 +217,14 @@ func (t *tlsTransport) flush() error {
 	return t.err
 }
 
+// holds: the end of a handshake, or an answer of crypto/tls's own, waits for no
+// verdict of its connection.
+func (t *tlsTransport) holds() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.out.len() > 0
+}
+
 // fail notes why the connection is broken, unless it is known, and returns that.
 func (t *tlsTransport) fail(err error) error {
 	t.mu.Lock()

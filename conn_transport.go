@@ -53,8 +53,10 @@ type transport interface {
 	// anyoneSends reports whether other goroutines than the owner may send.
 	anyoneSends() bool
 
-	// flush goes on with what send has taken and not passed on.
+	// flush goes on with what has been taken and not passed on. holds reports
+	// whether there is some.
 	flush() error
+	holds() bool
 
 	// promised is how many bytes of those that are to be sent next cannot be
 	// taken back, since others depend on them already.
@@ -186,6 +188,7 @@ func (c *fdConn) looked(bool, time.Duration)     {}
 func (c *fdConn) counted(n int) int              { return n }
 func (c *fdConn) anyoneSends() bool              { return true }
 func (c *fdConn) flush() error                   { return nil }
+func (c *fdConn) holds() bool                    { return false }
 func (c *fdConn) promised() int                  { return 0 }
 func (c *fdConn) unacked() int                   { return unackedConn(c.fd) }
 func (c *fdConn) unwritten() int                 { return 0 }
@@ -220,6 +223,7 @@ func (memoryBase) looked(bool, time.Duration)                  {}
 func (memoryBase) counted(n int) int                           { return n }
 func (memoryBase) anyoneSends() bool                           { return false }
 func (memoryBase) flush() error                                { return nil }
+func (memoryBase) holds() bool                                 { return false }
 func (memoryBase) promised() int                               { return 0 }
 func (memoryBase) unacked() int                                { return 0 }
 func (memoryBase) boundUnsent()                                {}

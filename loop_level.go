@@ -20,7 +20,7 @@ func (l *Loop) ask(c *Conn, v verdict) {
 		if !c.eof && c.edges&ownRead == 0 { // the end of a stream is there to be read for ever
 			want = Readable
 		}
-		if ob := c.outbox.Load(); ob != nil && ob.waits() {
+		if ob := c.outbox.Load(); c.tr.holds() || ob != nil && ob.waits() {
 			want |= Writable
 		}
 	case verdictMore:
