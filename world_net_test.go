@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"syscall"
 	"time"
@@ -27,8 +28,6 @@ type worldNet struct {
 	pollers  []*worldPoller
 	listener *worldSocket
 	queue    []*worldSocket // not accepted yet
-	begun    int            // posted functions
-	called   int
 }
 
 // A worldSocket is the server's end of a connection, or a listener. It is the
@@ -54,8 +53,21 @@ type worldSocket struct {
 	closed   bool
 	byReset  bool
 	wantRoom bool
-	handed   bool // to a hijacker
-	bell     chan struct{}
+	handed   bool             // to a hijacker
+	waking   [2]chan struct{} // calls of a hijacker that wait, to read and to write
+	until    [2]time.Time     // their deadlines
+}
+
+// newWorldSocket returns one that nobody has accepted.
+func (w *world) newWorldSocket() *worldSocket {
+	s := &worldSocket{w: w, number: len(w.sockets), fd: -1}
+	s.waking[0], s.waking[1] = make(chan struct{}, 1), make(chan struct{}, 1)
+	w.sockets = append(w.sockets, s)
+	return s
+}
+
+func (w *world) socketOf(c *Conn) *worldSocket {
+	return w.sockets[slices.IndexFunc(w.sockets, func(s *worldSocket) bool { return s.c == c })]
 }
 
 func (s *worldSocket) String() string { return fmt.Sprintf("socket %d (fd %d)", s.number, s.fd) }
@@ -80,8 +92,7 @@ func (w *worldNet) at(fd int) *worldSocket {
 
 // newSocket is a connection that a client begins.
 func (w *world) newSocket() *worldSocket {
-	s := &worldSocket{w: w, number: len(w.sockets), fd: -1, bell: make(chan struct{}, 1)}
-	w.sockets = append(w.sockets, s)
+	s := w.newWorldSocket()
 	if w.listener.closed {
 		s.closed, s.reset, s.lost = true, true, true
 		return s
@@ -113,7 +124,23 @@ func (w *world) acceptFD(fd int) (int, netip.AddrPort, syscall.Errno) {
 	w.queue = w.queue[1:]
 	w.open(s)
 	w.tell("accept: %v", s)
-	return s.fd, netip.AddrPort{}, 0
+	return s.fd, netip.AddrPortFrom(netip.IPv6Loopback(), uint16(s.number)), 0
+}
+
+// listen has the first loop accept.
+func (w *world) listen() {
+	w.listener = w.newWorldSocket()
+	w.open(w.listener)
+	failed := func(err error) { w.fail("accepting has failed: %v", err) }
+	ln := &loopListener{fd: w.listener.fd, adopt: w.adopt, full: w.srv.full, short: func(error) {}, failed: failed}
+	l := w.srv.loops[0]
+	l.call(func() {
+		if err := l.listen(ln); err != nil {
+			w.loseQueue()
+			w.excused = true
+			w.closeFD(ln.fd)
+		}
+	})
 }
 
 func (w *world) loseQueue() {
@@ -163,7 +190,10 @@ func (w *world) adopt(fd int, peer netip.AddrPort) {
 	s := w.at(fd)
 	if c := w.srv.admit(fd, peer); c != nil {
 		s.c, c.tr = c, s
-		w.srv.connBegins(&servedListener{limits: &w.srv.lim.conn}, c, nil)
+		if w.settings != nil {
+			c.secure(w.settings)
+		}
+		w.srv.connBegins(&servedListener{limits: &w.srv.lim.conn, addr: memoryAddr{}}, c, nil)
 	}
 }
 
@@ -173,10 +203,17 @@ func (s *worldSocket) edge(ready Interest) {
 	if s.poller != nil {
 		s.poller.Wake()
 	}
-	select {
-	case s.bell <- struct{}{}: // of a hijacker
-	default:
+	for _, waking := range s.waking {
+		select {
+		case waking <- struct{}{}:
+		default:
+		}
 	}
+}
+
+func (s *worldSocket) endInput() {
+	s.inEnd = true
+	s.edge(Readable | Hangup)
 }
 
 // level is all that holds just now.
@@ -220,7 +257,7 @@ func (s *worldSocket) enter(call string) {
 	if s.busy[way] != "" {
 		s.w.fail("%s on %v while another goroutine is in %s", call, s, s.busy[way])
 	}
-	if s.c.outbox.Load() != nil {
+	if way == 1 && (s.c.outbox.Load() != nil || s.w.settings != nil) {
 		return // a mutex is held
 	}
 	s.busy[way] = call
@@ -274,6 +311,10 @@ func (s *worldSocket) unacked() int                     { return len(s.out) }
 
 func (s *worldSocket) send(a, b []byte) (int, error) {
 	s.enter("send")
+	return s.put(a, b)
+}
+
+func (s *worldSocket) put(a, b []byte) (int, error) {
 	w := s.w
 	switch {
 	case s.dead:
@@ -328,39 +369,89 @@ func (s *worldSocket) takeOver() (net.Conn, []byte, error) {
 // A worldConn is a socket that was hijacked.
 type worldConn struct{ s *worldSocket }
 
-func (c worldConn) Read(p []byte) (int, error) {
-	for {
-		n, err := c.s.take(p)
-		switch {
-		case err == errWouldBlock:
-			<-c.s.bell
-			c.s.w.park("reads what is hijacked")
-		case err == nil && n == 0:
-			return 0, io.EOF
-		default:
-			return n, err
-		}
+// fault is the error of a call that may not go on.
+func (c worldConn) fault(way int) error {
+	at := c.s.until[way]
+	switch {
+	case c.s.closed:
+		return net.ErrClosed
+	case !at.IsZero() && !time.Now().Before(at):
+		return os.ErrDeadlineExceeded
 	}
-}
-
-func (c worldConn) Write(p []byte) (int, error) {
-	if c.s.reset {
-		return 0, syscall.EPIPE
-	}
-	c.s.out = append(c.s.out, p...)
-	return len(p), nil
-}
-
-func (c worldConn) Close() error {
-	c.s.w.closeFD(c.s.fd)
 	return nil
 }
 
-func (c worldConn) LocalAddr() net.Addr              { return memoryAddr{} }
-func (c worldConn) RemoteAddr() net.Addr             { return memoryAddr{} }
-func (c worldConn) SetDeadline(time.Time) error      { return nil }
-func (c worldConn) SetReadDeadline(time.Time) error  { return nil }
-func (c worldConn) SetWriteDeadline(time.Time) error { return nil }
+// wait is for a call that has found nothing to do, until it may have.
+func (c worldConn) wait(way int) {
+	var late <-chan time.Time
+	if at := c.s.until[way]; !at.IsZero() {
+		timer := time.NewTimer(time.Until(at))
+		defer timer.Stop()
+		late = timer.C
+	}
+	select {
+	case <-c.s.waking[way]:
+	case <-late:
+	}
+	c.s.w.park("has waited for what is hijacked")
+}
+
+// do makes a call until it has found something to do.
+func (c worldConn) do(way int, call func() (int, error)) (n int, err error) {
+	for err = errWouldBlock; err == errWouldBlock; {
+		if err := c.fault(way); err != nil {
+			return 0, err
+		}
+		if n, err = call(); err == errWouldBlock {
+			c.wait(way)
+		}
+	}
+	return n, err
+}
+
+func (c worldConn) Read(p []byte) (int, error) {
+	n, err := c.do(0, func() (int, error) { return c.s.take(p) })
+	if n == 0 && err == nil {
+		err = io.EOF
+	}
+	return n, err
+}
+
+func (c worldConn) Write(p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		var sent int
+		sent, err = c.do(1, func() (int, error) { return c.s.put(p[n:], nil) })
+		n += sent
+	}
+	return n, err
+}
+
+func (c worldConn) Close() error {
+	if c.s.closed {
+		return net.ErrClosed
+	}
+	c.s.w.closeFD(c.s.fd)
+	c.s.edge(interestAll)
+	return nil
+}
+
+func (c worldConn) CloseWrite() error {
+	c.s.shutdownWrite()
+	return nil
+}
+
+func (c worldConn) SetReadDeadline(t time.Time) error  { return c.setDeadlines(t, c.s.until[1]) }
+func (c worldConn) SetWriteDeadline(t time.Time) error { return c.setDeadlines(c.s.until[0], t) }
+func (c worldConn) SetDeadline(t time.Time) error      { return c.setDeadlines(t, t) }
+
+func (c worldConn) setDeadlines(read, write time.Time) error {
+	c.s.until = [2]time.Time{read, write}
+	c.s.edge(0)
+	return nil
+}
+
+func (c worldConn) LocalAddr() net.Addr  { return memoryAddr{} }
+func (c worldConn) RemoteAddr() net.Addr { return memoryAddr{} }
 
 // A worldPoller reports in the order, and as late, as the seed has it.
 type worldPoller struct {
@@ -370,6 +461,12 @@ type worldPoller struct {
 	bell   chan struct{}
 	waits  bool
 	closed bool
+}
+
+func (w *world) newPoller(level bool) Poller {
+	p := &worldPoller{w: w, level: level, bell: make(chan struct{}, 1)}
+	w.pollers = append(w.pollers, p)
+	return p
 }
 
 func (p *worldPoller) EdgeTriggered() bool { return !p.level }
@@ -409,17 +506,21 @@ func (p *worldPoller) Remove(fd int) error {
 	return nil
 }
 
-// report fills events with some of what there is to report.
-func (p *worldPoller) report(events []Event) int {
-	n := 0
+// ready is what there is to report on s.
+func (p *worldPoller) ready(s *worldSocket) Interest {
+	ready := s.edges
+	if p.level {
+		ready = s.level()&(Readable|Writable) | s.edges&(Hangup|Failed)
+	}
+	return ready & (s.asked | Hangup | Failed)
+}
+
+// report fills events with some of it.
+func (p *worldPoller) report(events []Event) (n int) {
 	for _, i := range p.w.rand.Perm(len(p.socks)) {
 		s := p.socks[i]
-		ready := s.edges
-		if p.level {
-			ready = s.level()&(Readable|Writable) | s.edges&(Hangup|Failed)
-		}
-		ready &= s.asked | Hangup | Failed
-		if ready == 0 || p.w.one(4) { // late
+		ready := p.ready(s)
+		if ready == 0 || n == len(events) || p.w.one(4) { // late
 			continue
 		}
 		if p.w.one(4) && !p.level {
@@ -427,58 +528,34 @@ func (p *worldPoller) report(events []Event) int {
 		}
 		s.edges = 0
 		events[n] = Event{FD: s.fd, Ready: ready}
-		if n++; n == len(events) {
-			break
-		}
+		n++
 	}
 	return n
 }
 
-func (p *worldPoller) pending() bool {
-	for _, s := range p.socks {
-		ready := s.edges
-		if p.level {
-			ready = s.level()&(Readable|Writable) | s.edges&(Hangup|Failed)
-		}
-		if ready&(s.asked|Hangup|Failed) != 0 {
-			return true
-		}
-	}
-	return false
-}
-
 func (p *worldPoller) Wait(events []Event, timeout time.Duration) (int, error) {
-	if p.waits {
-		p.w.fail("two goroutines wait in a poller")
+	if p.waits || p.closed {
+		p.w.fail("Wait of a poller in which somebody waits already, %v, or that is closed", p.waits)
 	}
 	p.waits = true
-	defer func() { p.waits = false }()
-	if p.closed {
-		p.w.fail("Wait of a poller that is closed")
-	}
-	if timeout == 0 {
+	switch pending := slices.ContainsFunc(p.socks, func(s *worldSocket) bool { return p.ready(s) != 0 }); {
+	case timeout == 0:
 		if p.w.one(4) {
 			p.w.park("looks at its poller")
 		}
-		return p.report(events), nil
-	}
-	var late <-chan time.Time
-	if timeout > 0 {
-		timer := time.NewTimer(timeout)
-		defer timer.Stop()
-		late = timer.C
-	}
-	for !p.pending() {
+	case pending:
+		p.w.park("has events in its poller")
+	case timeout < 0:
+		<-p.bell
+		p.w.park("is woken in its poller")
+	default:
 		select {
 		case <-p.bell:
-			p.w.park("is woken in its poller")
-			return p.report(events), nil
-		case <-late:
-			p.w.park("has waited in its poller")
-			return p.report(events), nil
+		case <-time.After(timeout):
 		}
+		p.w.park("has waited in its poller")
 	}
-	p.w.park("has events in its poller")
+	p.waits = false
 	return p.report(events), nil
 }
 
