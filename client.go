@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
+	"net/http"
 	"net/url"
 	"sync"
 	"time"
@@ -13,8 +14,9 @@ import (
 // call first. client_redirect.go has a request's way over several hops,
 // client_roundtrip.go each hop.
 
-// A Client sends requests over HTTP/1.1 with plain blocking I/O in the caller's
-// goroutine, and keeps connections for the next ones. The zero value is ready.
+// A Client sends requests over HTTP/2 where a server behind TLS agrees, else over
+// HTTP/1.1 with plain blocking I/O in the caller's goroutine, and keeps
+// connections for the next ones. The zero value is ready.
 // Any number of goroutines may use it; its fields must not be changed after
 // the first request. In every limit and timeout 0 means the default and a
 // negative value no limit. All errors are *ClientError.
@@ -40,6 +42,20 @@ type Client struct {
 	// Proxy returns the proxy for a URL, nil for none. A nil Proxy is what
 	// HTTP_PROXY, HTTPS_PROXY and NO_PROXY say at the first request.
 	Proxy func(*url.URL) (*url.URL, error)
+
+	// Protocols says which versions are spoken: HTTP1, HTTP2 (over TLS, where the
+	// server agrees) and UnencryptedHTTP2, which is spoken to http URLs if HTTP1 is
+	// not, by prior knowledge. nil is HTTP1 and HTTP2.
+	Protocols *http.Protocols
+
+	// HTTP2 sets HTTP/2 up; nil and zero fields are the defaults: windows of 256 KiB
+	// a stream that grow to 16 MiB, or not beyond MaxReceiveBufferPerStream; a PING
+	// after 15 s of silence with requests under way (SendPingTimeout; negative:
+	// none), and 15 s for its answer (PingTimeout). One connection is made for a
+	// server; requests beyond the streams that it takes wait, whatever
+	// StrictMaxConcurrentRequests says. WriteTimeout holds in place of
+	// WriteByteTimeout; CountError is not called.
+	HTTP2 *http.HTTP2Config
 
 	// Dial connects in place of TCP by RFC 8305 to what Resolver finds.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -80,6 +96,7 @@ type Client struct {
 	once    sync.Once
 	cfg     clientConfig
 	pool    clientPool
+	http2   http2ClientPool
 	initErr error
 }
 
@@ -90,6 +107,7 @@ type clientConfig struct {
 	dialer                         net.Dialer
 	env                            proxyEnvironment
 	proxies                        clientProxies
+	http2                          http2ClientConfig
 	base                           string
 	baseOrigin                     clientOrigin
 	head                           headLimits

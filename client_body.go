@@ -193,7 +193,8 @@ func (b *clientBody) skip() error {
 func (b *clientBody) takeMemory() ([]byte, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.inMemory || b.err != nil || b.bufferedMax >= 0 && int64(len(b.mem)) > b.bufferedMax {
+	n := int64(len(b.mem))
+	if !b.inMemory || b.err != nil || b.bufferedMax >= 0 && n > b.bufferedMax || b.max >= 0 && b.read+n > b.max {
 		return nil, false
 	}
 	p := b.mem

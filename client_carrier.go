@@ -2,8 +2,6 @@ package flare
 
 import (
 	"context"
-	"crypto/tls"
-	"net"
 	"time"
 )
 
@@ -16,6 +14,9 @@ import (
 // back. It belongs to the goroutine of the exchange; Write, writePiece and endBody
 // are for one other that sends the body, and close is for any.
 type clientCarrier interface {
+	// major is the version of HTTP.
+	major() uint8
+
 	// lead says what it leads over; the same for its life.
 	lead() *clientLink
 
@@ -76,47 +77,3 @@ type clientMessage struct {
 	whole   bool      // payload is all of it
 	begun   time.Time // from when the answer's time counts
 }
-
-// A clientRoute is what a connection must have in common with a request to
-// carry it.
-type clientRoute struct {
-	origin clientOrigin
-	proxy  *clientProxy // nil: none; proxies are made once for each URL
-}
-
-// A clientLink is what exchanges go over: a connection to a server, as deep as
-// TLS. It does not change once it is made.
-type clientLink struct {
-	raw   net.Conn             // below all
-	sock  *clientSocket        // over raw, or over the TLS to a proxy
-	tls   *tls.Conn            // nil: plain
-	state *tls.ConnectionState // of tls
-	route clientRoute
-	host  string // host and port of the origin, for errors
-}
-
-// Write sends all of p.
-func (l *clientLink) Write(p []byte) (int, error) {
-	if l.tls != nil {
-		return l.tls.Write(p)
-	}
-	return l.sock.Write(p)
-}
-
-// Read receives what comes.
-func (l *clientLink) Read(p []byte) (int, error) {
-	if l.tls != nil {
-		return l.tls.Read(p)
-	}
-	return l.sock.Read(p)
-}
-
-// conn is the connection as its user sees it.
-func (l *clientLink) conn() net.Conn {
-	if l.tls != nil {
-		return l.tls
-	}
-	return l.sock
-}
-
-func (l *clientLink) lead() *clientLink { return l }

@@ -13,6 +13,7 @@ import (
 // client_roundtrip.go, client_send.go and client_body.go call it.
 
 func (c *clientConn) reused() (since time.Time, yes bool) { return c.idleSince, c.used }
+func (c *clientConn) major() uint8                        { return 1 }
 func (c *clientConn) heard() bool                         { return c.answered }
 func (c *clientConn) answer() *responseHead               { return &c.head }
 func (c *clientConn) headText(n int) []byte               { return c.unread()[:n] }

@@ -75,7 +75,7 @@ func (c *Client) secure(ctx context.Context, conn *clientConn, first clientOrigi
 			return err
 		}
 	}
-	if !route.origin.https {
+	if !route.origin.https && !route.tunnels(c) {
 		return nil
 	}
 	if route.proxy != nil {
@@ -86,7 +86,20 @@ func (c *Client) secure(ctx context.Context, conn *clientConn, first clientOrigi
 			conn.sock, conn.tls = newClientSocket(conn.tls), nil
 		}
 	}
-	return c.handshake(ctx, conn, c.cfg.tls.Clone(), route.origin.host, by, trace)
+	if !route.origin.https {
+		return nil
+	}
+	config := c.cfg.tls.Clone()
+	if route.http1 {
+		config.NextProtos = []string{protoHTTP1}
+	}
+	return c.handshake(ctx, conn, config, route.origin.host, by, trace)
+}
+
+// tunnels says whether a proxy is asked for a way through: what is in TLS does not
+// show it anything, and HTTP/2 is not spoken to it.
+func (r *clientRoute) tunnels(c *Client) bool {
+	return r.proxy != nil && (r.origin.https || c.cfg.http2.speaks(r))
 }
 
 // handshake encrypts the connection to a host. config is its own.
@@ -142,7 +155,13 @@ var errEarlyBytes = errors.New("octets behind the answer to CONNECT")
 // tlsConfig builds what all handshakes of the client share.
 func (c *Client) tlsConfig() *tls.Config {
 	config := dialTLSConfig(c.TLSConfig)
-	config.NextProtos = []string{"http/1.1"}
+	config.NextProtos = nil
+	if c.cfg.http2.tls {
+		config.NextProtos = append(config.NextProtos, protoHTTP2)
+	}
+	if c.cfg.http2.http1 {
+		config.NextProtos = append(config.NextProtos, protoHTTP1)
+	}
 	if config.ClientSessionCache == nil {
 		config.ClientSessionCache = tls.NewLRUClientSessionCache(0)
 	}
@@ -154,5 +173,6 @@ func (c *Client) tlsConfig() *tls.Config {
 func (c *Client) proxyTLS() *tls.Config {
 	config := c.cfg.tls.Clone()
 	config.ServerName = ""
+	config.NextProtos = []string{protoHTTP1}
 	return config
 }

@@ -28,6 +28,9 @@ func (c *Client) prepare() {
 	c.pool.perRouteMax = limitOr(c.MaxIdleConnsPerHost, 64)
 	c.pool.totalMax = limitOr(c.MaxIdleConns, 256)
 	c.pool.idleTimeout = limitOr(c.IdleTimeout, 60*time.Second)
+	cfg.http2 = newHTTP2ClientConfig(c.Protocols, c.HTTP2, &cfg.head)
+	cfg.http2.writeTimeout, cfg.http2.idleTimeout = cfg.writeTimeout, c.pool.idleTimeout
+	cfg.http2.keepsIdle = c.pool.perRouteMax > 0 && c.pool.totalMax > 0
 	if c.Proxy == nil {
 		cfg.env = readProxyEnvironment()
 	}
@@ -124,7 +127,10 @@ func (c *Client) doBody(ctx context.Context, method, url string, body any) (*Cli
 
 // CloseIdleConnections closes the connections that rest. Requests under way
 // and later ones are not disturbed.
-func (c *Client) CloseIdleConnections() { c.pool.closeIdle(false) }
+func (c *Client) CloseIdleConnections() {
+	c.pool.closeIdle(false)
+	c.http2.closeIdle()
+}
 
 // DefaultClient is the client of Get, Head and Post.
 var DefaultClient = new(Client)

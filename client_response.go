@@ -35,9 +35,10 @@ type ClientResponse struct {
 	// Content-Encoding and Content-Length are gone from Header.
 	Decoded bool
 
-	minor  uint8 // of HTTP/1
-	closes bool  // the server ends the connection behind it
-	bare   bool  // the status line ends with the status code
+	major  uint8 // version of HTTP
+	minor  uint8
+	closes bool // the server ends the connection behind it
+	bare   bool // the status line ends with the status code
 
 	// Progress is told how much of the body was read, in bytes as they came
 	// over the wire, and of how many, -1 where that is unknown. It is called
@@ -57,11 +58,15 @@ type ClientResponse struct {
 // OK reports whether the status is 2xx.
 func (r *ClientResponse) OK() bool { return r.StatusCode >= 200 && r.StatusCode < 300 }
 
-// Reason returns the reason phrase that was sent; it may be empty.
+// Reason returns the reason phrase that was sent; it may be empty, and over HTTP/2
+// it is.
 func (r *ClientResponse) Reason() string { return r.reason }
 
-// Proto returns "HTTP/1.1" or "HTTP/1.0".
+// Proto returns "HTTP/2.0", "HTTP/1.1" or "HTTP/1.0".
 func (r *ClientResponse) Proto() string {
+	if r.major == 2 {
+		return "HTTP/2.0"
+	}
 	if r.minor == 0 {
 		return "HTTP/1.0"
 	}

@@ -20,18 +20,15 @@ import (
 // same time (RFC 9112 §9.3.1). What a new connection does is the caller's to
 // know.
 func (c *Client) roundTrip(ctx context.Context, x *clientCall) (*ClientResponse, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, clientError(x.phaseBefore(), x.target.hostPort(), err)
-	}
-	route := clientRoute{origin: x.target.origin()}
-	var err error
-	if route.proxy, err = c.proxyFor(&x.target); err != nil {
+	route, err := c.route(ctx, x)
+	if err != nil {
 		return nil, err
 	}
 	trace := httptrace.ContextClientTrace(ctx)
 	if trace != nil && trace.GetConn != nil {
 		trace.GetConn(x.target.hostPort())
 	}
+	again := resend{route: &route}
 	for fresh := false; ; {
 		now := time.Now()
 		conn, err := c.take(ctx, route, x, fresh, now, trace)
@@ -47,37 +44,62 @@ func (c *Client) roundTrip(ctx context.Context, x *clientCall) (*ClientResponse,
 		if err == nil {
 			return resp, nil
 		}
-		conn.close()
-		conn.release()
-		h.upload.stop()
-		if errors.Is(err, errStale) {
-			continue // it was never sent
+		h.giveUp()
+		switch {
+		case errors.Is(err, errStale): // it was never sent
+			continue
+		case h.resends(err):
+			err = again.wait(ctx, x, err, c.cfg.responseTimeout)
+		case rested && !fresh && h.retries(err):
+			fresh, err = true, nil
 		}
-		if !rested || !h.retries(err) {
+		if err != nil {
 			return nil, h.dress(err)
 		}
-		fresh = true
 	}
+}
+
+// route returns what the call's connection has to lead to.
+func (c *Client) route(ctx context.Context, x *clientCall) (clientRoute, error) {
+	route := clientRoute{origin: x.target.origin()}
+	err := ctx.Err()
+	if err != nil {
+		return route, clientError(x.phaseBefore(), x.target.hostPort(), err)
+	}
+	route.proxy, err = c.proxyFor(&x.target)
+	if c.cfg.http2.speaks(&route) && x.asksUpgrade() { // which HTTP/2 has not (RFC 9113 §8.6)
+		route.http1 = true
+	}
+	return route, err
 }
 
 // take returns a connection that has rested, or a new one.
 func (c *Client) take(ctx context.Context, route clientRoute, x *clientCall, fresh bool, now time.Time, trace *httptrace.ClientTrace) (clientCarrier, error) {
-	var conn *clientConn
-	if !fresh {
-		conn = c.pool.get(route, now)
-	}
-	if conn == nil {
-		var err error
-		if conn, err = c.connect(ctx, route, x.by); err != nil {
-			return nil, err
-		}
-	}
-	if trace != nil && trace.GotConn != nil {
-		info := httptrace.GotConnInfo{Conn: conn.conn(), Reused: conn.used, WasIdle: conn.used}
-		if conn.used {
-			info.IdleTime = now.Sub(conn.idleSince)
+	carrier, err := c.takeUntold(ctx, route, x, fresh, now)
+	if err == nil && trace != nil && trace.GotConn != nil {
+		since, reused := carrier.reused()
+		info := httptrace.GotConnInfo{Conn: carrier.lead().conn(), Reused: reused}
+		if reused && !since.IsZero() {
+			info.WasIdle, info.IdleTime = true, now.Sub(since)
 		}
 		trace.GotConn(info)
+	}
+	return carrier, err
+}
+
+// takeUntold is take without a word to the trace.
+func (c *Client) takeUntold(ctx context.Context, route clientRoute, x *clientCall, fresh bool, now time.Time) (clientCarrier, error) {
+	if !fresh {
+		if conn := c.pool.get(route, now); conn != nil {
+			return conn, nil
+		}
+	}
+	if c.cfg.http2.speaks(&route) {
+		return c.find(ctx, route, x)
+	}
+	conn, err := c.connect(ctx, route, x.by)
+	if err != nil {
+		return nil, err
 	}
 	return conn, nil
 }
@@ -96,6 +118,13 @@ type clientHop struct {
 	seen   int   // 1xx responses that have come
 	broken bool  // sending has failed, and there is an answer all the same
 	phase  ClientPhase
+}
+
+// giveUp ends an attempt that has failed.
+func (h *clientHop) giveUp() {
+	h.conn.close()
+	h.conn.release()
+	h.upload.stop()
 }
 
 // run sends the request and reads the head of the response. On an error the
@@ -243,19 +272,21 @@ func (h *clientHop) answerDespite(err error) (n int, _ error) {
 	return n, nil
 }
 
-func (h *clientHop) expectsContinue() bool { return listContains(h.field("Expect"), "100-continue") }
+func (h *clientHop) expectsContinue() bool {
+	return listContains(h.call.field("Expect"), "100-continue")
+}
 
-func (h *clientHop) asksUpgrade() bool { return h.field("Upgrade") != "" }
+func (x *clientCall) asksUpgrade() bool { return x.field("Upgrade") != "" }
 
 // field returns the first field of that name that the request is sent with.
-func (h *clientHop) field(name string) string {
-	if own := &h.call.req.Header; own.has(name) {
+func (x *clientCall) field(name string) string {
+	if own := &x.req.Header; own.has(name) {
 		return own.Get(name)
 	}
-	if h.call.defaults == nil {
+	if x.defaults == nil {
 		return ""
 	}
-	return h.call.defaults.Get(name)
+	return x.defaults.Get(name)
 }
 
 // awaitContinue waits a while for a 100 (RFC 9110 §10.1.1). n is the length of
@@ -310,6 +341,15 @@ func (h *clientHop) awaitHead(n int) (int, error) {
 	}
 }
 
+// resends says whether the server has not looked at the request, and it can be
+// sent again.
+func (h *clientHop) resends(err error) bool {
+	if !errors.Is(err, errUnprocessed) && !isHTTP1Required(err) {
+		return false
+	}
+	return h.ctx.Err() == nil && h.upload.failure() == nil && (h.call.bodyDropped || h.call.req.rewindable())
+}
+
 // retries says whether the request may be sent again.
 func (h *clientHop) retries(err error) bool {
 	if !isIdempotent(h.call.method) || h.conn.heard() || h.upload.failure() != nil {
@@ -317,6 +357,9 @@ func (h *clientHop) retries(err error) bool {
 	}
 	if h.ctx.Err() != nil || !h.call.bodyDropped && !h.call.req.rewindable() {
 		return false
+	}
+	if reset := (*http2Reset)(nil); errors.As(err, &reset) && !reset.away {
+		return false // it was looked at, and refused
 	}
 	kind := clientKind(err)
 	return kind == ErrReset || kind == ErrUnexpectedEOF && !errors.Is(err, io.ErrUnexpectedEOF)
@@ -334,7 +377,7 @@ func (h *clientHop) dress(err error) error {
 // respond makes the response whose head of n octets is in the buffer.
 func (h *clientHop) respond(n int) (*ClientResponse, error) {
 	conn, head := h.conn, h.conn.answer()
-	if head.status == http.StatusSwitchingProtocols && !h.asksUpgrade() { // RFC 9110 §7.8
+	if head.status == http.StatusSwitchingProtocols && !h.call.asksUpgrade() { // RFC 9110 §7.8
 		return nil, &ClientError{Phase: PhaseHead, Host: conn.lead().host, Kind: ErrMalformed, Err: errSwitch}
 	}
 	// The usual body is there already. It and the text of the head are parts of
@@ -370,7 +413,7 @@ func (h *clientHop) newResponse(text string) *ClientResponse {
 	resp := &ClientResponse{
 		StatusCode: head.status,
 		reason:     text[head.reason.start:head.reason.end], minor: head.minor,
-		method: h.call.method, text: h.call.target.textWithFragment(), origin: link.route.origin,
+		major: h.conn.major(), method: h.call.method, text: h.call.target.textWithFragment(), origin: link.route.origin,
 		tls:  link.state,
 		bare: int(head.reason.start) == len("HTTP/1.1 200"),
 	}

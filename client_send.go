@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,32 +41,42 @@ func (c *Client) appendHead(b []byte, x *clientCall, proxied bool, proxyAuth str
 	b = x.appendLine(b, proxied)
 	var seen headSeen
 	b = seen.appendFields(b, x)
-	if x.cookies != "" && !seen.cookie {
-		b = append(append(append(b, "Cookie: "...), x.cookies...), "\r\n"...)
-	}
-	if x.auth != "" && !seen.authorization {
-		b = append(append(append(b, "Authorization: "...), x.auth...), "\r\n"...)
-	}
 	if proxied && !seen.proxyAuthorization {
 		b = append(b, proxyAuth...)
 	}
-	if !seen.userAgent {
-		b = append(b, "User-Agent: flare\r\n"...)
-	}
-	// A range of compressed content is of no use.
-	if x.decodes = x.decodes && !seen.acceptEncoding && !seen.ranged; x.decodes {
-		b = append(b, "Accept-Encoding: gzip, deflate\r\n"...)
-	}
-	if x.closes = x.req.Close || seen.closes; x.req.Close && !seen.closes {
+	if x.req.Close && !seen.closes {
 		b = append(b, fieldClose...) // a line more of what is one list
 	}
 	switch {
 	case length < 0:
 		b = append(b, fieldChunked...)
-	case length > 0 || x.method == http.MethodPost || x.method == http.MethodPut || x.method == http.MethodPatch:
-		b = appendContentLength(b, length) // RFC 9110 §8.6
+	case x.saysLength(length):
+		b = appendContentLength(b, length)
 	}
 	return append(b, "\r\n"...)
+}
+
+// saysLength says whether a body of that length, which is known, is announced
+// (RFC 9110 §8.6).
+func (x *clientCall) saysLength(length int64) bool {
+	return length > 0 || x.method == http.MethodPost || x.method == http.MethodPut || x.method == http.MethodPatch
+}
+
+// appendBlock appends the field block of the request for HTTP/2 (RFC 9113 §8.3.1).
+// length is the body's, -1 for unknown.
+func (c *Client) appendBlock(e *hpackEncoder, b []byte, x *clientCall, length int64) []byte {
+	b = e.begin(b)
+	b = e.appendField(b, ":method", x.method)
+	b = e.appendField(b, ":scheme", x.target.scheme())
+	b = e.appendField(b, ":authority", x.host())
+	b = e.appendField(b, ":path", x.target.path)
+	seen := headSeen{hpack: e}
+	b = seen.appendFields(b, x)
+	if length >= 0 && x.saysLength(length) {
+		var digits [20]byte
+		b = e.appendField(b, "content-length", viewString(strconv.AppendInt(digits[:0], length, 10)))
+	}
+	return b
 }
 
 // appendLine appends the request line and Host.
@@ -114,11 +125,46 @@ type headSeen struct {
 	cookie, authorization, proxyAuthorization, userAgent, acceptEncoding, ranged bool
 
 	closes bool // Connection has the member close
+
+	hpack *hpackEncoder // of HTTP/2; nil: fields are lines
 }
 
-// appendFields appends the user's fields: those of the client that the request
-// does not have itself, then the request's.
+// put appends a field.
+func (s *headSeen) put(b []byte, name, value string) []byte {
+	if s.hpack != nil {
+		if len(name) == len("te") && equalFoldASCII(name, "te") && !equalFoldASCII(value, "trailers") { // RFC 9113 §8.2.2
+			return b
+		}
+		return s.hpack.appendMessageField(b, &headerField{name, value})
+	}
+	b = append(append(b, name...), ": "...)
+	return append(append(b, value...), "\r\n"...)
+}
+
+// appendFields appends the user's fields and the client's own, but those that
+// speak of the connection or the body.
 func (s *headSeen) appendFields(b []byte, x *clientCall) []byte {
+	b = s.appendGiven(b, x)
+	if x.cookies != "" && !s.cookie {
+		b = s.put(b, "Cookie", x.cookies)
+	}
+	if x.auth != "" && !s.authorization {
+		b = s.put(b, "Authorization", x.auth)
+	}
+	if !s.userAgent {
+		b = s.put(b, "User-Agent", "flare")
+	}
+	// A range of compressed content is of no use.
+	if x.decodes = x.decodes && !s.acceptEncoding && !s.ranged; x.decodes {
+		b = s.put(b, "Accept-Encoding", "gzip, deflate")
+	}
+	x.closes = x.req.Close || s.closes
+	return b
+}
+
+// appendGiven appends the user's fields: those of the client that the request
+// does not have itself, then the request's.
+func (s *headSeen) appendGiven(b []byte, x *clientCall) []byte {
 	own := x.req.Header.snapshot()
 	if x.defaults != nil {
 		defaults := x.defaults.snapshot()
@@ -180,8 +226,7 @@ func (s *headSeen) appendField(b []byte, x *clientCall, f *headerField) []byte {
 	case len("Accept-Encoding"):
 		s.acceptEncoding = s.acceptEncoding || equalFoldASCII(f.name, "Accept-Encoding")
 	}
-	b = append(append(b, f.name...), ": "...)
-	return append(append(b, value...), "\r\n"...)
+	return s.put(b, f.name, value)
 }
 
 // A clientUpload is a body on its way out, in a goroutine of its own. It ends with

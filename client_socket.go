@@ -55,6 +55,12 @@ type clientSocket struct {
 	writeTimeout time.Duration // without progress; 0 or less: none
 	writeBy      time.Time     // when all of it must have been sent; zero: never
 	writeArmed   time.Time
+	spills       bool   // Write does not wait: what finds no room goes to spill
+	spill        []byte // to be sent before anything else
+	sendNow      func(fd uintptr)
+	toSend       []byte // for sendNow
+	sentNow      int    // by it
+	sendErrno    syscall.Errno
 }
 
 // socketStep is what onReady does next.
@@ -257,6 +263,48 @@ func isDeadline(err error) bool {
 
 // Write sends all of p. Each piece has writeTimeout to leave.
 func (s *clientSocket) Write(p []byte) (int, error) {
+	if s.spills {
+		return s.writeOrSpill(p)
+	}
+	return s.writeAll(p)
+}
+
+// writeOrSpill sends the front of p without waiting, and keeps the rest.
+func (s *clientSocket) writeOrSpill(p []byte) (int, error) {
+	if len(s.spill) > 0 {
+		s.spill = append(s.spill, p...)
+		return len(p), nil
+	}
+	if s.sendNow == nil {
+		s.sendNow = s.onSend
+	}
+	s.toSend = p
+	err := s.raw.Control(s.sendNow)
+	s.toSend = nil
+	if err != nil {
+		return 0, err
+	}
+	if s.sendErrno != 0 && s.sendErrno != syscall.EAGAIN && s.sendErrno != syscall.EINTR {
+		return 0, os.NewSyscallError("socket", s.sendErrno)
+	}
+	s.spill = append(s.spill, p[s.sentNow:]...)
+	return len(p), nil
+}
+
+// onSend is called with the descriptor, by writeOrSpill.
+func (s *clientSocket) onSend(fd uintptr) { s.sentNow, s.sendErrno = sendConn(int(fd), s.toSend) }
+
+// flushSpill sends what was kept, and waits for that.
+func (s *clientSocket) flushSpill() error {
+	_, err := s.writeAll(s.spill)
+	s.spill = s.spill[:0]
+	if cap(s.spill) > writePieceBytes {
+		s.spill = nil
+	}
+	return err
+}
+
+func (s *clientSocket) writeAll(p []byte) (int, error) {
 	n := 0
 	for n < len(p) {
 		by, err := s.armWrite()

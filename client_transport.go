@@ -152,7 +152,7 @@ func httpResponse(resp *ClientResponse, req *http.Request) *http.Response {
 		Status:        strconv.Itoa(resp.StatusCode),
 		StatusCode:    resp.StatusCode,
 		Proto:         resp.Proto(),
-		ProtoMajor:    1,
+		ProtoMajor:    int(resp.major),
 		ProtoMinor:    int(resp.minor),
 		Header:        make(http.Header, resp.Header.Len()),
 		Body:          resp.Body,
@@ -162,7 +162,11 @@ func httpResponse(resp *ClientResponse, req *http.Request) *http.Response {
 		TLS:           resp.TLS(),
 		Close:         resp.closes,
 	}
-	if !resp.bare {
+	switch {
+	case resp.major == 2:
+		out.ProtoMinor = 0
+		out.Status += " " + http.StatusText(resp.StatusCode)
+	case !resp.bare:
 		out.Status += " " + resp.Reason()
 	}
 	if resp.StatusCode == http.StatusSwitchingProtocols {
@@ -178,7 +182,7 @@ func httpResponse(resp *ClientResponse, req *http.Request) *http.Response {
 			out.Header.Add(name, value)
 		}
 	}
-	if resp.body.kind == bodyChunked {
+	if resp.body.kind == bodyChunked || resp.body.kind == bodyFramed {
 		out.Body = &httpTrailerBody{ReadCloser: resp.Body, resp: resp, out: out}
 	}
 	return out

@@ -28,7 +28,7 @@
 //	            access_log
 //	4 roles     server stats  http1  handler exchange lease context
 //	            http2_conn http2_stream http2_config
-//	            websocket  client jar  dial dns  cert_reloader
+//	            websocket  client http2_client jar  dial dns  cert_reloader
 //	3 engine    loop  baton strand monitor predictor  conn pace  workset clock  udp
 //	1 wire (bytes to values)    2 system (values to system calls)
 //	   parser target forwarded     poller socket sysnum memory
@@ -41,8 +41,8 @@
 //	0 base      errors guard ascii addr buffer date timerwheel mask view race
 //
 // Each word stands for a family: handler is handler.go, handler_file.go and so
-// on. Only websocket is in two layers: frames, messages and the compression of
-// messages are wire, the rest roles.
+// on. Only websocket and http2 are in two layers: frames, messages and the compression
+// of messages are wire, and so are frames and fields of HTTP/2; the rest is roles.
 //
 // # Connections
 //

@@ -73,3 +73,22 @@ func connFault(code http2Code, rule string) error {
 func streamFault(code http2Code, rule string) error {
 	return &http2Error{code: code, stream: true, rule: rule}
 }
+
+// An http2Reset is the end of a stream, or of a connection, by the peer's word.
+type http2Reset struct {
+	code http2Code
+	away bool // by GOAWAY
+}
+
+func (e *http2Reset) Error() string {
+	if e.away {
+		return "flare: HTTP/2 connection ended by the peer with " + e.code.String()
+	}
+	return "flare: HTTP/2 stream reset by the peer with " + e.code.String()
+}
+
+func (e *http2Reset) Unwrap() error { return ErrReset }
+
+// errUnprocessed means that the server has said that it has not looked at the
+// request (RFC 9113 §8.7).
+var errUnprocessed error = &http2Reset{code: codeRefusedStream}

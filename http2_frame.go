@@ -37,6 +37,12 @@ const (
 	flagPriority   uint8 = 0x20 // HEADERS
 )
 
+// What TLS agrees on (RFC 9113 §3.2, RFC 7301 §6).
+const (
+	protoHTTP1 = "http/1.1"
+	protoHTTP2 = "h2"
+)
+
 const (
 	http2HeadBytes = 9 // RFC 9113 §4.1
 

@@ -41,6 +41,7 @@ const (
 	bodyLength                     // so many octets
 	bodyChunked                    // until the last chunk and its trailer section
 	bodyUntilClose                 // until the peer closes
+	bodyFramed                     // until the stream of HTTP/2 ends
 )
 
 // reset readies h for the next head.

@@ -20,11 +20,6 @@ import (
 // waiting.
 const slotsPerProcessor = 4
 
-const (
-	protoHTTP1 = "http/1.1"
-	protoHTTP2 = "h2"
-)
-
 var (
 	errNoServerCertificate = errors.New("flare: no certificate: neither files nor Certificates, GetCertificate or GetConfigForClient of TLSConfig")
 	errNotOffered          = errors.New("flare: the client and TLSConfig agreed on a version of HTTP that Protocols does not have")
