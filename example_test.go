@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"mime/multipart"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -270,6 +271,40 @@ func ExampleMux() {
 	// 200 Sartor Resartus <nil>
 	// 404 there is no such book <nil>
 	// 405 GET, HEAD
+}
+
+// An upload: the file is gone when the handler returns, unless it was copied.
+func ExampleRequest_FormFile() {
+	mux := flare.NewMux()
+	mux.Post("/photos", func(w *flare.ResponseWriter, r *flare.Request) error {
+		file, head, err := r.FormFile("photo")
+		if err != nil {
+			return err // 400, 413, 415
+		}
+		defer file.Close()
+		form, err := r.Form()
+		if err != nil {
+			return err
+		}
+		return w.Text(201, fmt.Sprintf("%s: %q, %d bytes", head.Filename, form.Get("title"), head.Size))
+	})
+	base, stop := serve(mux)
+	defer stop()
+
+	var body bytes.Buffer
+	form := multipart.NewWriter(&body)
+	form.WriteField("title", "The Analytical Engine")
+	part, _ := form.CreateFormFile("photo", "engine.jpg")
+	part.Write(make([]byte, 2000))
+	form.Close()
+	resp, err := http.Post(base+"/photos", form.FormDataContentType(), &body)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, _ := io.ReadAll(resp.Body)
+	fmt.Println(resp.StatusCode, string(text))
+	// Output: 201 engine.jpg: "The Analytical Engine", 2000 bytes
 }
 
 // A single-page app: its files, and its page for every route that it has.

@@ -89,7 +89,8 @@ func TestFormOfAnotherType(t *testing.T) {
 		code         int
 		want         string
 	}{
-		{"Content-Type: multipart/form-data; boundary=b", "--b\r\nContent-Disposition: form-data; name=a\r\n\r\nx\r\n--b--\r\n", 415, "Unsupported Media Type\n"},
+		{"Content-Type: multipart/form-data; boundary=b", "--b\r\nContent-Disposition: form-data; name=a\r\n\r\nx\r\n--b--\r\n", 200, "a=x&q=1"},
+		{"Content-Type: multipart/form-data", "--b\r\nContent-Disposition: form-data; name=a\r\n\r\nx\r\n--b--\r\n", 400, "the body is not a form\n"},
 		{"Content-Type: application/json", `{}`, 415, "Unsupported Media Type\n"},
 		{"Content-Type: application/x-www-form-urlencoded2", `a=1`, 415, "Unsupported Media Type\n"},
 		{"X: y", `a=1`, 415, "Unsupported Media Type\n"},

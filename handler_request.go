@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"io"
+	"mime/multipart"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -29,7 +30,8 @@ type serverRequest struct {
 	match   routing        // nil until a Mux has routed it
 	origin  *requestOrigin // of a clone: what the connection said of itself
 	body    requestBody
-	kept    []byte // the body, once Bytes has read it; nil before that
+	kept    []byte       // the body, once Bytes has read it; nil before that
+	form    *requestForm // what Multipart has made of it; nil before that
 	header  headerFields
 	ctx     context.Context // without values; nil until asked for or set
 	valued  context.Context // ctx with values; nil until asked for
@@ -49,6 +51,19 @@ type routing interface {
 }
 
 type requestValue struct{ key, value any }
+
+// A requestForm is a multipart form that was read, or what came of that.
+type requestForm struct {
+	form *multipart.Form
+	err  error
+}
+
+// remove removes the temporary files.
+func (f *requestForm) remove() {
+	if f.form != nil {
+		f.form.RemoveAll()
+	}
+}
 
 // A requestOrigin is what a clone knows of the session that its request came by,
 // which others may have by then.
@@ -297,29 +312,6 @@ func (r *serverRequest) JSON(v any) error {
 		return &StatusError{Code: http.StatusBadRequest, Message: "the body is not the JSON that was expected", Err: err}
 	}
 	return nil
-}
-
-func (r *serverRequest) Form() (url.Values, error) {
-	values := r.Query()
-	if !r.body.there {
-		return values, nil
-	}
-	kind, _, _ := strings.Cut(r.Header().Get("Content-Type"), ";")
-	if !equalFoldASCII(trimBlank(kind), "application/x-www-form-urlencoded") {
-		return nil, &StatusError{Code: http.StatusUnsupportedMediaType}
-	}
-	p, err := r.Bytes()
-	if err != nil {
-		return nil, err
-	}
-	body, err := url.ParseQuery(string(p))
-	if err != nil {
-		return nil, &StatusError{Code: http.StatusBadRequest, Message: "the body is not a form", Err: err}
-	}
-	for k, v := range body {
-		values[k] = append(values[k], v...)
-	}
-	return values, nil
 }
 
 func (r *serverRequest) Trailer() *headerFields {

@@ -158,6 +158,9 @@ func (x *exchange) close() {
 	if l := x.lease; l != nil && !l.state.CompareAndSwap(0, leaseEnded) { // it usually can be
 		x.end(l)
 	}
+	if x.r.form != nil {
+		x.endForm()
+	}
 }
 
 // end ends a lease of x.
@@ -179,6 +182,15 @@ func (x *exchange) end(l *lease) {
 	stragglers.L.Unlock()
 	x.strand.loop().resumed()
 	x.mend(breakReads | breakWrites)
+}
+
+// endForm forgets the form of a request whose handler has returned.
+func (x *exchange) endForm() {
+	if form := x.r.form.form; form != nil && len(form.File) > 0 {
+		x.workset().detach() // a disk can block
+		form.RemoveAll()
+	}
+	x.r.form = nil
 }
 
 // breakOff makes what waits in the given directions fail. It may be called by

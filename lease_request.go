@@ -225,7 +225,7 @@ func (r *Request) Body() io.ReadCloser {
 
 // Bytes reads the rest of the body into a slice of its own, bounded by the
 // server's MaxBodyBytes. What it has read it returns again when it is called
-// again, in the same slice; JSON and Form read by it, too.
+// again, in the same slice; JSON, Form and Multipart read by it, too.
 func (r *Request) Bytes() ([]byte, error) {
 	x := r.lease.enterBody()
 	if x == nil {
@@ -244,19 +244,6 @@ func (r *Request) JSON(v any) error {
 	}
 	defer r.lease.exit()
 	return x.r.JSON(v)
-}
-
-// Form returns the query's values and, behind them, those of a body of type
-// application/x-www-form-urlencoded, in a new map. A body of another type, such
-// as multipart/form-data, is a *StatusError with status 415, and one that does
-// not parse is one with 400.
-func (r *Request) Form() (url.Values, error) {
-	x := r.lease.enterBody()
-	if x == nil {
-		return nil, errBodyDone
-	}
-	defer r.lease.exit()
-	return x.r.Form()
 }
 
 // Trailer returns the fields that came behind a chunked body, once Body has

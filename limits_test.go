@@ -111,6 +111,8 @@ func TestLimitsText(t *testing.T) {
 	}
 	for _, want := range []struct{ heading, text string }{
 		{"Of a server", fmt.Sprintf("for %s of silence and %s in all", limitText(lim.conn.lingerSilent), limitText(lim.conn.lingerAll))},
+		{"Of a server", fmt.Sprintf("at most %d parts and %s of fields", formPartsMax, limitText(formFieldBytes))},
+		{"Of a server", fmt.Sprintf("Of its files %s is held in memory", limitText(formFileBytesMax))},
 		{"Of files", fmt.Sprintf("closed after %s, when", limitText(fileIdle))},
 		{"Of files", fmt.Sprintf("at most %d ranges, or they are ignored; a listing has at most %d entries", rangesMax, listedMax)},
 		{"Of a WebSocket", fmt.Sprintf("a client together, %s by default", limitText(defaultHandshakeTimeout))},
