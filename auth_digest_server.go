@@ -64,7 +64,7 @@ type nonceUse struct {
 // could not read the body again.
 func (v *DigestVerifier) Require(password func(user string) (string, bool)) Middleware {
 	return func(h Handler) Handler {
-		return authHandler{h, func(w *ResponseWriter, r *Request) (bool, error) {
+		return gatedHandler{h, func(w *ResponseWriter, r *Request) (bool, error) {
 			user, ok, err := v.Verify(w, r, nil, password)
 			if ok {
 				r.SetValue(authUserKey{}, user)

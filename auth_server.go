@@ -104,7 +104,7 @@ func AuthUser(r *Request) string {
 func RequireBasic(realm string, check func(user, password string) bool) Middleware {
 	challenge := BasicChallenge(realm)
 	return func(h Handler) Handler {
-		return authHandler{h, func(w *ResponseWriter, r *Request) (bool, error) {
+		return gatedHandler{h, func(w *ResponseWriter, r *Request) (bool, error) {
 			user, password, ok := r.BasicAuth()
 			if !ok || !check(user, password) {
 				return false, w.Unauthorized(challenge)
@@ -130,7 +130,7 @@ func BasicUsers(passwords map[string]string) func(user, password string) bool {
 func RequireBearer(realm string, check func(token string) bool) Middleware {
 	missing, invalid := BearerChallenge(realm, ""), BearerChallenge(realm, "invalid_token")
 	return func(h Handler) Handler {
-		return authHandler{h, func(w *ResponseWriter, r *Request) (bool, error) {
+		return gatedHandler{h, func(w *ResponseWriter, r *Request) (bool, error) {
 			token, ok := r.BearerToken()
 			switch {
 			case !ok:
@@ -152,19 +152,4 @@ func BearerTokens(tokens ...string) func(token string) bool {
 		}
 		return found
 	}
-}
-
-// An authHandler asks admit before its handler, and keeps its pin.
-type authHandler struct {
-	Handler
-	admit func(w *ResponseWriter, r *Request) (ok bool, err error)
-}
-
-func (h authHandler) pinned() pin { return pinOf(h.Handler) }
-
-func (h authHandler) Serve(w *ResponseWriter, r *Request) error {
-	if ok, err := h.admit(w, r); !ok || err != nil {
-		return err
-	}
-	return h.Handler.Serve(w, r)
 }

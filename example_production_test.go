@@ -7,6 +7,7 @@ import (
 	"io"
 	"log"
 	"net/http"
+	"time"
 
 	"flare"
 )
@@ -116,4 +117,23 @@ func ExampleErrorStatus() {
 	// Output:
 	// /here 201
 	// /there 404
+}
+
+// Middleware bounds what one route may be asked for: the size of its bodies, the time
+// of its handler, how often each client may ask, and how many may at once.
+func ExampleRateLimiter() {
+	perClient := &flare.RateLimiter{Rate: 1, Burst: 2}
+	atOnce := &flare.Limiter{Max: 50, QueueTimeout: 500 * time.Millisecond}
+	mux := flare.NewMux()
+	mux.Post("/reports", func(w *flare.ResponseWriter, r *flare.Request) error {
+		return w.Text(200, "made")
+	}, perClient.Wrap, atOnce.Wrap, flare.Timeout(5*time.Second), flare.MaxBody(64<<10))
+	for range 3 {
+		resp, _ := serveExample(&flare.Server{Handler: mux}, "POST", "http://example.com/reports")
+		fmt.Println(resp.StatusCode, resp.Header.Get("RateLimit"))
+	}
+	// Output:
+	// 200 "default";r=1;t=1
+	// 200 "default";r=0;t=1
+	// 429 "default";r=0;t=1
 }

@@ -79,3 +79,18 @@ func pinOf(h Handler) pin {
 	}
 	return pinNone
 }
+
+// A gatedHandler asks admit before its handler, and keeps its pin.
+type gatedHandler struct {
+	Handler
+	admit func(w *ResponseWriter, r *Request) (ok bool, err error)
+}
+
+func (h gatedHandler) pinned() pin { return pinOf(h.Handler) }
+
+func (h gatedHandler) Serve(w *ResponseWriter, r *Request) error {
+	if ok, err := h.admit(w, r); !ok || err != nil {
+		return err
+	}
+	return h.Handler.Serve(w, r)
+}

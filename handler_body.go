@@ -15,6 +15,11 @@ func errBodyCut() error {
 	return &StatusError{Code: http.StatusBadRequest, Err: ErrUnexpectedEOF} // RFC 9112 §8
 }
 
+// errBodyTooLarge is for a body beyond its limit.
+func errBodyTooLarge() error {
+	return &StatusError{Code: http.StatusRequestEntityTooLarge, Err: ErrTooLarge}
+}
+
 // A bodyReader is what Request.Body returns, for any goroutine.
 type bodyReader Request
 
@@ -48,6 +53,8 @@ type requestBody struct {
 	x       *exchange    // fixed
 	trailer headerFields // complete once done
 	total   int64        // octets read, for the limit
+	bounded bool         // middleware has set max
+	max     int64        // of total, beside the server's; negative: none
 	there   bool         // the request has a body
 	done    bool         // its end has been read
 	err     error
@@ -62,7 +69,7 @@ type requestBody struct {
 func (b *requestBody) begin(there bool) { b.there, b.done = there, !there }
 
 func (b *requestBody) reset() {
-	b.err = nil
+	b.err, b.bounded = nil, false
 	if !b.there {
 		b.done = false
 		return
@@ -70,6 +77,23 @@ func (b *requestBody) reset() {
 	b.trailer.reset()
 	b.total, b.there, b.done = 0, false, false
 	b.failed.Store(false)
+}
+
+// bound sets how long the body may be, within the server's limit. Negative is no
+// bound but that.
+func (b *requestBody) bound(max int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.bounded, b.max = true, max
+}
+
+// limit returns how long the body may be, negative for any length. mu is held.
+func (b *requestBody) limit() int64 {
+	limit := b.x.srv.lim.bodyBytes
+	if b.bounded && b.max >= 0 && (limit < 0 || b.max < limit) {
+		return b.max
+	}
+	return limit
 }
 
 // fail sets err, which may be nil.
@@ -113,14 +137,19 @@ func (b *requestBody) read(p []byte) (int, error) {
 	case len(p) == 0:
 		return 0, nil
 	}
+	max := b.limit()
+	if b.total == 0 && max >= 0 && b.x.r.ContentLength() > max {
+		b.fail(errBodyTooLarge())
+		return 0, b.err
+	}
 	n, err := b.x.stream.readBody(p)
 	if err == io.EOF {
 		b.done, err = true, nil
 		b.x.stream.readTrailer(&b.trailer)
 	}
 	b.total += int64(n)
-	if max := b.x.srv.lim.bodyBytes; err == nil && max >= 0 && b.total > max {
-		n, err = 0, &StatusError{Code: http.StatusRequestEntityTooLarge, Err: ErrTooLarge}
+	if err == nil && max >= 0 && b.total > max {
+		n, err = 0, errBodyTooLarge()
 	}
 	if err != nil {
 		b.fail(err)

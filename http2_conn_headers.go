@@ -168,6 +168,7 @@ func (h *http2Conn) begin(s *http2Stream, end bool, g *workset) error {
 	if e, ok := err.(*http2Error); ok {
 		return h.reset(s, e.code)
 	}
+	s.x.whole, s.x.began = err == nil, g.clock.now
 	s.refusal, s.priority, s.length = err, s.section.priority, head.contentLength
 	if err == nil && h.srv.lim.bodyBytes >= 0 && head.contentLength > h.srv.lim.bodyBytes {
 		s.refusal = &StatusError{Code: 413, Err: ErrTooLarge}

@@ -39,6 +39,7 @@ func (s *http2Stream) turned(*workset) verdict {
 // exited ends a stream whose handler called runtime.Goexit.
 func (s *http2Stream) exited(g *workset) verdict {
 	s.x.close()
+	s.x.endedAway(errHandlerExited)
 	s.x.w.drop()
 	s.cutOff(endReset)
 	return s.turned(g)

@@ -46,6 +46,16 @@ func limitsTables() []limitsTable {
 			"DrainDelay":         new(Server).DrainDelay,
 		}},
 		{"Of files", reflect.TypeFor[Files](), map[string]any{"MaxOpenFiles": openFilesDefault}},
+		{"Of a Limiter", reflect.TypeFor[Limiter](), map[string]any{
+			"Max":          new(Limiter).max(),
+			"MaxQueue":     "`Max`",
+			"QueueTimeout": limiterQueueTimeout,
+		}},
+		{"Of a RateLimiter", reflect.TypeFor[RateLimiter](), map[string]any{
+			"Rate":       rateLimiterRate,
+			"Burst":      "`Rate`",
+			"MaxClients": "10,000",
+		}},
 		{"Of a WebSocket", reflect.TypeFor[WebSocketOptions](), map[string]any{
 			"MaxMessageBytes": ws.messageBytes,
 			"MaxQueueBytes":   ws.queueBytes,
