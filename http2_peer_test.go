@@ -173,7 +173,6 @@ func quietHTTP2Peer(t testing.TB, nc net.Conn) *http2Peer {
 	p.ours.push = false // no client of this package takes pushes, whatever it says
 	p.enc.reset()
 	p.dec.reset()
-	nc.SetDeadline(time.Now().Add(patience))
 	t.Cleanup(func() { nc.Close() })
 	return p
 }
@@ -188,6 +187,7 @@ func (p *http2Peer) send(b []byte) {
 
 // write is send for a connection that may have ended.
 func (p *http2Peer) write(b []byte) error {
+	p.nc.SetDeadline(time.Now().Add(patience)) // also for the answer
 	_, err := p.nc.Write(b)
 	return err
 }
