@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -136,4 +137,55 @@ func ExampleRateLimiter() {
 	// 200 "default";r=1;t=1
 	// 200 "default";r=0;t=1
 	// 429 "default";r=0;t=1
+}
+
+// Pages of one other origin may read what /api answers, and send it JSON. A preflight
+// request is answered for every route.
+func ExampleCORS() {
+	cors := &flare.CORS{Origins: []string{"https://app.example.com"}, Methods: []string{"PUT"}, Headers: []string{"Content-Type"}}
+	mux := flare.NewMux()
+	mux.Use(cors.Wrap)
+	mux.Put("/api/notes/{id}", func(w *flare.ResponseWriter, r *flare.Request) error {
+		w.WriteHeader(204)
+		return nil
+	})
+	for _, origin := range []string{"https://app.example.com", "https://evil.example"} {
+		resp, _ := serveExample(&flare.Server{Handler: mux}, "OPTIONS", "http://api.example.com/api/notes/1",
+			"Origin", origin, "Access-Control-Request-Method", "PUT")
+		fmt.Printf("%d %q %q\n", resp.StatusCode, resp.Header.Get("Access-Control-Allow-Origin"), resp.Header.Get("Access-Control-Allow-Methods"))
+	}
+	// Output:
+	// 204 "https://app.example.com" "PUT"
+	// 204 "" ""
+}
+
+// Pages of other origins cannot have a browser send requests that change something,
+// unless their origin is listed.
+func ExampleCrossOrigin() {
+	mux := flare.NewMux()
+	mux.Use(new(flare.CrossOrigin).Wrap)
+	mux.Post("/transfer", func(w *flare.ResponseWriter, r *flare.Request) error { return w.Text(200, "done") })
+	for _, site := range []string{"same-origin", "cross-site"} {
+		resp, _ := serveExample(&flare.Server{Handler: mux}, "POST", "http://bank.example/transfer", "Sec-Fetch-Site", site)
+		fmt.Println(site, resp.StatusCode)
+	}
+	// Output:
+	// same-origin 200
+	// cross-site 403
+}
+
+// What stands around everything: security fields, names of requests, and errors in
+// place of panics, reported.
+func ExampleSecurityFields() {
+	mux := flare.NewMux()
+	mux.Use(flare.RequestID, new(flare.SecurityFields).Wrap, flare.Recover(func(r *flare.Request, value any, stack []byte) {
+		fmt.Println("panic at", r.Path(), "with a name of", len(r.RequestID()), "characters:", value)
+	}))
+	mux.Get("/", func(w *flare.ResponseWriter, r *flare.Request) error { panic("oops") })
+	s := &flare.Server{Handler: mux, Logger: slog.New(slog.DiscardHandler)}
+	resp, _ := serveExample(s, "GET", "http://example.com/")
+	fmt.Println(resp.StatusCode, resp.Header.Get("X-Content-Type-Options"), len(resp.Header.Get("X-Request-Id")))
+	// Output:
+	// panic at / with a name of 32 characters: oops
+	// 500 nosniff 32
 }

@@ -131,6 +131,9 @@ func (s *Server) logHandlerError(r *serverRequest, err error) {
 		return
 	}
 	attrs := []slog.Attr{slog.String("method", r.Method()), slog.String("pattern", r.Pattern()), slog.Any("error", err)}
+	if r.id != "" {
+		attrs = append(attrs, slog.String("request_id", r.id))
+	}
 	var p *panicError
 	if errors.As(err, &p) {
 		attrs = append(attrs, slog.String("stack", string(p.stack)))
