@@ -358,7 +358,7 @@ func (st *clientStream) takeHead(r *http2ClientReader) error {
 		st.head, r.head = r.head, st.head
 		st.ready = true
 	case len(st.more) > interimMax:
-		return streamFault(codeEnhanceYourCalm, errInterim.Error())
+		st.reset(codeCancel, errInterim)
 	default:
 		st.more = append(st.more, streamHead{r.section, r.head})
 		r.section, r.head = fieldSection{}, responseHead{}
