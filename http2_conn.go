@@ -273,6 +273,7 @@ func (h *http2Conn) abort(s *http2Stream, how http2ClosedHow, edges uint32, caus
 
 // forget lets go of a stream that is closed and does not run.
 func (h *http2Conn) forget(s *http2Stream) {
+	h.unwish(s)
 	buffered := h.c.limits.buffered
 	s.in.drop()
 	s.in.count(buffered)
@@ -331,6 +332,21 @@ func (h *http2Conn) wished(*Conn) {
 			h.enqueue(s)
 		}
 	}
+}
+
+// unwish takes s, whose turn is over, out of the wishes: it may be another
+// connection's soon. Nobody but the runner changes s.wished by now.
+func (h *http2Conn) unwish(s *http2Stream) {
+	if !s.wished {
+		return
+	}
+	h.wishMu.Lock()
+	defer h.wishMu.Unlock()
+	at := &h.wishes
+	for *at != s {
+		at = &(*at).nextWish
+	}
+	*at, s.nextWish, s.wished = s.nextWish, nil, false
 }
 
 // Drained goes on with what had to wait for the peer.

@@ -1,0 +1,37 @@
+package flare
+
+import "testing"
+
+// A stream that ends while its wish is not heard yet leaves none behind: it may
+// be another connection's by then.
+func TestHTTP2WishEndsWithItsStream(t *testing.T) {
+	f := newFeeder(t, &Server{Handler: textHandler("")})
+	c := f.newConn()
+	f.srv.http2 = f.srv.http2Config()
+	f.srv.beginHTTP2(c)
+	h := c.proto.(*http2Conn)
+	for gone := range 3 {
+		var all [3]*http2Stream
+		for i := range all {
+			all[i] = h.newStream(uint32(2*i + 1))
+			all[i].wish()
+		}
+		h.open = 3
+		s := all[gone]
+		s.closed = true
+		h.forget(s)
+		if s.wished || s.nextWish != nil {
+			t.Errorf("%d: the stream still wishes", gone)
+		}
+		left := 0
+		for s := h.wishes; s != nil && left < 3; s = s.nextWish {
+			if left++; s == all[gone] {
+				t.Errorf("%d: the wish is still there", gone)
+			}
+		}
+		if left != 2 {
+			t.Errorf("%d: %d wishes are left of two", gone, left)
+		}
+		h.wishes = nil
+	}
+}
