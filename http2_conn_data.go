@@ -125,22 +125,26 @@ func (h *http2Conn) takeBody(s *http2Stream, p []byte) error {
 // for nothing.
 func (h *http2Conn) endBody(s *http2Stream, trailer *fieldSection) error {
 	var fields *headerFields
+	var refused error
 	if trailer != nil {
 		fields = new(headerFields)
-		err := trailer.fillTrailer(fields, &h.srv.lim.head)
+		refused = trailer.fillTrailer(fields, &h.srv.lim.head)
 		fieldSections.Put(trailer)
-		if err != nil {
-			return h.reset(s, codeProtocol)
-		}
+	}
+	if e, ok := refused.(*http2Error); ok {
+		return h.reset(s, e.code)
 	}
 	if s.length >= 0 && s.received != s.length {
 		return h.reset(s, codeProtocol)
 	}
 	s.wire |= http2Ended
 	s.mu.Lock()
-	s.trailer, s.ended = fields, true
+	if s.trailer, s.ended = fields, true; refused != nil { // too large, as over HTTP/1.1
+		s.trailer, s.inErr = nil, refusalOf(refused)
+	}
 	s.mu.Unlock()
 	if s.awaits {
+		s.refusal = refused
 		h.start(s)
 	} else {
 		s.take(ownRead)
@@ -151,7 +155,7 @@ func (h *http2Conn) endBody(s *http2Stream, trailer *fieldSection) error {
 // giveBack opens the connection's window by n octets, or will.
 func (h *http2Conn) giveBack(n int64) {
 	h.credit += n
-	if h.credit < h.config.connWindow/2 {
+	if h.credit < h.config.connWindow/2 || h.failure != nil {
 		return
 	}
 	var room [http2HeadBytes + windowUpdateBytes]byte

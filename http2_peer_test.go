@@ -129,26 +129,37 @@ func (a *http2Answer) wantReset(t testing.TB, code http2Code) {
 // dialHTTP2 connects to a port that takes HTTP/2 by prior knowledge.
 func dialHTTP2(t testing.TB, addr string, settings ...http2Setting) *http2Peer {
 	t.Helper()
-	nc, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return newHTTP2Peer(t, nc, settings...)
+	return newHTTP2Peer(t, dialFor(t, addr, false), settings...)
 }
 
 // dialHTTP2TLS connects to a port of TLS and agrees on h2.
 func dialHTTP2TLS(t testing.TB, addr string, settings ...http2Setting) *http2Peer {
 	t.Helper()
+	return newHTTP2Peer(t, dialFor(t, addr, true), settings...)
+}
+
+// dialFor is a connection on which nothing of HTTP/2 was sent.
+func dialFor(t testing.TB, addr string, secured bool) net.Conn {
+	t.Helper()
+	nc, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { nc.Close() })
+	if !secured {
+		return nc
+	}
 	config := tlsClientConfig()
 	config.NextProtos = []string{"h2"}
-	tc, err := tls.Dial("tcp", addr, config)
-	if err != nil {
+	tc := tls.Client(nc, config)
+	nc.SetDeadline(time.Now().Add(patience))
+	if err := tc.Handshake(); err != nil {
 		t.Fatal(err)
 	}
 	if got := tc.ConnectionState().NegotiatedProtocol; got != "h2" {
 		t.Fatalf("agreed on %q", got)
 	}
-	return newHTTP2Peer(t, tc, settings...)
+	return tc
 }
 
 // newHTTP2Peer begins a connection with the preface and those settings. It is
