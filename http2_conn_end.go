@@ -71,6 +71,14 @@ func (h *http2Conn) fail(e *http2Error) {
 	}
 }
 
+// dropFailed ends the streams of a connection that has failed: nothing of theirs is
+// sent any more.
+func (h *http2Conn) dropFailed() {
+	for h.failure != nil && len(h.table) > 0 {
+		h.abort(h.table[len(h.table)-1].s, http2ClosedByUs, ownHup, errPeerLeft)
+	}
+}
+
 // ends ends the connection if nothing is left to do on it.
 func (h *http2Conn) ends() {
 	c := h.c
@@ -107,6 +115,16 @@ func (h *http2Conn) peerEnded() {
 		}
 	}
 	h.c.flushLater()
+}
+
+// dropShut ends the streams whose windows are shut. It is called when the peer sends
+// no more, so that they stay so.
+func (h *http2Conn) dropShut() {
+	for i := len(h.table) - 1; i >= 0; i-- {
+		if s := h.table[i].s; min(s.sendWindow, h.sendWindow) <= 0 && s.pending() > 0 {
+			h.abort(s, http2ClosedByUs, ownHup, errPeerLeft)
+		}
+	}
 }
 
 // drain has the connection end, as Shutdown and a server that is short of memory

@@ -55,6 +55,7 @@ func (h *http2Conn) Data(c *Conn, in []byte, eof bool) (used int, err error) {
 	switch {
 	case h.failure != nil:
 		used = len(in)
+		h.dropFailed()
 	case used < len(in) && c.want == wantNothing || h.frame.left+h.frame.pad > 0 && h.frame.s == nil || h.block.id != 0:
 		if h.partial == 0 {
 			h.partial = g.clock.now

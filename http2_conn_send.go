@@ -99,7 +99,10 @@ func (h *http2Conn) flush(c *Conn, g *workset) {
 	}
 	if more {
 		c.flushLater()
+	} else if h.eof {
+		h.dropShut()
 	}
+	h.dropFailed()
 	h.ends()
 }
 
