@@ -1,0 +1,271 @@
+package flare
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// This file has peers of HTTP/2 that make a server wait: windows that stay
+// shut, bodies that do not come, and connections on which nothing happens. Each
+// stream has the limits of time that a connection of HTTP/1.1 has, and what
+// shares the connection with one that runs into them is not disturbed.
+
+// slowLimit is short, and long enough for the answers beside what is slow.
+const slowLimit = 400 * time.Millisecond
+
+// A slowServer says how its handlers end.
+type slowServer struct {
+	*http2Target
+	ended chan error // of /endless and /read
+}
+
+func newSlowServer(t testing.TB, set func(*Server)) *slowServer {
+	s := &slowServer{ended: make(chan error, 1000)}
+	srv := &Server{
+		Handler: routes{
+			"/good": textHandler("fine"),
+			"/bytes": HandlerFunc(func(w *ResponseWriter, r *Request) error {
+				return w.Blob(200, "x/y", make([]byte, 100_000))
+			}),
+			"/endless": HandlerFunc(func(w *ResponseWriter, r *Request) error {
+				for {
+					if _, err := w.Write(make([]byte, 16<<10)); err != nil {
+						s.ended <- err
+						return err
+					}
+				}
+			}),
+			"/read": HandlerFunc(func(w *ResponseWriter, r *Request) error {
+				_, err := io.Copy(io.Discard, r.Body())
+				s.ended <- err
+				if err != nil {
+					return err
+				}
+				return w.Text(200, "read")
+			}),
+		},
+	}
+	set(srv)
+	s.http2Target = startHTTP2(t, srv)
+	return s
+}
+
+// endedIn fails the test unless n handlers have failed, none of them earlier
+// than after least.
+func (s *slowServer) endedIn(t testing.TB, n int, began time.Time, least time.Duration) {
+	t.Helper()
+	for range n {
+		select {
+		case err := <-s.ended:
+			if took := time.Since(began); err == nil || took < least {
+				t.Errorf("a handler ended after %v with %v", took, err)
+			}
+		case <-time.After(patience):
+			t.Fatal("a handler still waits")
+		}
+	}
+}
+
+// A window that is opened octet by octet is a client that reads too slowly.
+func TestHTTP2DataDribble(t *testing.T) {
+	t.Parallel()
+	s := newSlowServer(t, func(s *Server) { s.MinWriteRate = 1000 })
+	p := s.dial(t, http2Setting{settingWindow, 1})
+	p.readUntil("SETTINGS", func() bool { return p.greeted && len(p.pending) == 0 })
+	p.manual = true
+	began := time.Now()
+	stream := p.start("/endless")
+	a := p.streams[stream]
+	for !a.done() {
+		size := a.size
+		p.readUntil("an octet", func() bool { return a.done() || a.size > size })
+		if !a.done() {
+			p.credit(stream, 1)
+			time.Sleep(20 * time.Millisecond) // the client's pace
+		}
+	}
+	if took := time.Since(began); took < rateGrace-tick || !a.reset {
+		t.Errorf("after %v: %v", took, a)
+	}
+	s.endedIn(t, 1, began, rateGrace-tick)
+	p.credit(0, 1000)
+	stream = p.start("/good")
+	p.credit(stream, 1000)
+	p.answer(stream).want(t, 200, "fine")
+}
+
+// Without room in the connection's window nobody gets anything, and no handler
+// waits for ever.
+func TestHTTP2ZeroWindowOfAll(t *testing.T) {
+	t.Parallel()
+	s := newSlowServer(t, func(s *Server) { s.WriteTimeout = slowLimit })
+	p := s.dial(t)
+	p.manual = true
+	began := time.Now()
+	for range 100 {
+		p.start("/endless")
+	}
+	s.endedIn(t, 100, began, slowLimit-tick)
+}
+
+// A client that does not read its socket is cut, with all of its streams.
+func TestHTTP2SocketUnread(t *testing.T) {
+	t.Parallel()
+	s := newSlowServer(t, func(s *Server) { s.WriteTimeout = slowLimit })
+	p := s.dial(t, http2Setting{settingWindow, streamMax})
+	p.credit(0, 1<<30)
+	began := time.Now()
+	for range 20 {
+		p.start("/endless")
+	}
+	s.endedIn(t, 20, began, slowLimit-tick)
+	gone(t, s.Server)
+}
+
+// Bodies that do not come end in 408 each, and what is beside them is answered.
+func TestHTTP2HalfOpenStreams(t *testing.T) {
+	t.Parallel()
+	s := newSlowServer(t, func(s *Server) { s.BodyTimeout = slowLimit })
+	p := s.dial(t)
+	began := time.Now()
+	var open []uint32
+	for i := range 100 {
+		lines := []string{}
+		if i%2 == 0 {
+			lines = append(lines, "content-length: 100")
+		}
+		open = append(open, p.open(false, requestLines("POST", "/read", lines...)...))
+		p.data(open[i], []byte("x")[:i%3/2], false)
+	}
+	for range 20 {
+		p.get("/good").want(t, 200, "fine")
+	}
+	for _, stream := range open {
+		if a := p.answer(stream); a.status != http.StatusRequestTimeout || !a.ended {
+			t.Fatalf("%v", a)
+		}
+	}
+	if took := time.Since(began); took < slowLimit-tick {
+		t.Errorf("after %v", took)
+	}
+	// The slots are free again.
+	for range 100 {
+		open = append(open, p.open(false, requestLines("POST", "/read")...))
+	}
+	for _, stream := range open[100:] {
+		p.data(stream, []byte("body"), true)
+	}
+	for _, stream := range open[100:] {
+		p.answer(stream).want(t, 200, "read")
+	}
+}
+
+// A body that trickles is refused for its rate.
+func TestHTTP2TrickledBody(t *testing.T) {
+	t.Parallel()
+	s := newSlowServer(t, func(s *Server) { s.MinBodyRate = 1000 })
+	p := s.dial(t)
+	began := time.Now()
+	streams := []uint32{
+		p.open(false, requestLines("POST", "/read")...),
+		p.open(false, requestLines("POST", "/read", "content-length: 50000")...),
+	}
+	every := time.NewTicker(20 * time.Millisecond)
+	defer every.Stop()
+	for _, stream := range streams {
+		for a := p.streams[stream]; !a.done(); <-every.C {
+			for _, stream := range streams {
+				if !p.streams[stream].done() {
+					p.data(stream, []byte("x"), false)
+				}
+			}
+			p.get("/good").want(t, 200, "fine")
+		}
+		if a := p.streams[stream]; a.status != http.StatusRequestTimeout || time.Since(began) < rateGrace-tick {
+			t.Errorf("after %v: %v", time.Since(began), a)
+		}
+	}
+}
+
+// A connection without streams ends in order when it has been idle for too
+// long, and not before.
+func TestHTTP2IdleTimeout(t *testing.T) {
+	t.Parallel()
+	s := newSlowServer(t, func(s *Server) { s.IdleTimeout = slowLimit })
+	for _, requests := range []int{0, 1, 40} {
+		t.Run(fmt.Sprint(requests), func(t *testing.T) {
+			t.Parallel()
+			p := s.dial(t)
+			idle := time.Now()
+			for range requests {
+				idle = time.Now()
+				p.get("/good").want(t, 200, "fine")
+			}
+			p.failed(codeNone)
+			if took := time.Since(idle); took < slowLimit-2*tick || took > patience/2 {
+				t.Errorf("closed after %v, the limit is %v", took, slowLimit)
+			}
+			if last := p.goAway[len(p.goAway)-1].last; last != uint32(2*requests)-uint32(min(requests, 1)) {
+				t.Errorf("GOAWAY after stream %d of %d", last, requests)
+			}
+		})
+	}
+}
+
+// A connection with streams is not idle, however long nothing is said on it;
+// but a client that does not answer a PING is gone.
+func TestHTTP2PingsTheSilent(t *testing.T) {
+	t.Parallel()
+	var leave atomic.Int32
+	s := newSlowServer(t, func(s *Server) {
+		s.IdleTimeout = slowLimit
+		s.HTTP2 = &http.HTTP2Config{SendPingTimeout: slowLimit, PingTimeout: slowLimit}
+		s.Handler = HandlerFunc(func(w *ResponseWriter, r *Request) error {
+			<-r.Context().Done()
+			leave.Add(1)
+			return nil
+		})
+	})
+	p := s.dial(t)
+	p.start("/")
+	began := time.Now()
+	pings := func() int { return p.frames[framePing] }
+	p.readUntil("three PINGs", func() bool { return pings() == 3 })
+	if took := time.Since(began); took < 3*slowLimit-3*tick {
+		t.Errorf("three PINGs in %v", took)
+	}
+	if leave.Load() > 0 {
+		t.Error("the handler of a living client was told to leave")
+	}
+	p.manual = true // from now on it is silent
+	began = time.Now()
+	p.toEnd()
+	if took := time.Since(began); took < slowLimit-2*tick {
+		t.Errorf("given up after %v", took)
+	}
+	eventually(t, "the end of the handler", func() bool { return leave.Load() == 1 })
+	gone(t, s.Server)
+}
+
+// MaxRequestsPerConn ends a connection by GOAWAY: what was asked is answered,
+// and the connection closes when that is done.
+func TestHTTP2MaxRequestsPerConn(t *testing.T) {
+	t.Parallel()
+	s := newSlowServer(t, func(s *Server) { s.MaxRequestsPerConn = 3 })
+	p := s.dial(t)
+	slow := p.open(false, requestLines("POST", "/read")...)
+	p.get("/good").want(t, 200, "fine")
+	p.get("/good").want(t, 200, "fine")
+	p.readUntil("GOAWAY", func() bool { return len(p.goAway) > 0 })
+	p.data(slow, []byte(strings.Repeat("x", 300_000)), true)
+	p.answer(slow).want(t, 200, "read")
+	p.failed(codeNone)
+	if last := p.goAway[len(p.goAway)-1].last; last != 5 {
+		t.Errorf("GOAWAY after stream %d", last)
+	}
+}
