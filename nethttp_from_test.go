@@ -19,11 +19,24 @@ type bridgeCase struct {
 	client  func(b *bridgeTalk)
 
 	// differs says why flare's server is different, if it is: then it has to be.
+	// over2 says what is otherwise over HTTP/2.
 	differs string
+	over2   bridgeOver2
+}
+
+// A bridgeOver2 says what a row is about over HTTP/2, if not the same.
+type bridgeOver2 struct {
+	none    string // why there is no such thing
+	differs string // as in bridgeCase
+	same    bool   // there is no difference
 }
 
 func (c *bridgeCase) run(t *testing.T, name string, serve func(*testing.T, http.Handler) string) string {
-	b := &bridgeTalk{t: t, name: name, tls: strings.HasSuffix(name, "TLS")}
+	return c.talk(&bridgeTalk{t: t, name: name, tls: strings.Contains(name, "TLS")}, serve)
+}
+
+func (c *bridgeCase) talk(b *bridgeTalk, serve func(*testing.T, http.Handler) string) string {
+	t := b.t
 	b.addr = serve(t, b.watched(c.handler(b)))
 	b.dial()
 	defer func() { b.conn.Close() }()
@@ -31,16 +44,19 @@ func (c *bridgeCase) run(t *testing.T, name string, serve func(*testing.T, http.
 	return b.transcript()
 }
 
-// TestFromHTTP is the table of what net/http's handlers see and cause on both
-// servers, and on flare's over TLS. Rows that differ say why.
-func TestFromHTTP(t *testing.T) {
-	var cases []bridgeCase
+func bridgeCases() (cases []bridgeCase) {
 	for _, table := range [][]bridgeCase{
 		bridgeBodies(), bridgeHeads(), bridgeStreams(), bridgeRequests(), bridgeConnections(), bridgeStandard(), bridgeDifferences(),
 	} {
 		cases = append(cases, table...)
 	}
-	for _, c := range cases {
+	return cases
+}
+
+// TestFromHTTP is the table of what net/http's handlers see and cause on both
+// servers, and on flare's over TLS. Rows that differ say why.
+func TestFromHTTP(t *testing.T) {
+	for _, c := range bridgeCases() {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			want := c.run(t, "net/http", bridgeNetHTTP)
@@ -53,6 +69,41 @@ func TestFromHTTP(t *testing.T) {
 				sameLines(t, overTLS, want)
 			} else if got == want || overTLS == want {
 				t.Errorf("%s\nis no difference any more: both say\n%s", c.differs, got)
+			}
+			if testing.Verbose() {
+				t.Log(got)
+			}
+		})
+	}
+}
+
+// TestFromHTTPOverHTTP2 is the same table over HTTP/2: what handlers see and
+// cause there is what they do over HTTP/1.1 on net/http's server.
+func TestFromHTTPOverHTTP2(t *testing.T) {
+	for _, c := range bridgeCases() {
+		differs := c.differs
+		switch {
+		case c.over2.none != "":
+			continue
+		case c.over2.differs != "":
+			differs = c.over2.differs
+		case c.over2.same:
+			differs = ""
+		}
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			want := c.talk(&bridgeTalk{t: t, name: "net/http", both: true}, bridgeNetHTTP)
+			got := c.talk(&bridgeTalk{t: t, name: "flare, HTTP/2", both: true, two: true}, func(t *testing.T, h http.Handler) string {
+				return startHTTP2(t, &Server{Handler: FromHTTP(h), Loops: 1}).addr
+			})
+			overTLS := c.talk(&bridgeTalk{t: t, name: "flare, HTTP/2 over TLS", both: true, tls: true, two: true}, func(t *testing.T, h http.Handler) string {
+				return startTLSServer(t, &Server{Handler: FromHTTP(h), Loops: 1})
+			})
+			if differs == "" {
+				sameLines(t, got, want)
+				sameLines(t, overTLS, want)
+			} else if got == want || overTLS == want {
+				t.Errorf("%s\nis no difference any more: both say\n%s", differs, got)
 			}
 			if testing.Verbose() {
 				t.Log(got)

@@ -98,7 +98,8 @@ func bridgeConnections() []bridgeCase {
 			},
 		},
 		{
-			name: "hijack",
+			name:  "hijack",
+			over2: bridgeOver2{none: "nothing of a stream can be taken over"},
 			handler: func(b *bridgeTalk) http.HandlerFunc {
 				return func(w http.ResponseWriter, r *http.Request) {
 					conn, rw, err := http.NewResponseController(w).Hijack()
@@ -138,7 +139,8 @@ func bridgeConnections() []bridgeCase {
 			},
 		},
 		{
-			name: "hijack behind WriteHeader(101)",
+			name:  "hijack behind WriteHeader(101)",
+			over2: bridgeOver2{none: "there is no 101"},
 			handler: func(b *bridgeTalk) http.HandlerFunc {
 				return func(w http.ResponseWriter, r *http.Request) {
 					w.Header().Set("Connection", "Upgrade")
@@ -183,7 +185,8 @@ func bridgeConnections() []bridgeCase {
 			},
 		},
 		{
-			name: "HTTP/1.0",
+			name:  "HTTP/1.0",
+			over2: bridgeOver2{none: "there is no 1.0 of it"},
 			handler: func(b *bridgeTalk) http.HandlerFunc {
 				return func(w http.ResponseWriter, r *http.Request) {
 					io.WriteString(w, "hello")
@@ -428,6 +431,9 @@ func bridgeProxyClient(b *bridgeTalk, next bridgeGate) {
 	b.alive()
 	b.get("/abort")
 	b.over()
+	if b.both {
+		return
+	}
 	b.dial()
 	b.send("GET /upgrade HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
 	b.head("GET")
@@ -471,7 +477,7 @@ func bridgeDifferences() []bridgeCase {
 	}
 	nothing := func(http.ResponseWriter, *http.Request) {}
 	const get = "GET / HTTP/1.1\r\nHost: h\r\n"
-	return []bridgeCase{
+	cases := []bridgeCase{
 		raw("panic", "nothing was sent, so the client is told with a 500 instead of a closed connection", get+"\r\n",
 			func(http.ResponseWriter, *http.Request) { panic("on purpose") }),
 		raw("line break in a field", "a value that would split the response is refused, not mended", get+"\r\n",
@@ -531,6 +537,15 @@ func bridgeDifferences() []bridgeCase {
 			},
 		},
 	}
+	for i := range cases {
+		switch cases[i].name {
+		case "lines that end in LF", "folded field", "1xx to HTTP/1.0", "HTTP/1.0 without keep-alive", "stream to HTTP/1.0", "short body that does not come":
+			cases[i].over2.none = "that is HTTP/1's"
+		case "status without a name", "Transfer-Encoding: identity":
+			cases[i].over2.same = true
+		}
+	}
+	return cases
 }
 
 // A body without a length that grows over MaxBodyBytes is the error that

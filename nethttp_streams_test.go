@@ -147,6 +147,7 @@ func bridgeStreams() []bridgeCase {
 				b.over()
 			}
 	})
+	cases[len(cases)-1].over2.none = "a connection that is shut on one side is over"
 	add("upload read in pieces", func() (func(b *bridgeTalk) http.HandlerFunc, func(b *bridgeTalk)) {
 		read := bridgeSteps(2)
 		return func(b *bridgeTalk) http.HandlerFunc {
@@ -211,12 +212,12 @@ func bridgeStreams() []bridgeCase {
 					b.say("%d, %v", n, err)
 				}
 			}, func(b *bridgeTalk) {
-				go func() {
+				b.beside(func() {
 					b.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Type: x/y\r\nContent-Length: 4194304\r\n\r\n")
 					for range 64 {
 						b.send(strings.Repeat("0123456789abcdef", 4096))
 					}
-				}()
+				})
 				b.answer("POST")
 				b.alive()
 			}

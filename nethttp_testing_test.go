@@ -29,6 +29,9 @@ type bridgeTalk struct {
 	name string // of the server
 	addr string
 	tls  bool
+	both bool        // only what both versions have is asked for, and noted as both have it
+	two  bool        // the client speaks HTTP/2
+	peer *bridgePeer // then: on conn
 	conn net.Conn
 	br   *bufio.Reader
 	all  bytes.Buffer // all octets received on conn
@@ -83,7 +86,11 @@ func (b *bridgeTalk) dial() {
 	b.t.Helper()
 	conn, err := net.Dial("tcp", b.addr)
 	if b.tls && err == nil {
-		conn = tls.Client(conn, tlsClientConfig())
+		config := tlsClientConfig()
+		if b.two {
+			config.NextProtos = []string{"h2"}
+		}
+		conn = tls.Client(conn, config)
 	}
 	if err != nil {
 		b.t.Fatalf("%s: %v", b.name, err)
@@ -91,9 +98,13 @@ func (b *bridgeTalk) dial() {
 	if b.conn != nil {
 		b.conn.Close()
 	}
+	if b.conn = conn; b.two {
+		b.peer = newBridgePeer(b, conn)
+		return
+	}
 	conn.SetDeadline(time.Now().Add(patience))
 	b.all.Reset()
-	b.conn, b.br = conn, bufio.NewReader(io.TeeReader(conn, &b.all))
+	b.br = bufio.NewReader(io.TeeReader(conn, &b.all))
 }
 
 // closeWrite says that nothing more is coming.
@@ -109,7 +120,21 @@ func (b *bridgeTalk) closeWrite() {
 // send writes octets; a server that has closed already is not an error.
 func (b *bridgeTalk) send(parts ...string) {
 	b.t.Helper()
+	if b.two {
+		b.peer.send(strings.Join(parts, ""))
+		return
+	}
 	io.WriteString(b.conn, strings.Join(parts, ""))
+}
+
+// beside sends while the answer is read: a client of HTTP/2 reads where it has
+// to wait for a window.
+func (b *bridgeTalk) beside(send func()) {
+	if b.two {
+		send()
+	} else {
+		go send()
+	}
 }
 
 // get sends a GET with more fields, and notes the answer.
@@ -121,11 +146,11 @@ func (b *bridgeTalk) get(path string, fields ...string) {
 // request sends a request and notes the answer.
 func (b *bridgeTalk) request(method, path, body string, fields ...string) {
 	b.t.Helper()
-	b.send(method, " ", path, " HTTP/1.1\r\nHost: h\r\n")
+	head := method + " " + path + " HTTP/1.1\r\nHost: h\r\n"
 	for _, f := range fields {
-		b.send(f, "\r\n")
+		head += f + "\r\n"
 	}
-	b.send("\r\n", body)
+	b.send(head, "\r\n", body)
 	b.answer(method)
 }
 
@@ -141,6 +166,9 @@ func (b *bridgeTalk) answer(method string) {
 // at the end of the connection.
 func (b *bridgeTalk) head(method string) int {
 	b.t.Helper()
+	if b.two {
+		return b.peer.next()
+	}
 	line, err := b.line()
 	if err != nil {
 		b.took("closed")
@@ -148,8 +176,11 @@ func (b *bridgeTalk) head(method string) int {
 		return 999
 	}
 	_, status, _ := strings.Cut(line, " ")
-	b.took("< %s", status)
 	code, _ := strconv.Atoi(status[:min(3, len(status))])
+	if b.both {
+		status = strconv.Itoa(code)
+	}
+	b.took("< %s", status)
 	var fields []string
 	b.chunked, b.left, b.chunk, b.ended = false, -1, 0, false
 	for {
@@ -169,6 +200,12 @@ func (b *bridgeTalk) head(method string) int {
 			b.chunked = true
 		case "content-length":
 			b.left, _ = strconv.ParseInt(value, 10, 64)
+		}
+		if b.both {
+			name = strings.ToLower(name)
+			if name == "connection" || name == "transfer-encoding" {
+				continue
+			}
 		}
 		fields = append(fields, fmt.Sprintf("<   %s: %s", name, value))
 	}
@@ -199,6 +236,10 @@ func (b *bridgeTalk) inTime(err error) {
 // some notes exactly n octets of the body, in whatever pieces they come.
 func (b *bridgeTalk) some(n int) {
 	b.t.Helper()
+	if b.two {
+		b.peer.some(n)
+		return
+	}
 	p := make([]byte, n)
 	k, err := io.ReadFull(readerFunc(b.body), p)
 	b.inTime(err)
@@ -211,6 +252,10 @@ func (b *bridgeTalk) some(n int) {
 // rest notes what is left of the body, and the trailer.
 func (b *bridgeTalk) rest() {
 	b.t.Helper()
+	if b.two {
+		b.peer.rest()
+		return
+	}
 	p, err := io.ReadAll(readerFunc(b.body))
 	b.inTime(err)
 	switch {
@@ -256,6 +301,9 @@ func (b *bridgeTalk) body(p []byte) (int, error) {
 		if b.chunk == 0 {
 			b.ended = true
 			for line, err = b.line(); line != "" && err == nil; line, err = b.line() {
+				if b.both {
+					line = bridgeLower(line)
+				}
 				b.took("trailer %s", line)
 			}
 			return 0, io.EOF
@@ -271,9 +319,17 @@ func (b *bridgeTalk) body(p []byte) (int, error) {
 	return n, err
 }
 
-// alive notes whether the connection takes another request.
+// alive notes whether the connection takes another request. Between the
+// versions this is no matter of comparison: over HTTP/2 a stream's end is never
+// the connection's, which is checked.
 func (b *bridgeTalk) alive() {
 	b.t.Helper()
+	if b.two {
+		b.peer.alive()
+	}
+	if b.both {
+		return
+	}
 	b.send("GET /ping HTTP/1.1\r\nHost: h\r\n\r\n")
 	line, err := b.line()
 	if err != nil {
@@ -289,9 +345,15 @@ func (b *bridgeTalk) alive() {
 	}
 }
 
-// over notes how the connection ends, which it has to.
+// over notes how the connection ends, which it has to, but over HTTP/2.
 func (b *bridgeTalk) over() {
 	b.t.Helper()
+	if b.two {
+		b.peer.alive()
+	}
+	if b.both {
+		return
+	}
 	rest, err := io.ReadAll(b.br)
 	b.inTime(err)
 	b.took("connection over, %q", rest)
