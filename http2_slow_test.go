@@ -200,8 +200,8 @@ func TestHTTP2IdleTimeout(t *testing.T) {
 	for _, requests := range []int{0, 1, 40} {
 		t.Run(fmt.Sprint(requests), func(t *testing.T) {
 			t.Parallel()
+			idle := time.Now() // or later, but not for the server
 			p := s.dial(t)
-			idle := time.Now()
 			for range requests {
 				idle = time.Now()
 				p.get("/good").want(t, 200, "fine")
