@@ -160,7 +160,10 @@ func (t *tlsTransport) Write(p []byte) (int, error) {
 		return 0, t.err
 	}
 	if t.out.len()+len(p) > tlsQueueMax {
+		// crypto/tls keeps the error of what it answers by itself for the next
+		// write, which may be far. With nothing left to send flush has it at once.
 		t.err = ErrBackpressure
+		t.drop()
 		return 0, t.err
 	}
 	t.out.append(p, nil)

@@ -113,6 +113,17 @@ func tlsFiles(t testing.TB, dir string, cert tls.Certificate) (certFile, keyFile
 // startTLSServer serves s over TLS until the test ends.
 func startTLSServer(t testing.TB, s *Server) (addr string) {
 	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	startTLSOn(t, s, ln)
+	return ln.Addr().String()
+}
+
+// startTLSOn is startTLSServer on a listener of the test's own.
+func startTLSOn(t testing.TB, s *Server, ln net.Listener) {
+	t.Helper()
 	config := new(tls.Config)
 	if s.TLSConfig != nil {
 		config = s.TLSConfig
@@ -124,10 +135,6 @@ func startTLSServer(t testing.TB, s *Server) (addr string) {
 	if s.Logger == nil {
 		s.Logger = quietLogger()
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	served := make(chan error, 1)
 	go func() { served <- s.ServeTLS(ln, "", "") }()
 	t.Cleanup(func() {
@@ -136,7 +143,6 @@ func startTLSServer(t testing.TB, s *Server) (addr string) {
 			t.Errorf("ServeTLS: %v", err)
 		}
 	})
-	return ln.Addr().String()
 }
 
 // tlsClientConfig is that of a client who trusts the tests' authority.
