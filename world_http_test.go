@@ -24,6 +24,8 @@ type worldRequest struct {
 	id     int
 	kind   string
 	body   string
+	p      *peer
+	before int   // requests on its connection
 	chat   *chat // the WebSocket that it has become
 	spoilt bool  // code beside its handler has failed: it may be answered with 500, or be cut
 }
@@ -67,6 +69,16 @@ func init() { // its functions look at it
 			w.sleep(20 * time.Millisecond)
 			return answers(w, rw, r, q)
 		}, answer: says, body: true},
+		"patient": {serve: func(w *world, rw *ResponseWriter, r *Request, q *worldRequest) error {
+			held := func() bool { return q.p.held() && q.p.next.IsZero() && q.p.talk.(*requests).answered < q.before }
+			for n := 0; n < 300 && held(); n++ {
+				w.sleep(20 * time.Millisecond)
+			}
+			if held() {
+				w.fail("answers before request %d are held back by its handler", q.id)
+			}
+			return answers(w, rw, r, q)
+		}, answer: says},
 		"spin": {serve: func(w *world, rw *ResponseWriter, r *Request, q *worldRequest) error {
 			for range 1 + w.rand.IntN(4) {
 				w.park("spins in its handler")
@@ -210,6 +222,7 @@ func (w *world) newRequests(p *peer) {
 	p.talk = t
 	for range 1 + w.rand.IntN(pipelineMax) {
 		q, text := w.newRequest()
+		q.p, q.before = p, len(t.list)
 		t.list = append(t.list, q)
 		if p.say([]byte(text)); q.handler().last {
 			p.half = p.half && q.kind == "hijack"

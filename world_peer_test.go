@@ -171,7 +171,7 @@ func (p *peer) read(n int) {
 	s := p.s
 	heard := s.out[:n]
 	s.out = s.out[n:]
-	if s.wantRoom && len(s.out) < roomMax/2 {
+	if s.wantRoom && (len(s.out) < roomMax/2 || s.handed) { // nobody looks at what a hijacked one holds
 		s.wantRoom = false
 		s.edge(Writable)
 	}

@@ -100,11 +100,12 @@ func (w *world) begin() {
 	w.length = 20 + w.rand.IntN(worldSteps)
 	w.kinds = slices.Sorted(maps.Keys(worldHandlers))
 	mux := NewMux()
-	for _, kind := range w.kinds {
+	for _, kind := range slices.DeleteFunc(slices.Clone(w.kinds), func(kind string) bool { return kind == "patient" }) {
 		mux.Handle("/"+kind+"/{id}", w.pinned(HandlerFunc(w.serve)))
 	}
+	mux.Handle("/patient/{id}", Offload(HandlerFunc(w.serve))) // a call that waits
 	w.chatting = w.newChatHandler()
-	s := &Server{Handler: w.pinned(mux), Loops: 1 + w.rand.IntN(2), Logger: slog.New(worldLogger{w}), MaxOutputBytes: 3000}
+	s := &Server{Handler: mux, Loops: 1 + w.rand.IntN(2), Logger: slog.New(worldLogger{w}), MaxOutputBytes: 3000}
 	if w.one(4) {
 		s.Handler = worldRouter{w, mux}
 	}

@@ -154,13 +154,14 @@ func (c *chat) message(p []byte) error {
 	})
 }
 
-// close closes from the server's side.
+// close closes from the server's side. Behind the peer's own close frame that is
+// refused, on a loop, and says nothing of how long the end may take.
 func (c *chat) close() {
-	if c.closing.IsZero() {
-		c.closing = time.Now()
-	}
+	now := time.Now()
 	c.w.tell("request %d: its WebSocket is closed", c.q.id)
-	c.ws.Close(CloseNormal, "")
+	if err := c.ws.Close(CloseNormal, ""); err == nil && c.closing.IsZero() {
+		c.closing = now
+	}
 }
 
 func (c *chat) end() {
