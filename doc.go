@@ -27,7 +27,7 @@
 //	5 surface   mux  files  nethttp  testing  compress  auth_server auth_digest_server  doc
 //	            access_log  middleware
 //	4 roles     server stats  http1  handler exchange lease context
-//	            http2_conn http2_stream http2_config
+//	            http2_conn http2_stream http2_tunnel http2_config http2_budget
 //	            websocket  client http2_client jar  dial dns  cert_reloader
 //	3 engine    loop  baton strand monitor predictor  conn pace  workset clock  udp
 //	1 wire (bytes to values)    2 system (values to system calls)

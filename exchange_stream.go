@@ -102,6 +102,12 @@ type stream interface {
 	// has it; fields are what the handler has set.
 	ownConn() *Conn
 	sendSwitch(hs *handshake, fields *headerFields)
+
+	// tunnel answers a WebSocket's handshake, with fields that the handler has set,
+	// and returns what the exchange goes on as beyond its handler's end, where that
+	// is not a connection of its own; else errors.ErrUnsupported. It marks the
+	// response as hijacked.
+	tunnel(hs *handshake, fields *headerFields) (net.Conn, error)
 }
 
 // A session is what streams come by: a connection of one, or of many. Any

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -16,6 +17,7 @@ import (
 var (
 	errHijacked   = errors.New("flare: the connection has been hijacked")
 	errHijackLate = errors.New("flare: Hijack after the response was committed")
+	errHijackNone = fmt.Errorf("flare: Hijack of a request whose connection is not its own, as over HTTP/2: %w", errors.ErrUnsupported)
 )
 
 func (w *serverResponse) Hijack() (net.Conn, *bufio.ReadWriter, error) {
@@ -49,7 +51,7 @@ func (w *serverResponse) takeOver() (conn net.Conn, rest []byte, err error) {
 	case w.hijacked:
 		return nil, nil, errHijacked
 	case !w.hijackable():
-		return nil, nil, errors.ErrUnsupported
+		return nil, nil, errHijackNone
 	}
 	return w.x.stream.takeOver()
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/http"
 	"net/netip"
@@ -135,6 +136,10 @@ func (s *http1Stream) cutOff(how ending) {
 }
 
 func (s *http1Stream) ownConn() *Conn { return s.c }
+
+func (s *http1Stream) tunnel(*handshake, *headerFields) (net.Conn, error) {
+	return nil, errors.ErrUnsupported
+}
 
 // takeable: what is in a test's memory cannot be.
 func (s *http1Stream) takeable() bool { return s.c.tr.canTakeOver() }

@@ -58,6 +58,7 @@ func (s *Server) http2Config() http2Config {
 		tableSize:    tableBytesDefault,
 		pingAfter:    defaultHTTP2Ping,
 		pingTimeout:  defaultHTTP2Ping,
+		connect:      true,
 		httpVersions: s.servedVersions(),
 	}
 	if given := s.HTTP2; given != nil {
@@ -124,4 +125,24 @@ func (c *http2Config) settings(to []http2Setting) []http2Setting {
 		to = append(to, http2Setting{settingConnect, 1})
 	}
 	return to
+}
+
+const (
+	// http2LookMax is how often streams are looked at.
+	http2LookMax = time.Second
+
+	// http2LooksPerLimit is how often that is within the shortest limit.
+	http2LooksPerLimit = 8
+)
+
+// http2LookEvery returns how often streams are looked at within limits of which 0
+// is none.
+func http2LookEvery(limits ...time.Duration) time.Duration {
+	every := http2LookMax
+	for _, limit := range limits {
+		if limit > 0 {
+			every = min(every, limit/http2LooksPerLimit)
+		}
+	}
+	return max(every, tick)
 }

@@ -13,6 +13,7 @@ import (
 // stream. Nothing here waits or calls code of the user's: all of it is the
 // runner's, in turns of the connection (conn_session.go).
 //
+//	http2_conn_streams.go  how streams begin, and what becomes of them
 //	http2_conn_frames.go   frames in, and which of them a stream may have
 //	http2_conn_headers.go  field blocks: requests and trailers
 //	http2_conn_data.go     bodies of requests, and the windows of what comes in
@@ -98,51 +99,6 @@ const (
 // http2ClosedKept recently closed streams are remembered.
 const http2ClosedKept = 16
 
-// opensHTTP2 reports whether in, the first that came on a connection without TLS,
-// is the preface of HTTP/2 or may become that. If it is, the connection speaks
-// HTTP/2 from the next turn on, which finds the preface unread.
-func (s *Server) opensHTTP2(c *Conn, in []byte) bool {
-	if !s.http2.cleartext || c.tr.tlsState() != nil {
-		return false
-	}
-	n := min(len(in), len(http2Preface))
-	if s.http2.http1 && string(in[:n]) != http2Preface[:n] {
-		return false
-	}
-	if n == len(http2Preface) || !s.http2.http1 {
-		s.beginHTTP2(c)
-		c.want = wantTurn
-	}
-	return true
-}
-
-// beginHTTP2 has c, whose owner the caller is, speak HTTP/2 from its next turn on.
-func (s *Server) beginHTTP2(c *Conn) {
-	h := &http2Conn{srv: s, c: c, config: &s.http2, peer: defaultHTTP2Settings}
-	h.local = (*connSession)(c).localAddr()
-	h.dec.reset()
-	h.enc.reset()
-	h.sendWindow, h.recvWindow = windowDefault, h.config.connWindow
-	h.budget.left = http2BudgetMax
-	if s.ConnState != nil {
-		h.told = &http2Told{h: h}
-	}
-	h.sayFirst()
-	c.proto, c.many = h, true
-	c.held = true // the next turn has something to say, also when nothing has come
-}
-
-// sayFirst queues what a server begins with (RFC 9113 §3.4).
-func (h *http2Conn) sayFirst() {
-	var room [8]http2Setting
-	settings := h.config.settings(room[:0])
-	b := appendSettings(nil, settings...)
-	if more := h.config.connWindow - windowDefault; more > 0 {
-		b = appendWindowUpdate(b, 0, uint32(more))
-	}
-	h.control.append(b, nil)
-}
-
 func (h *http2Conn) now() time.Duration { return h.c.loop.workset.clock.now }
 
 // find returns the stream of that number, nil for none.
@@ -165,56 +121,6 @@ func (h *http2Conn) index(id uint32) int {
 		}
 	}
 	return lo
-}
-
-// add makes s, new, one of the streams.
-func (h *http2Conn) add(s *http2Stream) {
-	h.table = append(h.table, http2Entry{s.id, s})
-	h.open++
-	h.shareWindow()
-	if h.open == 1 {
-		h.lookAt = h.now() + h.config.lookEvery
-		h.c.setState(stateStreams)
-		h.tell(http.StateActive)
-	}
-}
-
-// start has s take its turn.
-func (h *http2Conn) start(s *http2Stream) {
-	s.awaits, s.running = false, true
-	h.running++
-	h.c.loop.tasks.push(&s.strand)
-}
-
-// close ends a stream as far as the peer is concerned.
-func (h *http2Conn) close(s *http2Stream, how http2ClosedHow) {
-	if s.closed {
-		return
-	}
-	s.closed = true
-	if i := h.index(s.id); i < len(h.table) && h.table[i].s == s {
-		copy(h.table[i:], h.table[i+1:])
-		h.table[len(h.table)-1] = http2Entry{}
-		h.table = h.table[:len(h.table)-1]
-	}
-	h.remember(s.id, how)
-	if s.list != nil {
-		s.list.remove(s)
-	}
-	if h.frame.s == s {
-		h.frame.s = nil
-	}
-	if h.block.s == s {
-		h.block.s = nil
-	}
-	h.giveBack(s.owed)
-	s.owed = 0
-	if h.dead {
-		return
-	}
-	if !s.running {
-		h.forget(s)
-	}
 }
 
 // remember notes how a stream was closed.
@@ -250,104 +156,108 @@ func (h *http2Conn) resetAgain(id uint32) {
 	}
 }
 
-// abort closes a stream that ends before its time. Its handler, if it runs, is told
-// so: cause ends its writes, and edges its context.
-func (h *http2Conn) abort(s *http2Stream, how http2ClosedHow, edges uint32, cause error) {
-	if s.running {
-		s.mu.Lock()
-		s.gone = cause
-		if !s.ended {
-			s.ended, s.inErr = true, cause
-			if cause == errPeerLeft {
-				s.inErr = errBodyCut()
-			}
-		}
-		s.in.drop()
-		s.in.count(h.c.limits.buffered)
-		s.dropOut()
-		s.mu.Unlock()
-		s.take(edges | ownRead | ownWrite)
-	}
-	h.close(s, how)
+// An http2Block is a field block that is not complete.
+type http2Block struct {
+	id      uint32        // of its stream; 0: there is none
+	s       *http2Stream  // whose it is; nil: nobody's
+	section *fieldSection // that it is decoded into
+	begins  bool          // s begins with it, else it is the trailer
+	end     bool          // END_STREAM
+	code    http2Code     // what to reset the stream with that is nobody's; codeNone: not
 }
 
-// forget lets go of a stream that is closed and does not run.
-func (h *http2Conn) forget(s *http2Stream) {
-	h.unwish(s)
-	buffered := h.c.limits.buffered
-	s.in.drop()
-	s.in.count(buffered)
-	s.out.drop()
-	s.out.count(buffered)
-	buffered.Add(-s.held)
-	s.recycle()
-	if h.open--; h.open == 0 && !h.dead && h.c.state == stateStreams {
-		h.c.setState(stateIdle)
-		h.c.since = h.now()
-		h.tell(http.StateIdle)
-		if cap(h.table) > 8 {
-			h.table = nil
-		}
+// An http2Incoming is a frame whose payload is taken as it comes: DATA, and those
+// that are ignored.
+type http2Incoming struct {
+	s    *http2Stream // whose DATA it is; nil: nobody wants it
+	left uint32       // octets of the payload, without padding
+	pad  uint32       // octets of padding
+	end  bool         // END_STREAM
+}
+
+// An http2List is a list of streams; each is in one at most.
+type http2List struct{ first, last *http2Stream }
+
+// http2Leaving is how far that has come.
+type http2Leaving uint8
+
+const (
+	http2Stays     http2Leaving = iota
+	http2Announced              // the peer has been told, and asked for a PING back
+	http2Left                   // the last stream is settled
+)
+
+// An http2Told has the changes of state that the ConnState hook has not been told
+// of yet: it may take its time.
+type http2Told struct {
+	h *http2Conn
+
+	mu      sync.Mutex
+	states  []http.ConnState // guarded by mu
+	telling bool             // somebody tells; guarded by mu
+}
+
+// sayReset queues a RST_STREAM.
+func (h *http2Conn) sayReset(id uint32, code http2Code) {
+	h.srv.http2Counts.resetByServer.Add(1)
+	var room [http2HeadBytes + rstStreamBytes]byte
+	h.say(appendRSTStream(room[:0], id, code))
+}
+
+// say queues a frame of the connection.
+func (h *http2Conn) say(frame []byte) {
+	h.control.append(frame, nil)
+	h.control.count(h.c.limits.buffered)
+	h.c.flushLater()
+	if h.control.len() > http2ControlMax && h.failure == nil {
+		h.fail(&http2Error{code: codeEnhanceYourCalm, rule: ruleControlMax})
 	}
 }
 
-// settled takes back a stream whose turn is over.
-func (h *http2Conn) settled(s *http2Stream) {
-	if h.dead {
-		s.closed = true
-		h.forget(s)
-		h.leave()
+// charge is for a frame that is not part of a request that will be answered.
+func (h *http2Conn) charge() error {
+	if !h.budget.spend(h.now()) {
+		return connFault(codeEnhanceYourCalm, ruleBudget)
+	}
+	return nil
+}
+
+// chargeSmall is charge for what a peer that reads much sends much of.
+func (h *http2Conn) chargeSmall() error {
+	if h.budget.small > 0 {
+		h.budget.small--
+		return nil
+	}
+	return h.charge()
+}
+
+// fail ends the connection: nothing more is read, and what was queued before leaves
+// before the GOAWAY.
+func (h *http2Conn) fail(e *http2Error) {
+	if h.failure != nil {
 		return
 	}
-	h.running--
-	if s.closed {
-		h.forget(s)
-		h.c.flushLater() // it may have been the last
-		return
-	}
-	if !s.complete && s.cut == codeNone {
-		s.cut = codeInternal
-	}
-	h.budget.earn()
-	h.collect(s)
-	s.progress = h.now()
-	s.since = s.progress
-	h.enqueue(s)
-}
-
-// wished looks at streams that are lent and have something to say.
-func (h *http2Conn) wished(*Conn) {
-	h.wishMu.Lock()
-	var room [16]*http2Stream
-	all := room[:0]
-	for h.wishes != nil {
-		s := h.wishes
-		h.wishes, s.nextWish, s.wished = s.nextWish, nil, false
-		all = append(all, s)
-	}
-	h.wishMu.Unlock()
-	for _, s := range all {
-		if !s.closed {
-			h.collect(s)
-			h.enqueue(s)
-		}
+	h.failure = e
+	h.srv.http2Counts.goAway(e.code)
+	var room [http2HeadBytes + goAwayBytesMin]byte
+	h.control.append(appendGoAway(room[:0], h.last, e.code), nil)
+	h.c.flushLater()
+	if h.c.out != nil { // behind what waits
+		h.c.keepUnsent(h.control.waiting())
+		h.control.drop()
+		h.ends()
 	}
 }
 
-// unwish takes s, whose turn is over, out of the wishes: it may be another
-// connection's soon. Nobody but the runner changes s.wished by now.
-func (h *http2Conn) unwish(s *http2Stream) {
-	if !s.wished {
-		return
+// ends ends the connection if nothing is left to do on it.
+func (h *http2Conn) ends() {
+	c := h.c
+	switch {
+	case h.failure != nil && h.failure.code == codeNone:
+		c.end(endFlushed, nil)
+	case h.failure != nil:
+		c.end(endFlushed, h.failure)
+	case h.leaving == http2Left && h.open == 0, h.eof && h.running == 0:
+		c.end(endFlushed, nil)
 	}
-	h.wishMu.Lock()
-	defer h.wishMu.Unlock()
-	at := &h.wishes
-	for *at != s {
-		at = &(*at).nextWish
-	}
-	*at, s.nextWish, s.wished = s.nextWish, nil, false
 }
-
-// Drained goes on with what had to wait for the peer.
-func (h *http2Conn) Drained(c *Conn) { c.flushLater() }

@@ -108,6 +108,7 @@ func (h *http2Conn) takeBody(s *http2Stream, p []byte) error {
 	s.mu.Lock()
 	s.in.append(p, nil)
 	s.in.count(h.c.limits.buffered)
+	s.wakeThrough()
 	s.mu.Unlock()
 	switch {
 	case !s.awaits:
@@ -142,6 +143,7 @@ func (h *http2Conn) endBody(s *http2Stream, trailer *fieldSection) error {
 	if s.trailer, s.ended = fields, true; refused != nil { // too large, as over HTTP/1.1
 		s.trailer, s.inErr = nil, refusalOf(refused)
 	}
+	s.wakeThrough()
 	s.mu.Unlock()
 	if s.awaits {
 		s.refusal = refused

@@ -2,7 +2,6 @@ package flare
 
 import (
 	"net/http"
-	"sync"
 	"time"
 )
 
@@ -10,15 +9,6 @@ import (
 // §9.1). In order it does so in two steps: the peer is told that the connection
 // ends, and once it knows, which streams were the last; what is in flight then is
 // answered.
-
-// http2Leaving is how far that has come.
-type http2Leaving uint8
-
-const (
-	http2Stays     http2Leaving = iota
-	http2Announced              // the peer has been told, and asked for a PING back
-	http2Left                   // the last stream is settled
-)
 
 // http2LeaveTime is how long the peer may take to answer the PING.
 const http2LeaveTime = time.Second
@@ -53,24 +43,6 @@ func (h *http2Conn) sayLast() {
 	h.say(appendGoAway(room[:0], h.last, codeNone))
 }
 
-// fail ends the connection: nothing more is read, and what was queued before leaves
-// before the GOAWAY.
-func (h *http2Conn) fail(e *http2Error) {
-	if h.failure != nil {
-		return
-	}
-	h.failure = e
-	h.srv.http2Counts.goAway(e.code)
-	var room [http2HeadBytes + goAwayBytesMin]byte
-	h.control.append(appendGoAway(room[:0], h.last, e.code), nil)
-	h.c.flushLater()
-	if h.c.out != nil { // behind what waits
-		h.c.keepUnsent(h.control.waiting())
-		h.control.drop()
-		h.ends()
-	}
-}
-
 // dropFailed ends the streams of a connection that has failed: nothing of theirs is
 // sent any more.
 func (h *http2Conn) dropFailed() {
@@ -79,16 +51,13 @@ func (h *http2Conn) dropFailed() {
 	}
 }
 
-// ends ends the connection if nothing is left to do on it.
-func (h *http2Conn) ends() {
-	c := h.c
-	switch {
-	case h.failure != nil && h.failure.code == codeNone:
-		c.end(endFlushed, nil)
-	case h.failure != nil:
-		c.end(endFlushed, h.failure)
-	case h.leaving == http2Left && h.open == 0, h.eof && h.running == 0:
-		c.end(endFlushed, nil)
+// dropShut ends the streams whose windows are shut. It is called when the peer sends
+// no more, so that they stay so.
+func (h *http2Conn) dropShut() {
+	for i := len(h.table) - 1; i >= 0; i-- {
+		if s := h.table[i].s; min(s.sendWindow, h.sendWindow) <= 0 && s.pending() > 0 {
+			h.abort(s, http2ClosedByUs, ownHup, errPeerLeft)
+		}
 	}
 }
 
@@ -107,6 +76,7 @@ func (h *http2Conn) peerEnded() {
 			if !s.ended {
 				s.ended, s.inErr = true, errBodyCut()
 			}
+			s.wakeThrough()
 			s.mu.Unlock()
 			s.take(ownRDHup | ownRead)
 		case s.awaits:
@@ -115,16 +85,6 @@ func (h *http2Conn) peerEnded() {
 		}
 	}
 	h.c.flushLater()
-}
-
-// dropShut ends the streams whose windows are shut. It is called when the peer sends
-// no more, so that they stay so.
-func (h *http2Conn) dropShut() {
-	for i := len(h.table) - 1; i >= 0; i-- {
-		if s := h.table[i].s; min(s.sendWindow, h.sendWindow) <= 0 && s.pending() > 0 {
-			h.abort(s, http2ClosedByUs, ownHup, errPeerLeft)
-		}
-	}
 }
 
 // drain has the connection end, as Shutdown and a server that is short of memory
@@ -170,16 +130,6 @@ func (h *http2Conn) leave() {
 		return
 	}
 	h.tell(http.StateClosed)
-}
-
-// An http2Told has the changes of state that the ConnState hook has not been told
-// of yet: it may take its time.
-type http2Told struct {
-	h *http2Conn
-
-	mu      sync.Mutex
-	states  []http.ConnState // guarded by mu
-	telling bool             // somebody tells; guarded by mu
 }
 
 // tell has the hook told of a state, if there is one.

@@ -1,7 +1,5 @@
 package flare
 
-import "time"
-
 // This file is layer 4 (roles): frames as a server's connection takes them: what
 // is awaited whole and what in pieces, which frame the state of its stream allows
 // (RFC 9113 §5.1), and what a fault ends.
@@ -22,15 +20,6 @@ const (
 	ruleWindowMax     = "window beyond 2^31-1 (RFC 9113 §6.9.1)"
 	ruleWindowOver    = "DATA beyond the window (RFC 9113 §6.9)"
 )
-
-// An http2Incoming is a frame whose payload is taken as it comes: DATA, and those
-// that are ignored.
-type http2Incoming struct {
-	s    *http2Stream // whose DATA it is; nil: nobody wants it
-	left uint32       // octets of the payload, without padding
-	pad  uint32       // octets of padding
-	end  bool         // END_STREAM
-}
 
 // Data takes frames.
 func (h *http2Conn) Data(c *Conn, in []byte, eof bool) (used int, err error) {
@@ -189,23 +178,6 @@ func (h *http2Conn) resetFor(s *http2Stream, code http2Code) {
 	h.abort(s, http2ClosedByUs, ownHup, errPeerLeft)
 }
 
-// sayReset queues a RST_STREAM.
-func (h *http2Conn) sayReset(id uint32, code http2Code) {
-	h.srv.http2Counts.resetByServer.Add(1)
-	var room [http2HeadBytes + rstStreamBytes]byte
-	h.say(appendRSTStream(room[:0], id, code))
-}
-
-// say queues a frame of the connection.
-func (h *http2Conn) say(frame []byte) {
-	h.control.append(frame, nil)
-	h.control.count(h.c.limits.buffered)
-	h.c.flushLater()
-	if h.control.len() > http2ControlMax && h.failure == nil {
-		h.fail(&http2Error{code: codeEnhanceYourCalm, rule: ruleControlMax})
-	}
-}
-
 // takeReset is a RST_STREAM of the peer.
 func (h *http2Conn) takeReset(head *http2Head) error {
 	if head.stream > h.last || head.stream%2 == 0 {
@@ -321,70 +293,4 @@ func (h *http2Conn) takePriorityUpdate(p []byte) error {
 		}
 	}
 	return h.chargeSmall()
-}
-
-// Budgets. What costs us more than it costs the peer has one.
-
-const (
-	// http2BudgetMax is how many resets and control frames may come at once. Each
-	// answered request gives one back, and each second http2BudgetRate.
-	http2BudgetMax  = 200
-	http2BudgetRate = 20
-
-	// http2SmallPerFrame is how many WINDOW_UPDATE, PING and PRIORITY_UPDATE frames
-	// each DATA frame of ours allows.
-	http2SmallPerFrame = 4
-	http2SmallMax      = 1 << 20
-
-	// http2ControlMax of frames may wait for a peer that does not read.
-	http2ControlMax = 64 << 10
-)
-
-const (
-	ruleBudget     = "too many resets and control frames (RFC 9113 §10.5)"
-	ruleControlMax = "answers to control frames are not read (RFC 9113 §10.5)"
-)
-
-type http2Budget struct {
-	left  int
-	small int           // of WINDOW_UPDATE and the like, beside left
-	since time.Duration // up to when left was refilled, 0: nothing was spent yet
-}
-
-// earn is for a request that was answered.
-func (b *http2Budget) earn() { b.left = min(b.left+1, http2BudgetMax) }
-
-// earnSmall is for a DATA frame that was sent.
-func (b *http2Budget) earnSmall() { b.small = min(b.small+http2SmallPerFrame, http2SmallMax) }
-
-// spend reports whether there was something left.
-func (b *http2Budget) spend(now time.Duration) bool {
-	if b.since == 0 {
-		b.since = now
-	}
-	if more := (now - b.since) * http2BudgetRate / time.Second; b.left <= 0 && more > 0 {
-		b.left, b.since = int(min(more, http2BudgetMax)), now
-	}
-	if b.left <= 0 {
-		return false
-	}
-	b.left--
-	return true
-}
-
-// charge is for a frame that is not part of a request that will be answered.
-func (h *http2Conn) charge() error {
-	if !h.budget.spend(h.now()) {
-		return connFault(codeEnhanceYourCalm, ruleBudget)
-	}
-	return nil
-}
-
-// chargeSmall is charge for what a peer that reads much sends much of.
-func (h *http2Conn) chargeSmall() error {
-	if h.budget.small > 0 {
-		h.budget.small--
-		return nil
-	}
-	return h.charge()
 }

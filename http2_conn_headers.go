@@ -6,16 +6,6 @@ import "sync"
 // becomes of its stream, since the table of the decoder is the connection's (RFC
 // 9113 §4.3).
 
-// An http2Block is a field block that is not complete.
-type http2Block struct {
-	id      uint32        // of its stream; 0: there is none
-	s       *http2Stream  // whose it is; nil: nobody's
-	section *fieldSection // that it is decoded into
-	begins  bool          // s begins with it, else it is the trailer
-	end     bool          // END_STREAM
-	code    http2Code     // what to reset the stream with that is nobody's; codeNone: not
-}
-
 const (
 	ruleTrailerOpen  = "trailer section that does not end the stream (RFC 9113 §8.1)"
 	ruleBodyLength   = "body that is not as long as Content-Length says (RFC 9113 §8.1.1)"

@@ -8,9 +8,6 @@ package flare
 // http2FlushMax of a connection are sent in one round.
 const http2FlushMax = 256 << 10
 
-// An http2List is a list of streams; each is in one at most.
-type http2List struct{ first, last *http2Stream }
-
 // push puts s at the end.
 func (l *http2List) push(s *http2Stream) { l.insertAfter(l.last, s) }
 
@@ -62,7 +59,7 @@ func (h *http2Conn) enqueue(s *http2Stream) {
 	}
 	s.mu.Lock()
 	heads := len(s.heads) > 0 || !s.running && s.keeps
-	sends := s.out.len() > 0 || !s.running
+	sends := s.out.len() > 0 || !s.running || s.outEnded && s.wire&http2EndSent == 0
 	s.mu.Unlock()
 	switch {
 	case heads:
@@ -198,14 +195,19 @@ func (s *http2Stream) pending() int {
 // appendBody appends what s, which is in no list, may send before others have
 // their turn, and puts it back into the list if there is more.
 func (h *http2Conn) appendBody(b []byte, s *http2Stream) []byte {
-	if !s.running && s.cut != codeNone && s.out.len()+len(s.tail) == 0 {
+	switch {
+	case !s.running && s.wire&http2EndSent != 0: // a tunnel that was half closed
+		return h.sentEnd(b, s)
+	case !s.running && s.cut != codeNone && s.out.len()+len(s.tail) == 0:
 		return h.sendCut(b, s)
-	}
-	if s.running {
+	case s.running:
 		s.mu.Lock()
 	}
 	b, whole, ended := h.appendFrames(b, s)
-	if whole { // s is not running then
+	switch {
+	case whole && s.running:
+		s.wire |= http2EndSent
+	case whole:
 		return h.finishBody(b, s, ended)
 	}
 	more := s.out.len() > 0 || !s.running && len(s.tail) > 0
@@ -254,10 +256,12 @@ const http2DataMax = frameSizeDefault
 
 // nextOctets returns what comes next of the body of s, and whether it is its end.
 func (s *http2Stream) nextOctets() (p []byte, last bool) {
-	if !s.headSent {
+	if !s.headSent || s.wire&http2EndSent != 0 {
 		return nil, false
 	}
-	if p = s.out.waiting(); s.running || len(p) > 0 {
+	if p = s.out.waiting(); s.running {
+		return p, s.outEnded
+	} else if len(p) > 0 {
 		return p, !s.running && s.complete && s.cut == codeNone && len(s.tail) == 0
 	}
 	return s.tail, s.complete && s.cut == codeNone
@@ -280,6 +284,7 @@ func (h *http2Conn) wakeWriter(s *http2Stream) {
 	if s.wantsRoom {
 		s.wantsRoom = false
 		s.take(ownWrite)
+		s.wakeThrough()
 	}
 }
 

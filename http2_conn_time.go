@@ -10,29 +10,9 @@ import (
 // are lent wait for themselves.
 
 const (
-	// http2LookMax is how often streams are looked at.
-	http2LookMax = time.Second
-
-	// http2LooksPerLimit is how often that is within the shortest limit.
-	http2LooksPerLimit = 8
-)
-
-const (
 	rulePartialTime = "frame or field block that takes too long (RFC 9113 §10.5)"
 	rulePingTime    = "PING that is not answered (RFC 9113 §6.7)"
 )
-
-// http2LookEvery returns how often streams are looked at within limits of which 0
-// is none.
-func http2LookEvery(limits ...time.Duration) time.Duration {
-	every := http2LookMax
-	for _, limit := range limits {
-		if limit > 0 {
-			every = min(every, limit/http2LooksPerLimit)
-		}
-	}
-	return max(every, tick)
-}
 
 // deadline is when the connection is to be looked at.
 func (h *http2Conn) deadline(c *Conn) time.Duration {

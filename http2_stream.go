@@ -59,11 +59,13 @@ type http2Stream struct {
 	inErr     error         // or this is why
 	trailer   *headerFields // behind in
 	heads     []http2Outgoing
-	out       sendQueue // of the response's body, behind heads
-	taken     int64     // octets of out that were sent, or dropped
-	wantsRoom bool      // the owner waits for room in out
-	final     bool      // the final head is among heads, or was
-	gone      error     // why nothing can be sent any more
+	out       sendQueue    // of the response's body, behind heads
+	taken     int64        // octets of out that were sent, or dropped
+	outEnded  bool         // nothing comes behind out
+	through   *http2Tunnel // that it has become, nil: none
+	wantsRoom bool         // the owner waits for room in out
+	final     bool         // the final head is among heads, or was
+	gone      error        // why nothing can be sent any more
 
 	// Guarded by http2Conn.wishMu.
 	wished   bool // it is in http2Conn.wishes
@@ -79,6 +81,8 @@ type http2Stream struct {
 	complete bool      // tail and behind are the end
 	cut      http2Code // else what to reset with; codeNone: not
 	writing  pace
+
+	doneWith atomic.Int32 // how many of the two that have a tunnel are; see holds
 
 	expect  atomic.Bool   // the client waits for a 100 (Continue)
 	began   atomic.Bool   // the final head was given, and there is a request body
@@ -139,7 +143,8 @@ func (s *http2Stream) recycle() {
 		clear(s.heads)
 		s.heads = s.heads[:0]
 	}
-	s.wantsRoom, s.gone = false, nil
+	s.wantsRoom, s.gone, s.outEnded, s.through = false, nil, false, nil
+	s.doneWith.Store(0)
 	s.refusal, s.kept, s.keeps, s.tail, s.behind = nil, http2Outgoing{}, false, nil, nil
 	s.complete, s.cut, s.final, s.writing = false, codeNone, false, pace{}
 	s.expect.Store(false)

@@ -71,6 +71,11 @@ func (s *http2Stream) awaitBody(g *workset) error {
 func (s *http2Stream) takeBody(p []byte) (n int, err error, wish bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.takeQueued(p)
+}
+
+// takeQueued is takeBody with s.mu held.
+func (s *http2Stream) takeQueued(p []byte) (n int, err error, wish bool) {
 	n = copy(p, s.in.waiting())
 	s.in.free(n)
 	s.in.count(s.conn.limits.buffered)

@@ -26,6 +26,12 @@ func (s *http2Stream) turn(g *workset) verdict {
 	s.beginBody()
 	g.forget()
 	err := x.run(g)
+	if x.w.hijacked {
+		if err != nil {
+			x.srv.logHandlerError(&x.r, err)
+		}
+		return s.turned(g)
+	}
 	x.w.finish(err)
 	return s.turned(g)
 }
@@ -39,17 +45,26 @@ func (s *http2Stream) turned(*workset) verdict {
 // exited ends a stream whose handler called runtime.Goexit.
 func (s *http2Stream) exited(g *workset) verdict {
 	s.x.close()
-	s.x.endedAway(errHandlerExited)
-	s.x.w.drop()
-	s.cutOff(endReset)
+	if !s.x.w.hijacked {
+		s.x.endedAway(errHandlerExited)
+		s.x.w.drop()
+		s.cutOff(endReset)
+	}
 	return s.turned(g)
 }
 
 // settle hands the end of the response to the connection.
 func (s *http2Stream) settle(verdict) {
-	s.running = false
+	if s.holds() {
+		return
+	}
+	s.running, s.complete = false, s.complete || s.through != nil
 	s.h.settled(s)
 }
 
 // abandon lets go of a connection whose loop is dead.
-func (s *http2Stream) abandon() { s.h.leave() }
+func (s *http2Stream) abandon() {
+	if !s.holds() {
+		s.h.leave()
+	}
+}

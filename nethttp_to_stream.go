@@ -310,3 +310,7 @@ func (k *httpCarrier) takeOver() (net.Conn, []byte, error) {
 func (k *httpCarrier) ownConn() *Conn { return nil }
 
 func (k *httpCarrier) sendSwitch(*handshake, *headerFields) {}
+
+func (k *httpCarrier) tunnel(*handshake, *headerFields) (net.Conn, error) {
+	return nil, errors.ErrUnsupported
+}

@@ -1,6 +1,7 @@
 package flare
 
 import (
+	"errors"
 	"net"
 	"net/http"
 	"net/netip"
@@ -61,7 +62,8 @@ type websocketTakeover struct {
 	profile *websocketProfile
 	nc      net.Conn
 	in      []byte // the frames that came with the handshake
-	answer  []byte // to the handshake
+	answer  []byte // to the handshake; nil: it has been given
+	tunnel  bool   // nc is on a connection that goes on without it
 	srv     *Server
 	peer    netip.AddrPort
 	home    *Loop    // that the connection was on, nil: none
@@ -70,8 +72,13 @@ type websocketTakeover struct {
 
 // takeOverForWebSocket takes the connection from its loop.
 func (w *serverResponse) takeOverForWebSocket(hs *handshake, profile *websocketProfile) (*websocketTakeover, error) {
-	a := &websocketTakeover{profile: profile, answer: hs.appendAnswer(nil, &w.header), srv: w.x.srv, peer: w.x.stream.session().peerAddr(), home: w.x.strand.loop()}
+	a := &websocketTakeover{profile: profile, srv: w.x.srv, peer: w.x.stream.session().peerAddr(), home: w.x.strand.loop()}
 	var err error
+	if a.nc, err = w.x.stream.tunnel(hs, &w.header); !errors.Is(err, errors.ErrUnsupported) {
+		w.status, a.tunnel = http.StatusOK, true
+		return a, err
+	}
+	a.answer = hs.appendAnswer(nil, &w.header)
 	if a.nc, a.in, err = w.takeOver(); err == nil {
 		a.known = w.known(a.nc)
 		w.status = http.StatusSwitchingProtocols // which runBlocking sends
@@ -86,13 +93,13 @@ func (a *websocketTakeover) runBlocking() (*blockingSocket, error) {
 	}
 	if _, err := a.nc.Write(a.answer); err != nil {
 		a.nc.Close()
-		a.srv.connClosed(a.home, a.known, a.peer, http.StateClosed)
+		a.ended()
 		return nil, err
 	}
 	var b *blockingSocket
 	b = newBlockingSocket(a.nc, a.profile, a.in, func() {
 		a.srv.blocking.remove(b)
-		a.srv.connClosed(a.home, a.known, a.peer, http.StateClosed)
+		a.ended()
 	})
 	b.home = a.home
 	b.count(&a.srv.buffered)
@@ -101,6 +108,13 @@ func (a *websocketTakeover) runBlocking() (*blockingSocket, error) {
 		return nil, ErrServerClosed
 	}
 	return b, nil
+}
+
+// ended counts the connection out.
+func (a *websocketTakeover) ended() {
+	if !a.tunnel {
+		a.srv.connClosed(a.home, a.known, a.peer, http.StateClosed)
+	}
 }
 
 // A websocketSet has the WebSockets of a server that are not on a loop.

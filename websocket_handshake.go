@@ -86,11 +86,13 @@ func checkHandshake(w *serverResponse, r *serverRequest, o *WebSocketOptions) (h
 		return hs, err
 	}
 	var room [4]string
-	keys := r.fieldViews(fieldWSKey, room[:0])
-	if len(keys) != 1 || !isWebSocketKey(keys[0]) {
-		return hs, badHandshake("Sec-WebSocket-Key is not 16 octets in base64")
+	if _, major, _ := r.version(); major == 1 { // RFC 8441 §5: the others have no keys
+		keys := r.fieldViews(fieldWSKey, room[:0])
+		if len(keys) != 1 || !isWebSocketKey(keys[0]) {
+			return hs, badHandshake("Sec-WebSocket-Key is not 16 octets in base64")
+		}
+		hs.key = keys[0]
 	}
-	hs.key = keys[0]
 	if !originAllowed(r, o.OriginPatterns) {
 		return hs, &StatusError{Code: http.StatusForbidden, Message: "origin not allowed"}
 	}
@@ -115,14 +117,14 @@ func checkUpgrade(w *serverResponse, r *serverRequest) error {
 		return errHandshakeLate
 	}
 	_, major, minor := r.version()
-	if major > 1 {
+	if major > 1 && !r.head.upgradeWebSocket() { // an extended CONNECT is one (RFC 8441 §5)
 		return errWebSocketVersion()
 	}
 	if r.ContentLength() != 0 {
 		w.close = true // what follows was meant as frames, or as a body: nobody can tell
 		return badHandshake("a WebSocket handshake has no body")
 	}
-	if r.Method() != http.MethodGet || minor == 0 {
+	if r.Method() != http.MethodGet || major == 1 && minor == 0 {
 		return badHandshake("a WebSocket handshake is a GET of HTTP/1.1")
 	}
 	if !r.head.upgradeWebSocket() {
@@ -258,6 +260,22 @@ func (hs *handshake) appendAnswer(b []byte, h *headerFields) []byte {
 	}
 	b = h.appendTo(b)
 	return append(b, '\r', '\n')
+}
+
+// answerFields are the fields of the answer to an extended CONNECT (RFC 8441 §5),
+// with those of h that are not flare's to set.
+func (hs *handshake) answerFields(h *headerFields) *headerFields {
+	for _, name := range ownHandshakeFields {
+		h.Del(name)
+	}
+	h = h.clone()
+	if hs.subprotocol != "" {
+		h.Add(fieldWSProtocol, hs.subprotocol)
+	}
+	if hs.compressed {
+		h.Add(fieldWSExtensions, string(hs.deflate.append(nil)))
+	}
+	return h
 }
 
 // ownHandshakeFields are flare's to set in a 101.

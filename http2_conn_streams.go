@@ -1,0 +1,206 @@
+package flare
+
+import (
+	"net/http"
+)
+
+// This file is layer 4 (roles): how a connection of HTTP/2 and its streams begin,
+// and what becomes of a stream whose handler has returned, or has something to say.
+
+// opensHTTP2 reports whether in, the first that came on a connection without TLS,
+// is the preface of HTTP/2 or may become that. If it is, the connection speaks
+// HTTP/2 from the next turn on, which finds the preface unread.
+func (s *Server) opensHTTP2(c *Conn, in []byte) bool {
+	if !s.http2.cleartext || c.tr.tlsState() != nil {
+		return false
+	}
+	n := min(len(in), len(http2Preface))
+	if s.http2.http1 && string(in[:n]) != http2Preface[:n] {
+		return false
+	}
+	if n == len(http2Preface) || !s.http2.http1 {
+		s.beginHTTP2(c)
+		c.want = wantTurn
+	}
+	return true
+}
+
+// beginHTTP2 has c, whose owner the caller is, speak HTTP/2 from its next turn on.
+func (s *Server) beginHTTP2(c *Conn) {
+	h := &http2Conn{srv: s, c: c, config: &s.http2, peer: defaultHTTP2Settings}
+	h.local = (*connSession)(c).localAddr()
+	h.dec.reset()
+	h.enc.reset()
+	h.sendWindow, h.recvWindow = windowDefault, h.config.connWindow
+	h.budget.left = http2BudgetMax
+	if s.ConnState != nil {
+		h.told = &http2Told{h: h}
+	}
+	h.sayFirst()
+	c.proto, c.many = h, true
+	c.held = true // the next turn has something to say, also when nothing has come
+}
+
+// sayFirst queues what a server begins with (RFC 9113 §3.4).
+func (h *http2Conn) sayFirst() {
+	var room [8]http2Setting
+	settings := h.config.settings(room[:0])
+	b := appendSettings(nil, settings...)
+	if more := h.config.connWindow - windowDefault; more > 0 {
+		b = appendWindowUpdate(b, 0, uint32(more))
+	}
+	h.control.append(b, nil)
+}
+
+// add makes s, new, one of the streams.
+func (h *http2Conn) add(s *http2Stream) {
+	h.table = append(h.table, http2Entry{s.id, s})
+	h.open++
+	h.shareWindow()
+	if h.open == 1 {
+		h.lookAt = h.now() + h.config.lookEvery
+		h.c.setState(stateStreams)
+		h.tell(http.StateActive)
+	}
+}
+
+// start has s take its turn.
+func (h *http2Conn) start(s *http2Stream) {
+	s.awaits, s.running = false, true
+	h.running++
+	h.c.loop.tasks.push(&s.strand)
+}
+
+// close ends a stream as far as the peer is concerned.
+func (h *http2Conn) close(s *http2Stream, how http2ClosedHow) {
+	if s.closed {
+		return
+	}
+	s.closed = true
+	if i := h.index(s.id); i < len(h.table) && h.table[i].s == s {
+		copy(h.table[i:], h.table[i+1:])
+		h.table[len(h.table)-1] = http2Entry{}
+		h.table = h.table[:len(h.table)-1]
+	}
+	h.remember(s.id, how)
+	if s.list != nil {
+		s.list.remove(s)
+	}
+	if h.frame.s == s {
+		h.frame.s = nil
+	}
+	if h.block.s == s {
+		h.block.s = nil
+	}
+	h.giveBack(s.owed)
+	s.owed = 0
+	if h.dead {
+		return
+	}
+	if !s.running {
+		h.forget(s)
+	}
+}
+
+// abort closes a stream that ends before its time. Its handler, if it runs, is told
+// so: cause ends its writes, and edges its context.
+func (h *http2Conn) abort(s *http2Stream, how http2ClosedHow, edges uint32, cause error) {
+	if s.running {
+		s.mu.Lock()
+		s.gone = cause
+		if !s.ended {
+			s.ended, s.inErr = true, cause
+			if cause == errPeerLeft {
+				s.inErr = errBodyCut()
+			}
+		}
+		s.in.drop()
+		s.in.count(h.c.limits.buffered)
+		s.dropOut()
+		s.wakeThrough()
+		s.mu.Unlock()
+		s.take(edges | ownRead | ownWrite)
+	}
+	h.close(s, how)
+}
+
+// forget lets go of a stream that is closed and does not run.
+func (h *http2Conn) forget(s *http2Stream) {
+	h.unwish(s)
+	buffered := h.c.limits.buffered
+	s.in.drop()
+	s.in.count(buffered)
+	s.out.drop()
+	s.out.count(buffered)
+	buffered.Add(-s.held)
+	s.recycle()
+	if h.open--; h.open == 0 && !h.dead && h.c.state == stateStreams {
+		h.c.setState(stateIdle)
+		h.c.since = h.now()
+		h.tell(http.StateIdle)
+		if cap(h.table) > 8 {
+			h.table = nil
+		}
+	}
+}
+
+// settled takes back a stream whose turn is over.
+func (h *http2Conn) settled(s *http2Stream) {
+	if h.dead {
+		s.closed = true
+		h.forget(s)
+		h.leave()
+		return
+	}
+	h.running--
+	if s.closed {
+		h.forget(s)
+		h.c.flushLater() // it may have been the last
+		return
+	}
+	if !s.complete && s.cut == codeNone {
+		s.cut = codeInternal
+	}
+	h.budget.earn()
+	h.collect(s)
+	s.progress = h.now()
+	s.since = s.progress
+	h.enqueue(s)
+}
+
+// wished looks at streams that are lent and have something to say.
+func (h *http2Conn) wished(*Conn) {
+	h.wishMu.Lock()
+	var room [16]*http2Stream
+	all := room[:0]
+	for h.wishes != nil {
+		s := h.wishes
+		h.wishes, s.nextWish, s.wished = s.nextWish, nil, false
+		all = append(all, s)
+	}
+	h.wishMu.Unlock()
+	for _, s := range all {
+		if !s.closed {
+			h.collect(s)
+			h.enqueue(s)
+		}
+	}
+}
+
+// unwish takes s, whose turn is over, out of the wishes: it may be another
+// connection's soon. Nobody but the runner changes s.wished by now.
+func (h *http2Conn) unwish(s *http2Stream) {
+	if !s.wished {
+		return
+	}
+	h.wishMu.Lock()
+	defer h.wishMu.Unlock()
+	at := &h.wishes
+	for *at != s {
+		at = &(*at).nextWish
+	}
+	*at, s.nextWish, s.wished = s.nextWish, nil, false
+}
+
+// Drained goes on with what had to wait for the peer.
+func (h *http2Conn) Drained(c *Conn) { c.flushLater() }
