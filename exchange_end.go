@@ -44,6 +44,8 @@ func (x *exchange) entry(err error) AccessEntry {
 	switch w := &x.w; {
 	case w.switched != nil || w.hijacked && w.status == http.StatusSwitchingProtocols:
 		e.Status = http.StatusSwitchingProtocols
+	case w.hijacked && w.status == http.StatusOK && w.r.head.websocket: // a tunnel, by extended CONNECT
+		e.Status = http.StatusOK
 	case w.begun && !w.hijacked:
 		e.Status = w.Status()
 		if !w.noBody {

@@ -30,6 +30,8 @@ func (s *http2Stream) turn(g *workset) verdict {
 		if err != nil {
 			x.srv.logHandlerError(&x.r, err)
 		}
+		s.endContext()
+		x.ended(err)
 		return s.turned(g)
 	}
 	x.w.finish(err)
