@@ -62,19 +62,33 @@ func (r *Request) Form() (url.Values, error) {
 			return nil, err
 		}
 		body = form.Value
-	case kind == typeForm:
-		p, err := r.Bytes()
-		if err != nil {
+	default:
+		if body, err = r.formValues(); err != nil {
 			return nil, err
 		}
-		if body, err = url.ParseQuery(string(p)); err != nil {
-			return nil, &StatusError{Code: http.StatusBadRequest, Message: "the body is not a form", Err: err}
-		}
-	default:
-		return nil, &StatusError{Code: http.StatusUnsupportedMediaType}
 	}
 	for name, v := range body {
 		values[name] = append(values[name], v...)
+	}
+	return values, nil
+}
+
+// formValues are the values of a body of type application/x-www-form-urlencoded.
+func (r *Request) formValues() (url.Values, error) {
+	kind, _, _, err := r.mediaType()
+	switch {
+	case err != nil:
+		return nil, err
+	case kind != typeForm:
+		return nil, &StatusError{Code: http.StatusUnsupportedMediaType}
+	}
+	p, err := r.Bytes()
+	if err != nil {
+		return nil, err
+	}
+	values, err := url.ParseQuery(string(p))
+	if err != nil {
+		return nil, &StatusError{Code: http.StatusBadRequest, Message: "the body is not a form", Err: err}
 	}
 	return values, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"io"
 	"mime/multipart"
 	"net/http"
@@ -309,9 +310,22 @@ func (r *serverRequest) JSON(v any) error {
 		return err
 	}
 	if err := json.Unmarshal(p, v); err != nil {
-		return &StatusError{Code: http.StatusBadRequest, Message: "the body is not the JSON that was expected", Err: err}
+		return jsonError(err)
 	}
 	return nil
+}
+
+var errTrailingJSON = errors.New("flare: more than one JSON value")
+
+// jsonError is the answer to a body that is not the JSON that was expected. It names
+// a field of the handler's, and nothing that only the client has.
+func jsonError(err error) error {
+	message := "the body is not the JSON that was expected"
+	var kind *json.UnmarshalTypeError
+	if errors.As(err, &kind) && kind.Field != "" {
+		message += ": " + kind.Field + " is a " + kind.Type.Kind().String()
+	}
+	return &StatusError{Code: http.StatusBadRequest, Message: message, Err: err}
 }
 
 func (r *serverRequest) Trailer() *headerFields {
