@@ -25,7 +25,7 @@
 // system never meet.
 //
 //	5 surface   mux  files  nethttp  testing  compress  auth_server auth_digest_server  doc
-//	            access_log  middleware
+//	            access_log  middleware  bind  etag  problem  render
 //	4 roles     server stats  http1  handler exchange lease context
 //	            http2_conn http2_stream http2_tunnel http2_config http2_budget
 //	            websocket  client http2_client jar  dial dns  cert_reloader

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"html/template"
 	"io"
 	"log"
 	"mime/multipart"
@@ -305,6 +306,70 @@ func ExampleRequest_FormFile() {
 	text, _ := io.ReadAll(resp.Body)
 	fmt.Println(resp.StatusCode, string(text))
 	// Output: 201 engine.jpg: "The Analytical Engine", 2000 bytes
+}
+
+// A request as a struct. What is wrong with it is named.
+func ExampleBind() {
+	type search struct {
+		Shelf int    `path:"shelf"`
+		Query string `query:"q,required"`
+		Page  int    `query:"page" default:"1"`
+	}
+	mux := flare.NewMux()
+	mux.Get("/shelves/{shelf}", func(w *flare.ResponseWriter, r *flare.Request) error {
+		s, err := flare.Bind[search](r)
+		if err != nil {
+			return err
+		}
+		return w.JSON(200, s)
+	})
+	base, stop := serve(mux)
+	defer stop()
+
+	client := &flare.Client{BaseURL: base}
+	defer client.CloseIdleConnections()
+	for _, path := range []string{"/shelves/7?q=engine", "/shelves/top?page=2"} {
+		resp, err := client.Get(context.Background(), path)
+		if err != nil {
+			log.Fatal(err)
+		}
+		text, _ := resp.Text()
+		fmt.Println(resp.StatusCode, strings.TrimSpace(text))
+	}
+	fmt.Println(mux.Routes())
+	// Output:
+	// 200 {"Shelf":7,"Query":"engine","Page":1}
+	// 400 path shelf: must be a whole number within its range; query q: is required
+	// [GET /shelves/{shelf}]
+}
+
+// Pages from templates, and conditional requests for them.
+func ExampleResponseWriter_Render() {
+	pages := template.Must(template.New("book.html").Parse("<h1>{{.}}</h1>"))
+	mux := flare.NewMux()
+	mux.Get("/book", func(w *flare.ResponseWriter, r *flare.Request) error {
+		return w.Render(200, pages, "book.html", "Sense & Sensibility")
+	}, flare.ETag)
+	base, stop := serve(mux)
+	defer stop()
+
+	etag := ""
+	for range 2 {
+		req, _ := http.NewRequest("GET", base+"/book", nil)
+		req.Header.Set("If-None-Match", etag)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			log.Fatal(err)
+		}
+		text, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		etag = resp.Header.Get("ETag")
+		fmt.Println(resp.StatusCode, string(text))
+	}
+	http.DefaultClient.CloseIdleConnections()
+	// Output:
+	// 200 <h1>Sense &amp; Sensibility</h1>
+	// 304
 }
 
 // A single-page app: its files, and its page for every route that it has.

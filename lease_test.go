@@ -40,6 +40,8 @@ func TestUseAfterHandler(t *testing.T) {
 		"Form":             func() error { _, err := held.r.Form(); return err },
 		"Multipart":        func() error { _, err := held.r.Multipart(); return err },
 		"MultipartReader":  func() error { _, err := held.r.MultipartReader(); return err },
+		"StrictJSON":       func() error { return held.r.StrictJSON(new(any)) },
+		"Precondition":     func() error { _, err := held.w.Precondition("", time.Time{}); return err },
 		"FormFile":         func() error { _, _, err := held.r.FormFile("f"); return err },
 		"ServeContent":     func() error { return held.w.ServeContent("x", time.Time{}, strings.NewReader("x")) },
 		"Write":            func() error { _, err := held.w.Write([]byte("x")); return err },
