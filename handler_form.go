@@ -2,6 +2,7 @@ package flare
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
 	"io/fs"
@@ -9,10 +10,11 @@ import (
 	"mime/multipart"
 	"net/http"
 	"net/url"
+	"strings"
 )
 
-// This file is layer 4 (roles): forms in the bodies of requests: urlencoded, and
-// multipart with fields and files, kept or read part by part.
+// This file is layer 4 (roles): bodies of requests by what their type says: forms,
+// urlencoded and multipart with fields and files, kept or read part by part, and JSON.
 
 // formFileBytesMax is how much of the files of a form is held in memory. What is
 // more is in temporary files until the handler has returned. Fields, their names and
@@ -164,6 +166,33 @@ func (r *Request) MultipartReader() (*multipart.Reader, error) {
 	default:
 		return multipart.NewReader(r.formBody(), parameters["boundary"]), nil
 	}
+}
+
+// StrictJSON is JSON for a body whose type is said to be JSON (415 otherwise), and
+// without members that v has no field for.
+func (r *Request) StrictJSON(v any) error {
+	p, err := r.Bytes()
+	if err != nil {
+		return err
+	}
+	kind, _, _, err := r.mediaType()
+	switch {
+	case err != nil:
+		return err
+	case kind != "application/json" && !strings.HasSuffix(kind, "+json"):
+		return &StatusError{Code: http.StatusUnsupportedMediaType}
+	}
+	d := json.NewDecoder(bytes.NewReader(p))
+	d.DisallowUnknownFields()
+	if err = d.Decode(v); err == nil {
+		if _, end := d.Token(); end != io.EOF {
+			err = errTrailingJSON
+		}
+	}
+	if err != nil {
+		return jsonError(err)
+	}
+	return nil
 }
 
 // formBody is the body, also when Bytes has read it.

@@ -1,16 +1,12 @@
 package flare
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"io"
 	"iter"
-	"net/http"
 	"net/netip"
 	"net/url"
-	"strings"
 )
 
 // This file is layer 4 (roles): the request as users hold it. Each method enters
@@ -248,33 +244,6 @@ func (r *Request) JSON(v any) error {
 	}
 	defer r.lease.exit()
 	return x.r.JSON(v)
-}
-
-// StrictJSON is JSON for a body whose type is said to be JSON (415 otherwise), and
-// without members that v has no field for.
-func (r *Request) StrictJSON(v any) error {
-	p, err := r.Bytes()
-	if err != nil {
-		return err
-	}
-	kind, _, _, err := r.mediaType()
-	switch {
-	case err != nil:
-		return err
-	case kind != "application/json" && !strings.HasSuffix(kind, "+json"):
-		return &StatusError{Code: http.StatusUnsupportedMediaType}
-	}
-	d := json.NewDecoder(bytes.NewReader(p))
-	d.DisallowUnknownFields()
-	if err = d.Decode(v); err == nil {
-		if _, end := d.Token(); end != io.EOF {
-			err = errTrailingJSON
-		}
-	}
-	if err != nil {
-		return jsonError(err)
-	}
-	return nil
 }
 
 // Trailer returns the fields that came behind a chunked body, once Body has
