@@ -2,6 +2,7 @@ package flare
 
 import (
 	"context"
+	"encoding/hex"
 	"io"
 	"log/slog"
 	"strconv"
@@ -27,7 +28,7 @@ const (
 // An AccessLog writes a line about each request, by its method Log as
 // Server.AccessHook. It has the time, method, target, pattern, version, status,
 // octets of both bodies, duration, the peer's address, the client's if that is
-// another, and where there are such things the request id, the name that TLS was
+// another, and where there are such things the ids of request and trace, the name that TLS was
 // asked for and the error. What clients have sent is escaped. The zero value logs to
 // slog.Default. It must not be changed once it is in use.
 type AccessLog struct {
@@ -108,6 +109,9 @@ func (l *AccessLog) logSlog(e AccessEntry) {
 		text("client", client.Addr().String())
 	}
 	text("request_id", r.RequestID())
+	if t, ok := r.Value(traceKey{}).(TraceContext); ok {
+		text("trace_id", t.traceID())
+	}
 	if state := r.TLS(); state != nil {
 		text("tls_name", state.ServerName)
 	}
@@ -159,41 +163,54 @@ type lineStyle interface {
 // appendFields appends the line in slog's formats.
 func (a *accessLine) appendFields(e *AccessEntry, x *exchange, style lineStyle) {
 	r := &x.r
-	b := style.begin(a.b, e.Start.Add(e.Duration))
-	text := func(key, value string) {
-		if value != "" {
-			b = style.text(style.key(b, key), value)
-		}
-	}
-	number := func(key string, n int64) { b = strconv.AppendInt(style.key(b, key), n, 10) }
-	text("method", r.methodView())
-	text("target", r.view(r.head.target))
+	a.b = style.begin(a.b, e.Start.Add(e.Duration))
+	a.text(style, "method", r.methodView())
+	a.text(style, "target", r.view(r.head.target))
 	if r.match != nil {
 		a.scratch = r.match.appendPattern(a.scratch[:0])
-		text("pattern", viewString(a.scratch))
+		a.text(style, "pattern", viewString(a.scratch))
 	}
-	text("proto", r.Proto())
-	number("status", int64(e.Status))
-	number("bytes_in", e.BytesIn)
-	number("bytes_out", e.BytesOut)
-	b = style.duration(style.key(b, "duration"), e.Duration)
+	a.text(style, "proto", r.Proto())
+	for _, n := range [...]struct {
+		key   string
+		value int64
+	}{{"status", int64(e.Status)}, {"bytes_in", e.BytesIn}, {"bytes_out", e.BytesOut}} {
+		a.b = strconv.AppendInt(style.key(a.b, n.key), n.value, 10)
+	}
+	a.b = style.duration(style.key(a.b, "duration"), e.Duration)
+	a.appendNames(r, style)
+	if e.Err != nil {
+		a.text(style, "error", e.Err.Error())
+	}
+	a.b = style.end(a.b)
+}
+
+// appendNames appends who has asked, and by which names others know the request.
+func (a *accessLine) appendNames(r *serverRequest, style lineStyle) {
 	peer, client := r.RemoteAddr(), r.ClientAddr()
 	if peer.IsValid() {
 		a.scratch = peer.AppendTo(a.scratch[:0])
-		text("peer", viewString(a.scratch))
+		a.text(style, "peer", viewString(a.scratch))
 	}
 	if client.IsValid() && client != peer {
 		a.scratch = client.Addr().AppendTo(a.scratch[:0])
-		text("client", viewString(a.scratch))
+		a.text(style, "client", viewString(a.scratch))
 	}
-	text("request_id", r.id)
+	a.text(style, "request_id", r.id)
+	if t, ok := r.Value(traceKey{}).(TraceContext); ok {
+		a.scratch = hex.AppendEncode(a.scratch[:0], t.TraceID[:])
+		a.text(style, "trace_id", viewString(a.scratch))
+	}
 	if state := r.TLS(); state != nil {
-		text("tls_name", state.ServerName)
+		a.text(style, "tls_name", state.ServerName)
 	}
-	if e.Err != nil {
-		text("error", e.Err.Error())
+}
+
+// text appends a value that is there.
+func (a *accessLine) text(style lineStyle, key, value string) {
+	if value != "" {
+		a.b = style.text(style.key(a.b, key), value)
 	}
-	a.b = style.end(b)
 }
 
 // appendCommon appends a line in the common log format. Apache's httpd has it, and

@@ -42,7 +42,8 @@ func TestAccessLogIsSlogs(t *testing.T) {
 			r.match = &routeMatch{}
 			r.origin = &requestOrigin{peer: netip.MustParseAddrPort("10.0.0.1:80"), proto: "HTTP/1.1", proxies: &proxyTrust{private: true}}
 			r.header.Add("X-Forwarded-For", "2001:db8::1")
-			r.filled = true
+			r.filled, r.ctx = true, context.Background()
+			r.SetValue(traceKey{}, TraceContext{TraceID: [16]byte{1, 0xab}})
 			stamped := stampedHandler{handler(&slogs), at.Add(e.Duration)}
 			(&AccessLog{Logger: slog.New(stamped)}).Log(e)
 			(&AccessLog{Output: &own, Format: format}).Log(e)
@@ -145,6 +146,7 @@ func TestAccessLogSample(t *testing.T) {
 	l := &AccessLog{Sample: 10, Output: countingWriter{&lines}, Filter: func(e AccessEntry) bool { return e.Status != 404 }}
 	e := AccessEntry{Request: newMuxRequest("GET", "h", "/")}
 	behindRequest(e.Request).origin = new(requestOrigin)
+	behindRequest(e.Request).ctx = context.Background()
 	for _, row := range []struct {
 		status int
 		err    error

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"io"
 	"net/netip"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -123,6 +124,48 @@ func TestAccessLogAllocations(t *testing.T) {
 		if n := testing.AllocsPerRun(1000, func() { p.roundTrip(t, plaintextRequest) }); n != 0 {
 			t.Errorf("%s: %v allocations a request", name, n)
 		}
+	}
+}
+
+// productionServer is plaintextServer with all that stands around handlers in
+// production: a line of JSON for each request, request ids, CORS, security fields, a
+// rate limit and metrics.
+func productionServer() *Server {
+	s := plaintextServer()
+	mux := s.Handler.(*Mux)
+	cors := &CORS{Origins: []string{"https://app.example.com"}}
+	rate := &RateLimiter{Rate: 1e9, Burst: 1e9}
+	mux.Use(Inline, RequestID, cors.Wrap, new(SecurityFields).Wrap, rate.Wrap)
+	log := &AccessLog{Output: io.Discard}
+	s.AccessHook = log.Log
+	MetricsHandler(s)
+	return s
+}
+
+// TestProductionAllocations holds all of that together to 3 allocations a request.
+func TestProductionAllocations(t *testing.T) {
+	if raceEnabled {
+		t.Skip("under the race detector nothing is reused, so that misuse is found")
+	}
+	p := newPairServer(t, productionServer())
+	answer := string(p.roundTrip(t, plaintextRequest))
+	for _, field := range []string{"X-Request-Id: ", "Vary: Origin", "X-Content-Type-Options: nosniff", "RateLimit: ", "Hello, World!"} {
+		if !strings.Contains(answer, field) {
+			t.Errorf("no %s in %q", field, answer)
+		}
+	}
+	if n := testing.AllocsPerRun(1000, func() { p.roundTrip(t, plaintextRequest) }); n > 3 {
+		t.Errorf("%v allocations a request, at most 3", n)
+	}
+}
+
+// BenchmarkProductionSocketpair is BenchmarkPlaintextSocketpair with productionServer:
+// the difference is what it all costs.
+func BenchmarkProductionSocketpair(b *testing.B) {
+	p := newPairServer(b, productionServer())
+	b.ReportAllocs()
+	for b.Loop() {
+		p.roundTrip(b, plaintextRequest)
 	}
 }
 

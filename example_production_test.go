@@ -1,6 +1,7 @@
 package flare_test
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"log"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"flare"
@@ -188,4 +190,65 @@ func ExampleSecurityFields() {
 	// Output:
 	// panic at / with a name of 32 characters: oops
 	// 500 nosniff 32
+}
+
+// Metrics for Prometheus: requests by route, how long they took, connections, loops
+// and the Go runtime. A probe is told when the server drains.
+func ExampleMetricsHandler() {
+	mux := flare.NewMux()
+	s := &flare.Server{Handler: mux}
+	mux.Handle("GET /metrics", flare.MetricsHandler(s))
+	mux.Handle("GET /readyz", flare.HealthHandler(s))
+	mux.Get("/hello/{name}", func(w *flare.ResponseWriter, r *flare.Request) error { return w.Text(200, "hello") })
+
+	t := new(exampleT)
+	defer t.end()
+	client := flare.TestClient(t, s)
+	for _, path := range []string{"/hello/a", "/hello/b", "/readyz"} {
+		resp, err := client.Get("http://example.com" + path)
+		if err != nil {
+			log.Fatal(err)
+		}
+		resp.Body.Close()
+	}
+	resp, err := client.Get("http://example.com/metrics")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer resp.Body.Close()
+	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+		if strings.HasPrefix(lines.Text(), "http_requests_total{") {
+			fmt.Println(lines.Text())
+		}
+	}
+	// Output:
+	// http_requests_total{route="GET /hello/{name}",method="GET",code="200"} 2
+	// http_requests_total{route="GET /readyz",method="GET",code="200"} 1
+}
+
+// A trace goes on from a request to the calls that its handler makes.
+func ExampleTrace() {
+	t := new(exampleT)
+	defer t.end()
+	inner := flare.TestServer(t, &flare.Server{Handler: flare.HandlerFunc(func(w *flare.ResponseWriter, r *flare.Request) error {
+		return w.Text(200, r.Header().Get("traceparent"))
+	})})
+	calls := &flare.Client{Wrap: []func(flare.Doer) flare.Doer{flare.TraceCalls(nil)}}
+	defer calls.CloseIdleConnections()
+	outer := flare.Trace(nil)(flare.HandlerFunc(func(w *flare.ResponseWriter, r *flare.Request) error {
+		resp, err := calls.Get(r.Context(), inner)
+		if err != nil {
+			return err
+		}
+		text, err := resp.Text()
+		if err != nil {
+			return err
+		}
+		return w.Text(200, text)
+	}))
+	_, body := serveExample(&flare.Server{Handler: outer}, "GET", "http://example.com/", "traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+	span, ok := flare.ParseTraceParent(body)
+	fmt.Printf("%v %x %v\n", ok, span.TraceID, span.String() == body)
+	// Output:
+	// true 0af7651916cd43dd8448eb211c80319c true
 }

@@ -30,8 +30,9 @@ type exchange struct {
 
 // An exchangeCache is what a workset keeps for HTTP.
 type exchangeCache struct {
-	spare  *exchange // ready for reuse, or nil
-	leases leases
+	spare   *exchange // ready for reuse, or nil
+	leases  leases
+	pattern []byte // of a route, while it is counted
 }
 
 // exchanges returns f's cache.

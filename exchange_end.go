@@ -7,7 +7,7 @@ import (
 )
 
 // This file is layer 4 (roles): what is told of a request once its response has
-// ended, to Server.AccessHook. Every version of HTTP ends an exchange here.
+// ended, to Server.AccessHook and to metrics. Every version of HTTP ends an exchange here.
 
 // errHandlerExited is told of a request whose handler has called runtime.Goexit.
 var errHandlerExited = errors.New("flare: the handler has ended its goroutine")
@@ -15,12 +15,18 @@ var errHandlerExited = errors.New("flare: the handler has ended its goroutine")
 // ended tells the hook of x, whose lease is closed. err is what its handler has
 // returned, or what went wrong then. The strand is in its turn.
 func (x *exchange) ended(err error) {
-	if x.srv.AccessHook == nil || x.told {
+	if x.srv.AccessHook == nil && x.srv.observer == nil || x.told {
 		return
 	}
 	x.told = true
 	g := x.workset()
 	e := x.entry(err)
+	if x.srv.observer != nil {
+		x.srv.observer.observe(x, e)
+	}
+	if x.srv.AccessHook == nil {
+		return
+	}
 	if x.refused && !x.whole {
 		x.r.raw, x.r.text = x.r.raw[:cap(x.r.raw)], "" // with the target; see refuse
 	}
@@ -59,11 +65,17 @@ func (x *exchange) entry(err error) AccessEntry {
 // gone, where no code of the user may be called any more: a goroutine of its own
 // tells the hook, with a clone.
 func (x *exchange) endedAway(err error) {
-	if x.srv.AccessHook == nil || x.told || !x.whole {
+	if x.srv.AccessHook == nil && x.srv.observer == nil || x.told || !x.whole {
 		return
 	}
 	x.told = true
 	e, hook := x.entry(err), x.srv.AccessHook
+	if x.srv.observer != nil {
+		x.srv.observer.observe(x, e)
+	}
+	if hook == nil {
+		return
+	}
 	e.Request = x.r.Clone()
 	go func() {
 		if p := guard(func() { hook(e) }, nil); p != nil {

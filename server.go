@@ -144,9 +144,10 @@ type Server struct {
 	lim    serverLimits
 	router predictedRouter // Handler as one, or nil
 
-	refuser    Handler     // Refusals around the refusal, or nil
-	proxies    *proxyTrust // TrustedProxies; nil: nobody
-	proxiesBad error       // why there are none
+	observer   requestObserver // MetricsHandler's, or nil
+	refuser    Handler         // Refusals around the refusal, or nil
+	proxies    *proxyTrust     // TrustedProxies; nil: nobody
+	proxiesBad error           // why there are none
 
 	routes routeRecords
 	pin    pin
@@ -209,6 +210,12 @@ type AccessEntry struct {
 
 	// Refused means that no handler has seen the request.
 	Refused bool
+}
+
+// A requestObserver is told of each request whose response has ended, as AccessHook
+// is, in the turn of the request.
+type requestObserver interface {
+	observe(x *exchange, e AccessEntry)
 }
 
 // served returns the listeners. They are the user's, so that nothing is called

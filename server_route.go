@@ -134,6 +134,9 @@ func (s *Server) logHandlerError(r *serverRequest, err error) {
 	if r.id != "" {
 		attrs = append(attrs, slog.String("request_id", r.id))
 	}
+	if t, ok := r.Value(traceKey{}).(TraceContext); ok {
+		attrs = append(attrs, slog.String("trace_id", t.traceID()))
+	}
 	var p *panicError
 	if errors.As(err, &p) {
 		attrs = append(attrs, slog.String("stack", string(p.stack)))
