@@ -201,14 +201,12 @@ func acceptedCoding(r *Request) string {
 	return NegotiateEncoding(accept, codingGzip, codingDeflate)
 }
 
-// addVary adds a member to Vary, unless it is there (RFC 9110 §12.5.5).
+// addVary adds a member to Vary, unless it is there.
 func addVary(h *Header, name string) {
-	for field, value := range h.All() {
-		if equalFoldASCII(field, "Vary") && (listContains(value, name) || listContains(value, "*")) {
-			return
-		}
+	if f := h.enterToSet(); f != nil {
+		defer h.exit()
+		f.vary(name)
 	}
-	h.Add("Vary", name)
 }
 
 // weakenETag: what is sent is no longer octet by octet what the tag was made

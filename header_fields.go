@@ -68,13 +68,18 @@ func (h *headerFields) Set(name, value string) {
 	if !h.accepts(name, value) {
 		return
 	}
-	i := h.index(name)
+	h.setValid(headerField{name, trimBlank(value)})
+}
+
+// setValid is Set for a field that is known to be fit to be sent.
+func (h *headerFields) setValid(f headerField) {
+	i := h.index(f.name)
 	if i < 0 {
-		h.list = append(h.list, headerField{name, trimBlank(value)})
+		h.list = append(h.list, f)
 		return
 	}
-	h.list[i] = headerField{name, trimBlank(value)}
-	h.deleteFrom(i+1, name)
+	h.list[i] = f
+	h.deleteFrom(i+1, f.name)
 }
 
 // Add adds a field at the end, beside those that have the name already.
@@ -210,4 +215,14 @@ func (h *headerFields) appendTo(b []byte) []byte {
 		b = append(b, "\r\n"...)
 	}
 	return b
+}
+
+// vary adds a member to Vary, unless it is there (RFC 9110 §12.5.5).
+func (h *headerFields) vary(name string) {
+	for i := range h.list {
+		if f := &h.list[i]; equalFoldASCII(f.name, "Vary") && (listContains(f.value, name) || listContains(f.value, "*")) {
+			return
+		}
+	}
+	h.Add("Vary", name)
 }

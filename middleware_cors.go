@@ -76,11 +76,8 @@ type corsHandler struct {
 func (h *corsHandler) pinned() pin { return pinOf(h.Handler) }
 
 func (h *corsHandler) Serve(w *ResponseWriter, r *Request) error {
-	origin, preflight := corsRequest(r)
+	origin, preflight := h.look(r)
 	header := w.Header()
-	if !h.any {
-		addVary(header, "Origin") // also without one: caches must not mix them up
-	}
 	allowed := origin != "" && h.allows(r, origin)
 	if allowed {
 		if h.any {
@@ -100,14 +97,17 @@ func (h *corsHandler) Serve(w *ResponseWriter, r *Request) error {
 	return h.Handler.Serve(w, r)
 }
 
-// corsRequest returns the origin of r, "" without one, and whether r is a preflight
-// request.
-func corsRequest(r *Request) (origin string, preflight bool) {
+// look returns the origin of r, "" without one, and whether r is a preflight request.
+// The response varies with the origin also without one: caches must not mix them up.
+func (h *corsHandler) look(r *Request) (origin string, preflight bool) {
 	x := r.lease.enter()
 	if x == nil {
 		return "", false
 	}
 	defer r.lease.exit()
+	if !h.any {
+		x.w.header.vary("Origin")
+	}
 	var room [2]string
 	origins := x.r.fieldViews("Origin", room[:0])
 	if len(origins) != 1 { // two are no origin

@@ -2,6 +2,7 @@ package flare
 
 import (
 	"encoding/hex"
+	"errors"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
@@ -46,7 +47,10 @@ func (s *SecurityFields) Wrap(h Handler) Handler {
 			f.value = f.fallback
 		}
 		if f.value != "-" {
-			fields = append(fields, headerField{name: f.name, value: f.value})
+			if !isFieldValue(f.value) {
+				panic(errors.New("flare: SecurityFields with a value that is none"))
+			}
+			fields = append(fields, headerField{name: f.name, value: trimBlank(f.value)})
 		}
 	}
 	hsts := ""
@@ -60,7 +64,7 @@ func (s *SecurityFields) Wrap(h Handler) Handler {
 		}
 		defer w.lease.exit()
 		for i := range fields {
-			x.w.header.Set(fields[i].name, fields[i].value)
+			x.w.header.setValid(fields[i])
 		}
 		if hsts != "" && x.r.Scheme() == "https" { // RFC 6797 §7.2
 			x.w.header.Set("Strict-Transport-Security", hsts)
@@ -92,7 +96,7 @@ func RequestID(h Handler) Handler {
 		if x.r.id == "" {
 			x.r.id = randomID()
 		}
-		x.w.header.Set(requestIDField, x.r.id)
+		x.w.header.setValid(headerField{requestIDField, x.r.id})
 		return true, nil
 	}}
 }

@@ -44,8 +44,8 @@ type RateLimiter struct {
 	policy string        // the value of RateLimit-Policy
 
 	mu         sync.Mutex
-	now        func() time.Duration      // in tests; nil: the clock of the request's turn
-	young, old map[rateKey]time.Duration // when a client's bucket is full again; guarded by mu
+	now        func() time.Duration       // in tests; nil: the clock of the request's turn
+	young, old map[rateKey]*time.Duration // when a client's bucket is full again; guarded by mu
 }
 
 // A rateKey is a client.
@@ -74,7 +74,7 @@ func (l *RateLimiter) settle() {
 	l.period = max(l.period, 1)
 	l.depth = l.period * time.Duration(burst)
 	l.policy = `"default";q=` + strconv.Itoa(burst) + ";w=" + strconv.Itoa(seconds(l.depth))
-	l.young, l.old = make(map[rateKey]time.Duration), make(map[rateKey]time.Duration)
+	l.young, l.old = make(map[rateKey]*time.Duration), make(map[rateKey]*time.Duration)
 }
 
 func (l *RateLimiter) clients() int {
@@ -107,13 +107,13 @@ func (l *RateLimiter) admit(w *ResponseWriter, r *Request) (bool, error) {
 	}
 	left, wait := l.take(key, now)
 	header := &x.w.header
-	header.Set("RateLimit-Policy", l.policy)
+	header.setValid(headerField{"RateLimit-Policy", l.policy})
 	room := [64]byte{}
 	b := append(room[:0], `"default";r=`...)
 	b = strconv.AppendInt(b, int64(left), 10)
 	b = append(b, ";t="...)
 	b = strconv.AppendInt(b, int64(seconds(max(wait, l.period))), 10)
-	header.Set("RateLimit", string(b))
+	header.setValid(headerField{"RateLimit", string(b)})
 	if left >= 0 && wait == 0 {
 		return true, nil
 	}
@@ -136,22 +136,22 @@ func clientPrefix(addr netip.Addr) netip.Addr {
 func (l *RateLimiter) take(key rateKey, now time.Duration) (left int, wait time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	full, known := l.young[key]
-	if !known {
-		full = l.old[key] // or long ago
-	}
-	if full = max(full, now); full-now > l.depth-l.period {
-		wait = full - now - (l.depth - l.period)
-	} else {
-		full += l.period
-		left = int((l.depth - (full - now)) / l.period)
-	}
-	if !known {
+	full := l.young[key]
+	if full == nil {
+		if full = l.old[key]; full == nil {
+			full = new(time.Duration) // was full long ago
+		}
 		if len(l.young) >= max(l.clients()/2, 1) {
 			clear(l.old)
 			l.young, l.old = l.old, l.young
 		}
+		l.young[key] = full
 	}
-	l.young[key] = full
+	if *full = max(*full, now); *full-now > l.depth-l.period {
+		wait = *full - now - (l.depth - l.period)
+	} else {
+		*full += l.period
+		left = int((l.depth - (*full - now)) / l.period)
+	}
 	return left, wait
 }
