@@ -106,6 +106,17 @@ func (c *http2Counts) goAway(code http2Code) {
 	c.goAways[min(int(code), len(c.goAways)-1)].Add(1)
 }
 
+// fill fills in what Stats tells of it.
+func (c *http2Counts) fill(st *Stats) {
+	st.HTTP2.ResetByPeer, st.HTTP2.ResetByServer = c.resetByPeer.Load(), c.resetByServer.Load()
+	st.HTTP2.GoAways = make(map[string]uint64)
+	for code := range c.goAways {
+		if n := c.goAways[code].Load(); n > 0 {
+			st.HTTP2.GoAways[http2Code(code).String()] = n
+		}
+	}
+}
+
 // http2TableMax bounds what a decoder's table may be set to.
 const http2TableMax = 64 << 10
 

@@ -610,10 +610,15 @@ func TestHTTP2HalfClose(t *testing.T) {
 		return w.Text(200, r.Path())
 	})}
 	p := dialHTTP2(t, startHTTP2Server(t, s))
+	p.reset(p.start("/slow"), codeCancel)
+	p.sync()
 	quick, slow := p.start("/quick"), p.start("/slow")
 	p.nc.(*net.TCPConn).CloseWrite()
 	p.answer(quick).want(t, 200, "/quick")
 	p.answer(slow).want(t, 200, "/slow")
 	p.toEnd()
 	gone(t, s)
+	if st := s.Stats().HTTP2; st.ResetByPeer != 1 || st.ResetByServer != 0 || len(st.GoAways) != 0 {
+		t.Errorf("%+v", st)
+	}
 }

@@ -11,7 +11,7 @@ type Stats struct {
 	Accepted    uint64 `json:"accepted"`    // connections since the start
 	AcceptShort uint64 `json:"acceptShort"` // times that accepting paused for want of descriptors or memory
 	Requests    uint64 `json:"requests"`    // heads read, refused ones included
-	BytesIn     uint64 `json:"bytesIn"`     // received from sockets; of TLS what was in it, of HTTP/2 nothing
+	BytesIn     uint64 `json:"bytesIn"`     // received from sockets; of TLS what was in it
 	BytesOut    uint64 `json:"bytesOut"`    // accepted by sockets, likewise
 
 	// Connections counts the open connections by what they wait for.
@@ -25,6 +25,7 @@ type Stats struct {
 		Flush     int64 `json:"flush"`     // the client to read
 		Drain     int64 `json:"drain"`     // the end, or the rest of an unread body
 		Switched  int64 `json:"switched"`  // another protocol than HTTP
+		Streams   int64 `json:"streams"`   // anything, with streams of HTTP/2 open
 	} `json:"connections"`
 
 	// Responses counts final responses by class.
@@ -64,6 +65,13 @@ type Stats struct {
 		Panics     uint64 `json:"panics"`
 	} `json:"handlers"`
 
+	// HTTP2 counts ends before their time.
+	HTTP2 struct {
+		ResetByPeer   uint64            `json:"resetByPeer"`   // streams
+		ResetByServer uint64            `json:"resetByServer"` // streams
+		GoAways       map[string]uint64 `json:"goAways"`       // connections, by the code (RFC 9113 §7)
+	} `json:"http2"`
+
 	LoopLagMax time.Duration `json:"loopLagMaxNs"` // longest batch of a loop since the start, if over 1 ms
 }
 
@@ -102,6 +110,8 @@ func (s *Server) fillConnections(st *Stats, gauges *[connStates]int64) {
 	c.Open, c.Handshake, c.Idle = s.conns.Load(), gauges[stateHandshake], gauges[stateIdle]
 	c.Head, c.Body, c.Handler = gauges[stateHead], gauges[stateBody], gauges[stateHandler]
 	c.Flush, c.Drain, c.Switched = gauges[stateFlush], gauges[stateDrain], gauges[stateSwitched]
+	c.Streams = gauges[stateStreams]
+	s.http2Counts.fill(st)
 	h := &st.Handshakes
 	h.Done, h.Resumed, h.Failed = s.handshakes.done.Load(), s.handshakes.resumed.Load(), s.handshakes.failed.Load()
 }
