@@ -16,45 +16,12 @@ import (
 // and send anybody's requests over them. They are told never to try a request
 // twice, so that one which fails is seen.
 
-// frontProxies are the proxies, and what configures one that listens at addr
-// and has its upstream at a TCP address or a Unix socket.
-var frontProxies = []struct {
-	name string
-	conf func(dir, addr, network, upstream string) string
-	args func(dir, conf string) []string
-}{
-	{
-		name: "nginx",
-		conf: func(dir, addr, network, upstream string) string {
-			if network == "unix" {
-				upstream = "unix:" + upstream
-			}
-			return `daemon off; master_process off; pid ` + dir + `/pid; error_log stderr crit;
-events { worker_connections 512; }
-http {
-	access_log off;
-	client_body_temp_path ` + dir + `/b; proxy_temp_path ` + dir + `/p; fastcgi_temp_path ` + dir + `/f; uwsgi_temp_path ` + dir + `/u; scgi_temp_path ` + dir + `/s;
-	keepalive_requests 100000;
-	upstream flare { server ` + upstream + ` max_fails=0; keepalive 16; keepalive_requests 100000; }
-	server {
-		listen ` + addr + `;
-		location / {
-			proxy_pass http://flare; proxy_http_version 1.1; proxy_set_header Connection "";
-			proxy_request_buffering off; proxy_buffering off; proxy_next_upstream off;
-		}
+// frontHaproxy configures haproxy.
+func frontHaproxy(dir, addr, network, upstream string) string {
+	if network == "unix" {
+		upstream = "unix@" + upstream
 	}
-}
-`
-		},
-		args: func(dir, conf string) []string { return []string{"-p", dir, "-c", conf} },
-	},
-	{
-		name: "haproxy",
-		conf: func(dir, addr, network, upstream string) string {
-			if network == "unix" {
-				upstream = "unix@" + upstream
-			}
-			return `global
+	return `global
 	maxconn 512
 	nbthread 1
 defaults
@@ -71,7 +38,53 @@ frontend in
 backend flare
 	server flare ` + upstream + `
 `
-		},
+}
+
+// frontNginx configures nginx.
+func frontNginx(pass string) func(dir, addr, network, upstream string) string {
+	return func(dir, addr, network, upstream string) string {
+		if network == "unix" {
+			upstream = "unix:" + upstream
+		}
+		return `daemon off; master_process off; pid ` + dir + `/pid; error_log stderr crit;
+events { worker_connections 512; }
+http {
+	access_log off;
+	client_body_temp_path ` + dir + `/b; proxy_temp_path ` + dir + `/p; fastcgi_temp_path ` + dir + `/f; uwsgi_temp_path ` + dir + `/u; scgi_temp_path ` + dir + `/s;
+	keepalive_requests 100000;
+	upstream flare { server ` + upstream + ` max_fails=0; keepalive 16; keepalive_requests 100000; }
+	server {
+		listen ` + addr + `;
+		location / {
+			` + pass + `
+		}
+	}
+}
+`
+	}
+}
+
+// frontProxies are the proxies, and what configures one that listens at addr
+// and has its upstream at a TCP address or a Unix socket.
+var frontProxies = []struct {
+	name string // of the program, and what it speaks if not HTTP/1.1
+	conf func(dir, addr, network, upstream string) string
+	args func(dir, conf string) []string
+}{
+	{
+		name: "nginx",
+		conf: frontNginx(`proxy_pass http://flare; proxy_http_version 1.1; proxy_set_header Connection "";
+			proxy_request_buffering off; proxy_buffering off; proxy_next_upstream off;`),
+		args: func(dir, conf string) []string { return []string{"-p", dir, "-c", conf} },
+	},
+	{
+		name: "nginx HTTP/2", // which it has for gRPC's sake
+		conf: frontNginx(`grpc_pass grpc://flare; grpc_next_upstream off;`),
+		args: func(dir, conf string) []string { return []string{"-p", dir, "-c", conf} },
+	},
+	{
+		name: "haproxy",
+		conf: frontHaproxy,
 		args: func(dir, conf string) []string { return []string{"-db", "-f", conf} },
 	},
 }
@@ -86,7 +99,8 @@ func TestBehindProxies(t *testing.T) {
 		for _, network := range []string{"tcp", "unix"} {
 			for _, perConn := range []int{0, 25} {
 				t.Run(fmt.Sprintf("%s/%s/%d requests a connection", proxy.name, network, perConn), func(t *testing.T) {
-					path, addr, _ := clientProgram(t, proxy.name)
+					program, version, _ := strings.Cut(proxy.name, " ")
+					path, addr, _ := clientProgram(t, program)
 					dir := t.TempDir()
 					os.Chmod(dir, 0o755)
 					listenAt := "127.0.0.1:0"
@@ -97,7 +111,9 @@ func TestBehindProxies(t *testing.T) {
 					if err != nil {
 						t.Skip("cannot listen: ", err)
 					}
-					s := &Server{Loops: 2, MaxRequestsPerConn: perConn, Handler: frontHandler()}
+					s := &Server{Loops: 2, MaxRequestsPerConn: perConn, Handler: frontHandler(), Protocols: new(http.Protocols)}
+					s.Protocols.SetHTTP1(version == "")
+					s.Protocols.SetUnencryptedHTTP2(version != "")
 					startPlainOn(t, s, ln)
 					conf := filepath.Join(dir, "proxy.conf")
 					if err := os.WriteFile(conf, []byte(proxy.conf(dir, addr, network, ln.Addr().String())), 0o644); err != nil {
