@@ -268,6 +268,13 @@ func (c *Conn) wakeAt() time.Duration {
 	return 0
 }
 
+// wakesBy reports whether the time of SetTimeout is over by then. The timer of a
+// connection that is lent is put off by lentRecheck when it comes, which is too long.
+func (c *Conn) wakesBy(at time.Duration) bool {
+	u := c.user()
+	return u != nil && u.wakeAt != 0 && u.wakeAt < at
+}
+
 // userDeadline is when a connection with a user's protocol wants to be looked
 // at, 0 for never.
 func (c *Conn) userDeadline() time.Duration {

@@ -454,3 +454,35 @@ type closingProtocol func(*Conn)
 func (f closingProtocol) Data(c *Conn, in []byte, eof bool) (int, error) { f(c); return len(in), nil }
 func (closingProtocol) Drained(*Conn)                                    {}
 func (closingProtocol) Closed(*Conn, error)                              {}
+
+// A timeout that passes while a method is busy elsewhere is told of right behind it.
+func TestConnSetTimeoutWhileLent(t *testing.T) {
+	eachLoop(t, func(t *testing.T, l *Loop) {
+		returned, late := make(chan time.Time, 1), make(chan time.Duration, 1)
+		addr := loopServe(t, l, nil, func(*Conn) Protocol {
+			p := new(expiringProtocol)
+			p.data = func(c *Conn, in []byte, _ bool) (int, error) {
+				if string(in) == "x" {
+					c.SetTimeout(50 * time.Millisecond)
+					return 1, c.Write(in)
+				}
+				time.Sleep(150 * time.Millisecond) // the loop finds the connection lent
+				returned <- time.Now()
+				return len(in), nil
+			}
+			p.expired = func(c *Conn) {
+				late <- time.Since(<-returned)
+				c.Close()
+			}
+			return p
+		})
+		c := dialRaw(t, addr)
+		c.send("x")
+		loopRead(t, c, "x")
+		c.send("y")
+		if took := <-late; took > lentRecheck/2 {
+			t.Errorf("Expired comes %v behind the method that the connection was lent for", took)
+		}
+		c.ended()
+	})
+}
