@@ -159,7 +159,7 @@ func (c *chat) message(p []byte) error {
 func (c *chat) close() {
 	now := time.Now()
 	c.w.tell("request %d: its WebSocket is closed", c.q.id)
-	if err := c.ws.Close(CloseNormal, ""); err == nil && c.closing.IsZero() {
+	if err := c.ws.Close(CloseNormal, ""); (err == nil || err == ErrTimeout) && c.closing.IsZero() {
 		c.closing = now
 	}
 }
