@@ -213,8 +213,7 @@ func (s *strand) finish(g *workset, v verdict) {
 			g.publish(&l.counts)
 			c.show(c.state)
 			c.since = g.clock.now
-			c.rearm = c.rearm || c.wakesBy(g.clock.now+lentRecheck)
-			if c.rearm || l.managed {
+			if c.rearm = c.rearm || c.wakesBy(g.clock.now+lentRecheck); c.rearm || l.managed {
 				break // the holder has something to do
 			}
 			if s.own.CompareAndSwap(ownLent, 0) {
