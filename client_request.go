@@ -2,6 +2,7 @@ package flare
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -61,6 +62,7 @@ type ClientRequest struct {
 	seeks   bool   // start counts
 	sent    bool   // Body has been read from
 
+	form     bool   // GetBody is that of a ClientForm
 	autoType string // the Content-Type that SetBody has set; "" for none
 	closes   bool   // Body is closed once it was sent: Transport's duty
 
@@ -69,10 +71,13 @@ type ClientRequest struct {
 
 // SetBody makes v the body. A []byte is sent as it is, without a content type.
 // A string is taken for JSON text and sent as it is, as application/json.
-// url.Values are sent as a form. An io.Reader is streamed. nil is no body.
+// url.Values are sent as a form, and so is a *ClientForm, with files. An io.Reader is streamed. nil is no body.
 // Anything else, a *string too, is encoded as JSON. A Content-Type that is set
 // already stays, but for the one of a body before that SetBody has set itself.
 func (r *ClientRequest) SetBody(v any) error {
+	if r.form {
+		r.GetBody, r.form = nil, false // it was that of the body before
+	}
 	r.Body, r.payload, r.inMem, r.seeks, r.sent, r.upload = nil, nil, false, false, false, nil
 	r.ContentLength = 0
 	if r.autoType != "" && r.Header.Get("Content-Type") == r.autoType {
@@ -87,6 +92,8 @@ func (r *ClientRequest) SetBody(v any) error {
 		r.setPayload([]byte(v), "application/json")
 	case url.Values:
 		r.setPayload([]byte(v.Encode()), "application/x-www-form-urlencoded")
+	case *ClientForm:
+		r.setForm(v)
 	case io.Reader:
 		r.Body = v
 	default:
@@ -97,6 +104,20 @@ func (r *ClientRequest) SetBody(v any) error {
 		r.setPayload(p, "application/json")
 	}
 	return nil
+}
+
+// setForm makes f the body.
+func (r *ClientRequest) setForm(f *ClientForm) {
+	boundary := rand.Text()
+	r.Body = f.reader(boundary)
+	if length, known := f.length(boundary); known {
+		r.ContentLength, r.form = length, true
+		r.GetBody = func() (io.Reader, error) { return f.rewound(boundary) }
+	}
+	if r.Header.Get("Content-Type") == "" {
+		r.autoType = "multipart/form-data; boundary=" + boundary
+		r.Header.Set("Content-Type", r.autoType)
+	}
 }
 
 func (r *ClientRequest) setPayload(p []byte, contentType string) {
