@@ -25,8 +25,8 @@
 // system never meet.
 //
 //	5 surface   mux  files  nethttp  testing  compress  auth_server auth_digest_server  doc
-//	            access_log  middleware  bind  etag  problem  render
-//	            access_log  middleware  metrics  trace health
+//	            access_log  middleware  bind  etag  problem  render  session
+//	            metrics  trace health
 //	4 roles     server stats  http1  handler exchange lease context
 //	            http2_conn http2_stream http2_tunnel http2_config http2_budget
 //	            websocket  client http2_client jar  dial dns  cert_reloader
@@ -39,6 +39,7 @@
 //	   _utf8 _extension _deflate
 //	   cookie auth encoding
 //	   line_reader traceparent
+//	   media_type
 //	0 base      errors guard ascii addr buffer date timerwheel mask view race
 //
 // Each word stands for a family: handler is handler.go, handler_file.go and so

@@ -372,6 +372,79 @@ func ExampleResponseWriter_Render() {
 	// 304
 }
 
+// A login that is remembered, in a cookie that nobody else can read or make.
+func ExampleSessions() {
+	key := []byte("32 or more bytes of crypto/rand!") // from where the other secrets are
+	sessions := &flare.Sessions{Keys: [][]byte{key}}
+	mux := flare.NewMux()
+	mux.Use(sessions.Wrap)
+	mux.Post("/login", func(w *flare.ResponseWriter, r *flare.Request) error {
+		s := flare.CurrentSession(r)
+		s.Renew()
+		s.Set("user", "ada")
+		s.Flash("notice", "welcome")
+		return w.Text(200, "")
+	})
+	mux.Get("/", func(w *flare.ResponseWriter, r *flare.Request) error {
+		s := flare.CurrentSession(r)
+		return w.Text(200, fmt.Sprintf("%q %q", s.Get("user"), s.TakeFlash("notice")))
+	})
+	base, stop := serve(mux)
+	defer stop()
+
+	login, err := http.Post(base+"/login", "", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	login.Body.Close()
+	cookie := login.Cookies()[0]
+	for range 2 {
+		req, _ := http.NewRequest("GET", base+"/", nil)
+		req.AddCookie(&http.Cookie{Name: cookie.Name, Value: cookie.Value})
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			log.Fatal(err)
+		}
+		text, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		fmt.Println(string(text))
+		if set := resp.Cookies(); len(set) > 0 {
+			cookie = set[0]
+		}
+	}
+	http.DefaultClient.CloseIdleConnections()
+	// Output:
+	// "ada" "welcome"
+	// "ada" ""
+}
+
+// A form with a file, from a client.
+func ExampleClientForm() {
+	mux := flare.NewMux()
+	mux.Post("/photos", func(w *flare.ResponseWriter, r *flare.Request) error {
+		form, err := r.Multipart()
+		if err != nil {
+			return err
+		}
+		return w.Text(201, fmt.Sprint(form.Value["title"], form.File["photo"][0].Size))
+	})
+	base, stop := serve(mux)
+	defer stop()
+
+	form := new(flare.ClientForm)
+	form.Add("title", "Engine")
+	form.AddFile("photo", "engine.jpg", bytes.NewReader(make([]byte, 2000)))
+	client := &flare.Client{BaseURL: base}
+	defer client.CloseIdleConnections()
+	resp, err := client.Post(context.Background(), "/photos", form)
+	if err != nil {
+		log.Fatal(err)
+	}
+	text, _ := resp.Text()
+	fmt.Println(resp.StatusCode, text)
+	// Output: 201 [Engine] 2000
+}
+
 // A single-page app: its files, and its page for every route that it has.
 func ExampleFiles() {
 	pages := fstest.MapFS{ // an embed.FS, or &flare.Files{Dir: "dist"}
