@@ -23,6 +23,11 @@ const linksMax = 40
 // FIFO) is an error: copy Body to it. A status other than 2xx is a
 // *ResponseError, and so is 206, whose body is a part.
 func (r *ClientResponse) SaveFile(name string) (n int64, err error) {
+	return r.saveFile(name, func(f *os.File) (int64, error) { return io.Copy(f, r.Body) })
+}
+
+// saveFile is SaveFile with what copies the body.
+func (r *ClientResponse) saveFile(name string, copyTo func(*os.File) (int64, error)) (n int64, err error) {
 	if !r.OK() || r.StatusCode == http.StatusPartialContent {
 		return 0, r.failure()
 	}
@@ -45,7 +50,7 @@ func (r *ClientResponse) SaveFile(name string) (n int64, err error) {
 			os.Remove(f.Name())
 		}
 	}()
-	n, err = io.Copy(f, r.Body)
+	n, err = copyTo(f)
 	if old != nil && err == nil {
 		err = os.Chmod(f.Name(), mode) // the umask was not meant for it
 	}
