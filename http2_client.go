@@ -89,7 +89,7 @@ func (c *http2ClientConn) die(reason error) {
 	c.err = reason
 	c.leaving = true
 	for _, st := range c.streams {
-		st.fail(reason)
+		st.fail(st.endOf(reason))
 	}
 	c.admit()
 	c.health.timer.Stop()
@@ -110,6 +110,20 @@ func (c *http2ClientConn) endOf(err error) error {
 	}
 	if c.reading.away != nil && (err == io.EOF || cmp.Or(errorKind(err), ErrReset) == ErrReset) {
 		return c.reading.away
+	}
+	return err
+}
+
+// endOf is what the end of the connection means to the stream: what was never
+// handed to the socket was not sent, and what the system has not taken whole was
+// not sent to its end. c.mu is held.
+func (st *clientStream) endOf(err error) error {
+	o := &st.c.output
+	switch {
+	case st.headAt >= o.handed:
+		return errStale
+	case st.endSent && st.endAt > o.written:
+		return clientError(PhaseWrite, st.c.host, err)
 	}
 	return err
 }

@@ -95,7 +95,7 @@ func (st *clientStream) Write(p []byte) (int, error) { return st.send(p, false) 
 // send is Write; end says that the body ends with p.
 func (st *clientStream) send(p []byte, end bool) (n int, err error) {
 	c := st.c
-	var by time.Time
+	var since time.Time // when some of it was sent last
 	for {
 		c.mu.Lock()
 		if err := st.writable(); err != nil {
@@ -104,14 +104,14 @@ func (st *clientStream) send(p []byte, end bool) (n int, err error) {
 		}
 		m, blocked := st.queueData(p[n:], end)
 		n += m
-		if m > 0 || by.IsZero() {
-			by = earlier(st.writeBy, st.writeTimeout)
-		}
 		if !blocked {
 			c.flush()
 			return n, nil
 		}
-		if err := st.awaitRoom(by); err != nil {
+		if m > 0 || since.IsZero() {
+			since = time.Now()
+		}
+		if err := st.awaitRoom(limitFrom(since, st.writeTimeout, st.writeBy)); err != nil {
 			return n, err
 		}
 	}

@@ -25,7 +25,9 @@ type WebSocketDialOptions struct {
 
 	// Client lends what it has for requests: how it connects (Proxy, through
 	// CONNECT; Dial, Resolver, what it says about TLS), Auth, which answers a
-	// 401, and Jar. nil: a direct connection, without any of it.
+	// 401, and Jar. Where it has a connection to the server that speaks HTTP/2 and
+	// takes WebSockets (RFC 8441), that is shared. nil: a direct connection, without
+	// any of it.
 	Client *Client
 
 	// TLSConfig is for wss, in place of the Client's. nil is the default;
@@ -156,10 +158,18 @@ func websocketTarget(raw string) (clientTarget, error) {
 // attempt connects and shakes hands once.
 func (d *webSocketDial) attempt(ctx context.Context) (*WebSocket, *ClientResponse, error) {
 	key := newWebSocketKey()
-	request, err := d.appendHandshake(ctx, nil, key)
+	fields, err := d.handshake(ctx, key)
 	if err != nil {
 		return nil, nil, err
 	}
+	if st := d.stream(); st != nil {
+		ws, resp, err := d.attemptStream(ctx, st, fields)
+		if !errors.Is(err, errStale) && !errors.Is(err, errUnprocessed) {
+			return ws, resp, err
+		}
+	}
+	request := append([]byte("GET "+d.target.path+" HTTP/1.1\r\n"), fields.appendTo(nil)...)
+	request = append(request, '\r', '\n')
 	nc, err := d.connect(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -182,8 +192,8 @@ func (d *webSocketDial) attempt(ctx context.Context) (*WebSocket, *ClientRespons
 	return ws, resp, nil
 }
 
-// appendHandshake appends the request.
-func (d *webSocketDial) appendHandshake(ctx context.Context, b []byte, key string) ([]byte, error) {
+// handshake returns the fields of the request.
+func (d *webSocketDial) handshake(ctx context.Context, key string) (*headerFields, error) {
 	o := d.opts
 	h := newHeaderFields()
 	h.Set("Host", d.target.authority)
@@ -214,10 +224,8 @@ func (d *webSocketDial) appendHandshake(ctx context.Context, b []byte, key strin
 	if err := h.fault(); err != nil {
 		return nil, err
 	}
-	b = append(b, "GET "+d.target.path+" HTTP/1.1\r\n"...)
-	b = h.appendTo(b)
-	b = o.Header.snapshot().appendTo(b)
-	return append(b, '\r', '\n'), nil
+	h.list = append(h.list, o.Header.snapshot().list...)
+	return h, nil
 }
 
 // shakeHands sends the request and judges the answer. Bytes behind the answer
@@ -238,13 +246,14 @@ func (d *webSocketDial) shakeHands(ctx context.Context, nc net.Conn, request []b
 		return nil, nil, err
 	}
 	head := &conn.head
-	resp := d.response(nc, head, conn.unread()[:n])
+	resp := d.response(stateOf(nc), head, conn.unread()[:n])
 	conn.consume(n)
 	hs, err := verifyHandshake(head.status, head.websocket && head.connUpgrade, resp.Header.snapshot(), key, d.opts)
 	if err != nil {
 		if head.status != http.StatusSwitchingProtocols {
-			body := refusalBody(ctx, conn, resp)
-			resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+			conn.chunks.reset(&handshakeLimits)
+			conn.chunks.fields.response = true
+			refusalBody(ctx, conn, resp)
 		}
 		return nil, resp, err
 	}
@@ -256,35 +265,43 @@ func (d *webSocketDial) shakeHands(ctx context.Context, nc net.Conn, request []b
 }
 
 // response makes what the caller sees of an answer with the given head.
-func (d *webSocketDial) response(nc net.Conn, head *responseHead, text []byte) *ClientResponse {
-	resp := &ClientResponse{StatusCode: head.status, Body: http.NoBody, method: http.MethodGet, minor: head.minor, text: d.target.text, origin: d.target.origin()}
+func (d *webSocketDial) response(state *tls.ConnectionState, head *responseHead, text []byte) *ClientResponse {
+	resp := &ClientResponse{StatusCode: head.status, Body: http.NoBody, method: http.MethodGet, major: 1, minor: head.minor, text: d.target.text, origin: d.target.origin(), tls: state}
 	resp.Header.in = &resp.own
 	resp.own.fill(string(text), head.fields)
 	resp.reason = string(head.reason.of(text))
 	resp.body.bufferedMax = refusalBytesMax
-	if tc, ok := nc.(*tls.Conn); ok {
-		state := tc.ConnectionState()
-		resp.tls = &state
-	}
 	return resp
 }
 
-// refusalBody reads the front of what a server says about its refusal, however
-// the end of that is found, as far as it comes in refusalTime. It is an extra:
-// the refusal is one without it.
-func refusalBody(ctx context.Context, conn *clientConn, resp *ClientResponse) []byte {
-	kind, length := conn.head.framing(http.MethodGet)
-	if kind == bodyNone {
+// stateOf returns the state of a connection in TLS, nil without.
+func stateOf(nc net.Conn) *tls.ConnectionState {
+	tc, ok := nc.(*tls.Conn)
+	if !ok {
 		return nil
+	}
+	state := tc.ConnectionState()
+	return &state
+}
+
+// refusalBody reads the front of what a server says about its refusal, however
+// the end of that is found, as far as it comes in refusalTime, and makes it the
+// response's. It is an extra: the refusal is one without it.
+func refusalBody(ctx context.Context, conn clientCarrier, resp *ClientResponse) {
+	var body []byte
+	defer func() {
+		resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	}()
+	kind, length := conn.framing(http.MethodGet)
+	if kind == bodyNone {
+		return
 	}
 	by := time.Now().Add(refusalTime)
 	if deadline, ok := ctx.Deadline(); ok && deadline.Before(by) {
 		by = deadline
 	}
-	conn.chunks.reset(&handshakeLimits)
-	conn.chunks.fields.response = true
 	b := &clientBody{resp: resp, client: new(Client), conn: conn, kind: kind, remaining: length, length: length, max: -1, ctx: ctx, by: by}
-	body := make([]byte, refusalBytesMax)
+	body = make([]byte, refusalBytesMax)
 	n, _ := io.ReadFull(b, body)
-	return body[:n]
+	body = body[:n]
 }

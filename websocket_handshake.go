@@ -312,6 +312,14 @@ func verifyHandshake(status int, upgraded bool, h *headerFields, key string, o *
 	if got := h.Values(fieldWSAccept); len(got) != 1 || got[0] != string(appendAccept(nil, key)) {
 		return fail("Sec-WebSocket-Accept is not the key's (RFC 6455 §4.1)")
 	}
+	return verifyTerms(status, h, o)
+}
+
+// verifyTerms takes what the server has chosen of what was offered.
+func verifyTerms(status int, h *headerFields, o *WebSocketDialOptions) (hs handshake, err error) {
+	fail := func(rule string) (handshake, error) {
+		return handshake{}, &handshakeError{status, rule}
+	}
 	switch got := h.Values(fieldWSProtocol); {
 	case len(got) > 1:
 		return fail("more than one subprotocol (RFC 6455 §4.2.2)")
