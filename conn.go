@@ -59,6 +59,10 @@ type connLimits struct {
 	// known is what hooks know the connection by. It is set before a loop has the
 	// connection, whose limits are its own then; nil: there are no hooks.
 	known net.Conn
+
+	// proxied is the header that a proxy has sent in front of the connection, which has
+	// limits of its own then; set before a loop has it. nil: there was none.
+	proxied *ProxyHeader
 }
 
 // What a protocol asks of the turn it is in.

@@ -106,7 +106,7 @@ func (c *Conn) abandon() {
 		c.loop.gauges[c.shown].Add(-1)
 	}
 	if c.verdict == verdictRemove {
-		close(c.waits.removed) // its owner waits for it
+		c.waits.removed() // its owner waits for it
 		return
 	}
 	if c.verdict == verdictAdopt || c.own.Load()&ownStop != 0 {

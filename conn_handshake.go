@@ -197,10 +197,11 @@ func (t *tlsTransport) takeOver() (net.Conn, []byte, error) {
 // takeOff has the loop let go of c, and returns a connection that blocks in its
 // place, with what was received and not used; c's own descriptor is closed.
 func (c *Conn) takeOff() (net.Conn, []byte, error) {
-	c.waits.removed = make(chan struct{})
+	removed := make(chan struct{})
+	c.waits.removed = func() { close(removed) }
 	c.verdict = verdictRemove
 	c.loop.post(&c.strand)
-	<-c.waits.removed
+	<-removed
 	c.loop.resumed()
 	// The loop has forgotten c: from here on it is this goroutine's alone.
 	c.end(endHandedOver, nil)

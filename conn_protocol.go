@@ -134,8 +134,13 @@ func (c *Conn) user() *userConn {
 // Loop returns the loop that the connection is on. Any goroutine may call it.
 func (c *Conn) Loop() *Loop { return c.loop }
 
-// RemoteAddr returns the peer's address; the zero value for a Unix socket. Any
+// ProxyHeader returns what a trusted proxy has said in front of the connection
+// (Server.ProxyProtocol), nil if there was nothing. It must not be changed. Any
 // goroutine may call it.
+func (c *Conn) ProxyHeader() *ProxyHeader { return c.limits.proxied }
+
+// RemoteAddr returns the peer's address, or what a trusted proxy has said that it is
+// (Server.ProxyProtocol); the zero value for a Unix socket. Any goroutine may call it.
 func (c *Conn) RemoteAddr() netip.AddrPort { return netip.AddrPortFrom(c.peer, c.peerPort) }
 
 // LocalAddr returns the connection's own address; the zero value for a Unix

@@ -195,7 +195,7 @@ func TestStatesAsDocumented(t *testing.T) {
 // in setState, how and why it ends in end, and nowhere else.
 func TestOnePlaceForStates(t *testing.T) {
 	setters := map[string]string{"ending": "end", "cause": "end", "state": "setState"}
-	born := []string{"newOpening", "secure", "onPlain"} // nobody else knows the connection yet
+	born := []string{"newOpening", "secure", "greet", "onPlain"} // nobody else knows the connection yet
 	found := 0
 	src := readSource(t, ".", nil)
 	for name, file := range src.files {

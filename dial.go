@@ -25,6 +25,12 @@ type Dialer struct {
 	Timeout  time.Duration // name and connection; 0 is 10 s, negative none
 
 	HandshakeTimeout time.Duration // of DialTLS; 0 is 10 s, negative none
+
+	// ProxyHeader is sent in front of all else, also of TLS, when it is set: it tells a
+	// server behind a proxy for whom the connection is. A TLV of type 3 becomes the
+	// checksum of the header. One that cannot be sent is an error of Dial, before
+	// anything is done.
+	ProxyHeader *ProxyHeader
 }
 
 // Dial connects with a Dialer's defaults; see Dialer.Dial.
@@ -39,6 +45,9 @@ func Dial(ctx context.Context, network, addr string) (net.Conn, error) {
 // with several addresses the first that answers is connected (RFC 8305). ctx
 // bounds the dial and not what follows.
 func (d *Dialer) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	if d.ProxyHeader != nil {
+		return d.dialProxied(ctx, network, addr)
+	}
 	ctx, cancel := withLimit(ctx, time.Time{}, limitOr(d.Timeout, defaultDialTimeout))
 	defer cancel()
 	resolver := *resolverOf(d.Resolver)
@@ -63,6 +72,26 @@ func (d *Dialer) Dial(ctx context.Context, network, addr string) (net.Conn, erro
 	}
 	if c, ok := conn.(*net.TCPConn); ok && d.Socket.Delay {
 		c.SetNoDelay(false)
+	}
+	return conn, nil
+}
+
+// dialProxied is Dial with a header of the PROXY protocol. A new socket has room for
+// it.
+func (d *Dialer) dialProxied(ctx context.Context, network, addr string) (net.Conn, error) {
+	header, err := d.ProxyHeader.append(nil)
+	if err != nil {
+		return nil, &ClientError{Phase: PhaseDial, Err: err}
+	}
+	plain := *d
+	plain.ProxyHeader = nil
+	conn, err := plain.Dial(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := conn.Write(header); err != nil {
+		conn.Close()
+		return nil, clientError(PhaseDial, addr, err)
 	}
 	return conn, nil
 }

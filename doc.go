@@ -38,6 +38,7 @@
 //	   websocket_frame _message
 //	   _utf8 _extension _deflate
 //	   cookie auth encoding
+//	   proxy_header
 //	   line_reader traceparent
 //	   media_type
 //	0 base      errors guard ascii addr buffer date timerwheel mask view race

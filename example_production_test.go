@@ -3,12 +3,15 @@ package flare_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"log"
 	"log/slog"
+	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -71,6 +74,42 @@ func ExampleRequest_ClientAddr() {
 	fmt.Println(body)
 	// Output:
 	// 192.0.2.1 https://example.com
+}
+
+// A proxy that passes connections on, and not requests, says in front of each for whom
+// it is. Here a Dialer stands for it.
+func ExampleServer_proxyProtocol() {
+	s := &flare.Server{
+		ProxyProtocol:  true,
+		TrustedProxies: []string{"loopback"},
+		Handler: flare.HandlerFunc(func(w *flare.ResponseWriter, r *flare.Request) error {
+			return w.Text(200, fmt.Sprint(r.RemoteAddr(), " for ", r.ProxyHeader().Destination))
+		}),
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	go s.Serve(ln)
+	defer s.Close()
+
+	proxy := &flare.Dialer{ProxyHeader: &flare.ProxyHeader{
+		Source:      netip.MustParseAddrPort("192.0.2.1:50000"),
+		Destination: netip.MustParseAddrPort("198.51.100.2:80"),
+	}}
+	client := &flare.Client{Dial: proxy.Dial}
+	defer client.CloseIdleConnections()
+	resp, err := client.Get(context.Background(), "http://"+ln.Addr().String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	text, err := resp.Text()
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(text)
+	// Output:
+	// 192.0.2.1:50000 for 198.51.100.2:80
 }
 
 // A line for each request, those that were refused included. What clients have sent is

@@ -116,6 +116,7 @@ type session interface {
 	peerAddr() netip.AddrPort       // the zero value on a Unix socket; it may change
 	localAddr() netip.AddrPort      // the zero value if it is not known
 	tlsState() *tls.ConnectionState // nil without TLS
+	proxyHeader() *ProxyHeader      // nil without one
 }
 
 // An outgoingHead is the head of a final response.

@@ -72,6 +72,7 @@ type requestOrigin struct {
 	peer, local  netip.AddrPort
 	proxies      *proxyTrust
 	tls          *tls.ConnectionState
+	proxied      *ProxyHeader
 	proto        string
 	major, minor int
 }
@@ -79,6 +80,7 @@ type requestOrigin struct {
 func (o *requestOrigin) peerAddr() netip.AddrPort       { return o.peer }
 func (o *requestOrigin) localAddr() netip.AddrPort      { return o.local }
 func (o *requestOrigin) tlsState() *tls.ConnectionState { return o.tls }
+func (o *requestOrigin) proxyHeader() *ProxyHeader      { return o.proxied }
 
 // session returns what r came by.
 func (r *serverRequest) session() session {
@@ -364,7 +366,7 @@ func (r *serverRequest) Clone() *Request {
 	k := &x.r
 	k.refused, k.text, k.raw = r.refused, r.text, []byte(r.text)
 	from := r.session()
-	k.origin = &requestOrigin{peer: from.peerAddr(), local: from.localAddr(), tls: from.tlsState(), proxies: r.trust()}
+	k.origin = &requestOrigin{peer: from.peerAddr(), local: from.localAddr(), tls: from.tlsState(), proxies: r.trust(), proxied: from.proxyHeader()}
 	k.origin.proto, k.origin.major, k.origin.minor = r.version()
 	k.body.done = true
 	k.head = r.head

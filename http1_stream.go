@@ -67,6 +67,7 @@ type connSession Conn
 
 func (c *connSession) peerAddr() netip.AddrPort       { return (*Conn)(c).RemoteAddr() }
 func (c *connSession) tlsState() *tls.ConnectionState { return c.tr.tlsState() }
+func (c *connSession) proxyHeader() *ProxyHeader      { return c.limits.proxied }
 
 func (c *connSession) localAddr() netip.AddrPort {
 	if c.fd < 0 {

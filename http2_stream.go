@@ -228,6 +228,7 @@ type http2Session http2Conn
 
 func (h *http2Session) peerAddr() netip.AddrPort  { return h.c.RemoteAddr() }
 func (h *http2Session) localAddr() netip.AddrPort { return h.local }
+func (h *http2Session) proxyHeader() *ProxyHeader { return h.c.limits.proxied }
 
 func (h *http2Session) tlsState() *tls.ConnectionState {
 	h.tlsMu.Lock()

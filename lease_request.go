@@ -114,7 +114,8 @@ func (r *Request) ContentLength() int64 {
 }
 
 // RemoteAddr returns the peer's address, which is the client's or that of a proxy in
-// front of the server; see ClientAddr. It is the zero value on a Unix socket.
+// front of the server; see ClientAddr. Where the proxy has said whose connection it
+// is (Server.ProxyProtocol) that is the peer. It is the zero value on a Unix socket.
 func (r *Request) RemoteAddr() netip.AddrPort {
 	x := r.lease.use()
 	if x == nil {
@@ -122,6 +123,18 @@ func (r *Request) RemoteAddr() netip.AddrPort {
 	}
 	defer r.lease.exit()
 	return x.r.RemoteAddr()
+}
+
+// ProxyHeader returns what a trusted proxy has said in front of the connection
+// (Server.ProxyProtocol), nil if there was nothing. It may be kept, and must not be
+// changed.
+func (r *Request) ProxyHeader() *ProxyHeader {
+	x := r.lease.use()
+	if x == nil {
+		return nil
+	}
+	defer r.lease.exit()
+	return x.r.session().proxyHeader()
 }
 
 // ClientAddr returns the address of the client: RemoteAddr, unless that is one of
@@ -141,7 +154,8 @@ func (r *Request) ClientAddr() netip.AddrPort {
 }
 
 // Scheme returns "https" or "http", whichever the client has used: as the outermost
-// trusted proxy says in Forwarded or X-Forwarded-Proto, or as the connection is.
+// trusted proxy says in Forwarded or X-Forwarded-Proto, or in front of the connection
+// (Server.ProxyProtocol), or as the connection is.
 func (r *Request) Scheme() string {
 	x := r.lease.use()
 	if x == nil {

@@ -139,7 +139,7 @@ func (l *Loop) apply(s *strand, v verdict) {
 		return
 	case verdictRemove:
 		l.remove(c)
-		close(s.waits.removed) // c is its owner's alone from here on
+		s.waits.removed() // whose c is from here on
 		return
 	case verdictClose:
 		l.close(c)

@@ -35,6 +35,7 @@ func (s *httpSession) peerAddr() netip.AddrPort {
 
 func (s *httpSession) localAddr() netip.AddrPort      { return netip.AddrPort{} } // the context has it
 func (s *httpSession) tlsState() *tls.ConnectionState { return s.TLS }
+func (s *httpSession) proxyHeader() *ProxyHeader      { return nil }
 
 func (k *httpCarrier) version() (name string, major, minor int) {
 	return k.r.Proto, k.r.ProtoMajor, k.r.ProtoMinor

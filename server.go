@@ -73,6 +73,15 @@ type Server struct {
 	// these, Serve fails.
 	TrustedProxies []string
 
+	// ProxyProtocol has each connection from one of TrustedProxies, and no other, begin
+	// with a header of the PROXY protocol, version 1 or 2 (107 octets, 4 KiB at most),
+	// in front of TLS if there is some. The client's address that it tells is
+	// RemoteAddr, and what MaxConnsPerIP counts; without one, the connection's own is.
+	// A connection whose header is malformed, or not there within HandshakeTimeout, is
+	// reset. What others send is not looked at: such a header is no request. Serve
+	// fails without TrustedProxies.
+	ProxyProtocol bool
+
 	// Refusals, when set, wraps what answers requests that are refused before any
 	// handler: for what is too large or too slow, or was not understood. It is for
 	// middleware that says something of every response: request ids, CORS, security
@@ -96,7 +105,7 @@ type Server struct {
 	MaxBodyBytes   int64 // request body; default 10 MiB, on breach 413
 	MaxOutputBytes int   // queued for a connection by Conn.Write; default 1 MiB
 
-	HandshakeTimeout time.Duration // of TLS; default 10 s, on breach a close
+	HandshakeTimeout time.Duration // of TLS, and before it of a PROXY header; default 10 s, on breach a close
 
 	HeadTimeout  time.Duration // first byte to end of head; default 10 s, on breach 408
 	BodyTimeout  time.Duration // without progress of a body; default 30 s, on breach 408
@@ -170,6 +179,7 @@ type Server struct {
 	buffered     bufferCount  // bytes in buffers of connections
 	shedNext     atomic.Int64 // idle connections are not shed again before
 	refusals     refusalLog
+	greetingLog  logThrottle
 	shortages    shortageLog
 	short        atomic.Uint64 // accepts that failed for want of something
 	misuseLogged logGap        // of what handlers have left behind

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"syscall"
 	"time"
@@ -110,19 +111,6 @@ func (ln *servedListener) gone(s *Server) bool {
 	return ln.raw.Control(func(uintptr) {}) != nil && !s.ending()
 }
 
-// nextLoop returns the loop of the next connection: in turn, save those that have
-// failed.
-func (s *Server) nextLoop() *Loop {
-	n := uint64(len(s.loops))
-	next := s.accepted.Add(1)
-	for i := range n {
-		if l := s.loops[(next+i)%n]; !l.failed.Load() {
-			return l
-		}
-	}
-	return s.loops[next%n] // all have, and whatever comes is closed
-}
-
 // livingLoop returns the first loop that has not failed, and the first one if all
 // have.
 func (s *Server) livingLoop() *Loop {
@@ -179,4 +167,55 @@ func (s *Server) endReason() error {
 		return fmt.Errorf("%w; before that a loop failed: %w", ErrServerClosed, why)
 	}
 	return fmt.Errorf("flare: all loops of the server have failed: %w", why)
+}
+
+// adopter returns what makes descriptors accepted from ln connections of the next
+// loop in turn. settings is nil without TLS.
+func (s *Server) adopter(ln *servedListener, settings *tlsSettings) func(fd int, peer netip.AddrPort) {
+	if !s.ProxyProtocol {
+		return func(fd int, peer netip.AddrPort) {
+			if c := s.admit(fd, peer); c != nil {
+				s.begins(ln, settings, c, nil)
+			}
+		}
+	}
+	limits := &connLimits{
+		handshake: s.lim.conn.handshake,
+		buffered:  s.lim.conn.buffered,
+		logger:    s.logger,
+		ended: func(c *Conn) {
+			s.conns.Add(-1)
+			s.greetingFailed(c.cause)
+		},
+	}
+	return func(fd int, peer netip.AddrPort) {
+		if !s.proxied(peer) {
+			if c := s.admit(fd, peer); c != nil {
+				s.begins(ln, settings, c, nil)
+			}
+			return
+		}
+		s.conns.Add(1)
+		t := &greetingTransport{
+			admit: func(h *ProxyHeader) bool {
+				client := h.clientOf(peer)
+				return !s.counts(client) || s.perIP.add(client.Addr(), s.MaxConnsPerIP)
+			},
+			begin: func(l *Loop, fd int, h *ProxyHeader) {
+				s.begins(ln, settings, s.newConn(l, fd, h.clientOf(peer)), h)
+			},
+		}
+		c := new(Conn)
+		c.init(s.nextLoop(), limits, fd, peer)
+		t.greet(c)
+		c.loop.adopt(c)
+	}
+}
+
+// begins gives c, which has been counted, to its loop.
+func (s *Server) begins(ln *servedListener, settings *tlsSettings, c *Conn, h *ProxyHeader) {
+	if settings != nil {
+		c.secure(settings)
+	}
+	s.connBegins(ln, c, nil, h)
 }

@@ -62,8 +62,14 @@ func (s *Server) listenerLimits(ln net.Listener) (*connLimits, error) {
 // stands on if it came from ln as a net.Conn. If what comes before the first
 // request fails, the connection is cut: its handlers must not run without what
 // ConnContext gives them.
-func (s *Server) connBegins(ln *servedListener, c *Conn, nc net.Conn) {
+//
+// proxied is the header in front of c, nil without one.
+func (s *Server) connBegins(ln *servedListener, c *Conn, nc net.Conn, proxied *ProxyHeader) {
 	c.limits = ln.limits
+	if proxied != nil {
+		limits := *ln.limits
+		limits.proxied, c.limits = proxied, &limits
+	}
 	if s.ConnState == nil && s.ConnContext == nil {
 		c.loop.adopt(c)
 		return
@@ -98,7 +104,10 @@ func (s *Server) introduce(ln *servedListener, c *Conn, nc net.Conn) {
 	known := &hookConn{netAddr(c.RemoteAddr()), ln.addr}
 	limits.known, c.limits = known, &limits
 	if nc != nil {
-		known.remote, known.local = nc.RemoteAddr(), nc.LocalAddr()
+		known.local = nc.LocalAddr()
+		if h := limits.proxied; h == nil || !h.Source.IsValid() {
+			known.remote = nc.RemoteAddr()
+		}
 	} else if at := c.LocalAddr(); at.IsValid() { // else on a Unix socket, or broken
 		known.local = netAddr(at)
 	}

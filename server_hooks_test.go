@@ -578,7 +578,7 @@ func TestNoHooksCostNothing(t *testing.T) {
 	f := newFeeder(t, &Server{Handler: textHandler("fine")})
 	ln := &servedListener{limits: &f.srv.lim.conn}
 	c := f.newConn()
-	f.srv.connBegins(ln, c, nil)
+	f.srv.connBegins(ln, c, nil, nil)
 	if c.limits != &f.srv.lim.conn {
 		t.Error("a connection has limits of its own")
 	}

@@ -125,41 +125,74 @@ func (s *Server) servePlain(ln *servedListener, conn net.Conn, settings *tlsSett
 	if _, ok := conn.(*tls.Conn); ok && settings == nil {
 		settings = s.foreignTLS()
 	}
-	g := &greeting{conn: conn}
+	g := &greeting{conn: conn, began: time.Now()}
 	if limit := s.lim.conn.handshake; limit > 0 {
-		g.timer = time.AfterFunc(limit, g.cut)
+		g.timer = time.AfterFunc(limit, func() {
+			g.late.Store(true)
+			g.cut()
+		})
 	}
 	if !s.greetings.add(g) {
 		g.cut()
 	}
-	go func() {
-		var peer netip.AddrPort
-		ended := func() {
-			s.greetings.remove(g)
-			g.cut()
-			s.conns.Add(-1)
-		}
-		p := guard(func() { peer = addrPortOfNet(conn.RemoteAddr()) }, ended)
-		if p != nil {
-			ended()
-			logPanic(s.logger(), "flare: RemoteAddr panicked", p)
-			return
-		}
+	go s.beginPlain(ln, g, settings)
+}
+
+// beginPlain is servePlain once nobody has to wait for it.
+func (s *Server) beginPlain(ln *servedListener, g *greeting, settings *tlsSettings) {
+	var peer netip.AddrPort
+	var header *ProxyHeader
+	var err error
+	ended := func() {
 		s.greetings.remove(g)
-		c := s.admit(-1, peer)
-		if s.conns.Add(-1); c == nil {
-			g.cut()
-			return
+		g.cut()
+		s.conns.Add(-1)
+	}
+	p := guard(func() {
+		if peer = addrPortOfNet(g.conn.RemoteAddr()); s.proxied(peer) {
+			header, err = s.readGreeting(g)
 		}
-		c.onPlain(conn, settings)
-		s.connBegins(ln, c, conn)
-	}()
+	}, ended)
+	if p != nil || err != nil {
+		if ended(); p != nil {
+			logPanic(s.logger(), "flare: RemoteAddr panicked", p)
+		}
+		return
+	}
+	s.greetings.remove(g)
+	c := s.admit(-1, header.clientOf(peer))
+	if s.conns.Add(-1); c == nil {
+		g.cut()
+		return
+	}
+	c.onPlain(g.conn, settings)
+	s.connBegins(ln, c, g.conn, header)
+}
+
+// readGreeting reads the header in front of g's connection, and waits for it.
+func (s *Server) readGreeting(g *greeting) (*ProxyHeader, error) {
+	under := g.conn
+	if over, ok := under.(*tls.Conn); ok { // the header is in front of what it speaks
+		under = over.NetConn()
+	}
+	g.silent.Store(true)
+	h, err := readProxyHeader(under, func() { g.silent.Store(false) })
+	if g.late.Load() {
+		err = ErrTimeout
+	}
+	s.greetingFailed(err)
+	return h, err
 }
 
 // A greeting is a connection that was accepted and is asked for its peer.
 type greeting struct {
+	// Fixed.
 	conn  net.Conn
+	began time.Time
 	timer *time.Timer // nil: it may take as long as it likes
+
+	silent atomic.Bool // a header is awaited, and nothing of it has come
+	late   atomic.Bool // the timer has cut it
 }
 
 // cut closes the connection, which ends the wait for its peer's address. It does
@@ -191,6 +224,18 @@ func (s *greetings) remove(g *greeting) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.set, g)
+}
+
+// endSilent cuts those that have had time to say something and have not: the server
+// ends.
+func (s *greetings) endSilent() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for g := range s.set {
+		if g.silent.Load() && time.Since(g.began) >= plainSettle {
+			g.cut()
+		}
+	}
 }
 
 // end cuts all of them, and those that come later.

@@ -15,6 +15,9 @@ func (r *serverRequest) forwarded() (hop forwardedHop, ok bool) {
 	if t == nil || !t.trusts(r.RemoteAddr().Addr()) {
 		return hop, false
 	}
+	if h := r.session().proxyHeader(); h != nil && !h.Source.IsValid() && !h.Local {
+		return hop, false // the proxy does not say who sends the fields
+	}
 	var room [4]string
 	var standard, custom forwardedWalk
 	for _, list := range r.fieldViews("Forwarded", room[:0]) {
@@ -75,7 +78,7 @@ func (r *serverRequest) Scheme() string {
 	if hop, ok := r.forwarded(); ok && hop.proto != "" {
 		return hop.proto
 	}
-	if r.TLS() != nil {
+	if h := r.session().proxyHeader(); r.TLS() != nil || h != nil && h.clientTLS() {
 		return "https"
 	}
 	return "http"

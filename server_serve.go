@@ -3,7 +3,6 @@ package flare
 import (
 	"errors"
 	"net"
-	"net/netip"
 	"runtime"
 )
 
@@ -165,6 +164,9 @@ func (s *Server) prepare() {
 		s.refuser = s.Refusals(HandlerFunc(refuse))
 	}
 	s.proxies, s.proxiesBad = parseTrust(s.TrustedProxies)
+	if s.ProxyProtocol && s.proxies == nil && s.proxiesBad == nil {
+		s.proxiesBad = errProxyNobody
+	}
 	s.http2 = s.http2Config()
 	s.buffered.max, s.buffered.over = max(s.lim.buffered, 0), s.shed
 	s.pin = pinOf(s.Handler)
@@ -172,36 +174,4 @@ func (s *Server) prepare() {
 	if s.NewProtocol != nil {
 		s.data = newRoute()
 	}
-}
-
-// admit counts an accepted descriptor in, negative for none. It returns nil, and
-// closes the descriptor, if its address has too many.
-func (s *Server) admit(fd int, peer netip.AddrPort) *Conn {
-	if s.counts(peer) && !s.perIP.add(peer.Addr(), s.MaxConnsPerIP) {
-		if fd >= 0 {
-			s.loops[0].closeFD(fd)
-		}
-		return nil
-	}
-	s.conns.Add(1)
-	return s.newConn(s.nextLoop(), fd, peer)
-}
-
-// newConn returns a connection that speaks s's protocol.
-func (s *Server) newConn(l *Loop, fd int, peer netip.AddrPort) *Conn {
-	if s.NewProtocol == nil {
-		return s.newHTTPConn(l, fd, peer)
-	}
-	return newOpening(l, &s.lim.conn, s.data, &openingProtocol{accepted: s.NewProtocol}, fd, peer)
-}
-
-func (s *Server) newHTTPConn(l *Loop, fd int, peer netip.AddrPort) *Conn {
-	hc := &struct {
-		Conn
-		httpConn
-	}{}
-	hc.httpConn.srv = s
-	hc.proto = &hc.httpConn
-	hc.Conn.init(l, &s.lim.conn, fd, peer)
-	return &hc.Conn
 }

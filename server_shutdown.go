@@ -30,6 +30,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for {
 		if time.Since(began) >= s.DrainDelay {
 			s.drain(true)
+			s.greetings.endSilent()
 			s.blocking.each(func(b *blockingSocket) { b.ws.goingAway() })
 		}
 		if s.noListeners() && s.acceptors.Load() == 0 && s.conns.Load() == 0 { // before, there may be some to accept yet

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"net/netip"
 	"runtime"
 	"slices"
 	"sync/atomic"
@@ -188,20 +187,5 @@ func (s *Server) handshakeDone(resumed bool, err error) {
 		if !isGone(err) && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 			s.handshakes.log.log(s.logger(), "flare: TLS handshake failed", time.Since(origin), err)
 		}
-	}
-}
-
-// adopter returns what makes descriptors accepted from ln connections of the next
-// loop in turn. settings is nil without TLS.
-func (s *Server) adopter(ln *servedListener, settings *tlsSettings) func(fd int, peer netip.AddrPort) {
-	return func(fd int, peer netip.AddrPort) {
-		c := s.admit(fd, peer)
-		if c == nil {
-			return
-		}
-		if settings != nil {
-			c.secure(settings)
-		}
-		s.connBegins(ln, c, nil)
 	}
 }

@@ -100,6 +100,17 @@ func recvConn(fd int, p []byte) (n int, errno syscall.Errno) {
 	}
 }
 
+// peekConn is recvConn for what stays there to be received. It is called once or twice
+// in the life of a connection, and is an ordinary call.
+func peekConn(fd int, p []byte) (n int, errno syscall.Errno) {
+	for {
+		n, _, err := syscall.Recvfrom(fd, p, syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		if err != syscall.EINTR {
+			return max(n, 0), errnoOf(err)
+		}
+	}
+}
+
 // discardConn takes up to most bytes from fd that nobody wants, as recvConn takes
 // those that somebody does. TCP drops them where they are (MSG_TRUNC, tcp(7)).
 // Other sockets would write to an address that nothing is at, and refuse: theirs

@@ -24,6 +24,8 @@ func acceptConn(lfd int) (fd int, peer netip.AddrPort, errno syscall.Errno) {
 
 func recvConn(fd int, p []byte) (n int, errno syscall.Errno) { return 0, syscall.ENOSYS }
 
+func peekConn(fd int, p []byte) (n int, errno syscall.Errno) { return 0, syscall.ENOSYS }
+
 func discardConn(fd, most int, room []byte) (n int, errno syscall.Errno) { return 0, syscall.ENOSYS }
 
 func sendConn(fd int, p []byte) (n int, errno syscall.Errno) { return 0, syscall.ENOSYS }

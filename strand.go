@@ -84,7 +84,7 @@ type strandTask interface {
 type ownerWaits struct {
 	task        strandTask    // of a strand that is not its connection's own; fixed
 	read, write chan struct{} // capacity 1; made by an owner before it sets a bit of ownWaits
-	removed     chan struct{} // closed when the loop has let go of the connection
+	removed     func()        // called once, when the loop has let go of the connection
 }
 
 // note returns what an owner that waits for bit blocks on, and the bit that says

@@ -193,7 +193,7 @@ func (w *world) adopt(fd int, peer netip.AddrPort) {
 		if w.settings != nil {
 			c.secure(w.settings)
 		}
-		w.srv.connBegins(&servedListener{limits: &w.srv.lim.conn, addr: memoryAddr{}}, c, nil)
+		w.srv.connBegins(&servedListener{limits: &w.srv.lim.conn, addr: memoryAddr{}}, c, nil, nil)
 	}
 }
 
