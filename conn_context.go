@@ -71,3 +71,13 @@ func (s *strand) endContext() {
 	s.own.And(^ownCancel)
 	rc.end(errRequestDone)
 }
+
+// endWith has the context of the handler that runs, if it has one here, end with ctx.
+func (s *strand) endWith(ctx context.Context, cause error) {
+	rc := s.ctx.Load()
+	if rc == nil {
+		return // a request that another server has received
+	}
+	stop := context.AfterFunc(ctx, func() { rc.end(cause) })
+	context.AfterFunc(rc, func() { stop() })
+}

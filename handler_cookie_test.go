@@ -155,10 +155,10 @@ func TestSetterInjection(t *testing.T) {
 				return w.Informational(103, &h)
 			},
 			"event's type": func(w *ResponseWriter) error {
-				return (&EventStream{w}).Send(ServerSentEvent{ID: "1", Type: bad + "\n"})
+				return (&EventStream{w: w}).Send(ServerSentEvent{ID: "1", Type: bad + "\n"})
 			},
 			"event's ID": func(w *ResponseWriter) error {
-				return (&EventStream{w}).Send(ServerSentEvent{ID: bad, Data: "x"})
+				return (&EventStream{w: w}).Send(ServerSentEvent{ID: bad, Data: "x"})
 			},
 		} {
 			h := HandlerFunc(func(w *ResponseWriter, r *Request) error {

@@ -318,6 +318,19 @@ func (r *Request) Context() context.Context {
 	return x.r.Context()
 }
 
+// Draining returns a channel that is closed when the server's Shutdown begins, or
+// Close. Shutdown waits for handlers, and Context does not end for it but for an event
+// stream: a handler that only waits for news, as a long poll does, answers then that
+// there are none.
+func (r *Request) Draining() <-chan struct{} {
+	x := r.lease.use()
+	if x == nil {
+		return endedContext.Done()
+	}
+	defer r.lease.exit()
+	return x.srv.onEnd.context().Done()
+}
+
 // SetContext replaces the context that Context returns, the values of SetValue
 // apart. A middleware derives ctx from r.Context().
 func (r *Request) SetContext(ctx context.Context) {

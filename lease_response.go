@@ -225,7 +225,7 @@ func (w *ResponseWriter) Informational(code int, h *Header) error {
 }
 
 // EventStream commits a response of type text/event-stream. The handler then
-// sends until r.Context() ends.
+// sends until r.Context() ends, as it also does when Shutdown begins, and returns nil.
 func (w *ResponseWriter) EventStream() (*EventStream, error) {
 	x := w.lease.enterBody()
 	if x == nil {
@@ -235,7 +235,7 @@ func (w *ResponseWriter) EventStream() (*EventStream, error) {
 	if err := x.w.eventStream(); err != nil {
 		return nil, err
 	}
-	return &EventStream{w}, nil
+	return &EventStream{w, &w.lease.r}, nil
 }
 
 // SetReadDeadline bounds the time that reads of this request's body may wait.

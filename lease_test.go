@@ -57,6 +57,7 @@ func TestUseAfterHandler(t *testing.T) {
 		"Informational":    func() error { return held.w.Informational(103, nil) },
 		"EventStream":      func() error { _, err := held.w.EventStream(); return err },
 		"Send":             func() error { return held.events.Send(ServerSentEvent{Data: "x"}) },
+		"SendFrom":         func() error { return held.events.SendFrom(nil, 0) },
 		"Comment":          func() error { return held.events.Comment("x") },
 		"SetReadDeadline":  func() error { return held.w.SetReadDeadline(time.Now()) },
 		"SetWriteDeadline": func() error { return held.w.SetWriteDeadline(time.Now()) },
@@ -96,6 +97,7 @@ func TestAccessAfterHandler(t *testing.T) {
 		"RemoteAddr":    func() any { return map[bool]string{true: "there"}[held.r.RemoteAddr().IsValid()] },
 		"ClientAddr":    func() any { return map[bool]string{true: "there"}[held.r.ClientAddr().IsValid()] },
 		"RequestID":     func() any { return held.r.RequestID() },
+		"LastEventID":   func() any { return held.events.LastEventID() },
 		"Scheme":        func() any { return held.r.Scheme() },
 		"ClientHost":    func() any { return held.r.ClientHost() },
 		"Cookie":        func() any { v, _ := held.r.Cookie("c"); return v },
@@ -139,7 +141,7 @@ func heldAfter(t *testing.T) (held heldViews, again func() answer, log func() st
 		if r.Path() != "/kept" {
 			return w.Text(200, "fine")
 		}
-		held = heldViews{w: w, r: r, body: r.Body(), events: &EventStream{w}, wHeader: w.Header(), rHeader: r.Header(), trailer: r.Trailer(), clone: r.Clone()}
+		held = heldViews{w: w, r: r, body: r.Body(), events: &EventStream{w, r}, wHeader: w.Header(), rHeader: r.Header(), trailer: r.Trailer(), clone: r.Clone()}
 		w.OnCommit(func(_ int, _ *Header, next io.WriteCloser) io.WriteCloser {
 			held.next = next
 			return next

@@ -57,6 +57,11 @@ func limitsTables() []limitsTable {
 			"Burst":      "`Rate`",
 			"MaxClients": "10,000",
 		}},
+		{"Of a hub of events", reflect.TypeFor[Hub](), map[string]any{
+			"MaxQueueBytes": new(Hub).queueBytesMax(),
+			"MaxHistory":    new(Hub).MaxHistory - 1, // 0 is none here, which limitText calls what is negative
+			"Heartbeat":     heartbeatDefault,
+		}},
 		{"Of a WebSocket", reflect.TypeFor[WebSocketOptions](), map[string]any{
 			"MaxMessageBytes": ws.messageBytes,
 			"MaxQueueBytes":   ws.queueBytes,
@@ -127,6 +132,7 @@ func TestLimitsText(t *testing.T) {
 		{"Of sessions", fmt.Sprintf("at most %d bytes in its cookie", sessionBytesMax)},
 		{"Of files", fmt.Sprintf("closed after %s, when", limitText(fileIdle))},
 		{"Of files", fmt.Sprintf("at most %d ranges, or they are ignored; a listing has at most %d entries", rangesMax, listedMax)},
+		{"Of a hub of events", fmt.Sprintf("up to %s on the way", limitText(streamBytes))},
 		{"Of a WebSocket", fmt.Sprintf("a client together, %s by default", limitText(defaultHandshakeTimeout))},
 		{"Of a client", fmt.Sprintf("`DialTLS`, %s each by default", limitText(defaultDialTimeout))},
 		{"Of a protocol of yours", fmt.Sprintf("less than %s bytes a second", limitText((&ConnOptions{}).limits().writeRate))},

@@ -173,6 +173,7 @@ type Server struct {
 	carried     loopCounts // of requests that another server received
 
 	draining     atomic.Bool
+	onEnd        serverEnding
 	acceptors    atomic.Int32 // goroutines that accept for the plain driver
 	conns        atomic.Int64
 	accepted     atomic.Uint64

@@ -24,6 +24,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		return nil
 	}
 	s.draining.Store(true)
+	for _, f := range s.onEnd.begin() {
+		s.callOnShutdown(f)
+	}
 	began := time.Now()
 	ticker := time.NewTicker(shutdownPoll)
 	defer ticker.Stop()
@@ -47,6 +50,23 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		}
 		s.loops[0].resumed()
 	}
+}
+
+// RegisterOnShutdown has f called, on a goroutine of its own, when Shutdown begins,
+// which does not wait for it; at once if it has begun. It is for what ends connections
+// that were hijacked, for example. Any goroutine may call it.
+func (s *Server) RegisterOnShutdown(f func()) {
+	if late := s.onEnd.register(f); late {
+		s.callOnShutdown(f)
+	}
+}
+
+func (s *Server) callOnShutdown(f func()) {
+	go func() {
+		if p := guard(f, nil); p != nil {
+			logPanic(s.logger(), "flare: RegisterOnShutdown's function panicked", p)
+		}
+	}()
 }
 
 // drain has all loops close their idle connections. leaving: for good, and
@@ -83,6 +103,7 @@ func (s *Server) Close() error {
 	if !s.stopAccepting() {
 		return nil
 	}
+	s.onEnd.tell()
 	for _, l := range s.loops {
 		l.call(func() { l.quit = true })
 	}
