@@ -66,6 +66,7 @@ type http2Conn struct {
 
 	wishMu sync.Mutex
 	wishes *http2Stream // those that have something to say, last first; guarded by wishMu
+	asked  bool         // the loop is to look at them; guarded by wishMu
 
 	wishAt atomic.Int64 // octets that a handler has read when it makes a wish
 	after  atomic.Int32 // streams that are running still, once the connection has ended

@@ -171,6 +171,7 @@ func (h *http2Conn) settled(s *http2Stream) {
 // wished looks at streams that are lent and have something to say.
 func (h *http2Conn) wished(*Conn) {
 	h.wishMu.Lock()
+	h.asked = false
 	var room [16]*http2Stream
 	all := room[:0]
 	for h.wishes != nil {

@@ -35,3 +35,32 @@ func TestHTTP2WishEndsWithItsStream(t *testing.T) {
 		h.wishes = nil
 	}
 }
+
+// A wish is posted once until the loop has looked, also when who has wished ends
+// meanwhile: a strand is in the list of what is posted once, or cuts it.
+func TestHTTP2WishIsPostedOnce(t *testing.T) {
+	f := newFeeder(t, &Server{Handler: textHandler("")})
+	c := f.newConn()
+	f.srv.http2 = f.srv.http2Config()
+	f.srv.beginHTTP2(c)
+	h, l := c.proto.(*http2Conn), c.loop
+	one, two := h.newStream(1), h.newStream(3)
+	h.open = 2
+	one.wish()
+	one.closed = true
+	h.forget(one)
+	two.wish()
+	posted := 0
+	for s := l.posted; s != nil && posted < 3; s = s.nextPosted {
+		posted++
+	}
+	if posted != 1 {
+		t.Errorf("posted %d times", posted)
+	}
+	l.posted = nil
+	h.wished(c)
+	if two.wish(); l.posted != &c.strand {
+		t.Error("a wish behind the look is not posted")
+	}
+	l.posted, h.wishes = nil, nil
+}

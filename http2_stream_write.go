@@ -206,10 +206,10 @@ func (s *http2Stream) failWrite(err error) error {
 func (s *http2Stream) wish() {
 	h := s.h
 	h.wishMu.Lock()
-	first := false
+	first := !h.asked
+	h.asked = true
 	if !s.wished {
 		s.wished, s.nextWish, h.wishes = true, h.wishes, s
-		first = s.nextWish == nil
 	}
 	h.wishMu.Unlock()
 	if first {
