@@ -59,7 +59,7 @@ func (h *http2Conn) enqueue(s *http2Stream) {
 	}
 	s.mu.Lock()
 	heads := len(s.heads) > 0 || !s.running && s.keeps
-	sends := s.out.len() > 0 || !s.running || s.outEnded && s.wire&http2EndSent == 0
+	sends := !s.running || s.headSent && (s.out.len() > 0 || s.outEnded && s.wire&http2EndSent == 0) // else the head comes with a wish
 	s.mu.Unlock()
 	switch {
 	case heads:
@@ -220,7 +220,7 @@ func (h *http2Conn) appendBody(b []byte, s *http2Stream) []byte {
 	switch {
 	case !more && !s.running && s.cut != codeNone:
 		return h.sendCut(b, s)
-	case more && s.sendWindow > 0:
+	case more && s.sendWindow > 0 && s.headSent:
 		h.ready.insert(s)
 	}
 	h.hold(s)

@@ -64,3 +64,28 @@ func TestHTTP2WishIsPostedOnce(t *testing.T) {
 	}
 	l.posted, h.wishes = nil, nil
 }
+
+// Octets of a body whose head the handler has not given yet wait for it: a stream
+// that is listed as one with something to send, and has not, holds its loop up
+// for ever.
+func TestHTTP2BodyWaitsForItsHead(t *testing.T) {
+	f := newFeeder(t, &Server{Handler: textHandler("")})
+	c := f.newConn()
+	f.srv.http2 = f.srv.http2Config()
+	f.srv.beginHTTP2(c)
+	h := c.proto.(*http2Conn)
+	s := h.newStream(1)
+	h.open = 1
+	s.running, s.sendWindow = true, 0
+	s.out.append([]byte("octets"), nil)
+	if err := h.openWindow(s, 100); err != nil {
+		t.Fatal(err)
+	}
+	if s.list != nil {
+		t.Fatal("the stream is listed")
+	}
+	if b := h.appendBody(nil, s); len(b) > 0 || s.list != nil {
+		t.Errorf("%q was sent before the head; listed: %t", b, s.list != nil)
+	}
+	s.out.drop()
+}

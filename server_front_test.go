@@ -17,11 +17,12 @@ import (
 // twice, so that one which fails is seen.
 
 // frontHaproxy configures haproxy.
-func frontHaproxy(dir, addr, network, upstream string) string {
-	if network == "unix" {
-		upstream = "unix@" + upstream
-	}
-	return `global
+func frontHaproxy(server string) func(dir, addr, network, upstream string) string {
+	return func(dir, addr, network, upstream string) string {
+		if network == "unix" {
+			upstream = "unix@" + upstream
+		}
+		return `global
 	maxconn 512
 	nbthread 1
 defaults
@@ -36,8 +37,9 @@ frontend in
 	bind ` + addr + `
 	default_backend flare
 backend flare
-	server flare ` + upstream + `
+	server flare ` + upstream + server + `
 `
+	}
 }
 
 // frontNginx configures nginx.
@@ -84,7 +86,12 @@ var frontProxies = []struct {
 	},
 	{
 		name: "haproxy",
-		conf: frontHaproxy,
+		conf: frontHaproxy(""),
+		args: func(dir, conf string) []string { return []string{"-db", "-f", conf} },
+	},
+	{
+		name: "haproxy HTTP/2",
+		conf: frontHaproxy(" proto h2"),
 		args: func(dir, conf string) []string { return []string{"-db", "-f", conf} },
 	},
 }
