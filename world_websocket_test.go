@@ -277,7 +277,8 @@ func (t *messages) owed() string {
 func (t *messages) open(p *peer) bool { return len(p.got) > 0 || t.reader.begun() }
 
 func (t *messages) loose(p *peer) bool {
-	return t.q.spoilt || t.w.chatting.QueuePolicy == QueueDropConnection || p.hurried(t.q.chat)
+	return t.q.spoilt || t.w.chatting.QueuePolicy == QueueDropConnection || p.hurried(t.q.chat) ||
+		t.ending && p.slow // CloseTimeout is too short for what it has to read
 }
 
 // hurried reports whether p is slow, and has little time for what it has to read
