@@ -47,6 +47,7 @@ type http2Conn struct {
 	requests   int    // begun
 	sendWindow int64
 	recvWindow int64
+	moved      int64 // octets of bodies that were sent since the last look
 	credit     int64 // octets that the receive window is to be opened by
 	budget     http2Budget
 	closedAt   [http2ClosedKept]http2Closed // recently closed streams, a ring

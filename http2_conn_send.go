@@ -245,6 +245,7 @@ func (h *http2Conn) appendFrames(b []byte, s *http2Stream) (with []byte, whole, 
 		s.sentOctets(int(n))
 		s.sendWindow -= n
 		h.sendWindow -= n
+		h.moved += n
 		if s.progress = h.now(); last || len(b) >= flushBytes || s.priority.incremental && h.ready.first != nil {
 			return b, last, ended
 		}

@@ -68,15 +68,34 @@ func (h *http2Conn) expiredIdle(c *Conn, g *workset) verdict {
 	return verdictPartial
 }
 
-// lookAll looks at the streams that wait for the peer.
+// lookAll looks at the streams that wait for the peer. While that takes enough of
+// others, those with an open window only wait for their turn, which is not its
+// doing.
 func (h *http2Conn) lookAll(g *workset) {
+	enough := max(h.c.limits.writeRate*int64(h.config.lookEvery)/int64(time.Second), 1)
+	takes := h.moved >= enough
+	h.moved = 0
 	for i := 0; i < len(h.table); i++ {
 		s := h.table[i].s
+		if takes && s.headSent && s.sendWindow > 0 {
+			h.queued(s, g.clock.now)
+		}
 		h.look(s, g)
 		if i < len(h.table) && h.table[i].s != s {
 			i-- // it was closed
 		}
 	}
+}
+
+// queued takes the time since the last look off what s has waited for the peer.
+func (h *http2Conn) queued(s *http2Stream, now time.Duration) {
+	if s.running {
+		s.mu.Lock()
+		s.queuedAt = now
+		s.mu.Unlock()
+	}
+	s.progress = now
+	s.since = min(s.since+h.config.lookEvery, now)
 }
 
 // look ends a stream whose peer is too slow with the body that its handler waits

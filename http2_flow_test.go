@@ -370,15 +370,13 @@ func TestHTTP2ManyShortBodies(t *testing.T) {
 // ones in turns; a PRIORITY_UPDATE counts from then on.
 func TestHTTP2Priorities(t *testing.T) {
 	t.Parallel()
-	var queued atomic.Int32 // answers of which a part waits for the window
+	var queued atomic.Int32 // answers that wait for the window, or have left
 	s := startHTTP2(t, &Server{Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
 		var n int
 		fmt.Sscan(r.Query().Get("n"), &n)
 		w.Flush()
-		w.Write(patternBytes[:1000])
-		w.Flush()
+		_, err := io.Copy(w, &patternReader{n: n})
 		queued.Add(1)
-		_, err := io.Copy(w, &patternReader{n: n - 1000})
 		return err
 	})})
 	const size = 60_000 // less than the server queues for a stream
@@ -426,6 +424,7 @@ func TestHTTP2Priorities(t *testing.T) {
 				p.send(http2Frame(framePriorityUpdate, 0, 0, string([]byte{0, 0, 0, byte(streams[i])})+priority))
 			}
 			eventuallyRead(p, "answers that wait", func() bool { return int(queued.Load()) == 1+len(streams) })
+			p.sync() // the loop has taken what was posted before
 			var order []int
 			p.onData = func(a *http2Answer, data []byte) {
 				if i := index[a.id]; len(data) > 0 {

@@ -541,6 +541,49 @@ func TestHTTP2ZeroWindowOfOne(t *testing.T) {
 	}
 }
 
+// A response that waits for its turn behind another has its time when that comes:
+// its peer takes all that the connection's window lets through, at a steady pace.
+func TestHTTP2WaitsForItsTurn(t *testing.T) {
+	t.Parallel()
+	const size = 300 << 10
+	body := strings.Repeat("x", size)
+	s := &Server{Loops: 1, WriteTimeout: 300 * time.Millisecond, Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		if r.Path() == "/streamed" {
+			_, err := io.WriteString(w, body) // the handler waits for room
+			return err
+		}
+		return w.Text(200, body) // it has returned long before
+	})}
+	p := dialHTTP2(t, startHTTP2Server(t, s), http2Setting{settingWindow, 1 << 20})
+	p.manual = true
+	p.readUntil("SETTINGS", func() bool { return p.greeted && len(p.pending) == 0 })
+	streams := []uint32{p.start("/"), p.start("/"), p.start("/streamed")}
+	const piece = 8 << 10
+	got := func() (n int64) {
+		for _, id := range streams {
+			n += p.streams[id].size
+		}
+		return n
+	}
+	done := func() bool {
+		for _, id := range streams {
+			if !p.streams[id].ended && !p.streams[id].reset {
+				return false
+			}
+		}
+		return true
+	}
+	p.readUntil("the first window", func() bool { return got() >= windowDefault })
+	for want := got() + piece; !done(); want += piece {
+		time.Sleep(10 * time.Millisecond) // the pace
+		p.credit(0, piece)
+		p.readUntil("a piece", func() bool { return got() >= want || done() })
+	}
+	for _, id := range streams {
+		p.answer(id).want(t, 200, body)
+	}
+}
+
 // Resets without end of a route that sleeps leave the windows as they were, and end
 // the connection only of a client that answers nothing for them.
 func TestHTTP2ResetsThenUpload(t *testing.T) {

@@ -59,13 +59,14 @@ type http2Stream struct {
 	inErr     error         // or this is why
 	trailer   *headerFields // behind in
 	heads     []http2Outgoing
-	out       sendQueue    // of the response's body, behind heads
-	taken     int64        // octets of out that were sent, or dropped
-	outEnded  bool         // nothing comes behind out
-	through   *http2Tunnel // that it has become, nil: none
-	wantsRoom bool         // the owner waits for room in out
-	final     bool         // the final head is among heads, or was
-	gone      error        // why nothing can be sent any more
+	out       sendQueue     // of the response's body, behind heads
+	taken     int64         // octets of out that were sent, or dropped
+	outEnded  bool          // nothing comes behind out
+	through   *http2Tunnel  // that it has become, nil: none
+	wantsRoom bool          // the owner waits for room in out
+	final     bool          // the final head is among heads, or was
+	gone      error         // why nothing can be sent any more
+	queuedAt  time.Duration // when it was last seen to wait for its turn behind others, 0: never
 
 	// Guarded by http2Conn.wishMu.
 	wished   bool // it is in http2Conn.wishes
@@ -143,7 +144,7 @@ func (s *http2Stream) recycle() {
 		clear(s.heads)
 		s.heads = s.heads[:0]
 	}
-	s.wantsRoom, s.gone, s.outEnded, s.through = false, nil, false, nil
+	s.wantsRoom, s.gone, s.queuedAt, s.outEnded, s.through = false, nil, 0, false, nil
 	s.doneWith.Store(0)
 	s.refusal, s.kept, s.keeps, s.tail, s.behind = nil, http2Outgoing{}, false, nil, nil
 	s.complete, s.cut, s.final, s.writing = false, codeNone, false, pace{}

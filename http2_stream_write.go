@@ -157,26 +157,22 @@ func (s *http2Stream) awaitTaken(g *workset, before int64) error {
 	limits := s.conn.limits
 	s.conn.loop.lock(&g.roomMu)
 	defer g.roomMu.Unlock()
-	silent := time.Duration(0)
 	for {
-		began := time.Since(origin)
-		limit := max(limits.write-silent, 0)
-		if limits.write > 0 && limit == 0 {
-			return ErrTimeout
-		}
-		err := s.writing.await(&s.strand, ownWrite, limit, limits.writeRate, g.writeBy.at())
+		err := s.writing.await(&s.strand, ownWrite, limits.write, limits.writeRate, g.writeBy.at())
 		s.mu.Lock()
-		moved := s.taken - before
+		moved, queuedAt := s.taken-before, s.queuedAt
 		s.mu.Unlock()
 		s.writing.moved += moved
+		if err != ErrTimeout {
+			return err
+		}
 		switch {
-		case err == nil || moved == 0 || err != ErrTimeout:
+		case queuedAt > 0 && time.Since(origin)-queuedAt < 2*s.h.config.lookEvery:
+			s.writing = pace{} // others had their turn meanwhile
+		case moved == 0:
 			return err
 		}
 		before += moved // it takes little by little
-		if silent += time.Since(origin) - began; moved > 0 {
-			silent = 0
-		}
 		if at := g.writeBy.at(); at != 0 && at != lifted && time.Since(origin) >= at {
 			return ErrTimeout
 		}
