@@ -188,7 +188,7 @@ func TestHTTP2ClientHostile(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			told := make(chan http2Code, 1)
+			told, acted := make(chan http2Code, 1), make(chan bool)
 			c, url := hostileHTTP2(t, func(p *http2Answerer, n int) {
 				if n > 0 {
 					p.serveAll("fine")
@@ -200,6 +200,7 @@ func TestHTTP2ClientHostile(t *testing.T) {
 					return
 				}
 				test.act(p, stream)
+				close(acted)
 				p.drain()
 				code := codeNone
 				for _, code = range p.reset {
@@ -216,6 +217,9 @@ func TestHTTP2ClientHostile(t *testing.T) {
 			for range 2 { // some need the stream to be over
 				resp, callErr := c.Do(soon(t), &ClientRequest{Method: "POST", URL: url})
 				if err = callErr; err == nil {
+					if test.code == codeFlowControl {
+						<-acted // who reads meanwhile opens the window
+					}
 					_, err = resp.Bytes()
 				}
 				if err != nil {
