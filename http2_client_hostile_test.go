@@ -188,7 +188,7 @@ func TestHTTP2ClientHostile(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			told, acted := make(chan http2Code, 1), make(chan bool)
+			told := make(chan http2Code, 1)
 			c, url := hostileHTTP2(t, func(p *http2Answerer, n int) {
 				if n > 0 {
 					p.serveAll("fine")
@@ -200,7 +200,6 @@ func TestHTTP2ClientHostile(t *testing.T) {
 					return
 				}
 				test.act(p, stream)
-				close(acted)
 				p.drain()
 				code := codeNone
 				for _, code = range p.reset {
@@ -218,7 +217,7 @@ func TestHTTP2ClientHostile(t *testing.T) {
 				resp, callErr := c.Do(soon(t), &ClientRequest{Method: "POST", URL: url})
 				if err = callErr; err == nil {
 					if test.code == codeFlowControl {
-						<-acted // who reads meanwhile opens the window
+						awaitNoStreams(t, c) // who reads meanwhile opens the window
 					}
 					_, err = resp.Bytes()
 				}
@@ -269,4 +268,24 @@ func TestHTTP2ClientNoPreface(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// awaitNoStreams waits until c's connections have no streams.
+func awaitNoStreams(t *testing.T, c *Client) {
+	t.Helper()
+	eventually(t, "the end of all streams", func() bool {
+		c.http2.mu.Lock()
+		defer c.http2.mu.Unlock()
+		for _, r := range c.http2.routes {
+			if r.conn != nil {
+				r.conn.mu.Lock()
+				n := len(r.conn.streams)
+				r.conn.mu.Unlock()
+				if n > 0 {
+					return false
+				}
+			}
+		}
+		return true
+	})
 }
