@@ -81,6 +81,7 @@ func (c *rawHTTP2) ask(n int) {
 
 // A request on the loop allocates nothing, alone or among a hundred of a round.
 func TestHTTP2Allocations(t *testing.T) {
+	notPlain(t, "it starts a goroutine for what it writes")
 	if raceEnabled {
 		t.Skip("under the race detector nothing is reused")
 	}
