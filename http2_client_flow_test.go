@@ -64,6 +64,9 @@ func (l delayedLink) pass(to, from net.Conn) {
 // A window grows until a long link is full: a download is as quick as over HTTP/1.1,
 // which has TCP's windows alone.
 func TestHTTP2ClientLongLink(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector is slower than the link")
+	}
 	t.Parallel()
 	const size, rate = 96 << 20, 32 << 20
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -298,7 +298,7 @@ func (r repeating) Read(p []byte) (int, error) {
 // Window updates of one octet get a response through, if slowly.
 func TestHTTP2OctetByOctet(t *testing.T) {
 	t.Parallel()
-	s := &Server{Loops: 1, Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
+	s := &Server{Loops: 1, MinWriteRate: -1, Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
 		return w.Text(200, strings.Repeat("o", 300))
 	})}
 	p := dialHTTP2(t, startHTTP2Server(t, s), http2Setting{settingWindow, 0})
@@ -545,9 +545,12 @@ func TestHTTP2ZeroWindowOfOne(t *testing.T) {
 // its peer takes all that the connection's window lets through, at a steady pace.
 func TestHTTP2WaitsForItsTurn(t *testing.T) {
 	t.Parallel()
+	if raceEnabled {
+		t.Skip("the race detector stops the client for longer than a response may wait")
+	}
 	const size = 300 << 10
 	body := strings.Repeat("x", size)
-	s := &Server{Loops: 1, WriteTimeout: 300 * time.Millisecond, Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
+	s := &Server{Loops: 1, WriteTimeout: time.Second, MinWriteRate: -1, Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
 		if r.Path() == "/streamed" {
 			_, err := io.WriteString(w, body) // the handler waits for room
 			return err
@@ -575,7 +578,7 @@ func TestHTTP2WaitsForItsTurn(t *testing.T) {
 	}
 	p.readUntil("the first window", func() bool { return got() >= windowDefault })
 	for want := got() + piece; !done(); want += piece {
-		time.Sleep(10 * time.Millisecond) // the pace
+		time.Sleep(20 * time.Millisecond) // the pace
 		p.credit(0, piece)
 		p.readUntil("a piece", func() bool { return got() >= want || done() })
 	}
