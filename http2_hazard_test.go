@@ -183,7 +183,7 @@ func TestHTTP2StealInCommit(t *testing.T) {
 	s := &Server{Loops: 1, Handler: Inline(HandlerFunc(func(w *ResponseWriter, r *Request) error {
 		w.OnCommit(func(status int, h *Header, next io.WriteCloser) io.WriteCloser {
 			if r.Path() == "/slow" {
-				time.Sleep(5 * tick)
+				time.Sleep(5 * tick) // a handler that the monitor sees twice
 			}
 			h.Set("X-Path", r.Path())
 			return next

@@ -17,15 +17,15 @@ func lineText(id, number int) string {
 
 // A lineProtocol is the server's side of a connection.
 type lineProtocol struct {
-	w      *world
-	c      *Conn
-	s      *worldSocket
-	id     int // of the client
-	heard  int
-	todo   [][]byte // lines to be sent back
-	due    time.Time
-	inside bool
-	closed bool
+	w       *world
+	c       *Conn
+	s       *worldSocket
+	id      int // of the client
+	heard   int
+	replies [][]byte // lines to be sent back
+	due     time.Time
+	inside  bool
+	closed  bool
 }
 
 // newProtocol is Server.NewProtocol.
@@ -59,7 +59,7 @@ func (l *lineProtocol) Data(c *Conn, in []byte, eof bool) (int, error) {
 			w.fail("%v: line %d is %q", l.s, l.heard, tail(line))
 		}
 		l.heard++
-		l.todo = append(l.todo, bytes.Clone(line))
+		l.replies = append(l.replies, bytes.Clone(line))
 	}
 	if eof || w.one(8) {
 		_, err := c.NetConn(nil, l.write)
@@ -94,15 +94,15 @@ func (l *lineProtocol) Data(c *Conn, in []byte, eof bool) (int, error) {
 
 // push writes lines for as long as they are taken; Drained goes on.
 func (l *lineProtocol) push() {
-	for len(l.todo) > 0 && l.c.Write(l.todo[0]) == nil {
-		l.todo = l.todo[1:]
+	for len(l.replies) > 0 && l.c.Write(l.replies[0]) == nil {
+		l.replies = l.replies[1:]
 	}
 }
 
 // write writes them in the blocking style.
 func (l *lineProtocol) write(nc net.Conn) error {
-	for ; len(l.todo) > 0; l.todo = l.todo[1:] {
-		if _, err := nc.Write(l.todo[0]); err != nil {
+	for ; len(l.replies) > 0; l.replies = l.replies[1:] {
+		if _, err := nc.Write(l.replies[0]); err != nil {
 			return err
 		}
 	}
