@@ -2,6 +2,7 @@ package flare
 
 import (
 	"bytes"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -45,11 +46,14 @@ func earlyServer() *Server {
 	return &Server{Handler: mux, Loops: 1, Logger: quietLogger(), MaxBodyBytes: 512 << 20}
 }
 
+var earlyPosts = flag.Int("early.posts", 12, "how many of a kind TestNoEarlyAnswerIsLost sends")
+
 // An answer that comes before the end of a body reaches a client that has
 // megabytes still to send, whether it reads while it sends or after it.
 func TestNoEarlyAnswerIsLost(t *testing.T) {
 	t.Parallel()
-	const posts, bytesEach = 12, 9 << 20
+	const bytesEach = 9 << 20
+	posts := *earlyPosts
 	body := make([]byte, bytesEach)
 	post := func(t *testing.T, client *http.Client, base string) {
 		for _, row := range earlyAnswers {
