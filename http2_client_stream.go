@@ -239,27 +239,34 @@ func (st *clientStream) readBody(b *clientBody, p []byte) (int, error) {
 		b.arm()
 		c.mu.Lock()
 	}
-	var err error
+	n, ended, err := st.receive(p)
+	switch {
+	case ended:
+		b.keepTrailer(&st.trailer)
+		return n, io.EOF
+	case err == io.EOF:
+		err = ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+// receive waits for octets and takes them, and gives the windows back. ended says
+// that no more will come; err is nil with octets. c.mu is held, and released.
+func (st *clientStream) receive(p []byte) (n int, ended bool, err error) {
+	c := st.c
 	for st.recv.n == 0 && !st.ended && err == nil {
 		if err = st.err; err == nil {
 			err = st.await()
 		}
 	}
-	n := st.recv.read(p)
+	if n = st.recv.read(p); n > 0 {
+		err = nil
+	}
 	c.consumed(int64(n))
 	st.consumed(int64(n))
-	ended := st.recv.n == 0 && st.ended
+	ended = st.recv.n == 0 && st.ended
 	c.flush()
-	switch {
-	case ended:
-		b.keepTrailer(&st.trailer)
-		return n, io.EOF
-	case n > 0:
-		return n, nil
-	case err == io.EOF:
-		err = ErrUnexpectedEOF
-	}
-	return n, err
+	return n, ended, err
 }
 
 // skipBody returns io.EOF if all of the body was there.

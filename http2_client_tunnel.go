@@ -59,26 +59,12 @@ func (s *streamConn) RemoteAddr() net.Addr { return s.st.c.conn().RemoteAddr() }
 
 // Read returns what has come, whatever the deadline, and else waits until it.
 func (s *streamConn) Read(p []byte) (int, error) {
-	st, c := s.st, s.st.c
-	c.mu.Lock()
-	var err error
-	for st.recv.n == 0 && !st.ended && err == nil {
-		if err = st.err; err == nil {
-			err = st.await()
-		}
-	}
-	n := st.recv.read(p)
-	c.consumed(int64(n))
-	st.consumed(int64(n))
-	ended := st.ended
-	c.flush()
-	switch {
-	case n > 0:
-		return n, nil
-	case ended:
+	s.st.c.mu.Lock()
+	n, ended, err := s.st.receive(p)
+	if n == 0 && ended {
 		return 0, io.EOF
 	}
-	return 0, tunnelError(err)
+	return n, tunnelError(err)
 }
 
 // Write sends all of p.
