@@ -32,8 +32,8 @@ type http2Budget struct {
 	since time.Duration // up to when left was refilled, 0: nothing was spent yet
 }
 
-// earn is for a request that was answered.
-func (b *http2Budget) earn() { b.left = min(b.left+1, http2BudgetMax) }
+// earn gives n back.
+func (b *http2Budget) earn(n int) { b.left = min(b.left+n, http2BudgetMax) }
 
 // earnSmall is for a DATA frame that was sent.
 func (b *http2Budget) earnSmall() { b.small = min(b.small+http2SmallPerFrame, http2SmallMax) }

@@ -33,7 +33,7 @@ func TestHTTP2Budget(t *testing.T) {
 func TestHTTP2BudgetEarned(t *testing.T) {
 	b := http2Budget{left: http2BudgetMax}
 	for range 10 * http2BudgetMax {
-		b.earn()
+		b.earn(1)
 	}
 	n := 0
 	for b.spend(time.Hour) {

@@ -10,14 +10,10 @@ import (
 // This file is layer 4 (roles): how streams of the client's HTTP/2 end, and the
 // connection below them (RFC 9113 §5.4, §6.8).
 
-const (
-	// goAwayTime is what the last octets get to leave.
-	goAwayTime = time.Second
-)
+// goAwayTime is what the last octets get to leave.
+const goAwayTime = time.Second
 
-var (
-	errHTTP2Cancel = errors.New("flare: the stream was closed")
-)
+var errHTTP2Cancel = errors.New("flare: the stream was closed")
 
 // leave is for when a stream that existed does not any more. c.mu is held.
 func (c *http2ClientConn) leave() {

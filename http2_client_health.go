@@ -86,9 +86,6 @@ func (c *http2ClientConn) armCalls(now time.Time) {
 	}
 }
 
-// heard is for when something was received. c.mu is held.
-func (h *http2ClientHealth) heard(now time.Time) { h.heardAt = now }
-
 // ponged takes the answer to a PING.
 func (c *http2ClientConn) ponged(payload []byte, now time.Time) {
 	h := &c.health

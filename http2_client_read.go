@@ -60,9 +60,8 @@ func (c *http2ClientConn) read() {
 		if rest := len(r.in); rest == 0 {
 			buf = buf[:0]
 		} else {
-			if need := c.frameRoom(r.in); need > cap(buf) {
-				larger := make([]byte, 0, need)
-				buf = larger
+			if need := frameRoom(r.in); need > cap(buf) {
+				buf = make([]byte, 0, need)
 			}
 			buf = buf[:copy(buf[:cap(buf)], r.in)]
 		}
@@ -71,7 +70,7 @@ func (c *http2ClientConn) read() {
 
 // frameRoom is how much room the frame needs whose front b is. Its head was judged
 // if it is there.
-func (c *http2ClientConn) frameRoom(b []byte) int {
+func frameRoom(b []byte) int {
 	if len(b) < http2HeadBytes {
 		return http2HeadBytes
 	}
@@ -96,10 +95,8 @@ func (c *http2ClientConn) handleInput() error {
 		r.in = r.in[size:]
 	}
 	c.mu.Lock()
-	c.health.heard(r.now)
-	for range r.ended * budgetResponse {
-		c.health.budget.earn()
-	}
+	c.health.heardAt = r.now
+	c.health.budget.earn(r.ended * budgetResponse)
 	c.output.due += r.ended
 	r.ended = 0
 	c.flush()

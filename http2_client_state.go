@@ -30,7 +30,6 @@ type http2ClientConn struct {
 	greeted bool  // the server's SETTINGS have come
 	leaving bool  // no stream begins any more
 	err     error // why the connection has ended; nil: it has not
-	fault   error // what the server is told before it ends; nil: nothing
 
 	enc    hpackEncoder
 	output http2ClientOutput
@@ -157,10 +156,8 @@ type http2ClientReader struct {
 	dec      hpackDecoder
 	section  fieldSection
 	head     responseHead
-	trailer  headerFields
 	away     *http2Reset // what a GOAWAY with a reason said; nil: none
 	last     uint32      // stream that a GOAWAY named
-	leaving  bool        // a GOAWAY has come
 
 	block    uint32 // stream whose field block is not complete; 0: none
 	blockEnd bool   // it ends the stream

@@ -104,9 +104,8 @@ func (st *clientStream) begin(client *Client, x *clientCall, m clientMessage) (a
 		st.queueData(m.payload, true)
 	}
 	all = st.endSent
-	retires := x.closes
 	c.flush()
-	if retires {
+	if x.closes {
 		c.retire()
 	}
 	if m.whole && !all {

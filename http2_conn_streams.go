@@ -161,7 +161,7 @@ func (h *http2Conn) settled(s *http2Stream) {
 	if !s.complete && s.cut == codeNone {
 		s.cut = codeInternal
 	}
-	h.budget.earn()
+	h.budget.earn(1)
 	h.collect(s)
 	s.progress = h.now()
 	s.since = s.progress
