@@ -2,6 +2,7 @@ package flare
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"reflect"
 	"regexp"
@@ -134,6 +135,8 @@ func TestLimitsText(t *testing.T) {
 		{"Of files", fmt.Sprintf("at most %d ranges, or they are ignored; a listing has at most %d entries", rangesMax, listedMax)},
 		{"Of a hub of events", fmt.Sprintf("up to %s on the way", limitText(streamBytes))},
 		{"Of a WebSocket", fmt.Sprintf("a client together, %s by default", limitText(defaultHandshakeTimeout))},
+		{"Of a client", fmt.Sprintf("may send %d interim ones", interimMax)},
+		{"Of a client", fmt.Sprintf("remembers of %d servers", http2RoutesMax)},
 		{"Of a client", fmt.Sprintf("`DialTLS`, %s each by default", limitText(defaultDialTimeout))},
 		{"Of a protocol of yours", fmt.Sprintf("less than %s bytes a second", limitText((&ConnOptions{}).limits().writeRate))},
 	} {
@@ -143,6 +146,60 @@ func TestLimitsText(t *testing.T) {
 	}
 	if defaultDialTimeout != defaultHandshakeTimeout {
 		t.Error("Dialer.Timeout and Dialer.HandshakeTimeout differ, which LIMITS.md does not say")
+	}
+}
+
+// limitsHTTP2 are the bounds of HTTP/2 that are no fields: the rows of the tables
+// in the sections of LIMITS.md, with the defaults that the code has.
+func limitsHTTP2() map[string]map[string]string {
+	server, client := new(Server).http2Config(), newHTTP2ClientConfig(nil, nil, &headLimits{})
+	ping := func(after, timeout time.Duration) string {
+		return fmt.Sprintf("a PING after %s, %s for the answer", limitText(after), limitText(timeout))
+	}
+	spent := func(earned int, by string) string {
+		return fmt.Sprintf("%d at once; %d for each %s, %d a second", http2BudgetMax, earned, by, http2BudgetRate)
+	}
+	return map[string]map[string]string{
+		"Of a server": {
+			"streams at once, a reset one included until its handler has returned":    limitText(server.streams),
+			"octets of a request's body ahead of its handler; of all on a connection": limitText(server.streamWindow) + "; " + limitText(server.connWindow),
+			"silence while streams are open":                                          ping(server.pingAfter, server.pingTimeout),
+			"resets, SETTINGS, PING, PRIORITY, unknown and empty frames":              spent(1, "answered request"),
+			"WINDOW_UPDATE, PING and PRIORITY_UPDATE beside those":                    fmt.Sprintf("%d for each DATA frame sent", http2SmallPerFrame),
+			"answers to control frames that the client does not read":                 limitText(http2ControlMax),
+			"the encoded form of a field section":                                     "twice what its fields may have",
+			"octets of a response ahead of the client":                                limitText(http2QueueBytes) + " a stream",
+		},
+		"Of a client": {
+			"octets of a response's body ahead of its reader; of all on a connection":         fmt.Sprintf("%s, %s for a reader that keeps up; %s", limitText(client.streamWindow), limitText(client.windowMax), limitText(client.connWindow)),
+			"octets that the windows of all streams are grown by":                             limitText(windowsMax),
+			"streams at once, before the server has said how many it takes":                   limitText(http2StreamsFirst),
+			"octets that are queued when another body is to be sent":                          limitText(http2QueueMax),
+			"resets, SETTINGS, PING, unknown and empty frames, and frames on closed streams":  spent(budgetResponse, "response"),
+			"the encoded form of a field section":                                             "twice what its fields may have",
+			"streams that were reset, on which the server may still send what it was allowed": fmt.Sprintf("%d; frames on older ones count as on closed ones", resetsKept),
+			"silence while streams are open":                                                  ping(client.pingAfter, client.pingTimeout),
+		},
+	}
+}
+
+// LIMITS.md has the bounds of HTTP/2 of both sides, and no others.
+func TestLimitsHTTP2(t *testing.T) {
+	text, err := os.ReadFile("LIMITS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for heading, rows := range limitsHTTP2() {
+		_, table, _ := strings.Cut(limitsSection(string(text), heading), "| what is bounded | default | on breach |\n|---|---|---|\n")
+		table, _, _ = strings.Cut(table, "\n\n")
+		says := make(map[string]string)
+		for line := range strings.Lines(table) {
+			cells := strings.Split(line, " | ")
+			says[strings.TrimPrefix(cells[0], "| ")] = cells[1]
+		}
+		if !maps.Equal(says, rows) {
+			t.Errorf("LIMITS.md has in %q\n%q, the code\n%q", heading, says, rows)
+		}
 	}
 }
 
