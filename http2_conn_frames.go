@@ -74,11 +74,13 @@ func (h *http2Conn) next(in []byte, g *workset) (n, cost int, err error) {
 		return 0, 0, nil
 	}
 	head := parseHTTP2Head((*[http2HeadBytes]byte)(in))
-	if !h.greeted && (head.kind != frameSettings || head.ack()) {
-		return 0, 0, connFault(codeProtocol, ruleSettingsFirst)
-	}
 	fault := head.check(frameSizeDefault, h.block.id)
-	if fault != nil && !fault.(*http2Error).stream {
+	switch {
+	case !h.greeted && (head.kind != frameSettings || head.ack()):
+		return 0, 0, connFault(codeProtocol, ruleSettingsFirst)
+	case h.leaving != http2Stays && h.block.id == 0 && head.resetsNothing():
+		return h.ignore(&head)
+	case fault != nil && !fault.(*http2Error).stream:
 		return 0, 0, fault
 	}
 	payload := in[http2HeadBytes:]
@@ -98,7 +100,12 @@ func (h *http2Conn) next(in []byte, g *workset) (n, cost int, err error) {
 		}
 		return n, cost + http2HeadBytes, fault
 	}
-	h.frame = http2Incoming{left: head.length} // RFC 9113 §5.5: ignored
+	return h.ignore(&head) // RFC 9113 §5.5
+}
+
+// ignore skips a frame.
+func (h *http2Conn) ignore(head *http2Head) (n, cost int, err error) {
+	h.frame = http2Incoming{left: head.length}
 	return http2HeadBytes, http2HeadBytes, h.charge()
 }
 

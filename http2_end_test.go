@@ -114,6 +114,30 @@ func TestHTTP2Shutdown(t *testing.T) {
 	}
 }
 
+// haproxy resets a stream that has no number yet when it is told that the
+// connection ends. That costs nobody an answer; before it is told, it does.
+func TestHTTP2ResetOfNoStream(t *testing.T) {
+	t.Parallel()
+	s := newEndServer(t, nil)
+	reset := appendRSTStream(nil, 0, codeCancel)
+	early := s.dial(t)
+	early.send(reset)
+	early.failed(codeProtocol)
+
+	p := s.dial(t)
+	slow := p.start("/wait")
+	eventually(t, "the handler", func() bool { return s.entered.Load() == 1 })
+	ended := s.shutdown(t.Context())
+	p.readUntil("the second GOAWAY", func() bool { return len(p.goAway) == 2 })
+	p.send(reset)
+	close(s.leave)
+	p.answer(slow).want(t, 200, "waited")
+	p.failed(codeNone)
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 // A client that does not answer the PING does not hold Shutdown up for long.
 func TestHTTP2ShutdownWithoutPong(t *testing.T) {
 	t.Parallel()

@@ -99,6 +99,14 @@ func parseHTTP2Head(b *[http2HeadBytes]byte) http2Head {
 	}
 }
 
+// resetsNothing reports whether it is the RST_STREAM of a stream that never got a
+// number, which haproxy sends (to 2.6 at least) once it has been told GOAWAY. To
+// end the connection for it, as RFC 9113 §6.4 has it, would cut the answers that
+// GOAWAY has promised.
+func (h *http2Head) resetsNothing() bool {
+	return h.kind == frameRSTStream && h.stream == 0 && h.length == rstStreamBytes
+}
+
 // check judges what a head alone tells. sizeMax is the SETTINGS_MAX_FRAME_SIZE
 // in force; block is the stream whose field block is not complete, 0 for none.
 func (h *http2Head) check(sizeMax, block uint32) error {
