@@ -26,6 +26,9 @@ const (
 	pipelinedAsks = 3
 )
 
+// sentByNobodyElse ends what differences says of a field that only this target sends.
+const sentByNobodyElse = " sent, and by nobody else"
+
 // An answer is one HTTP response, read without interpretation.
 type answer struct {
 	status int
@@ -106,7 +109,7 @@ func (a answer) differences(contentType string, now time.Time) []string {
 		switch name {
 		case "Content-Type", "Content-Length", "Date", "Server", "Connection", "Keep-Alive":
 		default:
-			others = append(others, name+" sent, and by nobody else")
+			others = append(others, name+sentByNobodyElse)
 		}
 	}
 	slices.Sort(others)

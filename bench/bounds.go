@@ -50,6 +50,8 @@ var boundWorkloads = map[string]func(*bencher, context.Context, []*target, io.Wr
 	"tls":          (*bencher).runTLS,
 	"handshakes":   (*bencher).runHandshakes,
 	"idle-tls":     (*bencher).runTLSIdle,
+	"h2":           (*bencher).runHTTP2,
+	"idle-h2":      (*bencher).runHTTP2Idle,
 }
 
 // splitBounds takes the names of those workloads out of a list.

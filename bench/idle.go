@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"time"
 )
@@ -161,6 +162,7 @@ func (b *bencher) measureIdle(ctx context.Context, t *target) (s idleSample, err
 }
 
 func (b *bencher) runIdle(ctx context.Context, targets []*target, out, log io.Writer) ([]*boundRow, error) {
+	targets = slices.DeleteFunc(slices.Clone(targets), func(t *target) bool { return t.command == nil })
 	samples := make(map[*target][]idleSample)
 	for round := range b.options.rounds {
 		for j := range targets {

@@ -156,15 +156,7 @@ func (b *bencher) wanted(all []*target) ([]*target, error) {
 		}
 	}
 	if len(names) == 0 {
-		ws, http := false, false
-		for _, name := range splitList(b.options.workloads) {
-			ws = ws || strings.HasPrefix(name, "ws-")
-			http = http || !strings.HasPrefix(name, "ws-")
-		}
-		return slices.DeleteFunc(all, func(t *target) bool {
-			// flare-waits is for the workloads about waiting, when they are asked for
-			return t.name == nameWaits || t.ws == wsOnly && !ws || t.ws == wsNot && !http
-		}), nil
+		return b.byWorkloads(all), nil
 	}
 	var list []*target
 	for _, name := range names {
@@ -182,6 +174,31 @@ func (b *bencher) wanted(all []*target) ([]*target, error) {
 	return list, nil
 }
 
+// byWorkloads picks all that the workloads are for. flare-waits is for those about waiting, when they
+// are asked for, and for those of HTTP/2.
+func (b *bencher) byWorkloads(all []*target) []*target {
+	ws, http1, http2 := false, false, false
+	for _, name := range splitList(b.options.workloads) {
+		switch {
+		case strings.HasPrefix(name, "ws-"):
+			ws = true
+		case slices.Contains(http2Workloads, name):
+			http2 = true
+		default:
+			http1 = true
+		}
+	}
+	return slices.DeleteFunc(all, func(t *target) bool {
+		switch {
+		case http2 && http2Commands[t.name] != nil:
+			return false
+		case t.name == nameWaits || t.command == nil:
+			return true
+		}
+		return t.ws == wsOnly && !ws || t.ws == wsNot && !http1
+	})
+}
+
 // ability says which target can answer which workload.
 type ability map[*target]map[*workload]bool
 
@@ -190,6 +207,9 @@ type ability map[*target]map[*workload]bool
 func (b *bencher) checkTargets(ctx context.Context, targets []*target, workloads []*workload, res *results, log io.Writer) (ability, error) {
 	able := make(ability)
 	for _, t := range targets {
+		if t.command == nil {
+			continue // see checkHTTP2
+		}
 		p, addr, err := b.serve(ctx, t)
 		if err != nil {
 			return nil, err
@@ -231,7 +251,7 @@ func (t *target) isFor(w *workload) bool {
 	if w.ws {
 		return t.ws != wsNot
 	}
-	return t.ws != wsOnly
+	return t.ws != wsOnly && t.command != nil
 }
 
 // servesPaths: the floor and gnet's toy answer every path alike and at once, which is no answer to

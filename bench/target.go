@@ -33,7 +33,7 @@ type target struct {
 	// build makes the program and says which version of what it is. errAbsent: not on this
 	// machine, skipped with that reason; any other error ends the run.
 	build func(b *builder) (program, version string, err error)
-	// command gives the command line for one start.
+	// command gives the command line for one start; nil: it speaks HTTP/2 alone, see http2Commands.
 	command func(s start) ([]string, error)
 	ws      wsSpeaking
 }
@@ -86,7 +86,7 @@ func allTargets() []*target {
 		{nameFlare, (*builder).buildFlare, func(s start) ([]string, error) {
 			return []string{s.program, "-addr", s.addr, "-loops", fmt.Sprint(s.procs)}, nil
 		}, wsToo},
-		{nameWaits, goTarget("flare"), loopsCommand, wsNot},
+		{nameWaits, (*builder).buildWaits, loopsCommand, wsNot},
 		{nameGnet, goTarget("gnet"), loopsCommand, wsNot},
 		{nameNginx, (*builder).findNginx, nginxCommand, wsNot},
 		{nameFast, goTarget("fasthttp"), peerCommand, wsNot},
@@ -99,6 +99,8 @@ func allTargets() []*target {
 		{"gorilla", goTarget("gorilla"), peerCommand, wsOnly},
 		{"coder", goTarget("coder"), peerCommand, wsOnly},
 		{"gobwas", goTarget("gobwas"), peerCommand, wsOnly},
+		{nameNghttpd, findServer("nghttpd", "nghttp2-server", "--version"), nil, wsNot},
+		{nameH2O, findServer("h2o", "h2o", "--version"), nil, wsNot},
 	}
 }
 
@@ -151,6 +153,11 @@ func goTarget(name string) func(*builder) (string, string, error) {
 	return func(b *builder) (string, string, error) {
 		return b.buildGo(filepath.Join(b.root, "bench"), "./targets/"+name, name)
 	}
+}
+
+// buildWaits gives targets/flare a name of its own: flare's is examples/server.
+func (b *builder) buildWaits() (program, version string, err error) {
+	return b.buildGo(filepath.Join(b.root, "bench"), "./targets/flare", nameWaits)
 }
 
 func (b *builder) buildFlare() (program, version string, err error) {

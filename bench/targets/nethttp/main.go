@@ -18,6 +18,7 @@ func main() {
 	contentType := flag.String("type", "text/plain", "Content-Type of the answers")
 	cert := flag.String("cert", "", "certificate, PEM: serve HTTPS")
 	key := flag.String("key", "", "its key")
+	h2c := flag.Bool("h2c", false, "HTTP/2 without TLS, too")
 	flag.Parse()
 
 	mux := http.NewServeMux()
@@ -41,8 +42,12 @@ func main() {
 		log.Fatal(err)
 	}
 	fmt.Printf("nethttp: serving on http://%s\n", l.Addr())
+	s := &http.Server{Handler: mux, Protocols: new(http.Protocols)}
+	s.Protocols.SetHTTP1(true)
+	s.Protocols.SetHTTP2(true)
+	s.Protocols.SetUnencryptedHTTP2(*h2c)
 	if *cert != "" {
-		log.Fatal(http.ServeTLS(l, mux, *cert, *key))
+		log.Fatal(s.ServeTLS(l, *cert, *key))
 	}
-	log.Fatal(http.Serve(l, mux))
+	log.Fatal(s.Serve(l))
 }
