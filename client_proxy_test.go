@@ -1,6 +1,7 @@
 package flare
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,8 +13,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
+	"time"
 )
 
 func TestClientProxyEnvironment(t *testing.T) {
@@ -356,4 +360,107 @@ func TestClientOwnServer(t *testing.T) {
 	r.Header.Set("Expect", "100-continue")
 	resp, err := c.Do(clientContext(t), r)
 	clientWantText(t, resp, err, 200, strings.Repeat("x", 1<<20))
+}
+
+// bypassedByLabels is what a member of NO_PROXY that is a name means, label by label:
+// the name and all below it, or with a dot in front only those below.
+func bypassedByLabels(member, host string) bool {
+	member = strings.TrimPrefix(member, "*")
+	member, below := strings.CutPrefix(member, ".")
+	name, labels := strings.Split(member, "."), strings.Split(host, ".")
+	more := len(labels) - len(name)
+	return more >= 0 && (more > 0 || !below) && slices.Equal(labels[max(more, 0):], name)
+}
+
+// FuzzNoProxy holds that members of NO_PROXY stand for themselves, that addresses are
+// meant by addresses alone and names by their labels.
+func FuzzNoProxy(f *testing.F) {
+	for _, seed := range [][2]string{
+		{"never.test, .below.test", "x.never.test"}, {"*", "a"}, {"*.test,,", "a.test."}, {"10.0.0.0/8,192.0.2.1:81", "192.0.2.1:81"},
+		{"[2001:db8::1]:80, fe80::/64, fe81::1%eth0", "[fe81::1%25eth0]"}, {"port.test:81", "port.test:81"}, {"::ffff:10.0.0.1", "10.0.0.1"},
+	} {
+		f.Add(seed[0], seed[1])
+	}
+	f.Fuzz(func(t *testing.T, list, authority string) {
+		target, err := parseTarget("http://"+authority, PhaseRequest)
+		if err != nil || strings.Contains(list, "\x00") {
+			t.Skip("no target, or no environment")
+		}
+		t.Setenv("http_proxy", "proxy.test")
+		bypassed := func(list string) bool {
+			t.Setenv("no_proxy", list)
+			env := readProxyEnvironment()
+			return env.proxyURL(&target) == ""
+		}
+		host := strings.TrimSuffix(target.host, ".")
+		addr, literal := literalAddr(target.host)
+		if bypassed(",") {
+			if !isLocalhost(host) && !addr.WithZone("").Unmap().IsLoopback() {
+				t.Errorf("%q is no loopback", authority)
+			}
+			t.Skip("never asked of a proxy")
+		}
+		some := false
+		for member := range strings.SplitSeq(list, ",") {
+			one := bypassed(member)
+			some = some || one
+			member = strings.ToLower(strings.TrimSpace(member))
+			isName := member != "" && member != "*" && strings.Trim(member, "abcdefghijklmnopqrstuvwxyz.-") == ""
+			switch {
+			case isName && literal && one:
+				t.Errorf("the name %q means the address %q", member, target.host)
+			case isName && !literal && one != bypassedByLabels(member, host):
+				t.Errorf("%q means %q: %t", member, host, one)
+			}
+		}
+		if got := bypassed(list); list != "" && got != some {
+			t.Errorf("%q means %q: %t, its members %t", list, authority, got, some)
+		}
+	})
+}
+
+// FuzzConnectAnswer holds what a proxy's answer to CONNECT has to be for a tunnel:
+// heads of interim responses, that of a 2xx, whatever it says of a body, and nothing
+// behind it.
+func FuzzConnectAnswer(f *testing.F) {
+	for _, seed := range []string{
+		"HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.0 299 \r\nContent-Length: 5\r\nX: y\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\nearly",
+		"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "HTTP/1.1 101 Switching\r\n\r\n",
+		"HTTP/1.1 407 Who\r\nContent-Length: 1\r\n\r\n", "HTTP/1.1 200 OK\r\n", "HTTP/2 200\r\n\r\n", "", "\r\n\r\n",
+	} {
+		f.Add([]byte(seed))
+	}
+	c := &Client{MaxHeaderBytes: 1 << 10}
+	c.prepare()
+	f.Fuzz(func(t *testing.T, in []byte) {
+		ask := func(r io.Reader) error {
+			raw := &cannedConn{in: r}
+			conn := newClientConn(raw, clientRoute{proxy: &clientProxy{authorization: "Proxy-Authorization: x\r\n"}}, "origin.test:443")
+			err := c.tunnel(conn, time.Time{})
+			if got := raw.out.String(); got != "CONNECT origin.test:443 HTTP/1.1\r\nHost: origin.test:443\r\nProxy-Authorization: x\r\n\r\n" {
+				t.Errorf("the proxy was sent %q", got)
+			}
+			var e *ClientError
+			if err != nil && (!errors.As(err, &e) || e.Phase != PhaseProxy) {
+				t.Errorf("%q: %v", in, err)
+			}
+			return err
+		}
+		whole, slow := ask(bytes.NewReader(in)), ask(iotest.OneByteReader(bytes.NewReader(in)))
+		if early := errors.Is(whole, errEarlyBytes); early && slow != nil || !early && (whole == nil) != (slow == nil) {
+			t.Errorf("%q: %v, octet by octet %v", in, whole, slow)
+		}
+		if whole != nil {
+			return
+		}
+		heads := strings.SplitAfter(string(in), "\r\n\r\n")
+		if last := len(heads) - 1; last < 1 || heads[last] != "" || heads[last-1][:8] < "HTTP/1.0" || heads[last-1][9] != '2' {
+			t.Errorf("%q opened a tunnel", in)
+		}
+		for _, head := range heads[:max(len(heads)-2, 0)] {
+			if head[9] != '1' || head[9:12] == "101" {
+				t.Errorf("%q opened a tunnel behind %q", in, head)
+			}
+		}
+	})
 }

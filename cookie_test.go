@@ -3,9 +3,12 @@ package flare
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -330,4 +333,62 @@ func TestParseCookiesAllocations(t *testing.T) {
 	}); got != 0 {
 		t.Errorf("%v allocations", got)
 	}
+}
+
+// The grammar of RFC 6265bis §5.1.1, as expressions.
+var (
+	cookieDateDelimiters = regexp.MustCompile(`[\t\x20-\x2f\x3b-\x40\x5b-\x60\x7b-\x7e]+`)
+	cookieDateTime       = regexp.MustCompile(`(?s)^(\d{1,2}):(\d{1,2}):(\d{1,2})(?:\D.*)?$`)
+	cookieDateDay        = regexp.MustCompile(`(?s)^(\d{1,2})(?:\D.*)?$`)
+	cookieDateMonth      = regexp.MustCompile(`(?s)^(?i:(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)).*$`)
+	cookieDateYear       = regexp.MustCompile(`(?s)^(\d{2,4})(?:\D.*)?$`)
+)
+
+// cookieDateByGrammar reads a date by those expressions, step by step as the section
+// has it.
+func cookieDateByGrammar(s string) (time.Time, bool) {
+	number := func(s string) int { n, _ := strconv.Atoi(s); return n }
+	var clock, day, month, year []string
+	for _, token := range cookieDateDelimiters.Split(s, -1) {
+		for _, part := range []struct {
+			found   *[]string
+			grammar *regexp.Regexp
+		}{{&clock, cookieDateTime}, {&day, cookieDateDay}, {&month, cookieDateMonth}, {&year, cookieDateYear}} {
+			if *part.found == nil {
+				if *part.found = part.grammar.FindStringSubmatch(token); *part.found != nil {
+					break
+				}
+			}
+		}
+	}
+	if clock == nil || day == nil || month == nil || year == nil {
+		return time.Time{}, false
+	}
+	y := number(year[1])
+	if y >= 70 && y <= 99 {
+		y += 1900
+	} else if y <= 69 {
+		y += 2000
+	}
+	m := 1 + strings.Index(cookieMonths, strings.ToLower(month[1]))/3
+	text := fmt.Sprintf("%04d-%02d-%02d %02d:%02d:%02d", y, m, number(day[1]), number(clock[1]), number(clock[2]), number(clock[3]))
+	at, err := time.Parse(time.DateTime, text)
+	return at, err == nil && y >= 1601
+}
+
+// FuzzCookieDate holds dates to the section's own grammar.
+func FuzzCookieDate(f *testing.F) {
+	for _, seed := range []string{
+		"Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994", "6th nOvX 69 8:49:37pm",
+		"29 Feb 2023 00:00:00", "1 Jan 1600 24:00:60", "1 Jan 2024 0:0:0:0", "12345 1 Jan 0099 01:02:003", "1\xffJan\x7f2024",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		got, ok := parseCookieDate(s)
+		want, wantOK := cookieDateByGrammar(s)
+		if ok != wantOK || ok && !got.Equal(want) {
+			t.Errorf("%q: %v %v, by the grammar %v %v", s, got, ok, want, wantOK)
+		}
+	})
 }

@@ -1,6 +1,7 @@
 package flare
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -457,6 +458,55 @@ func FuzzConditions(f *testing.F) {
 		}
 		if len(got.parts) > 0 && sum-got.n > 10 {
 			t.Errorf("%q: more than everything: %+v", ranges, got)
+		}
+	})
+}
+
+// FuzzPreconditions holds the conditions of requests to net/http's, whose ServeContent
+// differs where a list has "*" among other members, or has none at all.
+func FuzzPreconditions(f *testing.F) {
+	const same = "Thu, 02 Jan 2020 03:04:05 GMT"
+	f.Add(uint8(0), `"a"`, `"b", W/"a"`, `"a"`, "", same)
+	f.Add(uint8(1), `W/"a"`, "", `,, "a" "b`, same, "Thursday, 02-Jan-20 03:04:05 GMT")
+	f.Add(uint8(2), "", "*", "*", "Thu Jan  2 03:04:05 2020", "yesterday")
+	content := func() io.ReadSeeker { return strings.NewReader("0123456789") }
+	var etag string
+	feeder := newFeeder(f, &Server{Logger: quietLogger(), Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		w.Header().Set("ETag", etag)
+		return w.ServeContent("a.txt", conditionTime, content())
+	})})
+	f.Fuzz(func(t *testing.T, method uint8, tag, match, noneMatch, since, unsince string) {
+		feeder.t = t
+		etag = tag
+		name := []string{"GET", "HEAD", "PUT", "DELETE"}[method%4]
+		fields := []string{"Content-Length: 0"}
+		for field, value := range map[string]string{"If-Match": match, "If-None-Match": noneMatch, "If-Modified-Since": since, "If-Unmodified-Since": unsince} {
+			if value == "" {
+				continue
+			}
+			list := strings.HasSuffix(field, "Match")
+			if !isFieldValue(value) || trimBlank(value) != value || list && value != "*" && (strings.Contains(value, "*") || strings.Trim(value, ", \t") == "") {
+				t.Skip("no field that could arrive, or where net/http differs")
+			}
+			fields = append(fields, field+": "+value)
+		}
+		if got, rest := nextETag(tag); tag != "" && (got != tag || rest != "") {
+			t.Skip("no tag that a handler would set")
+		}
+		request := head(name+" / HTTP/1.1", fields...)
+		answers := parseAnswers(t, feeder.run(feed{pieces: []string{request}}).out, name)
+		if len(answers) != 1 {
+			t.Fatalf("%q: %d answers", request, len(answers))
+		}
+		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(request)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := httptest.NewRecorder()
+		w.Header().Set("ETag", etag)
+		http.ServeContent(w, r, "a.txt", conditionTime, content())
+		if got := answers[0]; got.StatusCode != w.Code || w.Code == 200 && got.body != w.Body.String() {
+			t.Errorf("%q: %d, net/http %d", request, got.StatusCode, w.Code)
 		}
 	})
 }

@@ -18,10 +18,12 @@ type cannedConn struct {
 	out bytes.Buffer
 }
 
-func (c *cannedConn) Read(p []byte) (int, error)    { return c.in.Read(p) }
-func (c *cannedConn) Write(p []byte) (int, error)   { return c.out.Write(p) }
-func (c *cannedConn) SetDeadline(t time.Time) error { return nil }
-func (c *cannedConn) Close() error                  { return nil }
+func (c *cannedConn) Read(p []byte) (int, error)       { return c.in.Read(p) }
+func (c *cannedConn) Write(p []byte) (int, error)      { return c.out.Write(p) }
+func (c *cannedConn) Close() error                     { return nil }
+func (c *cannedConn) SetDeadline(time.Time) error      { return nil }
+func (c *cannedConn) SetReadDeadline(time.Time) error  { return nil }
+func (c *cannedConn) SetWriteDeadline(time.Time) error { return nil }
 
 // The peer finds what a server may not send, and takes what it may.
 func TestHTTP2PeerIsStrict(t *testing.T) {
