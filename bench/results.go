@@ -96,13 +96,19 @@ func (r *results) finish(o *options, out io.Writer) error {
 	return nil
 }
 
+// fileName gives "auto" its name.
+func (r *results) fileName(file string) string {
+	if file == "auto" {
+		return filepath.Join("results", r.Time.Format("2006-01-02T150405Z")+".json")
+	}
+	return file
+}
+
 func (r *results) write(file string, out io.Writer) error {
 	if file == "" {
 		return nil
 	}
-	if file == "auto" {
-		file = filepath.Join("results", r.Time.Format("2006-01-02T150405Z")+".json")
-	}
+	file = r.fileName(file)
 	data, err := json.MarshalIndent(r, "", "\t")
 	if err != nil {
 		return err

@@ -31,6 +31,12 @@ func run(ctx context.Context, o *options, out, log io.Writer) (err error) {
 	res := newResults(o)
 
 	fmt.Fprintln(log, "building")
+	if others, profiles := splitProfiles(splitList(o.workloads), o.conns); len(profiles) > 0 {
+		if len(others) > 0 || o.compare != "" {
+			return errors.New("the arena's profiles have a run of their own: no other workloads, no -compare")
+		}
+		return b.runArena(ctx, profiles, res, out, log)
+	}
 	targets, err := b.prepare(ctx, res, log)
 	if err != nil {
 		return err

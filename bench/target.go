@@ -174,7 +174,7 @@ func (b *builder) buildFlare() (program, version string, err error) {
 	return program, version, nil
 }
 
-func (b *builder) buildC(name string, source []byte) (program, version string, err error) {
+func (b *builder) buildC(name string, source []byte, more ...string) (program, version string, err error) {
 	if _, err := exec.LookPath("cc"); err != nil {
 		return "", "", errAbsent("no C compiler (apt-get install gcc libc6-dev)")
 	}
@@ -183,7 +183,8 @@ func (b *builder) buildC(name string, source []byte) (program, version string, e
 	if err := os.WriteFile(file, source, 0o644); err != nil {
 		return "", "", err
 	}
-	if err := b.run(b.dir, "cc", "-O2", "-Wall", "-o", program, file, "-lm"); err != nil {
+	argv := append([]string{"cc", "-O2", "-Wall", "-o", program, file, "-lm"}, more...)
+	if err := b.run(b.dir, argv...); err != nil {
 		return "", "", err
 	}
 	return program, firstLine("cc", "--version"), nil

@@ -1,0 +1,115 @@
+// Command arenaflare serves the arena's profiles with flare as its documentation would.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"flare"
+	"flare/bench/arena"
+)
+
+func main() {
+	addr := flag.String("addr", "127.0.0.1:8080", "address to listen on")
+	loops := flag.Int("loops", 0, "event loops, 0 is one for each processor")
+	files := flag.String("files", "", "directory with the files to send")
+	cert := flag.String("cert", "", "certificate, PEM: serve HTTPS")
+	key := flag.String("key", "", "its key")
+	flag.Parse()
+
+	l, err := net.Listen("tcp", *addr)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("flare: serving on http://%s\n", l.Addr())
+	server := &flare.Server{Handler: routes(*files), Loops: *loops, MaxBodyBytes: 64 << 20}
+	if *cert != "" {
+		log.Fatal(server.ServeTLS(l, *cert, *key))
+	}
+	log.Fatal(server.Serve(l))
+}
+
+func routes(files string) flare.Handler {
+	mux := flare.NewMux()
+	mux.Handle("/sum", flare.HandlerFunc(sum))
+	mux.Get("/json/{n}", rows)
+	mux.Handle("/gzip/{n}", flare.Compress(flare.HandlerFunc(rows)))
+	mux.Post("/upload", func(w *flare.ResponseWriter, r *flare.Request) error {
+		n, err := io.Copy(io.Discard, r.Body())
+		if err != nil {
+			return err
+		}
+		return plain(w, strconv.FormatInt(n, 10))
+	})
+	downloads := arena.Downloads()
+	mux.Get("/memory/{name}", func(w *flare.ResponseWriter, r *flare.Request) error {
+		p, ok := downloads[r.PathValue("name")]
+		if !ok {
+			return &flare.StatusError{Code: http.StatusNotFound}
+		}
+		w.Header().Set("Content-Type", "application/octet-stream")
+		_, err := w.Write(p)
+		return err
+	})
+	mux.Get("/file/{name}", func(w *flare.ResponseWriter, r *flare.Request) error {
+		name := r.PathValue("name")
+		if _, ok := downloads[name]; !ok {
+			return &flare.StatusError{Code: http.StatusNotFound}
+		}
+		w.Header().Set("Content-Type", "application/octet-stream")
+		return w.SendFile(filepath.Join(files, name))
+	})
+	mux.Get("/page/{path...}", func(w *flare.ResponseWriter, _ *flare.Request) error { return plain(w, "Hello, World!") })
+	return mux
+}
+
+func plain(w *flare.ResponseWriter, text string) error {
+	w.Header().Set("Content-Type", "text/plain")
+	_, err := w.WriteString(text)
+	return err
+}
+
+// sum adds the parameters a and b, and the body if there is one.
+func sum(w *flare.ResponseWriter, r *flare.Request) error {
+	query := r.Query()
+	a, errA := strconv.Atoi(query.Get("a"))
+	b, errB := strconv.Atoi(query.Get("b"))
+	total := a + b
+	var errBody error
+	if r.Method() == "POST" {
+		var p []byte
+		if p, errBody = r.Bytes(); errBody == nil {
+			var n int
+			n, errBody = strconv.Atoi(strings.TrimSpace(string(p)))
+			total += n
+		}
+	}
+	if err := errors.Join(errA, errB, errBody); err != nil {
+		return &flare.StatusError{Code: http.StatusBadRequest, Err: err}
+	}
+	return plain(w, strconv.Itoa(total))
+}
+
+func rows(w *flare.ResponseWriter, r *flare.Request) error {
+	n, err := r.PathInt("n")
+	if err != nil {
+		return err
+	}
+	m, err := r.QueryInt("m", 1)
+	if err != nil {
+		return err
+	}
+	answer, ok := arena.Answer(n, m)
+	if !ok {
+		return &flare.StatusError{Code: http.StatusNotFound}
+	}
+	return w.JSON(http.StatusOK, answer)
+}
