@@ -98,6 +98,7 @@ func (c *http2Config) take(given *http.HTTP2Config) {
 // http2Counts are what Stats tells of HTTP/2 beside what loops count. All of it is
 // rare.
 type http2Counts struct {
+	open                       atomic.Int64 // connections
 	resetByPeer, resetByServer atomic.Uint64
 	goAways                    [codeHTTP11Required + 2]atomic.Uint64 // by code; the last: others
 }
@@ -108,6 +109,7 @@ func (c *http2Counts) goAway(code http2Code) {
 
 // fill fills in what Stats tells of it.
 func (c *http2Counts) fill(st *Stats) {
+	st.Connections.HTTP2 = c.open.Load()
 	st.HTTP2.ResetByPeer, st.HTTP2.ResetByServer = c.resetByPeer.Load(), c.resetByServer.Load()
 	st.HTTP2.GoAways = make(map[string]uint64)
 	for code := range c.goAways {

@@ -102,6 +102,7 @@ func (h *http2Conn) drain(c *Conn, leaving bool) {
 // connection until they come back.
 func (h *http2Conn) Closed(c *Conn, err error) {
 	h.dead = true
+	h.srv.http2Counts.open.Add(-1)
 	edges, cause := ownHup, errPeerLeft
 	if c.cause == ErrServerClosed || c.own.Load()&ownStop != 0 {
 		edges, cause = ownStop, ErrServerClosed

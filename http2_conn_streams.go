@@ -36,6 +36,7 @@ func (s *Server) beginHTTP2(c *Conn) {
 	if s.ConnState != nil {
 		h.told = &http2Told{h: h}
 	}
+	s.http2Counts.open.Add(1)
 	h.sayFirst()
 	c.proto, c.many = h, true
 	c.held = true // the next turn has something to say, also when nothing has come

@@ -14,7 +14,7 @@ func metricsOf(t *testing.T, text string) map[string]string {
 	t.Helper()
 	samples := make(map[string]string)
 	typed := make(map[string]string)
-	line := regexp.MustCompile(`^([a-z_]+)(\{(?:[a-z]+="(?:[^"\\\n]|\\[\\"n])*",?)+\})? ([-+0-9.eIinf]+)$`)
+	line := regexp.MustCompile(`^([a-z0-9_]+)(\{(?:[a-z]+="(?:[^"\\\n]|\\[\\"n])*",?)+\})? ([-+0-9.eIinf]+)$`)
 	for _, l := range strings.Split(strings.TrimSuffix(text, "\n"), "\n") {
 		if name, ok := strings.CutPrefix(l, "# TYPE "); ok {
 			name, kind, _ := strings.Cut(name, " ")
@@ -90,6 +90,7 @@ func TestMetrics(t *testing.T) {
 		`http_request_duration_seconds_count{route="GET /text/{name}"}`:             "3",
 		`http_request_duration_seconds_bucket{route="GET /status",le="+Inf"}`:       "1",
 		`flare_connections_open`:           "1",
+		`flare_connections_http2`:          "0",
 		`flare_connections_accepted_total`: "1",
 	} {
 		if got[sample] != want {

@@ -100,11 +100,13 @@ func (t *metricsText) appendStats(st Stats) {
 	for _, v := range []struct {
 		label string
 		value int64
-	}{{"handshake", n.Handshake}, {"idle", n.Idle}, {"head", n.Head}, {"body", n.Body}, {"handler", n.Handler}, {"flush", n.Flush}, {"drain", n.Drain}, {"switched", n.Switched}} {
+	}{{"handshake", n.Handshake}, {"idle", n.Idle}, {"head", n.Head}, {"body", n.Body}, {"handler", n.Handler}, {"flush", n.Flush}, {"drain", n.Drain}, {"switched", n.Switched}, {"streams", n.Streams}} {
 		t.sample(open, float64(v.value), "state", v.label)
 	}
 	t.family("flare_connections_open", "gauge", "Open connections.")
 	t.sample("flare_connections_open", float64(n.Open))
+	t.family("flare_connections_http2", "gauge", "Open connections that speak HTTP/2.")
+	t.sample("flare_connections_http2", float64(n.HTTP2))
 	t.family("flare_loop_lag_max_seconds", "gauge", "Longest batch of an event loop since the start, if over 1 ms.")
 	t.sample("flare_loop_lag_max_seconds", st.LoopLagMax.Seconds())
 }

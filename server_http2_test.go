@@ -35,13 +35,17 @@ func TestTLSServesHTTP2(t *testing.T) {
 		t.Errorf("a body beyond the limit: %d", resp.StatusCode)
 	}
 	eventually(t, "the count of requests", func() bool { return s.Stats().Requests == 3 })
-	if st := s.Stats(); st.Connections.Open != 1 {
-		t.Errorf("open %d", st.Connections.Open)
+	getBy(t, tlsHTTPClient(t, false), "https://"+addr+"/state")
+	if st := s.Stats(); st.Connections.Open != 2 || st.Connections.HTTP2 != 1 {
+		t.Errorf("open %d, of HTTP/2 %d", st.Connections.Open, st.Connections.HTTP2)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := s.Shutdown(ctx); err != nil {
 		t.Error(err)
+	}
+	if n := s.Stats().Connections.HTTP2; n != 0 {
+		t.Errorf("of HTTP/2 %d after the end", n)
 	}
 }
 

@@ -26,6 +26,7 @@ type Stats struct {
 		Drain     int64 `json:"drain"`     // the end, or the rest of an unread body
 		Switched  int64 `json:"switched"`  // another protocol than HTTP
 		Streams   int64 `json:"streams"`   // anything, with streams of HTTP/2 open
+		HTTP2     int64 `json:"http2"`     // of those in any state, the ones that speak HTTP/2
 	} `json:"connections"`
 
 	// Responses counts final responses by class.

@@ -19,7 +19,7 @@ import (
 // says in the commit what the package gets for it.
 
 const (
-	exportedNamesMax = 773
+	exportedNamesMax = 774
 
 	// statementsMax is some above what there are, as room for repairs. HTTP/2 is
 	// counted apart, since it is being built.
