@@ -6,8 +6,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"image"
-	_ "image/png"
 	"io"
 	"os"
 	"os/exec"
@@ -303,49 +301,5 @@ func TestNode(t *testing.T) {
 	p := start(t)
 	if got := runClient(t, nil, path, "-e", nodeClient, p.url); got != "all is well\n" {
 		t.Errorf("got %q", got)
-	}
-}
-
-func TestChromium(t *testing.T) {
-	path := have(t, "chromium", "chromium-browser", "google-chrome")
-	p := start(t)
-	dir := t.TempDir()
-	chromium := func(args ...string) string {
-		t.Helper()
-		return runClient(t, nil, path, append([]string{
-			"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run",
-			"--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-proxy-server",
-			"--user-data-dir=" + filepath.Join(dir, "profile"),
-		}, args...)...)
-	}
-	// The browser has made a document of what it got.
-	if dom := chromium("--dump-dom", p.url+"/"); !strings.Contains(dom, "<h1>flare</h1>") || strings.Count(dom, "<tr>") < 10 {
-		t.Errorf("the page became %q", dom)
-	}
-	if dom := chromium("--dump-dom", p.url+"/json"); !strings.Contains(dom, `{"message":"Hello, World!"}`) {
-		t.Errorf("/json became %q", dom)
-	}
-
-	shot := filepath.Join(dir, "shot.png")
-	chromium("--window-size=800,1000", "--hide-scrollbars", "--screenshot="+shot, p.url+"/")
-	f, err := os.Open(shot)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	picture, _, err := image.Decode(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	colours := make(map[[3]uint32]int)
-	for y := range picture.Bounds().Dy() {
-		for x := range picture.Bounds().Dx() {
-			r, g, b, _ := picture.At(x, y).RGBA()
-			colours[[3]uint32{r >> 8, g >> 8, b >> 8}]++
-		}
-	}
-	// White, the text's greys and the links' colour of the page's style.
-	if colours[[3]uint32{0xff, 0xff, 0xff}] == 0 || colours[[3]uint32{0xb3, 0x42, 0x0a}] < 50 || len(colours) < 20 {
-		t.Errorf("the picture of the page has %d colours, %d pixels of the links'", len(colours), colours[[3]uint32{0xb3, 0x42, 0x0a}])
 	}
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"crypto/sha256"
-	_ "embed"
 	"encoding/hex"
 	"errors"
 	"io"
@@ -14,16 +13,10 @@ import (
 	"flare"
 )
 
-//go:embed index.html
-var index string
-
 // routes returns the handler of the whole program. Each route is plain
 // blocking Go.
 func routes(s *flare.Server) flare.Handler {
 	mux := flare.NewMux()
-	mux.Get("/{$}", func(w *flare.ResponseWriter, r *flare.Request) error {
-		return w.HTML(http.StatusOK, index)
-	})
 	mux.Get("/plaintext", plaintext)
 	mux.Get("/json", func(w *flare.ResponseWriter, r *flare.Request) error {
 		return w.JSON(http.StatusOK, message{"Hello, World!"})
@@ -45,6 +38,7 @@ func routes(s *flare.Server) flare.Handler {
 	mux.Get("/stats", func(w *flare.ResponseWriter, r *flare.Request) error {
 		return w.JSON(http.StatusOK, s.Stats())
 	})
+	newDashboard(s).routes(mux)
 	authRoutes(mux)
 	clientRoutes(mux)
 	return mux

@@ -39,6 +39,7 @@ func TestRoutes(t *testing.T) {
 		octets = "application/octet-stream"
 		js     = "application/json"
 	)
+	index := strings.NewReplacer("{{.HTTP}}", "HTTP/1.1", "{{with .TLS}} over <strong>{{.}}</strong>{{end}}", "").Replace(pageText)
 	bare := "Internal Server Error\n"
 	p := start(t)
 	for _, test := range []struct {

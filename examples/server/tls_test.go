@@ -277,15 +277,3 @@ func TestTLSNode(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
-
-func TestTLSChromium(t *testing.T) {
-	path := have(t, "chromium", "chromium-browser", "google-chrome")
-	p, _ := startTLS(t)
-	dom := runClient(t, nil, path,
-		"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run",
-		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-proxy-server",
-		"--ignore-certificate-errors", "--user-data-dir="+filepath.Join(t.TempDir(), "profile"), "--dump-dom", p.url+"/")
-	if !strings.Contains(dom, "<h1>flare</h1>") || strings.Count(dom, "<tr>") < 10 {
-		t.Errorf("the page became %q", dom)
-	}
-}
