@@ -3,235 +3,148 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
-	"image"
-	_ "image/png"
-	"os"
-	"os/exec"
-	"path/filepath"
+	"net"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"flare"
+	"flare/examples/internal/chromium"
 )
 
-// A browser is a headless Chromium, spoken to by its debugging protocol, which
-// is JSON over a WebSocket.
-type browser struct {
-	t    *testing.T
-	ctx  context.Context
-	ws   *flare.WebSocket
-	next int
-}
-
-// startBrowser starts Chromium, and skips the test where there is none.
-func startBrowser(t *testing.T, ctx context.Context) *browser {
-	var path string
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
-		if found, err := exec.LookPath(name); err == nil {
-			path = found
-			break
-		}
-	}
-	if path == "" {
-		t.Skip("chromium is not installed")
-	}
-	profile, err := os.MkdirTemp("", "chat")
+// serveAt serves a chat on addr until the function that it returns is called.
+func serveAt(t *testing.T, addr string) (at string, stop func()) {
+	t.Helper()
+	ln, err := net.Listen("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(ctx, path,
-		"--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--no-proxy-server",
-		"--disable-background-networking", "--disable-component-update", "--disable-sync",
-		"--remote-debugging-port=0", "--user-data-dir="+filepath.Join(profile, "profile"))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	stderr, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		cmd.Wait()
-		os.RemoveAll(profile)
-	})
-	log := bufio.NewScanner(stderr)
-	for log.Scan() {
-		if _, url, ok := strings.Cut(log.Text(), "DevTools listening on "); ok {
-			ws, _, err := flare.DialWebSocket(ctx, url, &flare.WebSocketDialOptions{WebSocketOptions: flare.WebSocketOptions{MaxMessageBytes: 16 << 20}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { ws.Close(flare.CloseNormal, "") })
-			go func() {
-				for log.Scan() { // so that it never waits for its log to be read
-				}
-			}()
-			return &browser{t: t, ctx: ctx, ws: ws}
+	s := &flare.Server{Handler: newChat().routes()}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(ln) }()
+	stop = func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := s.Shutdown(ctx); err != nil {
+			t.Error(err)
 		}
-	}
-	t.Fatalf("chromium does not listen: %v", log.Err())
-	return nil
-}
-
-// call has a method called, of a page or of the browser, and its result put
-// into result.
-func (b *browser) call(page, method string, params map[string]any, result any) {
-	b.t.Helper()
-	b.next++
-	request, err := json.Marshal(map[string]any{"id": b.next, "sessionId": page, "method": method, "params": params})
-	if page == "" {
-		request, err = json.Marshal(map[string]any{"id": b.next, "method": method, "params": params})
-	}
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	if err := b.ws.Write(b.ctx, flare.TextMessage, request); err != nil {
-		b.t.Fatal(err)
-	}
-	for {
-		_, p, err := b.ws.Read(b.ctx)
-		if err != nil {
-			b.t.Fatalf("%s: %v", method, err)
-		}
-		var answer struct {
-			ID     int
-			Error  json.RawMessage
-			Result json.RawMessage
-		}
-		if err := json.Unmarshal(p, &answer); err != nil {
-			b.t.Fatal(err)
-		}
-		if answer.ID != b.next {
-			continue // an event
-		}
-		if answer.Error != nil {
-			b.t.Fatalf("%s: %s", method, answer.Error)
-		}
-		if err := json.Unmarshal(answer.Result, result); err != nil {
-			b.t.Fatal(err)
-		}
-		return
-	}
-}
-
-// open opens a page in a tab of its own, and returns its session.
-func (b *browser) open(url string) string {
-	b.t.Helper()
-	var target struct{ TargetID string }
-	b.call("", "Target.createTarget", map[string]any{"url": url}, &target)
-	var session struct{ SessionID string }
-	b.call("", "Target.attachToTarget", map[string]any{"targetId": target.TargetID, "flatten": true}, &session)
-	// Not readyState alone: the tab begins with an empty page, which is complete.
-	b.await(session.SessionID, "document.readyState == 'complete' && location.href != 'about:blank'", true)
-	return session.SessionID
-}
-
-// run evaluates an expression in a page.
-func (b *browser) run(page, expression string) any {
-	b.t.Helper()
-	var got struct {
-		Result           struct{ Value any }
-		ExceptionDetails json.RawMessage
-	}
-	b.call(page, "Runtime.evaluate", map[string]any{"expression": expression, "returnByValue": true}, &got)
-	if got.ExceptionDetails != nil {
-		b.t.Fatalf("%s: %s", expression, got.ExceptionDetails)
-	}
-	return got.Result.Value
-}
-
-// await evaluates an expression until it is what is wanted.
-func (b *browser) await(page, expression string, want any) {
-	b.t.Helper()
-	for {
-		got := b.run(page, expression)
-		if got == want {
-			return
-		}
-		select {
-		case <-b.ctx.Done():
-			b.t.Fatalf("%s is %v, want %v", expression, got, want)
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
-}
-
-// Two visitors in two tabs of a browser, on the page as it is: they come in,
-// talk, leave, and a visitor that is no browser talks with them.
-func TestChromiumTabs(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	url := flare.TestServer(t, &flare.Server{Handler: newChat().routes()})
-	b := startBrowser(t, ctx)
-
-	const lines = `[...document.querySelectorAll('#lines li')].map(li => li.textContent).join('|')`
-	enter := func(page, name string) {
-		t.Helper()
-		b.run(page, fmt.Sprintf(`{ const f = document.getElementById('enter'); f.elements.name.value = %q; f.elements.room.value = 'hall'; f.requestSubmit(); }`, name))
-		b.await(page, `document.getElementById('say').hidden`, false)
-	}
-	say := func(page, text string) {
-		t.Helper()
-		b.run(page, fmt.Sprintf(`{ const f = document.getElementById('say'); f.elements.text.value = %q; f.requestSubmit(); }`, text))
-	}
-	ann, bob := b.open(url+"/"), b.open(url+"/")
-	enter(ann, "ann")
-	b.await(ann, lines, "ann has come in")
-	enter(bob, "bob")
-	b.await(bob, lines, "bob has come in")
-	say(ann, "hello, <b>bob</b> κόσμε")
-	b.await(bob, lines, "bob has come in|ann: hello, <b>bob</b> κόσμε")
-	say(bob, strings.Repeat("so much to say ", 60)) // long enough to be compressed
-	long := "bob: " + strings.Repeat("so much to say ", 60)
-	b.await(ann, lines, "ann has come in|bob has come in|ann: hello, <b>bob</b> κόσμε|"+long)
-	if extensions := b.run(ann, "ws.extensions"); !strings.HasPrefix(fmt.Sprint(extensions), "permessage-deflate") {
-		t.Errorf("the browser agreed on %q", extensions)
-	}
-
-	eve := visit(t, url, "hall", "eve")
-	if err := eve.WriteText(ctx, "I am no browser"); err != nil {
-		t.Fatal(err)
-	}
-	b.await(ann, lines+".split('|').pop()", "eve: I am no browser")
-
-	var shot struct{ Data []byte } // base64 is JSON's form of bytes
-	b.call(ann, "Page.captureScreenshot", map[string]any{"format": "png"}, &shot)
-	if path := os.Getenv("CHAT_SCREENSHOT"); path != "" {
-		if err := os.WriteFile(path, shot.Data, 0o644); err != nil {
+		if err := <-served; !errors.Is(err, flare.ErrServerClosed) {
 			t.Error(err)
 		}
 	}
-	picture, _, err := image.Decode(bytes.NewReader(shot.Data))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if dark := darkPixels(picture); dark < 1000 {
-		t.Errorf("the picture of the page has %d dark pixels: no text", dark)
-	}
-
-	b.run(bob, "ws.close()")
-	b.await(ann, lines+".split('|').pop()", "bob has left")
-	b.await(bob, lines+".split('|').pop()", "closed (1005) ")
-	eve.Close(flare.CloseNormal, "")
-	b.await(ann, lines+".split('|').pop()", "eve has left")
+	return ln.Addr().String(), stop
 }
 
-func darkPixels(picture image.Image) (n int) {
-	for y := range picture.Bounds().Dy() {
-		for x := range picture.Bounds().Dx() {
-			if r, g, b, _ := picture.At(x, y).RGBA(); r+g+b < 3*0x4000 {
-				n++
+// Two visitors in two tabs of a browser, on the page as it is: they come in, talk,
+// are refused, leave, and come back by themselves when the server does. A visitor that
+// is no browser talks with them.
+func TestChromium(t *testing.T) {
+	t.Parallel()
+	b := chromium.Start(t)
+	addr, stop := serveAt(t, "127.0.0.1:0")
+	url := "http://" + addr
+
+	const (
+		lines = `[...document.querySelectorAll('#lines li')].map(li => (li.querySelector('.name')?.textContent ?? '*') + ': ' + (li.querySelector('.text') ?? li.firstChild).textContent.trim()).join('|')`
+		last  = lines + `.split('|').pop()`
+		here  = `[...document.querySelectorAll('#who li')].map(li => li.textContent).join()`
+	)
+	ann := b.Open(url+"/#hall", 1280, false)
+	ann.CheckLooks("chat-enter")
+	ann.Await(`document.activeElement.id`, "name") // all of it by the keyboard
+	ann.Key("Enter")
+	if ann.Run(`$('name').matches(':invalid')`) != true {
+		t.Error("a visitor needs no name")
+	}
+	ann.Type("ann")
+	ann.Key("Tab")
+	ann.Await(`document.activeElement.value`, "hall")
+	ann.Key("Enter")
+	ann.Await(`$('state').textContent`, "Connected")
+	ann.Await(`document.activeElement.id`, "text")
+	ann.Await(lines, "*: ann has come in")
+	ann.Await(here, "ann (you)")
+	ann.Await(`$('title').textContent + ', ' + $('who-name').textContent`, "hall, Only you")
+	ann.CheckLook("chat-empty", 390, false)
+
+	bob := b.Open(url+"/", 390, true)
+	bob.Await(`$('name').value`, "ann") // as this browser was called last
+	enter := func(tab *chromium.Tab, name string) {
+		t.Helper()
+		tab.Run(fmt.Sprintf(`$('name').value = %q, $('room').value = 'hall', $('enter').requestSubmit()`, name))
+	}
+	enter(bob, "ann")
+	bob.Await(`$('refused').textContent`, "Somebody there has that name.")
+	bob.Await(`$('inside').hidden`, true)
+	enter(bob, "bob")
+	bob.Await(lines, "*: bob has come in")
+	bob.Await(here, "ann,bob (you)")
+	ann.Await(here, "ann (you),bob")
+
+	ann.Type("hello, <b>bob</b> κόσμε")
+	ann.Key("Enter")
+	bob.Await(last, "ann: hello, <b>bob</b> κόσμε")
+	ann.Await(last, "You: hello, <b>bob</b> κόσμε")
+	ann.Await(`$('text').value`, "")
+	ann.Await(`document.querySelectorAll('#lines time').length === document.querySelectorAll('#lines li').length`, true)
+	long := strings.Repeat("so much to say ", 60) // long enough to be compressed
+	bob.Run(fmt.Sprintf(`$('text').value = %q, $('say').requestSubmit()`, long))
+	ann.Await(last, "bob: "+strings.TrimSpace(long))
+	if extensions := fmt.Sprint(ann.Run("ws.extensions")); !strings.HasPrefix(extensions, "permessage-deflate") {
+		t.Errorf("the browser agreed on %q", extensions)
+	}
+	eve := visit(t, url, "hall", "eve", "", "")
+	says(t, eve, "I am no browser")
+	ann.Await(last, "eve: I am no browser")
+	ann.Await(here, "ann (you),bob,eve")
+	for i, text := range []string{"What do you think of it?", "I came in a while ago, and it is still here.", "And so am I."} {
+		tab := []*chromium.Tab{bob, ann, ann}[i]
+		tab.Run(fmt.Sprintf(`$('text').value = %q, $('say').requestSubmit()`, text))
+		ann.Await(last, []string{"bob: ", "You: ", "You: "}[i]+text)
+	}
+	bob.Await(last, "ann: And so am I.")
+	ann.CheckLooks("chat")
+
+	ann.Await(`document.documentElement.scrollHeight <= innerHeight && atEnd`, true) // only what is said scrolls
+
+	// A connection that breaks is opened again, and nothing is lost by it.
+	bob.Run(`ws.close(), ws.onmessage = null`)
+	ann.Await(here, "ann (you),eve")
+	says(t, eve, "bob?")
+	bob.Await(lines+`.split('|').filter(l => l === 'eve: bob?').length`, float64(1))
+	bob.Await(`$('state').textContent`, "Connected")
+	ann.Await(here, "ann (you),bob,eve")
+
+	// The server goes, and comes back. What was not sent is not lost.
+	eve.Close(flare.CloseNormal, "")
+	stop()
+	ann.Await(`$('state').textContent`, "Reconnecting")
+	ann.Await(`$('now').hidden`, false)
+	ann.Run(`$('text').value = 'unsent'`)
+	ann.CheckLook("chat-lost", 390, true)
+	ann.CheckLook("chat-lost", 1280, false)
+	ann.Await(`Math.round($('lines').scrollHeight - $('lines').scrollTop - $('lines').clientHeight)`, float64(0))
+	if _, stop = serveAt(t, addr); t.Failed() {
+		return
+	}
+	defer stop()
+	ann.Run(`$('now').click()`)
+	ann.Await(`$('state').textContent`, "Connected")
+	bob.Await(`$('state').textContent`, "Connected")
+	ann.Await(`$('text').value`, "unsent")
+	ann.Run(`$('say').requestSubmit()`)
+	bob.Await(last, "ann: unsent")
+
+	bob.Run(`$('leave').click()`)
+	bob.Await(`[$('inside').hidden, $('enter').hidden, document.activeElement.id].join()`, "true,false,name")
+	ann.Await(here, "ann (you)")
+	for _, tab := range []*chromium.Tab{ann, bob} {
+		for _, fault := range tab.Faults {
+			if !strings.Contains(fault, "ERR_CONNECTION_REFUSED") { // while the server was away
+				t.Errorf("a fault of the page: %q", fault)
 			}
 		}
 	}
-	return n
 }
