@@ -167,7 +167,7 @@ func (s *http2Stream) awaitTaken(g *workset, before int64) error {
 			return err
 		}
 		switch {
-		case queuedAt > 0 && time.Since(origin)-queuedAt < 2*s.h.config.lookEvery:
+		case queuedAt > 0 && time.Since(origin)-queuedAt < max(limits.write, 2*s.h.config.lookEvery):
 			s.writing = pace{} // others had their turn meanwhile
 		case moved == 0:
 			return err
