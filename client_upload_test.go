@@ -209,8 +209,8 @@ func TestClientWriteTimeout(t *testing.T) {
 	}{
 		"bytes":           {&Client{WriteTimeout: 100 * time.Millisecond}, body},
 		"stream":          {&Client{WriteTimeout: 100 * time.Millisecond}, io.MultiReader(bytes.NewReader(body))},
-		"in all":          {&Client{Timeout: 100 * time.Millisecond}, body},
-		"in all, stream":  {&Client{Timeout: 100 * time.Millisecond}, io.MultiReader(bytes.NewReader(body))},
+		"in all":          {&Client{Timeout: 500 * time.Millisecond}, body},
+		"in all, stream":  {&Client{Timeout: 500 * time.Millisecond}, io.MultiReader(bytes.NewReader(body))},
 		"answer is later": {&Client{WriteTimeout: 100 * time.Millisecond, ResponseTimeout: 10 * time.Millisecond}, body},
 	} {
 		_, err := clientOf(t, tt.client).Put(clientContext(t), url, tt.body)
