@@ -193,7 +193,7 @@ func (c *Client) answer(ctx context.Context, x *clientCall) (*ClientResponse, er
 	creds := c.credentials(x)
 	for attempt := 0; ; attempt++ {
 		x.cookies, x.auth = "", ""
-		if c.Jar != nil {
+		if c.Jar != nil && x.method != http.MethodTrace {
 			x.cookies = c.Jar.CookieHeader(x.target.url())
 		}
 		if creds != nil {
@@ -230,6 +230,9 @@ func (c *Client) answer(ctx context.Context, x *clientCall) (*ClientResponse, er
 // credentials returns what authorizes the hop: the client's, or what the URL
 // says; nil for nothing.
 func (c *Client) credentials(x *clientCall) Credentials {
+	if x.method == http.MethodTrace { // whose answer repeats them (RFC 9110 §9.3.8)
+		return nil
+	}
 	if c.Auth != nil && !x.defaultsDropped {
 		return c.Auth
 	}

@@ -212,6 +212,9 @@ func (r *ClientRequest) check() error {
 	if r.Method == http.MethodConnect {
 		return invalidRequest("", errors.New("flare: CONNECT is the proxies' own"))
 	}
+	if r.Method == http.MethodTrace && (len(r.payload) > 0 || r.Body != nil && r.Body != http.NoBody) { // RFC 9110 §9.3.8
+		return invalidRequest("", errors.New("flare: TRACE has no content"))
+	}
 	if r.Header.isHandlers() { // a copy of a handler's, which ends with it
 		r.Header = *r.Header.Clone()
 	}

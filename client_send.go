@@ -39,13 +39,19 @@ var (
 // appendHead appends the request's head. length is the body's, -1 for chunked.
 func (c *Client) appendHead(b []byte, x *clientCall, proxied bool, proxyAuth string, length int64) []byte {
 	b = x.appendLine(b, proxied)
-	var seen headSeen
+	seen := headSeen{empty: length == 0}
 	b = seen.appendFields(b, x)
 	if proxied && !seen.proxyAuthorization {
 		b = append(b, proxyAuth...)
 	}
 	if x.req.Close && !seen.closes {
 		b = append(b, fieldClose...) // a line more of what is one list
+	}
+	if seen.te && !seen.connTE { // RFC 9112 §7.4
+		b = append(b, "Connection: TE\r\n"...)
+	}
+	if seen.upgrade && !seen.connUpgrade { // RFC 9110 §7.8
+		b = append(b, "Connection: Upgrade\r\n"...)
 	}
 	switch {
 	case length < 0:
@@ -70,7 +76,7 @@ func (c *Client) appendBlock(e *hpackEncoder, b []byte, x *clientCall, length in
 	b = e.appendField(b, ":scheme", x.target.scheme())
 	b = e.appendField(b, ":authority", x.host())
 	b = e.appendField(b, ":path", x.target.path)
-	seen := headSeen{hpack: e}
+	seen := headSeen{hpack: e, empty: length == 0}
 	b = seen.appendFields(b, x)
 	if length >= 0 && x.saysLength(length) {
 		var digits [20]byte
@@ -124,8 +130,10 @@ func isBodyField(name string) bool {
 type headSeen struct {
 	cookie, authorization, proxyAuthorization, userAgent, acceptEncoding, ranged bool
 
-	closes bool // Connection has the member close
+	closes, connTE, connUpgrade bool // Connection has the member
+	te, upgrade                 bool // fields that Connection has to name
 
+	empty bool          // no content follows
 	hpack *hpackEncoder // of HTTP/2; nil: fields are lines
 }
 
@@ -205,9 +213,16 @@ func (s *headSeen) appendField(b []byte, x *clientCall, f *headerField) []byte {
 	}
 	value := f.value
 	switch len(f.name) {
+	case len("TE"):
+		s.te = s.te || equalFoldASCII(f.name, "TE")
+	case len("Upgrade"):
+		s.upgrade = s.upgrade || equalFoldASCII(f.name, "Upgrade")
 	case len("Range"):
 		s.ranged = s.ranged || equalFoldASCII(f.name, "Range")
 	case len("Cookie"):
+		if s.empty && equalFoldASCII(f.name, "Expect") && equalFoldASCII(value, "100-continue") { // RFC 9110 §10.1.1
+			return b
+		}
 		if equalFoldASCII(f.name, "Cookie") && !s.cookie && x.cookies != "" {
 			s.cookie = true
 			value += "; " + x.cookies // one line (RFC 6265 §5.4)
@@ -218,7 +233,11 @@ func (s *headSeen) appendField(b []byte, x *clientCall, f *headerField) []byte {
 				return b // the way to send none
 			}
 		}
-		s.closes = s.closes || equalFoldASCII(f.name, "Connection") && listContains(value, "close")
+		if equalFoldASCII(f.name, "Connection") {
+			s.closes = s.closes || listContains(value, "close")
+			s.connTE = s.connTE || listContains(value, "te")
+			s.connUpgrade = s.connUpgrade || listContains(value, "upgrade")
+		}
 	case len("Authorization"):
 		s.authorization = s.authorization || equalFoldASCII(f.name, "Authorization")
 	case len("Proxy-Authorization"):

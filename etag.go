@@ -74,9 +74,7 @@ func (w *ResponseWriter) Precondition(etag string, modified time.Time) (ok bool,
 	if etag != "" {
 		x.w.header.Set("ETag", etag)
 	}
-	if !rep.modified.IsZero() {
-		x.w.header.Set("Last-Modified", rep.modified.Format(http.TimeFormat))
-	}
+	x.w.sayModified(&rep)
 	return x.w.precondition(rep)
 }
 

@@ -76,7 +76,10 @@ func (w *serverResponse) commit(length int64) error {
 // fields about one (RFC 9110 §9.3.6), and without a tunnel nothing follows.
 func (w *serverResponse) framed() bool {
 	status := w.Status()
-	return bodyAllowed(status) && !(w.r.head.form == authorityForm && status < 300)
+	if w.r.head.form == authorityForm && status < 300 {
+		return false
+	}
+	return bodyAllowed(status) || status == http.StatusResetContent // whose end has to be found (§15.3.6)
 }
 
 // scanHeader looks for the fields that frame the response, and removes those
@@ -109,7 +112,7 @@ func (w *serverResponse) scanHeader() (own ownFields, err error) {
 	if framed {
 		w.header.Del("Transfer-Encoding") // flare's to decide
 	}
-	if w.declared >= 0 && !w.framed() {
+	if w.declared >= 0 && !(w.framed() && bodyAllowed(w.Status())) {
 		if w.Status() != http.StatusNotModified {
 			w.header.Del("Content-Length") // RFC 9110 §8.6
 		}

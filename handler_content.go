@@ -154,12 +154,22 @@ func (w *serverResponse) describe(c *content) {
 	if tag, rest := nextETag(h.Get("ETag")); rest == "" {
 		c.etag = tag
 	}
-	if !c.modified.IsZero() {
-		h.Set("Last-Modified", c.modified.Format(http.TimeFormat))
-	}
+	w.sayModified(&c.representation)
 	if w.Status() == http.StatusOK && !c.entire {
 		h.Set("Accept-Ranges", "bytes")
 	}
+}
+
+// sayModified sets Last-Modified, if the time is known. One that is yet to come is now
+// (RFC 9110 §8.8.2.1).
+func (w *serverResponse) sayModified(rep *representation) {
+	if rep.modified.IsZero() {
+		return
+	}
+	if now := w.x.workset().clock.unix; rep.modified.Unix() > now {
+		rep.modified = time.Unix(now, 0).UTC()
+	}
+	w.header.Set("Last-Modified", rep.modified.Format(http.TimeFormat))
 }
 
 // notModified takes the fields away that a 304 should not have: the client has

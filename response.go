@@ -50,7 +50,7 @@ func appendChunkSize(b []byte, n int) []byte {
 }
 
 // bodyAllowed reports whether a response with that status may have content
-// (RFC 9110 §6.4.1).
+// (RFC 9110 §6.4.1, §15.3.6).
 func bodyAllowed(status int) bool {
-	return status >= 200 && status != http.StatusNoContent && status != http.StatusNotModified
+	return status >= 200 && status != http.StatusNoContent && status != http.StatusResetContent && status != http.StatusNotModified
 }
