@@ -300,11 +300,13 @@ func TestClientMusts(t *testing.T) {
 		}
 	})
 	t.Run("a status that is not known is of its class", func(t *testing.T) { // RFC 9110 §15
+		c := new(Client)
+		defer c.CloseIdleConnections()
 		for status, ok := range map[string]bool{"299": true, "499": false, "599": false} {
 			base := clientRawServer(t, func(conn net.Conn) {
 				io.WriteString(conn, "HTTP/1.1 "+status+" x\r\nContent-Length: 0\r\n\r\n")
 			})
-			resp, err := (&Client{}).Get(context.Background(), base)
+			resp, err := c.Get(context.Background(), base)
 			if err != nil {
 				t.Fatal(err)
 			}
