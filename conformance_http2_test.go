@@ -43,7 +43,9 @@ func TestHTTP2Musts(t *testing.T) {
 		{"DATA on a stream that has ended", func(p *http2Peer) { p.send(appendData(nil, ended(p), []byte("x"), false)) }, []http2Code{codeStreamClosed}},
 		{"HEADERS on a stream that has ended", func(p *http2Peer) { p.send(headers(p, ended(p), true, requestLines("GET", "/good")...)) }, []http2Code{codeStreamClosed, codeProtocol}},
 		{"CONTINUATION on a stream that has ended", func(p *http2Peer) { p.send(http2Frame(frameContinuation, flagEndHeaders, ended(p), "x")) }, []http2Code{codeProtocol, codeStreamClosed}},
-		{"PUSH_PROMISE of a client", func(p *http2Peer) { p.send(http2Frame(framePushPromise, flagEndHeaders, p.start("/wait"), "\x00\x00\x00\x02x")) }, []http2Code{codeProtocol}},
+		{"PUSH_PROMISE of a client", func(p *http2Peer) {
+			p.send(http2Frame(framePushPromise, flagEndHeaders, p.start("/wait"), "\x00\x00\x00\x02x"))
+		}, []http2Code{codeProtocol}},
 		{"PRIORITY on a stream of any state", func(p *http2Peer) {
 			p.send(http2Frame(framePriority, 0, 99, "\x00\x00\x00\x00\x10"))
 			p.send(http2Frame(framePriority, 0, ended(p), "\x00\x00\x00\x00\x10"))

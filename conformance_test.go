@@ -299,6 +299,25 @@ func TestClientMusts(t *testing.T) {
 			}
 		}
 	})
+	t.Run("a request has nothing that was not asked for", func(t *testing.T) { // RFC 9112 §2.2; no Accept-Language, no Referer
+		for body, want := range map[string]string{
+			"":  "GET / HTTP/1.1\r\nHost: a.test\r\nUser-Agent: flare\r\nAccept-Encoding: gzip, deflate\r\n\r\n",
+			"x": "POST / HTTP/1.1\r\nHost: a.test\r\nUser-Agent: flare\r\nAccept-Encoding: gzip, deflate\r\nContent-Length: 1\r\n\r\nx",
+		} {
+			raw := &cannedConn{in: strings.NewReader("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")}
+			c := &Client{Dial: func(context.Context, string, string) (net.Conn, error) { return raw, nil }}
+			r := &ClientRequest{Method: want[:strings.Index(want, " ")], URL: "http://a.test"}
+			if body != "" {
+				r.SetBody([]byte(body))
+			}
+			if resp, err := c.Do(soon(t), r); err != nil || resp.StatusCode != 200 {
+				t.Error(err)
+			}
+			if got := raw.out.String(); got != want {
+				t.Errorf("%q\nwant %q", got, want)
+			}
+		}
+	})
 	t.Run("a status that is not known is of its class", func(t *testing.T) { // RFC 9110 §15
 		c := new(Client)
 		defer c.CloseIdleConnections()
