@@ -189,6 +189,9 @@ func FuzzServeContent(f *testing.F) {
 		if !isFieldValue(ranges) || !isFieldValue(ifRange) || trimBlank(ranges) != ranges || trimBlank(ifRange) != ifRange || len(ranges)+len(ifRange) > 4000 {
 			t.Skip("no field that could arrive")
 		}
+		if hasPrefixFold(ranges, "bytes=") && !strings.HasPrefix(ranges, "bytes=") {
+			t.Skip("units have no case (RFC 9110 §14.1), for net/http they do")
+		}
 		if tag, rest := nextETag(ifRange); strings.Contains(ifRange, `"`) && (tag == "" || rest != "") {
 			ifRange = "" // malformed, which net/http does not mind behind a tag
 		}

@@ -1,0 +1,234 @@
+package flare
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// operations is OPERATIONS.md.
+func operations(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("OPERATIONS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+var settingRow = regexp.MustCompile("(?m)^\\| `(\\w+)` \\| (.+?) \\| (.+?) \\|$")
+
+// OPERATIONS.md has each setting of a Server and of a Client, and where LIMITS.md has a
+// default the same.
+func TestLimitsOperations(t *testing.T) {
+	text := operations(t)
+	limits, err := os.ReadFile("LIMITS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, table := range []struct {
+		heading, limits string
+		of              reflect.Type
+	}{{"Settings of a server", "Of a server", reflect.TypeFor[Server]()}, {"Settings of a client", "Of a client", reflect.TypeFor[Client]()}} {
+		defaults := make(map[string]string)
+		for line := range strings.Lines(limitsSection(string(limits), table.limits)) {
+			if cells := strings.Split(line, " | "); strings.HasPrefix(line, "| `") && len(cells) == 4 {
+				defaults[strings.Trim(cells[0], "| `")] = cells[2]
+			}
+		}
+		rows := make(map[string]string)
+		for _, row := range settingRow.FindAllStringSubmatch(limitsSection(text, table.heading), -1) {
+			rows[row[1]] = row[2]
+			if want, ok := defaults[row[1]]; ok && row[2] != want {
+				t.Errorf("%s: the default of %s is %s, LIMITS.md says %s", table.heading, row[1], row[2], want)
+			}
+		}
+		for _, field := range reflect.VisibleFields(table.of) {
+			if _, ok := rows[field.Name]; field.IsExported() && !ok {
+				t.Errorf("OPERATIONS.md has no row for %s.%s in %q", table.of.Name(), field.Name, table.heading)
+			}
+			delete(rows, field.Name)
+		}
+		for name := range rows {
+			t.Errorf("OPERATIONS.md has a row for %s.%s, which is not there", table.of.Name(), name)
+		}
+	}
+}
+
+// The figures of OPERATIONS.md are those of bench/results.
+func TestOperationsFigures(t *testing.T) {
+	t.Parallel()
+	text := operations(t)
+	figure := func(file, workload, target, name string) float64 {
+		var results struct {
+			Rows []struct {
+				Workload, Target string
+				Median           map[string]float64
+			}
+			Bounds []struct {
+				Workload, Target string
+				Figures          map[string]float64
+			}
+		}
+		p, err := os.ReadFile(filepath.Join("bench", "results", file+".json"))
+		if err == nil {
+			err = json.Unmarshal(p, &results)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, row := range results.Rows {
+			if row.Workload == workload && row.Target == target {
+				return row.Median[name]
+			}
+		}
+		for _, row := range results.Bounds {
+			if row.Workload == workload && row.Target == target {
+				return row.Figures[name]
+			}
+		}
+		t.Errorf("%s has no %s of %s", file, workload, target)
+		return 0
+	}
+	thousands := func(f float64) string {
+		return regexp.MustCompile(`(\d)(\d{3})\b`).ReplaceAllString(fmt.Sprintf("%.0f", f), "$1,$2")
+	}
+	for _, want := range []string{
+		thousands(figure("throughput", "throughput", "flare", "per_second")) + " a second, " + fmt.Sprintf("%.1f µs of CPU each", figure("throughput", "throughput", "flare", "cpu_us")),
+		thousands(figure("tls", "tls", "flare", "per_second")) + " a second, " + fmt.Sprintf("%.1f µs of CPU each", figure("tls", "tls", "flare", "cpu_us_each")),
+		fmt.Sprintf("%.0f µs of CPU each: ", figure("tls", "handshakes", "flare", "cpu_us_each")) + thousands(figure("tls", "handshakes", "flare", "per_cpu_second")) + " for a second of CPU",
+		fmt.Sprintf("| %.0f bytes of RSS |", figure("idle", "idle", "flare", "rss_bytes_each")),
+		"| " + thousands(figure("tls", "idle-tls", "flare", "rss_bytes_each")) + " bytes of RSS |",
+		fmt.Sprintf("| %.0f bytes of RSS |", figure("websocket", "ws-idle", "flare", "rss_bytes_each")),
+		fmt.Sprintf("| %.1f MB of RSS |", figure("idle", "idle", "flare", "rss_empty_bytes")/1e6),
+		fmt.Sprintf("| %.1f µs of CPU |", figure("websocket", "ws-broadcast", "flare-ws", "cpu_us_per_delivery")),
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("OPERATIONS.md does not say %q", want)
+		}
+	}
+}
+
+// snippet is the block of that language in OPERATIONS.md, with other addresses in place
+// of those that it has.
+func snippet(t *testing.T, language string, addresses ...string) string {
+	t.Helper()
+	_, block, ok := strings.Cut(operations(t), "\n```"+language+"\n")
+	block, _, end := strings.Cut(block, "\n```")
+	if !ok || !end {
+		t.Fatalf("OPERATIONS.md has no block of %s", language)
+	}
+	for i := 0; i < len(addresses); i += 2 {
+		if !strings.Contains(block, addresses[i]) {
+			t.Errorf("the block of %s has no %s", language, addresses[i])
+		}
+		block = strings.ReplaceAll(block, addresses[i], addresses[i+1])
+	}
+	return block + "\n"
+}
+
+// operationsServer has who the client is at /, and an echo at /ws.
+func operationsServer(t *testing.T, set func(*Server)) string {
+	s := &Server{Logger: quietLogger(), TrustedProxies: []string{"loopback"}, Handler: routes{
+		"/": HandlerFunc(func(w *ResponseWriter, r *Request) error {
+			return w.Text(200, fmt.Sprint(r.ClientAddr().Addr(), " ", r.RemoteAddr().Addr(), " ", r.Scheme(), " ", r.ClientHost()))
+		}),
+		"/ws": wsEcho(WebSocketOptions{}),
+	}}
+	if set != nil {
+		set(s)
+	}
+	return startServer(t, s)
+}
+
+// checkConfiguration runs the program's own check of a configuration.
+func checkConfiguration(t *testing.T, program string, args ...string) {
+	t.Helper()
+	if out, err := exec.Command(program, args...).CombinedOutput(); err != nil {
+		t.Fatalf("%s %v: %v\n%s", program, args, err, out)
+	}
+}
+
+// passes asks through a proxy, once it is there, for a page and a WebSocket.
+func passes(t *testing.T, addr, want string) {
+	t.Helper()
+	var last string
+	eventually(t, addr+" answers "+want, func() bool {
+		resp, err := http.Get("http://" + addr + "/")
+		if err != nil {
+			last = err.Error()
+			return false
+		}
+		defer resp.Body.Close()
+		p, _ := io.ReadAll(resp.Body)
+		last = string(p)
+		return last == want
+	})
+	wsDialWith(t, "ws://"+addr+"/ws", nil)
+}
+
+// The configuration for nginx is one, and requests and WebSockets pass through it.
+func TestOperationsNginx(t *testing.T) {
+	t.Parallel()
+	path, addr, _ := clientProgram(t, "nginx")
+	dir := t.TempDir()
+	os.Chmod(dir, 0o755)
+	conf := filepath.Join(dir, "nginx.conf")
+	text := "daemon off; master_process off; pid " + dir + "/pid; error_log stderr crit;\nevents { worker_connections 512; }\nhttp {\naccess_log off;\n" +
+		"client_body_temp_path " + dir + "/b; proxy_temp_path " + dir + "/p; fastcgi_temp_path " + dir + "/f; uwsgi_temp_path " + dir + "/u; scgi_temp_path " + dir + "/s;\n" +
+		snippet(t, "nginx", "127.0.0.1:8080", operationsServer(t, nil), "listen 8000", "listen "+addr) + "}\n"
+	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	checkConfiguration(t, path, "-t", "-p", dir, "-c", conf)
+	clientStart(t, addr, path, "-p", dir, "-c", conf)
+	passes(t, addr, "127.0.0.1 127.0.0.1 http "+addr)
+}
+
+// The configuration for haproxy is one, and requests pass by either way: with fields,
+// and with a PROXY header.
+func TestOperationsHaproxy(t *testing.T) {
+	t.Parallel()
+	path, addr, _ := clientProgram(t, "haproxy")
+	_, byteAddr, _ := clientProgram(t, "haproxy")
+	web, byPROXY := operationsServer(t, nil), operationsServer(t, func(s *Server) { s.ProxyProtocol = true })
+	conf := filepath.Join(t.TempDir(), "haproxy.cfg")
+	text := snippet(t, "haproxy", "127.0.0.1:8080", web, "127.0.0.1:8081", byPROXY, "127.0.0.1:8000", addr, "127.0.0.1:8001", byteAddr)
+	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	checkConfiguration(t, path, "-c", "-f", conf)
+	clientStart(t, addr, path, "-db", "-f", conf)
+	passes(t, addr, "127.0.0.1 127.0.0.1 http "+addr)
+	passes(t, byteAddr, "127.0.0.1 127.0.0.1 http "+byteAddr)
+}
+
+// The unit for systemd is one.
+func TestOperationsSystemd(t *testing.T) {
+	t.Parallel()
+	path, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		t.Skip("no systemd-analyze on this machine")
+	}
+	unit := filepath.Join(t.TempDir(), "flare.service")
+	if err := os.WriteFile(unit, []byte(snippet(t, "systemd")), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(path, "verify", "--man=no", unit)
+	cmd.WaitDelay = time.Second
+	out, err := cmd.CombinedOutput()
+	if strings.Contains(string(out), unit) || strings.Contains(string(out), "flare.service") {
+		t.Errorf("%v\n%s", err, out)
+	} else if err != nil {
+		t.Skipf("systemd-analyze verify cannot run here: %v\n%s", err, out)
+	}
+}
