@@ -46,6 +46,7 @@ func limitsTables() []limitsTable {
 			"MaxBufferedBytes":   "a quarter of memory",
 			"DrainDelay":         new(Server).DrainDelay,
 		}},
+		{"Of an Upgrader", reflect.TypeFor[Upgrader](), map[string]any{"ReadyTimeout": defaultReadyTimeout}},
 		{"Of sessions", reflect.TypeFor[MemorySessions](), map[string]any{"MaxSessions": fmt.Sprint(sessionsDefault)}},
 		{"Of files", reflect.TypeFor[Files](), map[string]any{"MaxOpenFiles": openFilesDefault}},
 		{"Of a Limiter", reflect.TypeFor[Limiter](), map[string]any{
@@ -130,6 +131,7 @@ func TestLimitsText(t *testing.T) {
 		{"Of a server", fmt.Sprintf("for %s of silence and %s in all", limitText(lim.conn.lingerSilent), limitText(lim.conn.lingerAll))},
 		{"Of a server", fmt.Sprintf("at most %d parts and %s of fields", formPartsMax, limitText(formFieldBytes))},
 		{"Of a server", fmt.Sprintf("Of its files %s is held in memory", limitText(formFileBytesMax))},
+		{"Of an Upgrader", fmt.Sprintf("has %s for it, then it is killed. At most 253 sockets", limitText(upgradeKill))},
 		{"Of sessions", fmt.Sprintf("at most %d bytes in its cookie", sessionBytesMax)},
 		{"Of files", fmt.Sprintf("closed after %s, when", limitText(fileIdle))},
 		{"Of files", fmt.Sprintf("at most %d ranges, or they are ignored; a listing has at most %d entries", rangesMax, listedMax)},

@@ -34,6 +34,9 @@ func TestMain(m *testing.M) {
 	if onPlain() { // as on a system without a poller
 		loopPoller = func() (Poller, error) { return newWakePoller(), nil }
 	}
+	if program := testPrograms[os.Getenv(testProgram)]; program != nil {
+		os.Exit(program())
+	}
 	runMoreBeside()
 	settleDescriptors()
 	before := openDescriptors()
@@ -43,6 +46,13 @@ func TestMain(m *testing.M) {
 	}
 	os.Exit(code)
 }
+
+// testProgram is the variable that makes the binary of the tests one of the programs
+// that tests start.
+const testProgram = "FLARE_TEST_PROGRAM"
+
+// testPrograms are those programs, by name.
+var testPrograms = make(map[string]func() int)
 
 // besideMax is how many of the tests that call Parallel run at the same time.
 // They wait far more than they compute, so it is not a matter of processors.

@@ -23,7 +23,9 @@ import (
 // value with a Handler serves. Fields must not be changed once it serves. In
 // every limit and timeout 0 means the default and a negative value no limit.
 type Server struct {
-	// Addr is the TCP address for ListenAndServe, "host:port"; "" is ":80".
+	// Addr is the TCP address for ListenAndServe, "host:port"; "" is ":80". It may be
+	// several addresses with blanks between them, and others than TCP, as
+	// ListenConfig.Listen takes them.
 	Addr string
 
 	// Handler answers the requests. nil answers 404.

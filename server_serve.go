@@ -1,9 +1,11 @@
 package flare
 
 import (
+	"context"
 	"errors"
 	"net"
 	"runtime"
+	"strings"
 )
 
 // This file is layer 4 (roles): how a Server begins to serve: its loops, its
@@ -19,11 +21,7 @@ func ListenAndServe(addr string, h Handler) error {
 // ListenAndServe listens on s.Addr and serves. It returns ErrServerClosed after
 // Shutdown or Close, and any other error at once.
 func (s *Server) ListenAndServe() error {
-	addr := s.Addr
-	if addr == "" {
-		addr = ":80"
-	}
-	ln, err := net.Listen("tcp", addr)
+	ln, err := s.listenAll(":80")
 	if err != nil {
 		return err
 	}
@@ -43,6 +41,9 @@ func (s *Server) Serve(ln net.Listener) error { return s.serve(ln, nil) }
 
 // serve is Serve, with TLS unless settings is nil.
 func (s *Server) serve(ln net.Listener, settings *tlsSettings) error {
+	if all, ok := ln.(*listeners); ok {
+		return s.serveAll(all, settings)
+	}
 	if err := s.start(); err != nil {
 		ln.Close()
 		return err
@@ -174,4 +175,28 @@ func (s *Server) prepare() {
 	if s.NewProtocol != nil {
 		s.data = newRoute()
 	}
+}
+
+// serveAll is serve for all of the listeners. One that fails ends the others, or
+// nobody would notice.
+func (s *Server) serveAll(all *listeners, settings *tlsSettings) error {
+	ended := make(chan error, len(all.all))
+	for _, ln := range all.all {
+		go func() { ended <- s.serve(ln, settings) }()
+	}
+	first := <-ended
+	all.Close()
+	for range all.all[1:] {
+		<-ended
+	}
+	return first
+}
+
+// listenAll listens on Addr, or at the port.
+func (s *Server) listenAll(port string) (net.Listener, error) {
+	addr := s.Addr
+	if addr == "" {
+		addr = port
+	}
+	return new(ListenConfig).Listen(context.Background(), strings.Fields(addr)...)
 }

@@ -34,11 +34,7 @@ func ListenAndServeTLS(addr, certFile, keyFile string, h Handler) error {
 // ListenAndServeTLS listens on s.Addr, ":443" if that is empty, and serves as
 // ServeTLS does.
 func (s *Server) ListenAndServeTLS(certFile, keyFile string) error {
-	addr := s.Addr
-	if addr == "" {
-		addr = ":443"
-	}
-	ln, err := net.Listen("tcp", addr)
+	ln, err := s.listenAll(":443")
 	if err != nil {
 		return err
 	}
