@@ -35,7 +35,7 @@ func (h *http2Conn) beginData(head http2Head, payload []byte) (n, cost int, err 
 
 // letIn lets a DATA frame of so many octets in, of which some are padding.
 func (h *http2Conn) letIn(s *http2Stream, size, padding int64) error {
-	if s.recvWindow -= size; s.recvWindow < 0 {
+	if s.recvWindow -= size; s.recvWindow < 0 && size > 0 {
 		h.giveBack(size)
 		return h.reset(s, codeFlowControl)
 	}

@@ -204,6 +204,9 @@ func (h *http2Conn) takeSettings(head *http2Head, p []byte) error {
 	h.greeted = true
 	if head.ack() {
 		if !h.acked {
+			for _, e := range h.table {
+				e.s.recvWindow -= h.unheard()
+			}
 			h.acked = true
 			h.dec.setLimit(h.config.tableSize)
 		}
@@ -224,6 +227,15 @@ func (h *http2Conn) takeSettings(head *http2Head, p []byte) error {
 	var room [http2HeadBytes]byte
 	h.say(appendSettingsAck(room[:0]))
 	return h.charge()
+}
+
+// unheard is by how much the window that every stream begins with is beyond ours,
+// for a peer that has not acknowledged ours yet (RFC 9113 §6.9.2).
+func (h *http2Conn) unheard() int64 {
+	if h.acked {
+		return 0
+	}
+	return max(windowDefault-h.config.streamWindow, 0)
 }
 
 // takePing answers a PING.

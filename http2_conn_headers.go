@@ -167,7 +167,7 @@ func (h *http2Conn) begin(s *http2Stream, end bool, g *workset) error {
 		h.announce()
 	}
 	s.progress, s.since = g.clock.now, g.clock.now
-	if s.refusal != nil || end || head.contentLength <= 0 || head.contentLength > awaitBodyMax || head.expectContinue {
+	if s.refusal != nil || end || head.contentLength <= 0 || head.contentLength > min(awaitBodyMax, h.config.streamWindow) || head.expectContinue {
 		h.start(s)
 	} else {
 		s.awaits = true

@@ -107,12 +107,9 @@ const (
 	http2EndSent                              // we have
 )
 
-// http2StreamPool has those that no connection uses.
-var http2StreamPool sync.Pool
-
 // newHTTP2Stream returns a stream whose head is to be read.
 func (h *http2Conn) newStream(id uint32) *http2Stream {
-	s, _ := http2StreamPool.Get().(*http2Stream)
+	s, _ := h.srv.http2Streams.Get().(*http2Stream)
 	if s == nil {
 		s = new(http2Stream)
 		s.x.init()
@@ -121,7 +118,7 @@ func (h *http2Conn) newStream(id uint32) *http2Stream {
 		s.waits = &s.waiting
 	}
 	s.h, s.id, s.conn, s.x.srv = h, id, h.c, h.srv
-	s.sendWindow, s.recvWindow = int64(h.peer.window), h.config.streamWindow
+	s.sendWindow, s.recvWindow = int64(h.peer.window), h.config.streamWindow+h.unheard()
 	s.priority = defaultPriority
 	s.section.reset(&h.srv.lim.head)
 	return s
@@ -151,8 +148,9 @@ func (s *http2Stream) recycle() {
 	s.expect.Store(false)
 	s.began.Store(false)
 	s.noLimit.Store(0)
+	pool := &s.x.srv.http2Streams
 	s.h, s.x.srv = nil, nil
-	http2StreamPool.Put(s)
+	pool.Put(s)
 }
 
 func (s *http2Stream) session() session { return (*http2Session)(s.h) }

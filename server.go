@@ -167,9 +167,10 @@ type Server struct {
 	blocking  websocketSet // WebSockets that handlers read themselves
 	greetings greetings    // connections of a listener of the user's, until their peer is known
 
-	handshakes  handshakeCounts
-	http2       http2Config
-	http2Counts http2Counts
+	handshakes   handshakeCounts
+	http2        http2Config
+	http2Counts  http2Counts
+	http2Streams sync.Pool // that no connection uses
 
 	carriedOnce sync.Once
 	carried     loopCounts // of requests that another server received

@@ -1,0 +1,55 @@
+package flare
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// This file has windows for bodies of requests that are smaller than what a client
+// may take for granted, or than the body.
+
+// smallWindows is a server that lets little of a body in, and sends it back.
+func smallWindows(t *testing.T) *http2Target {
+	return startHTTP2(t, &Server{
+		HTTP2: &http.HTTP2Config{MaxReceiveBufferPerStream: 1000},
+		Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
+			body, err := io.ReadAll(r.Body())
+			if err != nil {
+				return err
+			}
+			return w.Blob(200, "text/plain", body)
+		})})
+}
+
+// A body is not awaited whole that its stream's window does not let in whole.
+func TestHTTP2BodyBeyondItsWindow(t *testing.T) {
+	t.Parallel()
+	p := smallWindows(t).dial(t)
+	p.sync()
+	body := strings.Repeat("0123456789", 500)
+	p.post("/", body, "content-length: 5000").want(t, 200, body)
+}
+
+// A client that has not heard of a smaller window may use the one that everybody
+// begins with (RFC 9113 §6.9.2), and then end the body when it has heard of it.
+func TestHTTP2WindowNotHeardOf(t *testing.T) {
+	t.Parallel()
+	p := smallWindows(t).quiet(t)
+	body := strings.Repeat("0123456789", windowDefault/10)
+	p.pending = append(p.pending, nil)
+	head, stream := p.head(false, requestLines("POST", "/")...)
+	b := append([]byte(http2Preface), appendSettings(nil)...)
+	b = append(b, head...)
+	for rest := body; rest != ""; {
+		n := min(len(rest), frameSizeDefault)
+		b = appendData(b, stream, []byte(rest[:n]), false)
+		rest = rest[n:]
+	}
+	p.send(b)
+	p.readUntil("the settings", func() bool { return p.greeted })
+	p.send(appendData(nil, stream, nil, true))
+	p.answer(stream).want(t, 200, body)
+	p.post("/", body).want(t, 200, body) // within the window that it has heard of
+}
