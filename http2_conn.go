@@ -62,7 +62,8 @@ type http2Conn struct {
 	lookAt     time.Duration
 	heard      time.Duration // when a frame came last
 	partial    time.Duration // since when a frame, or a block, is not complete; 0: none
-	pinged     time.Duration // when a PING was sent that is not answered, 0: none
+	pinged     time.Duration // when a PING was sent that is not answered, or the peer took something since; 0: none
+	untaken    int64         // output that it had not taken when that was looked at
 	leftAt     time.Duration // when the end was announced
 
 	wishMu sync.Mutex

@@ -44,8 +44,9 @@ func (h *http2Conn) expired(c *Conn, g *workset) verdict {
 		if h.leaving == http2Announced && now >= h.leftAt+http2LeaveTime {
 			h.sayLast()
 		}
+		moved := h.moved
 		h.lookAll(g)
-		h.lookAlive(c, g)
+		h.lookAlive(c, g, moved)
 	}
 	if c.broken() {
 		return verdictClose
@@ -126,15 +127,22 @@ func slow(took time.Duration, moved, rate int64) bool {
 }
 
 // lookAlive asks a silent peer for a sign of life, and ends the connection of one
-// that gives none.
-func (h *http2Conn) lookAlive(c *Conn, g *workset) {
+// that gives none. The PING stands behind what the peer has yet to take, so that
+// taking it is one. moved octets of bodies were sent since the last look.
+func (h *http2Conn) lookAlive(c *Conn, g *workset, moved int64) {
 	now := g.clock.now
+	if h.pinged != 0 {
+		before := h.untaken
+		if h.untaken = c.untaken(); before+moved > h.untaken {
+			h.pinged = now
+		}
+	}
 	switch {
 	case h.pinged != 0 && now >= h.pinged+h.config.pingTimeout:
 		h.failure = &http2Error{code: codeNone, rule: rulePingTime}
 		c.end(endReset, ErrTimeout)
 	case h.pinged == 0 && h.open > 0 && h.config.pingAfter > 0 && now >= h.heard+h.config.pingAfter:
-		h.pinged = now
+		h.pinged, h.untaken = now, c.untaken()
 		var room [http2HeadBytes + pingBytes]byte
 		h.say(appendHTTP2Ping(room[:0], http2PingAlive, false))
 	}

@@ -252,6 +252,48 @@ func TestHTTP2PingsTheSilent(t *testing.T) {
 	gone(t, s.Server)
 }
 
+// A takingTransport is one whose peer has octets to take.
+type takingTransport struct {
+	transport
+	left int
+}
+
+func (t *takingTransport) unacked() int { return t.left }
+
+// The PING stands behind what a slow client has yet to take: while that goes on it
+// is alive.
+func TestHTTP2PingBehindOctets(t *testing.T) {
+	t.Parallel()
+	const every, limit = time.Second, 5 * time.Second
+	g, tr := new(workset), &takingTransport{left: 1000}
+	c := &Conn{tr: tr, loop: new(Loop), limits: &connLimits{buffered: new(bufferCount)}}
+	h := &http2Conn{c: c, srv: new(Server), open: 1, config: &http2Config{pingAfter: every, pingTimeout: limit}}
+	look := func(moved int64) {
+		g.clock.now += every
+		h.lookAlive(c, g, moved)
+	}
+	for range 20 { // it takes, and nothing comes behind
+		tr.left -= 10
+		look(0)
+	}
+	for range 20 { // or as much
+		look(10)
+	}
+	if c.ending != endNot || h.control.len() == 0 {
+		t.Fatalf("ending %v, %d octets of PINGs", c.ending, h.control.len())
+	}
+	for range limit/every - 1 {
+		tr.left += 10 // it takes none of what comes
+		look(10)
+	}
+	if c.ending != endNot {
+		t.Fatal("given up early")
+	}
+	if look(0); c.ending == endNot {
+		t.Fatal("who takes nothing and says nothing is not given up")
+	}
+}
+
 // MaxRequestsPerConn ends a connection by GOAWAY: what was asked is answered,
 // and the connection closes when that is done.
 func TestHTTP2MaxRequestsPerConn(t *testing.T) {
