@@ -146,7 +146,7 @@ func (t *http2Told) add(state http.ConnState) {
 	t.states = append(t.states, state)
 	if !t.telling {
 		t.telling = true
-		go t.tell() // nothing of the user's is called by who reads frames
+		t.h.c.loop.spawn(t.tell) // nothing of the user's is called by who reads frames
 	}
 }
 
@@ -155,7 +155,7 @@ func (t *http2Told) tell() {
 	ended := true
 	defer func() {
 		if ended { // the hook has ended the goroutine
-			go t.tell()
+			t.h.c.loop.spawn(t.tell)
 		}
 	}()
 	for state, ok := t.next(); ok; state, ok = t.next() {

@@ -25,7 +25,9 @@ type worldRequest struct {
 	kind   string
 	body   string
 	p      *peer
-	before int   // requests on its connection
+	before int  // requests on its connection
+	sized  bool // the body has its length ahead
+	served bool
 	chat   *chat // the WebSocket that it has become
 	spoilt bool  // code beside its handler has failed: it may be answered with 500, or be cut
 }
@@ -70,7 +72,10 @@ func init() { // its functions look at it
 			return answers(w, rw, r, q)
 		}, answer: says, body: true},
 		"patient": {serve: func(w *world, rw *ResponseWriter, r *Request, q *worldRequest) error {
-			held := func() bool { return q.p.held() && q.p.next.IsZero() && q.p.talk.(*requests).answered < q.before }
+			held := func() bool {
+				t, ok := q.p.talk.(*requests)
+				return ok && q.p.held() && q.p.next.IsZero() && t.answered < q.before
+			}
 			for n := 0; n < 300 && held(); n++ {
 				w.sleep(20 * time.Millisecond)
 			}
@@ -185,6 +190,7 @@ func (w *world) serve(rw *ResponseWriter, r *Request) error {
 		return nil
 	}
 	w.tell("handler of %s %d", q.kind, q.id)
+	q.served = true
 	return q.handler().serve(w, rw, r, q)
 }
 
@@ -212,6 +218,7 @@ func (h worldRouter) Route(r *Request) (Handler, string) {
 
 // Requests are the talk of a client of HTTP/1.1, one behind the other.
 type requests struct {
+	quiet
 	list     []*worldRequest
 	answered int
 }
@@ -221,22 +228,22 @@ func (w *world) newRequests(p *peer) {
 	t := new(requests)
 	p.talk = t
 	for range 1 + w.rand.IntN(pipelineMax) {
-		q, text := w.newRequest()
+		q := w.newRequest(w.kinds)
 		q.p, q.before = p, len(t.list)
 		t.list = append(t.list, q)
-		if p.say([]byte(text)); q.handler().last {
+		if p.say(q.text(w)); q.handler().last {
 			p.half = p.half && q.kind == "hijack"
 			break
 		}
 	}
 }
 
-func (w *world) newRequest() (q *worldRequest, text string) {
-	q = &worldRequest{id: len(w.requests), kind: w.kinds[w.rand.IntN(len(w.kinds))]}
+// newRequest returns one of one of these kinds.
+func (w *world) newRequest(kinds []string) *worldRequest {
+	q := &worldRequest{id: len(w.requests), kind: kinds[w.rand.IntN(len(kinds))]}
 	w.requests = append(w.requests, q)
-	head := fmt.Sprintf(" /%s/%d HTTP/1.1\r\nHost: h\r\n%s", q.kind, q.id, q.handler().fields)
 	if !q.handler().body || w.one(4) {
-		return q, "GET" + head + "\r\n"
+		return q
 	}
 	size := []int{1, 100, 5_000, 30_000}[w.rand.IntN(4)]
 	long := q.kind == "now" && w.one(4)
@@ -244,16 +251,26 @@ func (w *world) newRequest() (q *worldRequest, text string) {
 		size = 400_000
 	}
 	q.body = strings.Repeat(fmt.Sprintf("body of %d. ", q.id), size/10+1)[:size]
-	if long || w.one(2) { // that a body in chunks is long shows too late for the answer to say so
-		return q, "POST" + head + fmt.Sprintf("Content-Length: %d\r\n\r\n", size) + q.body
+	q.sized = long || w.one(2) // that a body in chunks is long shows too late for the answer to say so
+	return q
+}
+
+// text is q in HTTP/1.1.
+func (q *worldRequest) text(w *world) []byte {
+	head := fmt.Sprintf(" /%s/%d HTTP/1.1\r\nHost: h\r\n%s", q.kind, q.id, q.handler().fields)
+	switch {
+	case q.body == "":
+		return []byte("GET" + head + "\r\n")
+	case q.sized:
+		return fmt.Appendf(nil, "POST%sContent-Length: %d\r\n\r\n%s", head, len(q.body), q.body)
 	}
-	b := bytes.NewBufferString("POST" + head + "Transfer-Encoding: chunked\r\n\r\n")
+	b := []byte("POST" + head + "Transfer-Encoding: chunked\r\n\r\n")
 	for rest := q.body; rest != ""; {
 		n := 1 + w.rand.IntN(min(len(rest), 4000))
-		fmt.Fprintf(b, "%x\r\n%s\r\n", n, rest[:n])
+		b = fmt.Appendf(b, "%x\r\n%s\r\n", n, rest[:n])
 		rest = rest[n:]
 	}
-	return q, b.String() + "0\r\n\r\n"
+	return append(b, "0\r\n\r\n"...)
 }
 
 // hear looks at the answers that are complete.
@@ -277,17 +294,22 @@ func (t *requests) hear(p *peer) {
 	}
 }
 
-// judge compares an answer with what its request has to be answered with.
+// judge takes an answer.
 func (t *requests) judge(p *peer, q *worldRequest, a answer) {
 	p.farewell = a.Close
+	if q.judge(p, a.StatusCode, a.body); a.StatusCode == http.StatusSwitchingProtocols {
+		p.w.newMessages(p, q)
+	}
+}
+
+// judge compares an answer with what q has to be answered with.
+func (q *worldRequest) judge(p *peer, status int, text string) {
 	code, body := q.handler().answer(q)
 	switch {
-	case a.StatusCode == http.StatusRequestTimeout && (p.w.excused || p.excused || p.s.lost):
-	case a.StatusCode == 500 && q.spoilt:
-	case a.StatusCode != code, body != "" && a.body != body && !(q.handler().partial && strings.HasPrefix(body, a.body)):
-		p.w.fail("%v: request %d (%s) is answered %d %q, not %d %q", p.s, q.id, q.kind, a.StatusCode, tail([]byte(a.body)), code, tail([]byte(body)))
-	case code == http.StatusSwitchingProtocols:
-		p.w.newMessages(p, q)
+	case status == http.StatusRequestTimeout && (p.w.excused || p.excused || p.s.lost):
+	case status == 500 && q.spoilt:
+	case status != code, body != "" && text != body && !(q.handler().partial && strings.HasPrefix(body, text)):
+		p.w.fail("%v: request %d (%s) is answered %d %q, not %d %q", p.s, q.id, q.kind, status, tail([]byte(text)), code, tail([]byte(body)))
 	}
 }
 

@@ -39,9 +39,19 @@ type talk interface {
 	// open reports whether what came last has no end yet.
 	open(p *peer) bool
 
+	// ready reports whether the client has something to say, speak says it.
+	ready() bool
+	speak()
+
 	// loose reports whether the server may end the connection just now.
 	loose(p *peer) bool
 }
+
+// Quiet is what a client has of it that says nothing on its own.
+type quiet struct{}
+
+func (quiet) ready() bool { return false }
+func (quiet) speak()      {}
 
 // A peer is a client and its connection.
 type peer struct {
@@ -82,12 +92,16 @@ func (w *world) connect() {
 	case 10:
 		p.next = time.Now().Add(time.Duration(w.rand.IntN(2000)) * time.Millisecond)
 	}
+	many := w.http2 && w.srv.NewProtocol == nil && !w.one(4)
 	if w.settings != nil {
-		p.beginTLS()
+		p.beginTLS(many)
 	}
-	if w.srv.NewProtocol != nil {
+	switch {
+	case w.srv.NewProtocol != nil:
 		w.newLines(p)
-	} else {
+	case many:
+		w.newStreams(p)
+	default:
 		w.newRequests(p)
 	}
 	w.tell("client %d connects", p.number)
@@ -110,14 +124,16 @@ func (p *peer) canRead() bool {
 }
 
 func (p *peer) canAct() bool {
-	return !p.closed && (p.s.reset || p.leaving() || p.canSend() || p.canRead() || p.ends() || p.s.outEnd && len(p.s.out) == 0)
+	return !p.closed && (p.s.reset || p.leaving() || p.talk.ready() || p.canSend() || p.canRead() || p.ends() || p.s.outEnd && len(p.s.out) == 0)
 }
 
 // busy reports whether it will have.
 func (p *peer) busy() bool { return p.canAct() || !p.closed && !p.deaf && len(p.s.out) > 0 }
 
 func (p *peer) leaving() bool { return p.leaves >= 0 && p.sent >= p.leaves }
-func (p *peer) ends() bool    { return p.half && len(p.unsent) == 0 && (p.tls == nil || p.tls.shaken) }
+func (p *peer) ends() bool {
+	return p.half && len(p.unsent) == 0 && !p.talk.ready() && (p.tls == nil || p.tls.shaken)
+}
 
 // act is one step of the client.
 func (p *peer) act() {
@@ -134,6 +150,8 @@ func (p *peer) act() {
 		} else {
 			s.endInput()
 		}
+	case p.talk.ready() && (!p.canSend() && !p.canRead() || w.one(3)):
+		p.talk.speak()
 	case p.canSend() && (!p.canRead() || w.one(2)):
 		most := 14
 		if len(p.unsent) > 50_000 {
@@ -236,10 +254,14 @@ type peerTLS struct {
 	more      chan struct{}
 }
 
-func (p *peer) beginTLS() {
+func (p *peer) beginTLS(http2 bool) {
 	t := &peerTLS{worldConn: worldConn{p.s}, p: p, more: make(chan struct{}, 1)}
 	p.tls = t
-	t.conn = tls.Client(t, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12 + uint16(p.w.rand.IntN(2))})
+	config := &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12 + uint16(p.w.rand.IntN(2))}
+	if http2 {
+		config.NextProtos = []string{protoHTTP2}
+	}
+	t.conn = tls.Client(t, config)
 	go func() {
 		if err := t.conn.Handshake(); err != nil {
 			return

@@ -131,7 +131,10 @@ func (l *lineProtocol) Closed(*Conn, error) {
 }
 
 // Lines are the talk of its clients.
-type lines struct{ sent, heard int }
+type lines struct {
+	quiet
+	sent, heard int
+}
 
 // newLines has p send some.
 func (w *world) newLines(p *peer) {

@@ -38,6 +38,7 @@ import (
 
 var (
 	worldSeed = flag.Uint64("world.seed", 0, "the only seed that TestWorld runs, and prints the story of")
+	worldFrom = flag.Uint64("world.from", 0, "the first seed that TestWorld tries; 0: one of the clock")
 	worldTime = flag.Duration("world.time", 10*time.Second, "for how long TestWorld tries fresh seeds")
 )
 
@@ -73,32 +74,36 @@ type world struct {
 	trace  hash.Hash // of all steps
 
 	worldNet
-	srv       *Server
-	settings  *tlsSettings // nil: without TLS
-	kinds     []string     // of handlers
-	chatting  *WebSocketHandler
-	peers     []*peer
-	requests  []*worldRequest
-	chats     []*chat
-	protocols []*lineProtocol
-	news      int  // sent to all WebSockets
-	begun     int  // posted functions
-	called    int  // of them
-	excused   bool // from answering: it was closed, or time has jumped
-	calm      bool // nothing new befalls it
-	ending    bool
-	cut       bool // by Close
-	ended     bool // Shutdown or Close has returned
+	t           testing.TB
+	srv         *Server
+	settings    *tlsSettings // nil: without TLS
+	kinds       []string     // of handlers
+	streamKinds []string     // of those that HTTP/2 has
+	http2       bool         // clients may speak it
+	chatting    *WebSocketHandler
+	peers       []*peer
+	requests    []*worldRequest
+	chats       []*chat
+	protocols   []*lineProtocol
+	news        int  // sent to all WebSockets
+	begun       int  // posted functions
+	called      int  // of them
+	excused     bool // from answering: it was closed, or time has jumped
+	calm        bool // nothing new befalls it
+	ending      bool
+	cut         bool // by Close
+	ended       bool // Shutdown or Close has returned
 }
 
-func newWorld(seed uint64) *world {
-	return &world{seed: seed, rand: rand.New(rand.NewPCG(seed, 16)), tasks: make(map[int64]*task), began: time.Now(), trace: fnv.New128a()}
+func newWorld(t testing.TB, seed uint64) *world {
+	return &world{t: t, http2: seed&8 != 0, seed: seed, rand: rand.New(rand.NewPCG(seed, 16)), tasks: make(map[int64]*task), began: time.Now(), trace: fnv.New128a()}
 }
 
 // begin readies the server.
 func (w *world) begin() {
 	w.length = 20 + w.rand.IntN(worldSteps)
 	w.kinds = slices.Sorted(maps.Keys(worldHandlers))
+	w.streamKinds = slices.DeleteFunc(slices.Clone(w.kinds), func(kind string) bool { return worldHandlers[kind].last })
 	mux := NewMux()
 	for _, kind := range slices.DeleteFunc(slices.Clone(w.kinds), func(kind string) bool { return kind == "patient" }) {
 		mux.Handle("/"+kind+"/{id}", w.pinned(HandlerFunc(w.serve)))
@@ -120,7 +125,9 @@ func (w *world) begin() {
 	}
 	level := w.one(3)
 	s.NewPoller = func() (Poller, error) { return w.newPoller(level), nil }
-	w.srv = s
+	if w.srv = s; w.http2 {
+		w.http2Server(s)
+	}
 	s.prepare()
 	if w.one(3) {
 		s.TLSConfig = &tls.Config{Certificates: []tls.Certificate{worldCertificate()}}
@@ -531,7 +538,7 @@ func runWorld(t *testing.T, seed uint64) (steps int, trace string, story []strin
 	slog.SetDefault(quietLogger())
 	defer slog.SetDefault(before)
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(seed)
+		w := newWorld(t, seed)
 		w.run()
 		steps, trace, story = w.step, fmt.Sprintf("%x", w.trace.Sum(nil)), w.story
 	})
@@ -547,7 +554,11 @@ func TestWorld(t *testing.T) {
 	}
 	steps, worlds := 0, 0
 	began := time.Now()
-	for seed := uint64(began.UnixNano()); time.Since(began) < *worldTime; seed++ {
+	seed := *worldFrom
+	if seed == 0 {
+		seed = uint64(began.UnixNano())
+	}
+	for ; time.Since(began) < *worldTime; seed++ {
 		n, _, _ := runWorld(t, seed)
 		steps, worlds = steps+n, worlds+1
 	}

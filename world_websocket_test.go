@@ -194,6 +194,7 @@ func (w *world) broadcast() {
 
 // Messages are the talk of a client of a WebSocket, behind the handshake.
 type messages struct {
+	quiet
 	w      *world
 	q      *worldRequest
 	reader messageReader
