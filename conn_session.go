@@ -179,15 +179,6 @@ func (c *Conn) outExpired(g *workset) bool {
 	return true
 }
 
-// untaken is how much output the peer has not taken, as far as can be seen.
-func (c *Conn) untaken() int64 {
-	n := c.tr.unacked()
-	if c.out != nil {
-		n += c.out.len()
-	}
-	return int64(n)
-}
-
 // sessionInterest is what a connection of many streams waits for.
 func (c *Conn) sessionInterest() (want Interest) {
 	if !c.eof && c.edges&ownRead == 0 {

@@ -104,6 +104,15 @@ const http2ClosedKept = 16
 
 func (h *http2Conn) now() time.Duration { return h.c.loop.workset.clock.now }
 
+// unheard is by how much the window that every stream begins with is beyond ours,
+// for a peer that has not acknowledged ours yet (RFC 9113 §6.9.2).
+func (h *http2Conn) unheard() int64 {
+	if h.acked {
+		return 0
+	}
+	return max(windowDefault-h.config.streamWindow, 0)
+}
+
 // find returns the stream of that number, nil for none.
 func (h *http2Conn) find(id uint32) *http2Stream {
 	i := h.index(id)

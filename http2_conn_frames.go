@@ -229,15 +229,6 @@ func (h *http2Conn) takeSettings(head *http2Head, p []byte) error {
 	return h.charge()
 }
 
-// unheard is by how much the window that every stream begins with is beyond ours,
-// for a peer that has not acknowledged ours yet (RFC 9113 §6.9.2).
-func (h *http2Conn) unheard() int64 {
-	if h.acked {
-		return 0
-	}
-	return max(windowDefault-h.config.streamWindow, 0)
-}
-
 // takePing answers a PING.
 func (h *http2Conn) takePing(head *http2Head, p []byte) error {
 	payload := [pingBytes]byte(p)

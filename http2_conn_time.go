@@ -70,15 +70,15 @@ func (h *http2Conn) expiredIdle(c *Conn, g *workset) verdict {
 }
 
 // lookAll looks at the streams that wait for the peer. While that takes enough of
-// others, those with an open window only wait for their turn, which is not its
-// doing.
+// others, or has to take what the connection has sent already, those with an open
+// window only wait for their turn, which is not its doing.
 func (h *http2Conn) lookAll(g *workset) {
 	enough := max(h.c.limits.writeRate*int64(h.config.lookEvery)/int64(time.Second), 1)
-	takes := h.moved >= enough
+	takes := h.moved >= enough || h.c.out != nil
 	h.moved = 0
 	for i := 0; i < len(h.table); i++ {
 		s := h.table[i].s
-		if takes && s.headSent && s.sendWindow > 0 {
+		if takes && (s.list == &h.heads || s.headSent && s.sendWindow > 0) {
 			h.queued(s, g.clock.now)
 		}
 		h.look(s, g)
@@ -110,7 +110,7 @@ func (h *http2Conn) look(s *http2Stream, g *workset) {
 			s.refusal = &StatusError{Code: http.StatusRequestTimeout, Err: ErrTimeout}
 			h.start(s)
 		}
-	case s.running || s.list != nil && h.c.out != nil: // the handler's wait, or the connection's
+	case s.running || s.list == &h.heads || s.list != nil && (h.c.out != nil || h.sendWindow > 0): // the handler's wait, or ours
 	default:
 		moved := s.sent
 		if limits.write > 0 && waited >= limits.write || slow(g.clock.now-s.since, moved, limits.writeRate) {
@@ -126,6 +126,15 @@ func slow(took time.Duration, moved, rate int64) bool {
 	return limit > 0 && took >= limit
 }
 
+// untakenOf is how much of its output the peer has not taken, as far as can be seen.
+func untakenOf(c *Conn) int64 {
+	n := c.tr.unacked()
+	if c.out != nil {
+		n += c.out.len()
+	}
+	return int64(n)
+}
+
 // lookAlive asks a silent peer for a sign of life, and ends the connection of one
 // that gives none. The PING stands behind what the peer has yet to take, so that
 // taking it is one. moved octets of bodies were sent since the last look.
@@ -133,7 +142,7 @@ func (h *http2Conn) lookAlive(c *Conn, g *workset, moved int64) {
 	now := g.clock.now
 	if h.pinged != 0 {
 		before := h.untaken
-		if h.untaken = c.untaken(); before+moved > h.untaken {
+		if h.untaken = untakenOf(c); before+moved > h.untaken {
 			h.pinged = now
 		}
 	}
@@ -142,7 +151,7 @@ func (h *http2Conn) lookAlive(c *Conn, g *workset, moved int64) {
 		h.failure = &http2Error{code: codeNone, rule: rulePingTime}
 		c.end(endReset, ErrTimeout)
 	case h.pinged == 0 && h.open > 0 && h.config.pingAfter > 0 && now >= h.heard+h.config.pingAfter:
-		h.pinged, h.untaken = now, c.untaken()
+		h.pinged, h.untaken = now, untakenOf(c)
 		var room [http2HeadBytes + pingBytes]byte
 		h.say(appendHTTP2Ping(room[:0], http2PingAlive, false))
 	}

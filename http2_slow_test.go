@@ -294,6 +294,44 @@ func TestHTTP2PingBehindOctets(t *testing.T) {
 	}
 }
 
+// A response that has stood behind what the peer took of others, however long that
+// was, is not late: neither when it is its turn, nor when its window shuts then.
+func TestHTTP2LooksAtWhoIsToBlame(t *testing.T) {
+	t.Parallel()
+	g := new(workset)
+	limits := &connLimits{buffered: new(bufferCount), write: 30 * time.Second, writeRate: 240}
+	c := &Conn{limits: limits, loop: &Loop{workset: g}, out: new(unsent)}
+	h := &http2Conn{c: c, srv: new(Server), config: &http2Config{lookEvery: time.Second}, sendWindow: windowDefault}
+	look := func(seconds int) {
+		for range seconds {
+			g.clock.now += time.Second
+			h.lookAll(g)
+		}
+	}
+	head, body := h.newStream(1), h.newStream(3)
+	for _, s := range []*http2Stream{head, body} {
+		s.sendWindow, s.progress, s.since = windowDefault, time.Second, time.Second
+		s.tail = []byte("some more")
+		h.add(s)
+	}
+	h.heads.push(head)
+	body.headSent = true
+	h.ready.insert(body)
+	look(100)
+	c.out = nil // the peer has taken it
+	look(1)
+	h.heads.remove(head)
+	h.ready.remove(body)
+	head.sendWindow, body.sendWindow = 0, 0
+	look(3)
+	if len(h.table) != 2 {
+		t.Fatalf("%d of 2 are left", len(h.table))
+	}
+	if look(60); len(h.table) > 0 { // this it is to blame for
+		t.Fatalf("%d are not reset", len(h.table))
+	}
+}
+
 // MaxRequestsPerConn ends a connection by GOAWAY: what was asked is answered,
 // and the connection closes when that is done.
 func TestHTTP2MaxRequestsPerConn(t *testing.T) {
