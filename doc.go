@@ -30,10 +30,10 @@
 //	4 roles     server event stats  http1  handler exchange lease context
 //	            http2_conn http2_stream http2_tunnel http2_config http2_budget
 //	            websocket  client http2_client jar  dial dns  cert_reloader
-//	            listen upgrade
+//	            listen upgrade systemd
 //	3 engine    loop  baton strand monitor predictor  conn pace  workset clock  udp
 //	1 wire (bytes to values)    2 system (values to system calls)
-//	   parser target forwarded     poller socket sysnum memory
+//	   parser target forwarded     poller socket sysnum memory monotonic
 //	   header body response        datagram parker
 //	   http2 hpack
 //	   websocket_frame _message

@@ -30,7 +30,9 @@ type ListenConfig struct {
 //
 //   - "host:port" for TCP. Without a host, or with [::], both families are listened to,
 //     with 0.0.0.0 IPv4 alone, and of a name each address that it has,
-//   - "unix:/path", or "unix:@name" for a name of Linux without a file.
+//   - "unix:/path", or "unix:@name" for a name of Linux without a file,
+//   - "systemd:name" for the sockets of that name (FileDescriptorName in their unit)
+//     that systemd has started the program with; "systemd:" for all of them.
 //
 // With several sockets the listener stands for all: Server.Serve takes them one by one,
 // and its Addr is the first. Where one cannot be made none is.
@@ -62,9 +64,13 @@ func (c *ListenConfig) listen(ctx context.Context, addr string) (all []net.Liste
 		}
 	}
 	if all == nil {
-		if path, ok := strings.CutPrefix(addr, "unix:"); ok {
-			all, err = c.listenUnix(ctx, path)
-		} else {
+		kind, rest, _ := strings.Cut(addr, ":")
+		switch kind {
+		case "unix":
+			all, err = c.listenUnix(ctx, rest)
+		case "systemd":
+			all, err = takeSystemd(rest)
+		default:
 			all, err = c.listenTCP(ctx, addr)
 		}
 	}

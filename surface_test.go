@@ -19,11 +19,11 @@ import (
 // says in the commit what the package gets for it.
 
 const (
-	exportedNamesMax = 784
+	exportedNamesMax = 786
 
 	// statementsMax is some above what there are, as room for repairs. HTTP/2 is
 	// counted apart, since it is being built.
-	statementsMax = 18_220
+	statementsMax = 18_320
 
 	functionLinesMax = 60 // a screen; longLinesMax is where a function begins to be long
 	longLinesMax     = 40

@@ -87,7 +87,8 @@ func (u *Upgrader) done() chan struct{} {
 	return u.replaced
 }
 
-// Wait says that the program is ready, to the one from which it takes over; listeners
+// Wait says that the program is ready, to the one from which it takes over, or to
+// systemd (Type=notify), which hears of upgrades and of the end too; listeners
 // of that one which were not asked for are closed. Then it upgrades at each
 // SIGHUP, and returns when the program has been replaced or ctx ends, which ends an
 // upgrade under way too. The signal is the Upgrader's from there on.
@@ -95,7 +96,9 @@ func (u *Upgrader) Wait(ctx context.Context) {
 	// For good: while the program drains, too, the signal would end it.
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
-	u.inherit.ready()
+	if !u.inherit.ready() {
+		u.notify("READY=1")
+	}
 	var upgrades sync.WaitGroup
 	defer upgrades.Wait()
 	for {
@@ -103,6 +106,7 @@ func (u *Upgrader) Wait(ctx context.Context) {
 		case <-u.done():
 			return
 		case <-ctx.Done():
+			u.notify("STOPPING=1")
 			return
 		case <-hup:
 			upgrades.Go(func() {
@@ -135,12 +139,24 @@ func (u *Upgrader) Upgrade(ctx context.Context) error {
 	default:
 	}
 	u.unlinkOnClose(false) // the paths are the new program's, if there will be one
-	if err := u.start(ctx); err != nil {
+	u.notify("RELOADING=1")
+	pid, err := u.start(ctx)
+	if err != nil {
 		u.unlinkOnClose(true)
+		u.notify("READY=1")
 		return fmt.Errorf("flare: upgrade: %w", err)
 	}
+	// Said by the old one, which is the one that systemd believes (NotifyAccess=main).
+	u.notify(fmt.Sprintf("MAINPID=%d", pid), "READY=1")
 	close(u.done())
 	return nil
+}
+
+// notify is SystemdNotify.
+func (u *Upgrader) notify(states ...string) {
+	if err := SystemdNotify(states...); err != nil {
+		u.logger().Error("flare: systemd was not told", slog.Any("states", states), slog.Any("error", err))
+	}
 }
 
 // unlinkOnClose says whether paths of Unix sockets go with their listeners.
@@ -154,11 +170,11 @@ func (u *Upgrader) unlinkOnClose(unlink bool) {
 	}
 }
 
-// start starts the new program, and returns when it is ready.
-func (u *Upgrader) start(ctx context.Context) error {
+// start starts the new program, and returns its number when it is ready.
+func (u *Upgrader) start(ctx context.Context) (pid int, err error) {
 	mine, theirs, err := socketPair()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer mine.Close()
 	cmd := u.command()
@@ -167,14 +183,14 @@ func (u *Upgrader) start(ctx context.Context) error {
 	err = cmd.Start()
 	theirs.Close() // the new program's end closes with it
 	if err != nil {
-		return err
+		return 0, err
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }() // or the program would stay a zombie when it ends before this one
 	if err = u.handOver(ctx, mine); err == nil {
-		return nil
+		return cmd.Process.Pid, nil
 	}
-	return errors.Join(err, endProcess(cmd.Process, ended))
+	return 0, errors.Join(err, endProcess(cmd.Process, ended))
 }
 
 // endProcess ends a program that was not ready, and returns how it ended.

@@ -125,8 +125,8 @@ func ownsPath(key string) bool {
 	return strings.HasPrefix(addr, "unix:")
 }
 
-// ready tells the program before, and closes what was not claimed.
-func (in *inheritance) ready() {
+// ready tells the program before, if there is one, and closes what was not claimed.
+func (in *inheritance) ready() (told bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.receive()
@@ -134,9 +134,11 @@ func (in *inheritance) ready() {
 		k.Close()
 	}
 	in.left = nil
-	if in.from != nil {
-		in.from.Write([]byte(upgradeReady)) // it may be gone, and this one serves all the same
-		in.from.Close()
-		in.from = nil
+	if in.from == nil {
+		return false
 	}
+	_, err := in.from.Write([]byte(upgradeReady))
+	in.from.Close()
+	in.from = nil
+	return err == nil // else it is gone, and this one serves all the same
 }

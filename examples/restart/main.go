@@ -30,7 +30,7 @@ const (
 )
 
 func main() {
-	addr := flag.String("addr", "127.0.0.1:8080", "addresses to listen on, with blanks between them: host:port, unix:/path")
+	addr := flag.String("addr", "127.0.0.1:8080", "addresses to listen on, with blanks between them: host:port, unix:/path, systemd:name")
 	flag.Parse()
 	if err := run(strings.Fields(*addr)); err != nil {
 		fmt.Fprintln(os.Stderr, "restart:", err)
@@ -56,6 +56,8 @@ func run(addrs []string) error {
 		stop()
 	}()
 	fmt.Printf("process %d serves on %v\n", os.Getpid(), ln.Addr())
+
+	go flare.SystemdWatchdog(ctx, nil)
 
 	up.Wait(ctx) // until the next one has taken over, or the end
 	select {
