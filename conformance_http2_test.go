@@ -95,6 +95,16 @@ func TestHTTP2Musts(t *testing.T) {
 		p.answer(stream).wantReset(t, codeProtocol)
 		p.get("/good").want(t, 200, "fine")
 	})
+	t.Run("RST_STREAM is not answered by one", func(t *testing.T) { // §5.4.2
+		p := s.dial(t)
+		stream := p.start("/wait")
+		p.reset(stream, codeCancel)
+		p.get("/good").want(t, 200, "fine")
+		p.sync()
+		if a := p.streams[stream]; a.reset || a.status != 0 {
+			t.Errorf("a stream that was reset got %+v", a)
+		}
+	})
 	t.Run("PING is answered with its octets", func(t *testing.T) { // §6.7; the peer compares
 		p := s.dial(t)
 		p.sync()

@@ -118,18 +118,19 @@ func TestOperationsFigures(t *testing.T) {
 	}
 }
 
-// snippet is the block of that language in OPERATIONS.md, with other addresses in place
-// of those that it has.
-func snippet(t *testing.T, language string, addresses ...string) string {
+// snippet is the block in a section of OPERATIONS.md, with other addresses in place of
+// those that it has.
+func snippet(t *testing.T, heading string, addresses ...string) string {
 	t.Helper()
-	_, block, ok := strings.Cut(operations(t), "\n```"+language+"\n")
+	_, block, ok := strings.Cut(limitsSection(operations(t), heading), "\n```")
+	_, block, _ = strings.Cut(block, "\n")
 	block, _, end := strings.Cut(block, "\n```")
 	if !ok || !end {
-		t.Fatalf("OPERATIONS.md has no block of %s", language)
+		t.Fatalf("OPERATIONS.md has no block for %s", heading)
 	}
 	for i := 0; i < len(addresses); i += 2 {
 		if !strings.Contains(block, addresses[i]) {
-			t.Errorf("the block of %s has no %s", language, addresses[i])
+			t.Errorf("the block for %s has no %s", heading, addresses[i])
 		}
 		block = strings.ReplaceAll(block, addresses[i], addresses[i+1])
 	}
@@ -212,6 +213,26 @@ func TestOperationsHaproxy(t *testing.T) {
 	passes(t, byteAddr, "127.0.0.1 127.0.0.1 http "+byteAddr)
 }
 
+// The configuration for Caddy is one, and requests and WebSockets pass through it.
+func TestOperationsCaddy(t *testing.T) {
+	t.Parallel()
+	path, addr, _ := clientProgram(t, "caddy")
+	dir := t.TempDir()
+	conf := filepath.Join(dir, "Caddyfile")
+	text := "{\n\tadmin off\n}\n" + snippet(t, "Caddy", "127.0.0.1:8080", operationsServer(t, nil), "example.com", "http://"+addr)
+	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	home := append(os.Environ(), "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
+	cmd := exec.Command(path, "run", "--config", conf, "--adapter", "caddyfile")
+	cmd.Env = home
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	passes(t, addr, "127.0.0.1 127.0.0.1 http "+addr)
+}
+
 // The unit for systemd is one.
 func TestOperationsSystemd(t *testing.T) {
 	t.Parallel()
@@ -232,3 +253,46 @@ func TestOperationsSystemd(t *testing.T) {
 		t.Skipf("systemd-analyze verify cannot run here: %v\n%s", err, out)
 	}
 }
+
+// The configurations for programs that are hardly ever on a machine of ours are checked
+// where they are, and in any case as YAML.
+func TestOperationsOthers(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		heading, name string
+		check         []string // the program, and what is before the file
+	}{
+		{"Envoy", "envoy.yaml", []string{"envoy", "--mode", "validate", "-c"}},
+		{"Envoy", "envoy.yaml", []string{"python3", "-c", pythonYAML}},
+		{"Kubernetes", "flare.yaml", []string{"python3", "-c", pythonYAML}},
+	} {
+		t.Run(row.heading+" by "+row.check[0], func(t *testing.T) {
+			path, err := exec.LookPath(row.check[0])
+			if err != nil {
+				t.Skip("not on this machine")
+			}
+			file := filepath.Join(t.TempDir(), row.name)
+			if err := os.WriteFile(file, []byte(snippet(t, row.heading)), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			cmd := exec.Command(path, append(row.check[1:len(row.check):len(row.check)], file)...)
+			switch out, err := cmd.CombinedOutput(); {
+			case strings.Contains(string(out), "No module named"):
+				t.Skip("this python has no YAML")
+			case err != nil:
+				t.Errorf("%v\n%s", err, out)
+			}
+		})
+	}
+}
+
+// pythonYAML fails for a file that is no YAML, or has a key twice.
+const pythonYAML = `
+import sys, yaml
+class Strict(yaml.SafeLoader):
+    def construct_mapping(self, node, deep=False):
+        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
+        assert len(keys) == len(set(keys)), keys
+        return super().construct_mapping(node, deep)
+assert isinstance(yaml.load(open(sys.argv[1]), Strict), dict)
+`
