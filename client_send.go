@@ -134,6 +134,7 @@ type headSeen struct {
 	te, upgrade                 bool // fields that Connection has to name
 
 	empty bool          // no content follows
+	typed bool          // its type was said
 	hpack *hpackEncoder // of HTTP/2; nil: fields are lines
 }
 
@@ -158,6 +159,9 @@ func (s *headSeen) appendFields(b []byte, x *clientCall) []byte {
 	}
 	if x.auth != "" && !s.authorization {
 		b = s.put(b, "Authorization", x.auth)
+	}
+	if x.method == http.MethodOptions && !s.empty && !s.typed { // RFC 9110 §9.3.7
+		b = s.put(b, "Content-Type", "application/octet-stream")
 	}
 	if !s.userAgent {
 		b = s.put(b, "User-Agent", "flare")
@@ -234,10 +238,10 @@ func (s *headSeen) appendField(b []byte, x *clientCall, f *headerField) []byte {
 			}
 		}
 		if equalFoldASCII(f.name, "Connection") {
-			s.closes = s.closes || listContains(value, "close")
-			s.connTE = s.connTE || listContains(value, "te")
-			s.connUpgrade = s.connUpgrade || listContains(value, "upgrade")
+			s.takeOptions(value)
 		}
+	case len("Content-Type"):
+		s.typed = s.typed || equalFoldASCII(f.name, "Content-Type")
 	case len("Authorization"):
 		s.authorization = s.authorization || equalFoldASCII(f.name, "Authorization")
 	case len("Proxy-Authorization"):
@@ -246,6 +250,13 @@ func (s *headSeen) appendField(b []byte, x *clientCall, f *headerField) []byte {
 		s.acceptEncoding = s.acceptEncoding || equalFoldASCII(f.name, "Accept-Encoding")
 	}
 	return s.put(b, f.name, value)
+}
+
+// takeOptions remembers the members of a line of Connection.
+func (s *headSeen) takeOptions(list string) {
+	s.closes = s.closes || listContains(list, "close")
+	s.connTE = s.connTE || listContains(list, "te")
+	s.connUpgrade = s.connUpgrade || listContains(list, "upgrade")
 }
 
 // A clientUpload is a body on its way out, in a goroutine of its own. It ends with

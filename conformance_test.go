@@ -205,6 +205,17 @@ func TestServerMusts(t *testing.T) {
 			}
 		}
 	})
+	t.Run("100 goes before 101", func(t *testing.T) { // RFC 9110 §7.8
+		for _, h := range []Handler{wsEcho(WebSocketOptions{}), wsEchoBlocking(WebSocketOptions{})} {
+			c := dialRaw(t, startServer(t, &Server{Handler: h, Logger: quietLogger()}))
+			c.send(wsTestHandshake, "Expect: 100-continue\r\n\r\n")
+			for _, want := range []string{"HTTP/1.1 100 Continue\r\n", "\r\n", "HTTP/1.1 101 Switching Protocols\r\n"} {
+				if line, err := c.br.ReadString('\n'); line != want {
+					t.Errorf("%q, want %q, %v", line, want, err)
+				}
+			}
+		}
+	})
 	t.Run("405 says what is allowed", func(t *testing.T) { // RFC 9110 §10.2.1, §15.5.6
 		if a := ask(t, addr, "DELETE /file"); a.StatusCode != 405 || a.Header.Get("Allow") != "GET, HEAD" {
 			t.Errorf("%d %v", a.StatusCode, a.Header)
@@ -226,7 +237,7 @@ func mustSend(t *testing.T, c *Client, r *ClientRequest) string {
 		var b strings.Builder
 		body, _ := io.ReadAll(req.Body)
 		fmt.Fprintf(&b, "%s %s %s", req.Method, req.RequestURI, req.Host)
-		for _, name := range []string{"Te", "Upgrade", "Connection", "Expect", "Cookie", "Authorization"} {
+		for _, name := range []string{"Te", "Upgrade", "Connection", "Expect", "Content-Type", "Cookie", "Authorization"} {
 			for _, value := range req.Header.Values(name) {
 				fmt.Fprintf(&b, "|%s: %s", name, value)
 			}
@@ -273,6 +284,9 @@ func TestClientMusts(t *testing.T) {
 		{"TRACE has no content", new(Client), &ClientRequest{Method: "TRACE", Body: strings.NewReader("x")}, "refused"},
 		{"nor secrets of the client", full, &ClientRequest{Method: "TRACE"}, "TRACE / HOST|"},
 		{"which others have", full, &ClientRequest{}, "GET / HOST|Cookie: a=b|Authorization: Basic dTpw|"},
+		{"OPTIONS with content says a type", new(Client), &ClientRequest{Method: "OPTIONS", Body: strings.NewReader("x")}, "OPTIONS / HOST|Content-Type: application/octet-stream|x"},
+		{"that of the caller, if there is one", new(Client), &ClientRequest{Method: "OPTIONS", Body: strings.NewReader("x"), Header: fields("Content-Type: a/b")}, "OPTIONS / HOST|Content-Type: a/b|x"},
+		{"and without content none", new(Client), &ClientRequest{Method: "OPTIONS"}, "OPTIONS / HOST|"},
 		{"no content is not expected", new(Client), &ClientRequest{Header: fields("Expect: 100-continue")}, "GET / HOST|"},
 		{"userinfo and fragment stay here", new(Client), &ClientRequest{URL: "http://u:p@HOST#f"}, "GET / HOST|Authorization: Basic dTpw|"},
 		{"a target has its query", new(Client), &ClientRequest{URL: "http://HOST?q"}, "GET /?q HOST|"},

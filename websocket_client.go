@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 )
 
@@ -116,8 +117,8 @@ func (d *webSocketDial) prepare(rawURL string) (err error) {
 			return errHandshakeHeader
 		}
 	}
-	for _, s := range o.Subprotocols {
-		if !isToken(s) {
+	for i, s := range o.Subprotocols {
+		if !isToken(s) || slices.Contains(o.Subprotocols[:i], s) { // RFC 6455 §4.1
 			return errHandshakeHeader
 		}
 	}

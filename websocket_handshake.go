@@ -35,6 +35,7 @@ type handshake struct {
 	subprotocol string // "": none
 	deflate     deflateParams
 	compressed  bool // deflate was agreed on
+	expected    bool // 100 (Continue) was asked for
 }
 
 // errWebSocketVersion refuses a handshake over HTTP/2, whose form of it (RFC
@@ -91,7 +92,7 @@ func checkHandshake(w *serverResponse, r *serverRequest, o *WebSocketOptions) (h
 		if len(keys) != 1 || !isWebSocketKey(keys[0]) {
 			return hs, badHandshake("Sec-WebSocket-Key is not 16 octets in base64")
 		}
-		hs.key = keys[0]
+		hs.key, hs.expected = keys[0], r.head.expectContinue
 	}
 	if !originAllowed(r, o.OriginPatterns) {
 		return hs, &StatusError{Code: http.StatusForbidden, Message: "origin not allowed"}
@@ -243,6 +244,9 @@ func withoutPort(host, port string) string {
 func (hs *handshake) appendAnswer(b []byte, h *headerFields) []byte {
 	for _, name := range ownHandshakeFields {
 		h.Del(name)
+	}
+	if hs.expected { // RFC 9110 §7.8
+		b = append(appendStatusLine(b, http.StatusContinue), "\r\n"...)
 	}
 	b = appendStatusLine(b, http.StatusSwitchingProtocols)
 	b = append(b, "Upgrade: websocket\r\nConnection: Upgrade\r\n"+fieldWSAccept+": "...)

@@ -259,6 +259,12 @@ func TestDialChecks(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	for _, list := range [][]string{{"a b"}, {""}, {"a", "b", "a"}} {
+		opts := &WebSocketDialOptions{WebSocketOptions: WebSocketOptions{Subprotocols: list}}
+		if _, _, err := DialWebSocket(context.Background(), "ws://127.0.0.1:1/", opts); err != errHandshakeHeader {
+			t.Errorf("%q: %v", list, err)
+		}
+	}
 	opts := new(WebSocketDialOptions)
 	opts.Header.Set("X", "a\r\nb")
 	if _, _, err := DialWebSocket(context.Background(), "ws://127.0.0.1:1/", opts); err == nil {
