@@ -28,7 +28,7 @@
 //	            access_log  middleware  bind  etag  problem  render  session
 //	            metrics  trace health
 //	4 roles     server event stats  http1  handler exchange lease context
-//	            http2_conn http2_stream http2_tunnel http2_config http2_budget
+//	            http2_conn http2_table http2_stream http2_tunnel http2_config http2_budget
 //	            websocket  client http2_client jar  dial dns  cert_reloader
 //	            listen upgrade systemd
 //	3 engine    loop  baton strand monitor predictor  conn pace  workset clock  udp

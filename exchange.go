@@ -31,6 +31,7 @@ type exchange struct {
 // An exchangeCache is what a workset keeps for HTTP.
 type exchangeCache struct {
 	spare   *exchange // ready for reuse, or nil
+	streams any       // what a version of many streams keeps beside; nil: nothing
 	leases  leases
 	pattern []byte // of a route, while it is counted
 }

@@ -36,7 +36,8 @@ type http2Conn struct {
 	enc        hpackEncoder
 	peer       http2Settings
 	control    sendQueue // frames that are not of a response; they leave first
-	table      []http2Entry
+	table      http2Table
+	encoded    *buffer   // of responses; it leaves at the end of the round; nil: nothing
 	heads      http2List // streams with a head to be encoded, first come first served
 	ready      http2List // streams with octets of a body, most urgent first
 	block      http2Block
@@ -76,13 +77,6 @@ type http2Conn struct {
 	told *http2Told // for Server.ConnState; nil: nobody is told
 }
 
-// An http2Entry finds a stream by its number. Entries are in order, since numbers
-// only grow.
-type http2Entry struct {
-	id uint32
-	s  *http2Stream
-}
-
 // A http2Closed remembers how a stream ended.
 type http2Closed struct {
 	id  uint32
@@ -111,28 +105,6 @@ func (h *http2Conn) unheard() int64 {
 		return 0
 	}
 	return max(windowDefault-h.config.streamWindow, 0)
-}
-
-// find returns the stream of that number, nil for none.
-func (h *http2Conn) find(id uint32) *http2Stream {
-	i := h.index(id)
-	if i < len(h.table) && h.table[i].id == id {
-		return h.table[i].s
-	}
-	return nil
-}
-
-// index is where the stream of that number is in the table, or would be.
-func (h *http2Conn) index(id uint32) int {
-	lo, hi := 0, len(h.table)
-	for lo < hi {
-		if mid := (lo + hi) / 2; h.table[mid].id < id {
-			lo = mid + 1
-		} else {
-			hi = mid
-		}
-	}
-	return lo
 }
 
 // remember notes how a stream was closed.
@@ -252,12 +224,32 @@ func (h *http2Conn) fail(e *http2Error) {
 	h.failure = e
 	h.srv.http2Counts.goAway(e.code)
 	var room [http2HeadBytes + goAwayBytesMin]byte
+	if h.encoded != nil { // the GOAWAY is behind it
+		h.control.append(h.encoded.b, nil)
+		h.dropEncoded()
+	}
 	h.control.append(appendGoAway(room[:0], h.last, e.code), nil)
 	h.c.flushLater()
 	if h.c.out != nil { // behind what waits
 		h.c.keepUnsent(h.control.waiting())
 		h.control.drop()
 		h.ends()
+	}
+}
+
+// fault ends the connection for an error of it.
+func (h *http2Conn) fault(err error) {
+	e, ok := err.(*http2Error)
+	if !ok {
+		e = &http2Error{code: codeInternal, rule: err.Error()}
+	}
+	h.fail(e)
+}
+
+func (h *http2Conn) dropEncoded() {
+	if h.encoded != nil {
+		h.encoded.release()
+		h.encoded = nil
 	}
 }
 

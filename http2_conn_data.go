@@ -41,6 +41,7 @@ func (h *http2Conn) letIn(s *http2Stream, size, padding int64) error {
 	}
 	f := &h.frame
 	f.s = s
+	s.hasData = true
 	s.owed += size
 	if padding > 0 {
 		s.mu.Lock()
@@ -62,7 +63,7 @@ func (h *http2Conn) dataStream(head *http2Head) (*http2Stream, error) {
 	if head.stream > h.last || head.stream%2 == 0 {
 		return nil, connFault(codeProtocol, ruleStreamIdle)
 	}
-	s := h.find(head.stream)
+	s := h.table.find(head.stream)
 	switch {
 	case s != nil && s.wire&http2Ended == 0:
 		return s, nil
@@ -168,6 +169,9 @@ func (h *http2Conn) giveBack(n int64) {
 
 // collect gives what the handler of s has read back to the windows.
 func (h *http2Conn) collect(s *http2Stream) {
+	if !s.hasData {
+		return
+	}
 	s.mu.Lock()
 	n, ended := s.consumed, s.ended
 	s.consumed = 0
@@ -196,7 +200,10 @@ func (h *http2Conn) shareWindow() {
 		return
 	}
 	h.wishAt.Store(min(h.config.streamWindow/2, h.config.connWindow/4/int64(h.open)))
-	for _, e := range h.table {
-		h.collect(e.s)
+	if h.recvWindow+h.credit == h.config.connWindow {
+		return // nobody has read anything that was not given back
+	}
+	for s := range h.table.all() {
+		h.collect(s)
 	}
 }

@@ -46,16 +46,16 @@ func (h *http2Conn) sayLast() {
 // dropFailed ends the streams of a connection that has failed: nothing of theirs is
 // sent any more.
 func (h *http2Conn) dropFailed() {
-	for h.failure != nil && len(h.table) > 0 {
-		h.abort(h.table[len(h.table)-1].s, http2ClosedByUs, ownHup, errPeerLeft)
+	for h.failure != nil && h.table.count > 0 {
+		h.abort(h.table.last(), http2ClosedByUs, ownHup, errPeerLeft)
 	}
 }
 
 // dropShut ends the streams whose windows are shut. It is called when the peer sends
 // no more, so that they stay so.
 func (h *http2Conn) dropShut() {
-	for i := len(h.table) - 1; i >= 0; i-- {
-		if s := h.table[i].s; min(s.sendWindow, h.sendWindow) <= 0 && s.pending() > 0 {
+	for s := range h.table.all() {
+		if min(s.sendWindow, h.sendWindow) <= 0 && s.pending() > 0 {
 			h.abort(s, http2ClosedByUs, ownHup, errPeerLeft)
 		}
 	}
@@ -68,8 +68,7 @@ func (h *http2Conn) peerEnded() {
 		return
 	}
 	h.eof = true
-	for i := 0; i < len(h.table); i++ {
-		s := h.table[i].s
+	for s := range h.table.all() {
 		switch {
 		case s.running:
 			s.mu.Lock()
@@ -81,7 +80,6 @@ func (h *http2Conn) peerEnded() {
 			s.take(ownRDHup | ownRead)
 		case s.awaits:
 			h.close(s, http2ClosedByUs)
-			i--
 		}
 	}
 	h.c.flushLater()
@@ -108,8 +106,8 @@ func (h *http2Conn) Closed(c *Conn, err error) {
 		edges, cause = ownStop, ErrServerClosed
 	}
 	h.after.Store(h.running + 1)
-	for len(h.table) > 0 {
-		s := h.table[len(h.table)-1].s
+	for h.table.count > 0 {
+		s := h.table.last()
 		h.abort(s, http2ClosedByUs, edges, cause)
 		if !s.running {
 			h.forget(s)
@@ -117,6 +115,7 @@ func (h *http2Conn) Closed(c *Conn, err error) {
 	}
 	h.control.drop()
 	h.control.count(c.limits.buffered)
+	h.dropEncoded()
 	h.leave()
 }
 

@@ -153,7 +153,7 @@ func (h *http2Conn) streamFault(head *http2Head, err error) error {
 	if head.stream > h.last { // PRIORITY may come before its stream, which cannot be reset then
 		return connFault(err.(*http2Error).code, err.(*http2Error).rule)
 	}
-	if s := h.find(head.stream); s != nil {
+	if s := h.table.find(head.stream); s != nil {
 		return h.reset(s, err.(*http2Error).code)
 	}
 	if h.closedHow(head.stream) == http2ClosedByUs {
@@ -163,34 +163,12 @@ func (h *http2Conn) streamFault(head *http2Head, err error) error {
 	return h.charge()
 }
 
-// fault ends the connection for an error of it.
-func (h *http2Conn) fault(err error) {
-	e, ok := err.(*http2Error)
-	if !ok {
-		e = &http2Error{code: codeInternal, rule: err.Error()}
-	}
-	h.fail(e)
-}
-
-// reset resets s, for a fault of the peer's. It is charged for that: it could make
-// streams without end, each of which it makes us reset.
-func (h *http2Conn) reset(s *http2Stream, code http2Code) error {
-	h.resetFor(s, code)
-	return h.charge()
-}
-
-// resetFor resets s.
-func (h *http2Conn) resetFor(s *http2Stream, code http2Code) {
-	h.sayReset(s.id, code)
-	h.abort(s, http2ClosedByUs, ownHup, errPeerLeft)
-}
-
 // takeReset is a RST_STREAM of the peer.
 func (h *http2Conn) takeReset(head *http2Head) error {
 	if head.stream > h.last || head.stream%2 == 0 {
 		return connFault(codeProtocol, ruleStreamIdle)
 	}
-	if s := h.find(head.stream); s != nil {
+	if s := h.table.find(head.stream); s != nil {
 		h.srv.http2Counts.resetByPeer.Add(1)
 		h.abort(s, http2ClosedByPeer, ownHup, errPeerLeft)
 	} else {
@@ -204,8 +182,8 @@ func (h *http2Conn) takeSettings(head *http2Head, p []byte) error {
 	h.greeted = true
 	if head.ack() {
 		if !h.acked {
-			for _, e := range h.table {
-				e.s.recvWindow -= h.unheard()
+			for s := range h.table.all() {
+				s.recvWindow -= h.unheard()
 			}
 			h.acked = true
 			h.dec.setLimit(h.config.tableSize)
@@ -218,8 +196,8 @@ func (h *http2Conn) takeSettings(head *http2Head, p []byte) error {
 	}
 	h.enc.resize(h.peer.tableSizeLeast, h.peer.tableSize)
 	if more := int64(h.peer.window) - before; more != 0 {
-		for _, e := range h.table {
-			if err := h.openWindow(e.s, more); err != nil {
+		for s := range h.table.all() {
+			if err := h.openWindow(s, more); err != nil {
 				return connFault(codeFlowControl, ruleWindowMax)
 			}
 		}
@@ -263,7 +241,7 @@ func (h *http2Conn) takeWindowUpdate(head *http2Head, p []byte) error {
 		}
 		return h.chargeSmall()
 	}
-	if s := h.find(head.stream); s != nil {
+	if s := h.table.find(head.stream); s != nil {
 		if h.openWindow(s, int64(n)) != nil {
 			return h.reset(s, codeFlowControl)
 		}
@@ -293,14 +271,9 @@ func (h *http2Conn) takePriorityUpdate(p []byte) error {
 	if id%2 == 0 {
 		return connFault(codeProtocol, ruleStreamNumber)
 	}
-	if s := h.find(id); s != nil && s.priority != priority {
-		listed := s.list == &h.ready
-		if listed {
-			h.ready.remove(s)
-		}
-		if s.priority = priority; listed {
-			h.ready.insert(s)
-		}
+	if s := h.table.find(id); s != nil {
+		s.urged = true
+		h.prioritize(s, priority)
 	}
 	return h.chargeSmall()
 }

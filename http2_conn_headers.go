@@ -66,7 +66,7 @@ func (h *http2Conn) beginBlock(head *http2Head) error {
 
 // beginTrailer is for a block on a stream that was begun before.
 func (h *http2Conn) beginTrailer(head *http2Head) error {
-	b, s := &h.block, h.find(head.stream)
+	b, s := &h.block, h.table.find(head.stream)
 	switch {
 	case s == nil:
 		switch h.closedHow(head.stream) {
@@ -147,27 +147,38 @@ func (h *http2Conn) discardStream(s *http2Stream) { s.recycle() }
 // begin begins the request whose head s has.
 func (h *http2Conn) begin(s *http2Stream, end bool, g *workset) error {
 	h.add(s)
-	if end {
-		s.wire |= http2Ended
-		s.ended = true
-	}
 	g.counts[countRequests]++
 	h.requests++
-	head := &s.x.r.head
-	err := head.fillHTTP2(&s.section, &h.srv.lim.head, requestOffer{endStream: end, connect: h.config.connect})
-	if e, ok := err.(*http2Error); ok {
-		return h.reset(s, e.code)
-	}
-	s.x.whole, s.x.began = err == nil, g.clock.now
-	s.refusal, s.priority, s.length = err, s.section.priority, head.contentLength
-	if err == nil && h.srv.lim.bodyBytes >= 0 && head.contentLength > h.srv.lim.bodyBytes {
-		s.refusal = &StatusError{Code: 413, Err: ErrTooLarge}
-	}
+	s.progress, s.since, s.askedAt = g.clock.now, g.clock.now, g.clock.now
 	if h.lastRequest() {
 		h.announce()
 	}
-	s.progress, s.since = g.clock.now, g.clock.now
-	if s.refusal != nil || end || head.contentLength <= 0 || head.contentLength > min(awaitBodyMax, h.config.streamWindow) || head.expectContinue {
+	if end { // what the head says is for its turn
+		s.wire |= http2Ended
+		s.ended, s.bare, s.length = true, true, -1
+		h.start(s)
+		return nil
+	}
+	return h.beginBody(s, g)
+}
+
+// beginBody begins a request whose body is to come. Its turn makes the request of the
+// head once more: while it waits for the body nothing of it but the section is kept.
+func (h *http2Conn) beginBody(s *http2Stream, g *workset) error {
+	x, octets := g.newHTTP2Exchange(), len(s.section.octets)
+	head := &x.r.head
+	err := head.fillHTTP2(&s.section, &h.srv.lim.head, requestOffer{connect: h.config.connect})
+	length, expects := head.contentLength, head.expectContinue
+	s.section.octets = s.section.octets[:octets]
+	h.spares().recycleExchange(x)
+	if e, ok := err.(*http2Error); ok {
+		return h.reset(s, e.code)
+	}
+	s.refusal, s.priority, s.length = err, s.section.priority, length
+	if err == nil && h.srv.lim.bodyBytes >= 0 && length > h.srv.lim.bodyBytes {
+		s.refusal = &StatusError{Code: 413, Err: ErrTooLarge}
+	}
+	if s.refusal != nil || length <= 0 || length > min(awaitBodyMax, h.config.streamWindow) || expects {
 		h.start(s)
 	} else {
 		s.awaits = true

@@ -52,15 +52,38 @@ func (l *http2List) insert(s *http2Stream) {
 	l.insertAfter(at, s)
 }
 
+// prioritize has s leave when its priority says so.
+func (h *http2Conn) prioritize(s *http2Stream, priority streamPriority) {
+	if s.priority == priority {
+		return
+	}
+	listed := s.list == &h.ready
+	if listed {
+		h.ready.remove(s)
+	}
+	if s.priority = priority; listed {
+		h.ready.insert(s)
+	}
+}
+
 // enqueue has s send what it has.
 func (h *http2Conn) enqueue(s *http2Stream) {
 	if s.list == &h.heads || s.closed {
 		return
 	}
+	if !s.running {
+		h.queue(s, len(s.heads) > 0 || s.keeps, true)
+		return
+	}
 	s.mu.Lock()
-	heads := len(s.heads) > 0 || !s.running && s.keeps
-	sends := !s.running || s.headSent && (s.out.len() > 0 || s.outEnded && s.wire&http2EndSent == 0) // else the head comes with a wish
+	heads := len(s.heads) > 0
+	sends := s.headSent && (s.out.len() > 0 || s.outEnded && s.wire&http2EndSent == 0) // else the head comes with a wish
 	s.mu.Unlock()
+	h.queue(s, heads, sends)
+}
+
+// queue has s wait for the end of the round, with heads or with octets of a body.
+func (h *http2Conn) queue(s *http2Stream, heads, sends bool) {
 	switch {
 	case heads:
 		if s.list != nil {
@@ -75,6 +98,35 @@ func (h *http2Conn) enqueue(s *http2Stream) {
 	h.c.flushLater()
 }
 
+// encodesNow reports whether all of the answer of s, settled, can be encoded at once:
+// nobody waits whom it would pass.
+func (h *http2Conn) encodesNow(s *http2Stream) bool {
+	return s.keeps && s.complete && len(s.heads) == 0 && s.list == nil && h.heads.first == nil && h.ready.first == nil &&
+		h.failure == nil && h.c.out == nil && (h.encoded == nil || len(h.encoded.b) < flushBytes)
+}
+
+// encode is for an answer that does not wait until the end of the round: what s has
+// for it is the next one's then.
+func (h *http2Conn) encode(s *http2Stream) {
+	if h.encoded == nil {
+		h.encoded = getBuffer(http2EncodedMin)
+	}
+	s.keeps = false
+	b, ended := h.appendHead(h.encoded.b, s, &s.kept, h.c.loop.workset)
+	if !ended {
+		b = h.appendBody(b, s)
+	}
+	if cap(b) > cap(h.encoded.b) { // it is no pool's now
+		h.encoded.release()
+		h.encoded = &buffer{class: -1}
+	}
+	h.encoded.b = b
+	h.c.flushLater()
+}
+
+// http2EncodedMin is enough for a hundred short answers.
+const http2EncodedMin = 4 << 10
+
 // flush sends what there is, as far as the peer takes it.
 func (h *http2Conn) flush(c *Conn, g *workset) {
 	more := true
@@ -82,6 +134,10 @@ func (h *http2Conn) flush(c *Conn, g *workset) {
 		b := append(g.out[:0], h.control.waiting()...)
 		h.control.drop()
 		h.control.count(c.limits.buffered)
+		if h.encoded != nil {
+			b = append(b, h.encoded.b...)
+			h.dropEncoded()
+		}
 		if h.failure == nil {
 			b = h.appendHeads(b, g)
 			b = h.appendBodies(b)

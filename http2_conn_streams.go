@@ -55,7 +55,7 @@ func (h *http2Conn) sayFirst() {
 
 // add makes s, new, one of the streams.
 func (h *http2Conn) add(s *http2Stream) {
-	h.table = append(h.table, http2Entry{s.id, s})
+	h.table.add(s, &h.spares().entries)
 	h.open++
 	h.shareWindow()
 	if h.open == 1 {
@@ -78,11 +78,7 @@ func (h *http2Conn) close(s *http2Stream, how http2ClosedHow) {
 		return
 	}
 	s.closed = true
-	if i := h.index(s.id); i < len(h.table) && h.table[i].s == s {
-		copy(h.table[i:], h.table[i+1:])
-		h.table[len(h.table)-1] = http2Entry{}
-		h.table = h.table[:len(h.table)-1]
-	}
+	h.table.remove(s, &h.spares().entries)
 	h.remember(s.id, how)
 	if s.list != nil {
 		s.list.remove(s)
@@ -125,6 +121,19 @@ func (h *http2Conn) abort(s *http2Stream, how http2ClosedHow, edges uint32, caus
 	h.close(s, how)
 }
 
+// reset resets s, for a fault of the peer's. It is charged for that: it could make
+// streams without end, each of which it makes us reset.
+func (h *http2Conn) reset(s *http2Stream, code http2Code) error {
+	h.resetFor(s, code)
+	return h.charge()
+}
+
+// resetFor resets s.
+func (h *http2Conn) resetFor(s *http2Stream, code http2Code) {
+	h.sayReset(s.id, code)
+	h.abort(s, http2ClosedByUs, ownHup, errPeerLeft)
+}
+
 // forget lets go of a stream that is closed and does not run.
 func (h *http2Conn) forget(s *http2Stream) {
 	h.unwish(s)
@@ -139,9 +148,6 @@ func (h *http2Conn) forget(s *http2Stream) {
 		h.c.setState(stateIdle)
 		h.c.since = h.now()
 		h.tell(http.StateIdle)
-		if cap(h.table) > 8 {
-			h.table = nil
-		}
 	}
 }
 
@@ -159,6 +165,12 @@ func (h *http2Conn) settled(s *http2Stream) {
 		h.c.flushLater() // it may have been the last
 		return
 	}
+	if s.malformed != codeNone {
+		if err := h.reset(s, s.malformed); err != nil {
+			h.fault(err)
+		}
+		return
+	}
 	if !s.complete && s.cut == codeNone {
 		s.cut = codeInternal
 	}
@@ -166,7 +178,19 @@ func (h *http2Conn) settled(s *http2Stream) {
 	h.collect(s)
 	s.progress = h.now()
 	s.since = s.progress
-	h.enqueue(s)
+	h.learn(s)
+	if h.encodesNow(s) {
+		h.encode(s)
+	} else {
+		h.enqueue(s)
+	}
+}
+
+// learn takes the priority of s from its head, which its turn has read.
+func (h *http2Conn) learn(s *http2Stream) {
+	if !s.urged {
+		h.prioritize(s, s.section.priority)
+	}
 }
 
 // wished looks at streams that are lent and have something to say.
@@ -184,6 +208,7 @@ func (h *http2Conn) wished(*Conn) {
 	for _, s := range all {
 		if !s.closed {
 			h.collect(s)
+			h.learn(s)
 			h.enqueue(s)
 		}
 	}

@@ -76,15 +76,11 @@ func (h *http2Conn) lookAll(g *workset) {
 	enough := max(h.c.limits.writeRate*int64(h.config.lookEvery)/int64(time.Second), 1)
 	takes := h.moved >= enough || h.c.out != nil
 	h.moved = 0
-	for i := 0; i < len(h.table); i++ {
-		s := h.table[i].s
+	for s := range h.table.all() {
 		if takes && (s.list == &h.heads || s.headSent && s.sendWindow > 0) {
 			h.queued(s, g.clock.now)
 		}
 		h.look(s, g)
-		if i < len(h.table) && h.table[i].s != s {
-			i-- // it was closed
-		}
 	}
 }
 

@@ -324,11 +324,11 @@ func TestHTTP2LooksAtWhoIsToBlame(t *testing.T) {
 	h.ready.remove(body)
 	head.sendWindow, body.sendWindow = 0, 0
 	look(3)
-	if len(h.table) != 2 {
-		t.Fatalf("%d of 2 are left", len(h.table))
+	if h.table.count != 2 {
+		t.Fatalf("%d of 2 are left", h.table.count)
 	}
-	if look(60); len(h.table) > 0 { // this it is to blame for
-		t.Fatalf("%d are not reset", len(h.table))
+	if look(60); h.table.count > 0 { // this it is to blame for
+		t.Fatalf("%d are not reset", h.table.count)
 	}
 }
 

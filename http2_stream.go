@@ -31,6 +31,9 @@ type http2Stream struct {
 
 	// The runner's.
 	wire       http2StreamState
+	bare       bool // there is no body; fixed when its turn is to come
+	hasData    bool // octets of a body, or padding, have come
+	urged      bool // by PRIORITY_UPDATE, which counts for more than the head
 	running    bool // its turn is to come, or goes on
 	awaits     bool // its turn waits for the body
 	closed     bool // the peer hears no more of it, nor we of the peer
@@ -45,10 +48,11 @@ type http2Stream struct {
 	sent       int64         // octets of the response's body
 	progress   time.Duration // when the peer was last seen to do something for it
 	since      time.Duration // when the wait for the peer began
+	askedAt    time.Duration // when its head was complete; fixed when its turn is to come
 	held       int64         // octets of tail that the server's count of buffers has
 	next, prev *http2Stream
 	list       *http2List   // that it is in, nil: none
-	section    fieldSection // of the request's head
+	section    fieldSection // of the request's head; the owner's while it runs
 
 	mu sync.Mutex // for both sides while it is lent, held for copies
 
@@ -73,15 +77,16 @@ type http2Stream struct {
 	nextWish *http2Stream
 
 	// The owner's.
-	x        exchange
-	refusal  error // why the request has no handler
-	kept     http2Outgoing
-	keeps    bool   // kept is the final head, and nobody else has it yet
-	tail     []byte // of the response's body, behind out
-	behind   *headerFields
-	complete bool      // tail and behind are the end
-	cut      http2Code // else what to reset with; codeNone: not
-	writing  pace
+	x         *exchange // nil before its turn
+	refusal   error     // why the request has no handler
+	malformed http2Code // what to reset with in place of an answer; codeNone: not
+	kept      http2Outgoing
+	keeps     bool   // kept is the final head, and nobody else has it yet
+	tail      []byte // of the response's body, behind out
+	behind    *headerFields
+	complete  bool      // tail and behind are the end
+	cut       http2Code // else what to reset with; codeNone: not
+	writing   pace
 
 	doneWith atomic.Int32 // how many of the two that have a tunnel are; see holds
 
@@ -107,50 +112,120 @@ const (
 	http2EndSent                              // we have
 )
 
-// newHTTP2Stream returns a stream whose head is to be read.
+// http2Spares are what a workset keeps for reuse. An exchange is a stream's from its
+// turn to the end of its answer, so that one is enough while answers leave at once.
+type http2Spares struct {
+	exchange *exchange // nil: none
+	streams  []*http2Stream
+	entries  []http2Entry // of a table; nil: none
+}
+
+// http2SparesMax streams are kept by a workset; the pool has the others.
+const http2SparesMax = 128
+
+// http2ExchangePool has exchanges that no workset keeps, and Server.http2Streams streams.
+var http2ExchangePool sync.Pool
+
+func (h *http2Conn) spares() *http2Spares { return h.c.loop.workset.http2Spares() }
+
+func (g *workset) http2Spares() *http2Spares {
+	cache := g.exchanges()
+	spares, ok := cache.streams.(*http2Spares)
+	if !ok {
+		spares = new(http2Spares)
+		cache.streams = spares
+	}
+	return spares
+}
+
+// newStream returns a stream whose head is to be read.
 func (h *http2Conn) newStream(id uint32) *http2Stream {
-	s, _ := h.srv.http2Streams.Get().(*http2Stream)
-	if s == nil {
+	var s *http2Stream
+	if spares := h.spares(); len(spares.streams) > 0 {
+		last := len(spares.streams) - 1
+		s, spares.streams = spares.streams[last], spares.streams[:last]
+	} else if s, _ = h.srv.http2Streams.Get().(*http2Stream); s == nil {
 		s = new(http2Stream)
-		s.x.init()
-		s.x.stream, s.x.strand = s, &s.strand
 		s.waiting.task = s
 		s.waits = &s.waiting
 	}
-	s.h, s.id, s.conn, s.x.srv = h, id, h.c, h.srv
+	s.h, s.id, s.conn = h, id, h.c
 	s.sendWindow, s.recvWindow = int64(h.peer.window), h.config.streamWindow+h.unheard()
 	s.priority = defaultPriority
 	s.section.reset(&h.srv.lim.head)
 	return s
 }
 
+// newHTTP2Exchange returns an exchange for a stream whose turn it is.
+func (g *workset) newHTTP2Exchange() *exchange {
+	spares := g.http2Spares()
+	x := spares.exchange
+	if spares.exchange = nil; x == nil {
+		if x, _ = http2ExchangePool.Get().(*exchange); x == nil {
+			x = new(exchange)
+			x.init()
+		}
+	}
+	return x
+}
+
+// recycleExchange gives x, whose request is over, to another.
+func (all *http2Spares) recycleExchange(x *exchange) bool {
+	x.handler = nil
+	switch {
+	case !x.reset():
+		return false // under the race detector, or who is inside is not known
+	case all.exchange == nil:
+		all.exchange = x
+	default:
+		http2ExchangePool.Put(x)
+	}
+	return true
+}
+
 // recycle gives s to another request. Nobody has it any more.
 func (s *http2Stream) recycle() {
-	s.x.handler = nil
-	if !s.x.reset() {
-		return // under the race detector, or who is inside is not known
+	spares, pool := s.h.spares(), &s.h.srv.http2Streams
+	if x := s.x; x != nil && !spares.recycleExchange(x) || raceEnabled {
+		return
 	}
 	s.strand.own.Store(0)
-	s.strand.edges, s.strand.workset, s.strand.conn = 0, nil, nil
-	s.wire, s.running, s.awaits, s.closed, s.headSent = 0, false, false, false, false
-	s.owed, s.opens, s.received, s.sent, s.held = 0, 0, 0, 0, 0
-	s.in.drop()
-	s.out.drop()
-	s.consumed, s.ended, s.inErr, s.trailer, s.taken = 0, false, nil, nil, 0
+	s.wire, s.bare, s.hasData, s.urged, s.running, s.awaits, s.closed, s.headSent = 0, false, false, false, false, false, false, false
+	s.strand.edges, s.owed, s.opens, s.received, s.sent, s.held, s.taken, s.consumed = 0, 0, 0, 0, 0, 0, 0, 0
+	s.ended, s.wantsRoom, s.outEnded, s.final, s.queuedAt = false, false, false, false, 0
+	s.keeps, s.complete, s.cut, s.malformed = false, false, codeNone, codeNone
+	s.h, s.conn, s.x, s.kept.fields, s.tail = nil, nil, nil, nil, nil
+	s.recycleRare()
+	if len(spares.streams) < http2SparesMax {
+		spares.streams = append(spares.streams, s)
+	} else {
+		pool.Put(s)
+	}
+}
+
+// recycleRare forgets what few requests have.
+func (s *http2Stream) recycleRare() {
+	if s.hasData || s.trailer != nil || s.inErr != nil || s.gone != nil || s.refusal != nil {
+		s.trailer, s.inErr, s.gone, s.refusal = nil, nil, nil, nil
+	}
 	if s.heads != nil {
 		clear(s.heads)
 		s.heads = s.heads[:0]
 	}
-	s.wantsRoom, s.gone, s.queuedAt, s.outEnded, s.through = false, nil, 0, false, nil
-	s.doneWith.Store(0)
-	s.refusal, s.kept, s.keeps, s.tail, s.behind = nil, http2Outgoing{}, false, nil, nil
-	s.complete, s.cut, s.final, s.writing = false, codeNone, false, pace{}
-	s.expect.Store(false)
-	s.began.Store(false)
-	s.noLimit.Store(0)
-	pool := &s.x.srv.http2Streams
-	s.h, s.x.srv = nil, nil
-	pool.Put(s)
+	if s.behind != nil || s.through != nil {
+		s.behind, s.through = nil, nil
+		s.doneWith.Store(0)
+	}
+	s.writing = pace{}
+	if s.expect.Load() {
+		s.expect.Store(false)
+	}
+	if s.began.Load() {
+		s.began.Store(false)
+	}
+	if s.noLimit.Load() != 0 {
+		s.noLimit.Store(0)
+	}
 }
 
 func (s *http2Stream) session() session { return (*http2Session)(s.h) }

@@ -12,6 +12,10 @@ import (
 
 // beginBody readies the body. The turn begins.
 func (s *http2Stream) beginBody() {
+	if s.bare {
+		s.x.r.body.begin(false)
+		return
+	}
 	s.mu.Lock()
 	waits := !s.ended && s.in.len() == 0 // who sends at once does not wait
 	s.mu.Unlock()

@@ -9,7 +9,10 @@ func (s *http2Stream) turn(g *workset) verdict {
 	if own := s.own.Load(); own&ownHup != 0 || own&ownLent == 0 && s.closed {
 		return s.turned(g) // it was reset before its turn came
 	}
-	x := &s.x
+	if s.x == nil && !s.beginRequest(g) {
+		return s.turned(g)
+	}
+	x := s.x
 	if s.refusal != nil {
 		g.forget()
 		x.refuse(g, s.section.octets, s.refusal)
@@ -38,6 +41,22 @@ func (s *http2Stream) turn(g *workset) verdict {
 	return s.turned(g)
 }
 
+// beginRequest makes the request of the section. False: it is malformed.
+func (s *http2Stream) beginRequest(g *workset) bool {
+	x, h := g.newHTTP2Exchange(), s.h
+	x.stream, x.strand, x.srv, s.x = s, &s.strand, h.srv, x
+	err := x.r.head.fillHTTP2(&s.section, &h.srv.lim.head, requestOffer{endStream: s.bare, connect: h.config.connect})
+	if e, ok := err.(*http2Error); ok {
+		s.malformed = e.code
+		return false
+	}
+	x.whole, x.began = err == nil, s.askedAt
+	if s.refusal == nil {
+		s.refusal = err
+	}
+	return true
+}
+
 // turned is the end of a turn.
 func (s *http2Stream) turned(*workset) verdict {
 	s.endContext()
@@ -46,6 +65,10 @@ func (s *http2Stream) turned(*workset) verdict {
 
 // exited ends a stream whose handler called runtime.Goexit.
 func (s *http2Stream) exited(g *workset) verdict {
+	if s.x == nil {
+		s.cut = codeInternal
+		return s.turned(g)
+	}
 	s.x.close()
 	if !s.x.w.hijacked {
 		s.x.endedAway(errHandlerExited)
