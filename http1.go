@@ -128,6 +128,9 @@ func (h *httpConn) head(c *Conn, in []byte) connState {
 	h.stream().headLen, c.moved, x.whole = n, 0, true
 	h.requests++
 	c.workset.counts[countRequests]++
+	if !h.srv.http2.http1 { // nor HTTP/2 here, or its connection would have been begun
+		return h.refuse(c, in, &StatusError{Code: http.StatusHTTPVersionNotSupported, Message: "HTTP/1.1 is not served here", Err: errNotOffered})
+	}
 	if max := h.srv.lim.bodyBytes; max >= 0 && x.r.head.contentLength > max {
 		return h.refuse(c, in, &StatusError{Code: 413, Err: ErrTooLarge})
 	}

@@ -37,7 +37,7 @@ type Server struct {
 	// Protocols are the versions of HTTP that are served. nil is HTTP/1.1, and
 	// HTTP/2 over TLS with clients that offer it. UnencryptedHTTP2 is HTTP/2 on a
 	// port without TLS for clients that begin with it (RFC 9113 §3.3), beside
-	// HTTP/1.1 if that is there too.
+	// HTTP/1.1 if that is there too. Where neither is, such a port answers 505.
 	Protocols *http.Protocols
 
 	// HTTP2 tunes HTTP/2. nil and fields of 0 are the defaults: 128 streams at

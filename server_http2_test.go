@@ -176,6 +176,46 @@ func TestTLSHTTP2UnlimitedHeader(t *testing.T) {
 	}
 }
 
+// A port without TLS of a server that has no version for it refuses: whoever asks
+// by HTTP/1.1, and whoever begins with HTTP/2.
+func TestVersionsNotServed(t *testing.T) {
+	t.Parallel()
+	only := func(set func(*http.Protocols)) *http.Protocols {
+		p := new(http.Protocols)
+		set(p)
+		return p
+	}
+	served := func(*ResponseWriter, *Request) error {
+		t.Error("a handler was called")
+		return nil
+	}
+	for _, row := range []struct {
+		name, ask string
+		protocols *http.Protocols
+		answer    string
+	}{
+		{"HTTP/1.1, of HTTP/2 over TLS", request("/"), only(func(p *http.Protocols) { p.SetHTTP2(true) }), "HTTP/1.1 505 "},
+		{"HTTP/1.1, of none", request("/"), new(http.Protocols), "HTTP/1.1 505 "},
+		{"HTTP/1.0, of none", "GET / HTTP/1.0\r\n\r\n", new(http.Protocols), "HTTP/1.1 505 "},
+		{"HTTP/2, of HTTP/2 over TLS", http2Preface, only(func(p *http.Protocols) { p.SetHTTP2(true) }), "HTTP/1.1 400 "},
+		{"HTTP/2, of HTTP/1.1", http2Preface, onlyHTTP1(), "HTTP/1.1 400 "},
+		{"HTTP/1.1, of HTTP/2 without TLS", request("/"), only(func(p *http.Protocols) { p.SetUnencryptedHTTP2(true) }), "\x00\x00"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			nc := dialFor(t, startServer(t, &Server{Handler: HandlerFunc(served), Protocols: row.protocols}), false)
+			nc.SetDeadline(time.Now().Add(patience))
+			if _, err := io.WriteString(nc, row.ask); err != nil {
+				t.Fatal(err)
+			}
+			answer, err := io.ReadAll(nc) // to the end, which the server makes
+			if err != nil || !strings.HasPrefix(string(answer), row.answer) {
+				t.Errorf("%q, %v", answer, err)
+			}
+		})
+	}
+}
+
 // onlyHTTP1 are Protocols without HTTP/2.
 func onlyHTTP1() *http.Protocols {
 	p := new(http.Protocols)

@@ -264,6 +264,7 @@ func newFeeder(t testing.TB, s *Server) *feeder {
 		s.Logger = quietLogger()
 	}
 	s.lim = s.limits()
+	s.http2 = s.http2Config()
 	s.pin = pinOf(s.Handler)
 	f := &feeder{t: t, srv: s, loop: newLoop(nil), workset: &workset{in: make([]byte, runnerReadBytes)}}
 	f.workset.clock.unix, f.workset.clock.nextUnix = 784111777, math.MaxInt64 // one Date for all

@@ -21,7 +21,7 @@ const slotsPerProcessor = 4
 
 var (
 	errNoServerCertificate = errors.New("flare: no certificate: neither files nor Certificates, GetCertificate or GetConfigForClient of TLSConfig")
-	errNotOffered          = errors.New("flare: the client and TLSConfig agreed on a version of HTTP that Protocols does not have")
+	errNotOffered          = errors.New("flare: a version of HTTP that Protocols does not have")
 )
 
 // ListenAndServeTLS serves HTTPS on a TCP address until it fails. The files are
