@@ -17,10 +17,11 @@ type clientPool struct {
 	idleTimeout time.Duration // 0 or less: for ever
 
 	mu     sync.Mutex
-	idle   map[clientRoute][]*clientConn // each oldest first; guarded by mu
-	total  int                           // guarded by mu
-	sweep  *time.Timer                   // runs while connections rest; guarded by mu
-	closed bool                          // guarded by mu: nothing is kept any more
+	idle   map[clientRoute][]*clientConn  // each oldest first; guarded by mu
+	total  int                            // in idle; guarded by mu
+	shared map[*http2ClientConn]time.Time // of HTTP/2, without streams, since when; guarded by mu
+	sweep  *time.Timer                    // runs while connections rest; guarded by mu
+	closed bool                           // guarded by mu: nothing is kept any more
 }
 
 // get takes a connection, nil if none rests.
@@ -49,7 +50,7 @@ func (p *clientPool) get(route clientRoute, now time.Time) *clientConn {
 // put lets a connection rest; what there is no room for is closed.
 func (p *clientPool) put(c *clientConn, now time.Time) {
 	c.idleSince = now
-	var surplus *clientConn
+	var surplus func()
 	p.mu.Lock()
 	list := p.idle[c.route]
 	switch {
@@ -58,11 +59,11 @@ func (p *clientPool) put(c *clientConn, now time.Time) {
 		c.close()
 		return
 	case len(list) >= p.perRouteMax:
-		surplus = list[0]
+		surplus = list[0].close
 		copy(list, list[1:])
 		list[len(list)-1] = c
 	default:
-		if p.total >= p.totalMax {
+		if p.full() {
 			surplus = p.evict()
 			list = p.idle[c.route]
 		}
@@ -77,22 +78,56 @@ func (p *clientPool) put(c *clientConn, now time.Time) {
 	}
 	p.mu.Unlock()
 	if surplus != nil {
-		surplus.close()
+		surplus()
 	}
 }
 
-// evict takes out the connection that has rested longest. p.mu is held.
-func (p *clientPool) evict() *clientConn {
+// full says whether for one more that rests one has to go. p.mu is held.
+func (p *clientPool) full() bool { return p.total+len(p.shared) >= p.totalMax }
+
+// rest notes that a connection of HTTP/2 has no streams, which may make one of all
+// that rest end. The connection's mutex is held.
+func (p *clientPool) rest(c *http2ClientConn, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.full() {
+		go p.evict()() // not here: it may need the mutex of another connection
+	}
+	if p.shared == nil {
+		p.shared = make(map[*http2ClientConn]time.Time)
+	}
+	p.shared[c] = now
+}
+
+// wake notes that a connection of HTTP/2 has streams again, or takes none any more.
+// The connection's mutex is held.
+func (p *clientPool) wake(c *http2ClientConn) {
+	p.mu.Lock()
+	delete(p.shared, c)
+	p.mu.Unlock()
+}
+
+// evict takes out the connection that has rested longest, of which there is one, and
+// returns what ends it. p.mu is held.
+func (p *clientPool) evict() (end func()) {
 	var oldest *clientConn
 	for _, list := range p.idle {
 		if len(list) > 0 && (oldest == nil || list[0].idleSince.Before(oldest.idleSince)) {
 			oldest = list[0]
 		}
 	}
-	if oldest != nil {
-		p.remove(oldest.route, 1)
+	var longest *http2ClientConn
+	for c, since := range p.shared {
+		if since.Before(p.shared[longest]) || longest == nil {
+			longest = c
+		}
 	}
-	return oldest
+	if longest != nil && (oldest == nil || p.shared[longest].Before(oldest.idleSince)) {
+		delete(p.shared, longest)
+		return longest.retire
+	}
+	p.remove(oldest.route, 1)
+	return oldest.close
 }
 
 // remove takes out the n oldest of a route. p.mu is held.

@@ -25,7 +25,9 @@ func (c *http2ClientConn) leave() {
 	c.idle = time.Now()
 	if c.leaving || !c.cfg.keepsIdle || c.next > streamMax {
 		c.shut(nil)
+		return
 	}
+	c.resting.rest(c, c.idle)
 }
 
 // admit gives streams to those who wait. c.mu is held.
@@ -46,6 +48,7 @@ func (c *http2ClientConn) retire() {
 	c.pool.forget(c)
 	c.mu.Lock()
 	c.leaving = true
+	c.resting.wake(c)
 	c.admit()
 	if c.active == 0 {
 		c.shut(nil)
@@ -84,6 +87,7 @@ func (c *http2ClientConn) die(reason error) {
 	}
 	c.err = reason
 	c.leaving = true
+	c.resting.wake(c)
 	for _, st := range c.streams {
 		st.fail(st.endOf(reason))
 	}

@@ -20,7 +20,7 @@ func (r *http2ClientReader) init(c *http2ClientConn) {
 // begins to read from it.
 func newHTTP2ClientConn(client *Client, link clientLink) *http2ClientConn {
 	cfg := &client.cfg.http2
-	c := &http2ClientConn{clientLink: link, cfg: cfg, pool: &client.http2, next: 1, peer: defaultHTTP2Settings}
+	c := &http2ClientConn{clientLink: link, cfg: cfg, pool: &client.http2, resting: &client.pool, next: 1, peer: defaultHTTP2Settings}
 	c.streams = make(map[uint32]*clientStream)
 	c.enc.reset()
 	c.reading.init(c)

@@ -14,8 +14,9 @@ import (
 // An http2ClientConn is shared by all who have a stream on it.
 type http2ClientConn struct {
 	clientLink
-	cfg  *http2ClientConfig
-	pool *http2ClientPool
+	cfg     *http2ClientConfig
+	pool    *http2ClientPool
+	resting *clientPool // knows that there are no streams
 
 	reading http2ClientReader // for the reading goroutine
 

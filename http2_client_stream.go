@@ -14,6 +14,17 @@ import (
 
 var clientStreams = sync.Pool{New: func() any { return &clientStream{wake: make(chan struct{}, 1)} }}
 
+// claim counts a stream that is there for the asking. c.mu is held.
+func (c *http2ClientConn) claim() bool {
+	if len(c.waiting) > 0 || c.active >= c.streamsMax() {
+		return false
+	}
+	if c.active++; c.active == 1 {
+		c.resting.wake(c)
+	}
+	return true
+}
+
 // newStream returns a stream that counts already. c.mu is held.
 func (c *http2ClientConn) newStream() *clientStream {
 	st := clientStreams.Get().(*clientStream)
@@ -29,8 +40,7 @@ func (c *http2ClientConn) openStream(ctx context.Context, by time.Time) (*client
 		c.mu.Unlock()
 		return nil, errStale
 	}
-	if len(c.waiting) == 0 && c.active < c.streamsMax() {
-		c.active++
+	if c.claim() {
 		st := c.newStream()
 		c.mu.Unlock()
 		return st, nil

@@ -25,10 +25,9 @@ func (p *http2ClientPool) live(route clientRoute) *clientStream {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.gone() || !c.peer.connect || len(c.waiting) > 0 || c.active >= c.streamsMax() {
+	if c.gone() || !c.peer.connect || !c.claim() {
 		return nil
 	}
-	c.active++
 	return c.newStream()
 }
 
