@@ -108,12 +108,22 @@ func TestClientProxy(t *testing.T) {
 	defer plain.Close()
 	secure := httptest.NewTLSServer(http.HandlerFunc(clientEcho))
 	defer secure.Close()
+	second := httptest.NewUnstartedServer(http.HandlerFunc(clientEcho))
+	second.EnableHTTP2 = true
+	second.StartTLS()
+	defer second.Close()
 	c := clientOf(t, &Client{Proxy: clientThrough(strings.Replace(proxy.URL, "//", "//u:p@", 1)), TLSConfig: tlsTrusting(secure.Certificate())})
-	for _, url := range []string{plain.URL, secure.URL, secure.URL} {
-		resp, err := c.Post(clientContext(t), url+"/x", "abc")
+	for _, call := range []struct{ url, version string }{
+		{plain.URL, "HTTP/1.1"}, {secure.URL, "HTTP/1.1"}, {secure.URL, "HTTP/1.1"}, {second.URL, "HTTP/2.0"}, {second.URL, "HTTP/2.0"},
+	} {
+		resp, err := c.Post(clientContext(t), call.url+"/x", "abc")
 		clientWantText(t, resp, err, 200, "abc")
+		if resp.Proto() != call.version {
+			t.Errorf("%s answered by %s", call.url, resp.Proto())
+		}
 	}
-	want := fmt.Sprintf("[POST %s/x Basic dTpw CONNECT %s Basic dTpw]", plain.URL, strings.TrimPrefix(secure.URL, "https://"))
+	want := fmt.Sprintf("[POST %s/x Basic dTpw CONNECT %s Basic dTpw CONNECT %s Basic dTpw]", plain.URL,
+		strings.TrimPrefix(secure.URL, "https://"), strings.TrimPrefix(second.URL, "https://"))
 	if got := fmt.Sprint(*asked); got != want {
 		t.Errorf("the proxy was asked %s, want %s", got, want)
 	}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -236,25 +237,34 @@ func TestClientJar(t *testing.T) {
 }
 
 func TestClientDigest(t *testing.T) {
-	v := 0
-	ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		v++
-		body, _ := io.ReadAll(r.Body)
-		if !strings.HasPrefix(r.Header.Get("Authorization"), "Digest ") {
-			w.Header().Set("WWW-Authenticate", `Digest realm="r", nonce="n", qop="auth", algorithm=SHA-256`)
-			w.WriteHeader(401)
-			return
-		}
-		w.Write(body)
-	}))
-	defer ts.Close()
-	c := clientOf(t, &Client{BaseURL: ts.URL, Auth: DigestAuth("u", "p")})
-	for range 2 {
-		resp, err := c.Post(clientContext(t), "/", "abc")
-		clientWantText(t, resp, err, 200, "abc")
-	}
-	if v != 3 {
-		t.Errorf("%d requests, want 3: the second call knows the challenge", v)
+	for _, version := range []string{"HTTP/1.1", "HTTP/2.0"} {
+		t.Run(version, func(t *testing.T) {
+			var asked atomic.Int32
+			url, c := http2Std(t, "TLS", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				asked.Add(1)
+				body, _ := io.ReadAll(r.Body)
+				if !strings.HasPrefix(r.Header.Get("Authorization"), "Digest ") {
+					w.Header().Set("WWW-Authenticate", `Digest realm="r", nonce="n", qop="auth", algorithm=SHA-256`)
+					w.WriteHeader(401)
+					return
+				}
+				w.Write(body)
+			}))
+			c.BaseURL, c.Auth = url, DigestAuth("u", "p")
+			if version == "HTTP/1.1" {
+				c.Protocols = onlyHTTP1()
+			}
+			for range 2 {
+				resp, err := c.Post(clientContext(t), "/", "abc")
+				clientWantText(t, resp, err, 200, "abc")
+				if resp.Proto() != version {
+					t.Errorf("answered by %s", resp.Proto())
+				}
+			}
+			if n := asked.Load(); n != 3 {
+				t.Errorf("%d requests, want 3: the second call knows the challenge", n)
+			}
+		})
 	}
 }
 

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -146,5 +149,118 @@ func TestWebSocketDialHTTP2Refused(t *testing.T) {
 	}
 	if text, _ := resp.Text(); text != "HTTP/1.1" {
 		t.Errorf("the handshake went over %q", text)
+	}
+}
+
+// WebSockets and calls share one connection to flare's own server, of handlers and of
+// AcceptWebSocket, compressed and not, with messages beyond the windows.
+func TestWebSocketDialHTTP2Server(t *testing.T) {
+	t.Parallel()
+	large := strings.Repeat("0123456789abcdef", 64<<10) // 1 MiB
+	for _, base := range []string{"cleartext", "TLS"} {
+		t.Run(base, func(t *testing.T) {
+			t.Parallel()
+			var conns atomic.Int32
+			s := &Server{Handler: echoSockets(), ConnState: func(_ net.Conn, state http.ConnState) {
+				if state == http.StateNew {
+					conns.Add(1)
+				}
+			}}
+			c := &Client{Protocols: new(http.Protocols), TLSConfig: tlsClientConfig()}
+			defer c.CloseIdleConnections()
+			if base == "TLS" {
+				c.Protocols.SetHTTP2(true)
+				c.BaseURL = "https://" + startHTTP2TLS(t, s).addr
+			} else {
+				c.Protocols.SetUnencryptedHTTP2(true)
+				c.BaseURL = "http://" + startHTTP2(t, s).addr
+			}
+			resp, err := c.Get(soon(t), "/plain")
+			clientWantText(t, resp, err, 200, "HTTP/2.0")
+			waitForHTTP2(t, c, func(conn *http2ClientConn) bool { return conn.greeted })
+			var all sync.WaitGroup
+			for i := range 12 {
+				all.Go(func() {
+					opts := &WebSocketDialOptions{Client: c, WebSocketOptions: WebSocketOptions{MaxMessageBytes: 2 << 20, Subprotocols: []string{"echo"}}}
+					if i%2 == 0 {
+						opts.Compression = CompressionOn
+					}
+					url := strings.Replace(c.BaseURL, "http", "ws", 1) + []string{"/handler", "/accept", "/refuse"}[i%3]
+					ws, resp, err := DialWebSocket(soon(t), url, opts)
+					if i%3 == 2 {
+						if err == nil || resp == nil || resp.StatusCode != 403 || resp.Proto() != "HTTP/2.0" {
+							t.Errorf("a refusal: %v, %v", resp, err)
+						}
+						return
+					}
+					if err != nil {
+						t.Errorf("%s: %v", url, err)
+						return
+					}
+					if resp.StatusCode != 200 || resp.Proto() != "HTTP/2.0" || ws.Subprotocol() != "echo" || ws.compressed != (i%2 == 0) {
+						t.Errorf("%d, %s, %q, compressed: %v", resp.StatusCode, resp.Proto(), ws.Subprotocol(), ws.compressed)
+					}
+					for _, text := range []string{"", "hello", large, "bye"} {
+						if err := ws.WriteText(soon(t), text); err != nil {
+							t.Errorf("%s: %v", url, err)
+							return
+						}
+						if _, p, err := ws.Read(soon(t)); err != nil || string(p) != text {
+							t.Errorf("%s: %d octets came back as %d, %v", url, len(text), len(p), err)
+							return
+						}
+						resp, err := c.Get(soon(t), "/plain")
+						clientWantText(t, resp, err, 200, "HTTP/2.0")
+					}
+					if err := ws.Close(CloseNormal, ""); err != nil {
+						t.Errorf("%s: %v", url, err)
+					}
+				})
+			}
+			all.Wait()
+			waitForHTTP2(t, c, func(conn *http2ClientConn) bool { return conn.active == 0 })
+			if n := conns.Load(); n != 1 {
+				t.Errorf("%d connections", n)
+			}
+			gone := make(chan error, 1) // a WebSocket hears of the server's end
+			ws, _, err := DialWebSocket(soon(t), strings.Replace(c.BaseURL, "http", "ws", 1)+"/handler", &WebSocketDialOptions{Client: c})
+			if err != nil {
+				t.Fatal(err)
+			}
+			go func() {
+				_, _, err := ws.Read(soon(t))
+				gone <- err
+			}()
+			if err := s.Shutdown(soon(t)); err != nil {
+				t.Error(err)
+			}
+			var closed *CloseError
+			if err := <-gone; !errors.As(err, &closed) || closed.Code != CloseGoingAway {
+				t.Errorf("Shutdown: %v", err)
+			}
+		})
+	}
+}
+
+// echoSockets has WebSockets of both kinds, and what is none.
+func echoSockets() routes {
+	opts := WebSocketOptions{MaxMessageBytes: 2 << 20, Compression: CompressionOn, Subprotocols: []string{"echo"}}
+	return routes{
+		"/plain":  HandlerFunc(func(w *ResponseWriter, r *Request) error { return w.Text(200, r.Proto()) }),
+		"/refuse": HandlerFunc(func(w *ResponseWriter, r *Request) error { return w.Text(403, "no") }),
+		"/handler": &WebSocketHandler{WebSocketOptions: opts, OnMessage: func(ws *WebSocket, kind MessageKind, p []byte) error {
+			return ws.Write(context.Background(), kind, p)
+		}},
+		"/accept": HandlerFunc(func(w *ResponseWriter, r *Request) error {
+			ws, err := AcceptWebSocket(w, r, &opts)
+			for err == nil {
+				var kind MessageKind
+				var p []byte
+				if kind, p, err = ws.Read(context.Background()); err == nil {
+					err = ws.Write(context.Background(), kind, p)
+				}
+			}
+			return nil
+		}),
 	}
 }
