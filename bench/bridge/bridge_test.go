@@ -1,6 +1,7 @@
 // Package bridge has tests of what is made for net/http and not by its
-// authors: WebSocket servers that hijack the connection, and a router, on
-// flare's server through FromHTTP. Each runs on net/http's server as well.
+// authors: WebSocket servers that hijack the connection, a router, and remote
+// procedure calls over HTTP/2, on flare's server through FromHTTP. Each runs on
+// net/http's server as well.
 package bridge
 
 import (
