@@ -16,7 +16,7 @@ type http2ClientConn struct {
 	clientLink
 	cfg     *http2ClientConfig
 	pool    *http2ClientPool
-	resting *clientPool // knows that there are no streams
+	resting http2ClientRest
 
 	reading http2ClientReader // for the reading goroutine
 
@@ -38,6 +38,13 @@ type http2ClientConn struct {
 	flow   http2ClientFlow
 	resets resetMemory
 	health http2ClientHealth
+}
+
+// An http2ClientRest is told when a connection has no streams, and when it has again
+// or takes none any more; the connection's mutex is held.
+type http2ClientRest interface {
+	rest(c *http2ClientConn, now time.Time)
+	wake(c *http2ClientConn)
 }
 
 // http2StreamsFirst is how many streams are opened before the server has said how
