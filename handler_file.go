@@ -72,10 +72,13 @@ func (w *serverResponse) ReadFrom(r io.Reader) (int64, error) {
 }
 
 // copyFrom is ReadFrom through memory.
-func (w *serverResponse) copyFrom(r io.Reader) (int64, error) { return copyThroughMemory(w, r) }
+func (w *serverResponse) copyFrom(r io.Reader) (int64, error) {
+	return copyThroughMemory(w, r, streamBytes)
+}
 
-func copyThroughMemory(w io.Writer, r io.Reader) (int64, error) {
-	b := getBuffer(streamBytes)
+// copyThroughMemory is io.Copy by n bytes at once, whatever else w and r can do.
+func copyThroughMemory(w io.Writer, r io.Reader, n int) (int64, error) {
+	b := getBuffer(n)
 	defer b.release()
 	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, b.b[:cap(b.b)])
 }

@@ -114,7 +114,7 @@ func (w *ResponseWriter) WriteString(s string) (int, error) {
 func (w *ResponseWriter) ReadFrom(r io.Reader) (int64, error) {
 	if _, ok := r.(*fileSection); !ok {
 		if file, _ := regularFile(r); file == nil {
-			return copyThroughMemory(w, r) // the reader is the user's, and may wait for ever
+			return copyThroughMemory(w, r, streamBytes) // the reader is the user's, and may wait for ever
 		}
 	}
 	x := w.lease.enterBody()
