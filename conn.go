@@ -88,7 +88,8 @@ type Conn struct {
 	fd     int // negative: of the plain driver, see conn_plain.go
 
 	// Any goroutine.
-	outbox atomic.Pointer[outbox] // nil: only the owner writes; the owner itself looks at shared
+	outbox    atomic.Pointer[outbox] // nil: only the owner writes; the owner itself looks at shared
+	unsentMax atomic.Int32           // as the socket has it, 0: as the system does
 
 	// The owner's: the runner, or the goroutine it is lent to.
 	proto  Protocol

@@ -187,7 +187,7 @@ func (ob *outbox) noteSend(n int, err error) bool {
 	case errWouldBlock:
 		if !ob.stuck {
 			ob.stuck = true
-			ob.c.tr.boundUnsent()
+			ob.c.tr.boundUnsent(unsentBytesMax)
 			ob.pace.begin(ob.c.tr.unacked(), time.Since(origin), ob.rules.limit)
 			if at := ob.pace.alarm(ob.rules.limit); at != 0 {
 				ob.alarm(at)

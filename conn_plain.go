@@ -349,8 +349,8 @@ func (t *plainTransport) unacked() int {
 	return n
 }
 
-func (t *plainTransport) boundUnsent() {
-	onSocket(t.conn, func(fd int) { setUnsentMax(fd, unsentBytesMax) })
+func (t *plainTransport) boundUnsent(most int32) {
+	onSocket(t.conn, func(fd int) { setUnsentMax(fd, int(most)) })
 }
 
 // startWriter sees to it that there is a writer. t.mu is held.

@@ -187,6 +187,9 @@ func (c *Conn) roomWait() error {
 		return c.breakOff()
 	}
 	err := g.writing.awaitRoom(c, g.writeBy.at())
+	if err == nil && g.writing.moved >= unsentTrustBytes {
+		c.tr.boundUnsent(unsentTrustedBytes)
+	}
 	if err != nil {
 		c.end(endReset, err)
 		if err == ErrTimeout {
@@ -213,7 +216,7 @@ func (c *Conn) sendWait(p []byte) error {
 	out := g.out
 	g.out = g.out[:0]
 	if before := g.writing.moved; before < yieldBytes && before+int64(len(out)+len(p)) >= yieldBytes {
-		c.tr.boundUnsent()
+		c.tr.boundUnsent(unsentBytesMax)
 	}
 	for len(out)+len(p) > 0 {
 		n, err := c.tr.send(out, p)

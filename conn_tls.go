@@ -299,7 +299,7 @@ func (t *tlsTransport) handshaking() bool         { return t.shaking.Load() }
 func (t *tlsTransport) anyoneSends() bool         { return true }
 func (t *tlsTransport) promised() int             { return t.encrypted }
 func (t *tlsTransport) unacked() int              { return t.under.unacked() }
-func (t *tlsTransport) boundUnsent()              { t.under.boundUnsent() }
+func (t *tlsTransport) boundUnsent(most int32)    { t.under.boundUnsent(most) }
 func (t *tlsTransport) unwritten() int            { return 0 }
 func (t *tlsTransport) localAddr() netip.AddrPort { return t.under.localAddr() }
 func (t *tlsTransport) halfCloses() bool          { return true }

@@ -67,9 +67,9 @@ type transport interface {
 	unacked() int
 	unwritten() int
 
-	// boundUnsent has a socket take no more than unsentBytesMax beyond what is
-	// under way to the peer.
-	boundUnsent()
+	// boundUnsent has a socket take no more than most bytes beyond what is under
+	// way to the peer, or than an earlier call has allowed if that was more.
+	boundUnsent(most int32)
 
 	// handshake goes on with what comes before the protocol, in stateHandshake.
 	// handshaking reports, to anyone, that it has not ended.
@@ -132,9 +132,10 @@ func (c *fdConn) send(a, b []byte) (n int, err error) {
 	return n, errorOf(errno)
 }
 
-func (c *fdConn) boundUnsent() {
-	if c.peer.IsValid() {
-		setUnsentMax(c.fd, unsentBytesMax)
+func (c *fdConn) boundUnsent(most int32) {
+	if c.unsentMax.Load() < most && c.peer.IsValid() {
+		c.unsentMax.Store(most)
+		setUnsentMax(c.fd, int(most))
 	}
 }
 
@@ -226,7 +227,7 @@ func (memoryBase) flush() error                                { return nil }
 func (memoryBase) holds() bool                                 { return false }
 func (memoryBase) promised() int                               { return 0 }
 func (memoryBase) unacked() int                                { return 0 }
-func (memoryBase) boundUnsent()                                {}
+func (memoryBase) boundUnsent(int32)                           {}
 func (memoryBase) unwritten() int                              { return 0 }
 func (memoryBase) handshake(*workset) verdict                  { return verdictMore }
 func (memoryBase) handshaking() bool                           { return false }

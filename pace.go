@@ -104,6 +104,14 @@ const roomLooks = 16
 // the kernel's memory. The others are spared the system call.
 const unsentBytesMax = 128 << 10
 
+// A socket whose peer has taken much of a response takes more: with a small bound
+// a quick peer costs a wait for every 64 KiB. Who stops then keeps no more of the
+// kernel's memory than Write may queue.
+const (
+	unsentTrustBytes   = 2 << 20
+	unsentTrustedBytes = 1 << 20
+)
+
 // reset readies p for another response.
 func (p *roomPace) reset() { *p = roomPace{} }
 
@@ -157,7 +165,7 @@ func (p *roomPace) alarm(limit roomLimit) time.Duration { return soonest(p.due(l
 
 // beginRoom and lookRoom are begin and look for output of c itself.
 func (c *Conn) beginRoom(p *roomPace, now time.Duration) {
-	c.tr.boundUnsent()
+	c.tr.boundUnsent(unsentBytesMax)
 	p.begin(c.tr.unacked(), now, c.roomLimit())
 }
 
