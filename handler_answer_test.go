@@ -1,11 +1,15 @@
 package flare
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -269,4 +273,44 @@ func TestContextHasValues(t *testing.T) {
 		return err
 	})
 	dialRaw(t, startServer(t, &Server{Logger: quietLogger(), Handler: h})).get("/").want(t, 200, "")
+}
+
+// A nestedJSON is encoded in a call of JSON's, and sends or fails in it.
+type nestedJSON struct {
+	text string
+	err  error
+}
+
+func (n nestedJSON) MarshalJSON() ([]byte, error) {
+	inner, err := json.Marshal(n.text)
+	return inner, cmp.Or(n.err, err)
+}
+
+// What JSON sends is what json.Marshal makes, whatever was sent with the same room
+// before, and nothing of it once encoding has failed.
+func TestJSONRoom(t *testing.T) {
+	broken := errors.New("broken")
+	large := strings.Repeat("<&>", 2*jsonKeptBytes)
+	values := []any{large, "short", []int{}, nil, map[string]any{"a": nestedJSON{"b", nil}}, nestedJSON{"", broken}, "after a failure", math.Inf(1), 7}
+	s := &Server{Logger: quietLogger(), Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		i, err := r.QueryInt("i", 0)
+		if err != nil {
+			return err
+		}
+		return w.JSON(200, values[i])
+	})}
+	c := dialRaw(t, startServer(t, s))
+	for range 2 {
+		for i, v := range values {
+			a := c.get("/?i=" + strconv.Itoa(i))
+			want, err := json.Marshal(v)
+			if err != nil {
+				if a.StatusCode != 500 {
+					t.Errorf("value %d: status %d of %v", i, a.StatusCode, err)
+				}
+				continue
+			}
+			a.want(t, 200, string(want))
+		}
+	}
 }

@@ -2,9 +2,11 @@ package flare
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"io"
 	"net"
+	"sync"
 	"time"
 )
 
@@ -172,12 +174,30 @@ func (w *ResponseWriter) Blob(code int, contentType string, p []byte) error {
 // JSON is Text with v as JSON. A v that cannot be encoded is an error, and nothing is
 // sent.
 func (w *ResponseWriter) JSON(code int, v any) error {
-	p, err := json.Marshal(v) // may call the user's code
-	if err != nil {
-		return err
+	j, _ := jsonTexts.Get().(*jsonText)
+	if j == nil {
+		j = new(jsonText)
+		j.encoder = json.NewEncoder(&j.Buffer)
 	}
-	return w.Blob(code, "application/json", p)
+	err := j.encoder.Encode(v) // may call the user's code
+	if err == nil {
+		err = w.Blob(code, "application/json", bytes.TrimSuffix(j.Bytes(), []byte("\n"))) // json.Marshal has none
+	}
+	if j.Reset(); !raceEnabled && j.Cap() <= jsonKeptBytes { // under the race detector nothing is reused
+		jsonTexts.Put(j)
+	}
+	return err
 }
+
+// A jsonText is room for what JSON sends. json.Marshal would make each text anew.
+type jsonText struct {
+	bytes.Buffer
+	encoder *json.Encoder
+}
+
+var jsonTexts sync.Pool // of *jsonText
+
+const jsonKeptBytes = 64 << 10 // the largest that is kept
 
 // Redirect sends the client to location with a 3xx status. Octets that are not
 // ASCII are sent escaped, since a URI has none (RFC 3986 §2); everything else
