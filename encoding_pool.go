@@ -23,10 +23,20 @@ const encoderLevels = flate.BestCompression - flate.HuffmanOnly + 1
 // encoderPools has one for each coding and level.
 var encoderPools [2][encoderLevels]sync.Pool
 
+// A pooledWriter is a compressor and what it writes to. It is reset when it is
+// used again, and not when it is put away too: that clears most of its tables, which takes
+// as long as compressing some KiB.
+type pooledWriter struct {
+	z  resetWriter
+	to io.Writer // nil while it is in the pool: it holds on to no connection
+}
+
+func (p *pooledWriter) Write(b []byte) (int, error) { return p.to.Write(b) }
+
 // An Encoder writes what it is given in a content coding. It is for one
 // goroutine at a time.
 type Encoder struct {
-	z    resetWriter
+	p    *pooledWriter // nil: closed
 	pool *sync.Pool
 }
 
@@ -45,48 +55,49 @@ func NewEncoder(w io.Writer, coding string, level int) (*Encoder, error) {
 	default:
 		return nil, ErrUnsupportedEncoding
 	}
-	e := &Encoder{pool: &encoderPools[kind][level-flate.HuffmanOnly]}
-	if e.z, _ = e.pool.Get().(resetWriter); e.z != nil {
-		e.z.Reset(w)
-		return e, nil
+	pool := &encoderPools[kind][level-flate.HuffmanOnly]
+	if p, _ := pool.Get().(*pooledWriter); p != nil {
+		p.to = w
+		p.z.Reset(p)
+		return &Encoder{p, pool}, nil
 	}
+	p := &pooledWriter{to: w}
+	var err error
 	if kind == 0 {
-		z, err := gzip.NewWriterLevel(w, level)
-		e.z = z
-		return e, err
+		p.z, err = gzip.NewWriterLevel(p, level)
+	} else {
+		p.z, err = zlib.NewWriterLevel(p, level)
 	}
-	z, err := zlib.NewWriterLevel(w, level)
-	e.z = z
-	return e, err
+	return &Encoder{p, pool}, err
 }
 
 // Write compresses p. Little of it leaves at once.
 func (e *Encoder) Write(p []byte) (int, error) {
-	if e.z == nil {
+	if e.p == nil {
 		return 0, ErrClosed
 	}
-	return e.z.Write(p)
+	return e.p.z.Write(p)
 }
 
 // Flush makes everything written so far readable at the other end.
 func (e *Encoder) Flush() error {
-	if e.z == nil {
+	if e.p == nil {
 		return ErrClosed
 	}
-	return e.z.Flush()
+	return e.p.z.Flush()
 }
 
 // Close writes the end. It does not close the writer below. A second Close
 // does nothing.
 func (e *Encoder) Close() error {
-	if e.z == nil {
+	if e.p == nil {
 		return nil
 	}
-	err := e.z.Close()
+	err := e.p.z.Close()
+	e.p.to = nil
 	if !raceEnabled { // under the race detector nothing is reused
-		e.z.Reset(io.Discard) // holds on to no connection
-		e.pool.Put(e.z)
+		e.pool.Put(e.p)
 	}
-	e.z = nil
+	e.p = nil
 	return err
 }

@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"compress/zlib"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"os/exec"
@@ -428,4 +429,39 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("whole %d bytes, %v; by octet %d bytes, %v", len(whole), err, len(steps), err2)
 		}
 	})
+}
+
+// An Encoder that is used again writes to its new writer alone, and one that is
+// closed holds on to none.
+func TestEncoderReuse(t *testing.T) {
+	for _, coding := range []string{codingGzip, codingDeflate} {
+		var first, second bytes.Buffer
+		for i, to := range []*bytes.Buffer{&first, &second} {
+			e, err := NewEncoder(to, coding, 4)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := e.p
+			fmt.Fprintf(e, "text %d, %s", i, strings.Repeat("again ", 100))
+			if err := e.Close(); err != nil || p.to != nil {
+				t.Errorf("%s: closed with %v, and holds on to %v", coding, err, p.to)
+			}
+			if _, err := e.Write([]byte("late")); err != ErrClosed {
+				t.Errorf("%s: a write after Close: %v", coding, err)
+			}
+			if err := e.Close(); err != nil {
+				t.Errorf("%s: a second Close: %v", coding, err)
+			}
+		}
+		for i, from := range []*bytes.Buffer{&first, &second} {
+			d, err := NewDecoder(from, coding, DecodeLimits{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := io.ReadAll(d)
+			if want := fmt.Sprintf("text %d, %s", i, strings.Repeat("again ", 100)); err != nil || string(got) != want {
+				t.Errorf("%s: text %d is %q, %v", coding, i, got, err)
+			}
+		}
+	}
 }
