@@ -9,7 +9,6 @@ import (
 	"log"
 	"net"
 	"net/http"
-	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -59,14 +58,7 @@ func routes(files string) flare.Handler {
 		_, err := w.Write(p)
 		return err
 	})
-	mux.Get("/file/{name}", func(w *flare.ResponseWriter, r *flare.Request) error {
-		name := r.PathValue("name")
-		if _, ok := downloads[name]; !ok {
-			return &flare.StatusError{Code: http.StatusNotFound}
-		}
-		w.Header().Set("Content-Type", "application/octet-stream")
-		return w.SendFile(filepath.Join(files, name))
-	})
+	mux.Mount("/file", &flare.Files{Dir: files})
 	mux.Get("/page/{path...}", func(w *flare.ResponseWriter, _ *flare.Request) error { return plain(w, "Hello, World!") })
 	return mux
 }
