@@ -56,19 +56,17 @@ func NewEncoder(w io.Writer, coding string, level int) (*Encoder, error) {
 		return nil, ErrUnsupportedEncoding
 	}
 	pool := &encoderPools[kind][level-flate.HuffmanOnly]
-	if p, _ := pool.Get().(*pooledWriter); p != nil {
-		p.to = w
-		p.z.Reset(p)
-		return &Encoder{p, pool}, nil
+	p, _ := pool.Get().(*pooledWriter)
+	if p == nil { // the level is one that there is
+		if p = new(pooledWriter); kind == 0 {
+			p.z, _ = gzip.NewWriterLevel(p, level)
+		} else {
+			p.z, _ = zlib.NewWriterLevel(p, level)
+		}
 	}
-	p := &pooledWriter{to: w}
-	var err error
-	if kind == 0 {
-		p.z, err = gzip.NewWriterLevel(p, level)
-	} else {
-		p.z, err = zlib.NewWriterLevel(p, level)
-	}
-	return &Encoder{p, pool}, err
+	p.to = w
+	p.z.Reset(p)
+	return &Encoder{p, pool}, nil
 }
 
 // Write compresses p. Little of it leaves at once.

@@ -174,11 +174,7 @@ func (w *ResponseWriter) Blob(code int, contentType string, p []byte) error {
 // JSON is Text with v as JSON. A v that cannot be encoded is an error, and nothing is
 // sent.
 func (w *ResponseWriter) JSON(code int, v any) error {
-	j, _ := jsonTexts.Get().(*jsonText)
-	if j == nil {
-		j = new(jsonText)
-		j.encoder = json.NewEncoder(&j.Buffer)
-	}
+	j := jsonTexts.Get().(*jsonText)
 	err := j.encoder.Encode(v) // may call the user's code
 	if err == nil {
 		err = w.Blob(code, "application/json", bytes.TrimSuffix(j.Bytes(), []byte("\n"))) // json.Marshal has none
@@ -191,11 +187,14 @@ func (w *ResponseWriter) JSON(code int, v any) error {
 
 // A jsonText is room for what JSON sends. json.Marshal would make each text anew.
 type jsonText struct {
-	bytes.Buffer
+	*bytes.Buffer
 	encoder *json.Encoder
 }
 
-var jsonTexts sync.Pool // of *jsonText
+var jsonTexts = sync.Pool{New: func() any {
+	b := new(bytes.Buffer)
+	return &jsonText{b, json.NewEncoder(b)}
+}}
 
 const jsonKeptBytes = 64 << 10 // the largest that is kept
 
