@@ -84,29 +84,25 @@ func (t *metricsText) appendStats(st Stats) {
 	one("flare_sent_bytes_total", "Bytes accepted by sockets.", st.BytesOut)
 	t.counters("flare_responses_total", "Final responses by class.", "class",
 		labelled{"2xx", st.Responses.Class2xx}, labelled{"3xx", st.Responses.Class3xx}, labelled{"4xx", st.Responses.Class4xx}, labelled{"5xx", st.Responses.Class5xx})
-	o := st.Timeouts
 	t.counters("flare_timeouts_total", "Connections that ran into a limit of time.", "limit",
-		labelled{"handshake", o.Handshake}, labelled{"idle", o.Idle}, labelled{"head", o.Head}, labelled{"body", o.Body}, labelled{"write", o.Write}, labelled{"linger", o.Linger})
-	h := st.Handshakes
+		labelled{"handshake", st.Timeouts.Handshake}, labelled{"idle", st.Timeouts.Idle}, labelled{"head", st.Timeouts.Head}, labelled{"body", st.Timeouts.Body}, labelled{"write", st.Timeouts.Write}, labelled{"linger", st.Timeouts.Linger})
 	t.counters("flare_tls_handshakes_total", "Handshakes of TLS; those that resumed a session are done, too.", "outcome",
-		labelled{"done", h.Done}, labelled{"resumed", h.Resumed}, labelled{"failed", h.Failed})
+		labelled{"done", st.Handshakes.Done}, labelled{"resumed", st.Handshakes.Resumed}, labelled{"failed", st.Handshakes.Failed})
 	c := st.Handlers
 	t.counters("flare_handler_calls_total", "Calls of handlers by where they ran.", "place", labelled{"loop", c.Inline}, labelled{"worker", c.Worker})
 	t.counters("flare_handler_events_total", "What else became of handlers.", "event", labelled{"pass", c.Passes}, labelled{"steal", c.Steals},
 		labelled{"promotion", c.Promotions}, labelled{"demotion", c.Demotions}, labelled{"panic", c.Panics})
-	const open = "flare_connections"
-	t.family(open, "gauge", "Open connections by what they wait for.")
-	n := st.Connections
+	t.family("flare_connections", "gauge", "Open connections by what they wait for.")
 	for _, v := range []struct {
 		label string
 		value int64
-	}{{"handshake", n.Handshake}, {"idle", n.Idle}, {"head", n.Head}, {"body", n.Body}, {"handler", n.Handler}, {"flush", n.Flush}, {"drain", n.Drain}, {"switched", n.Switched}, {"streams", n.Streams}} {
-		t.sample(open, float64(v.value), "state", v.label)
+	}{{"handshake", st.Connections.Handshake}, {"idle", st.Connections.Idle}, {"head", st.Connections.Head}, {"body", st.Connections.Body}, {"handler", st.Connections.Handler}, {"flush", st.Connections.Flush}, {"drain", st.Connections.Drain}, {"switched", st.Connections.Switched}, {"streams", st.Connections.Streams}} {
+		t.sample("flare_connections", float64(v.value), "state", v.label)
 	}
 	t.family("flare_connections_open", "gauge", "Open connections.")
-	t.sample("flare_connections_open", float64(n.Open))
+	t.sample("flare_connections_open", float64(st.Connections.Open))
 	t.family("flare_connections_http2", "gauge", "Open connections that speak HTTP/2.")
-	t.sample("flare_connections_http2", float64(n.HTTP2))
+	t.sample("flare_connections_http2", float64(st.Connections.HTTP2))
 	t.family("flare_loop_lag_max_seconds", "gauge", "Longest batch of an event loop since the start, if over 1 ms.")
 	t.sample("flare_loop_lag_max_seconds", st.LoopLagMax.Seconds())
 }

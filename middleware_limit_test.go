@@ -235,7 +235,7 @@ func TestTimeout(t *testing.T) {
 				}
 				return
 			}
-			if err != nil || a.StatusCode != row.want || a.Header.Get("X-Outermost") == "" || strings.Contains(a.body, "held") {
+			if err != nil || a.StatusCode != row.want || a.Header.Get("X-Outermost") == "" || a.Header.Get("X-Inner") != "" || strings.Contains(a.body, "held") {
 				t.Fatalf("%v: %d %q %v", err, a.StatusCode, a.body, a.Header)
 			}
 			switch name {

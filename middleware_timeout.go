@@ -12,9 +12,11 @@ import (
 // Timeout is a middleware that bounds the time of a handler: after d the request is
 // answered with 504, its context has ended with ErrTimeout as the cause, and for the
 // handler, which goes on if it does not look at the context, the request has ended:
-// its reads and writes fail, and whatever it waits for in them is broken off. If a
-// part of the response has been sent by then, the connection is cut. The handler runs
-// on a goroutine of its own. It is not for handlers that take the connection over.
+// its reads and writes fail, whatever it waits for in them is broken off, and fields
+// that it has set are not sent. If a part of the response has been sent by then, the
+// connection is cut. The handler runs on a goroutine of its own. It is not for handlers
+// that take the connection over, and waits for the end of those of FromHTTP: give such
+// one an http.TimeoutHandler.
 func Timeout(d time.Duration) Middleware {
 	return func(h Handler) Handler { return &timedHandler{h, d} }
 }
@@ -32,7 +34,7 @@ func (h *timedHandler) Serve(w *ResponseWriter, r *Request) error {
 	if x == nil {
 		return errRequestDone
 	}
-	outer := x.r.Context()
+	outer, header := x.r.Context(), x.w.header.clone()
 	ctx, stop := context.WithTimeoutCause(outer, h.limit, ErrTimeout)
 	defer stop()
 	x.r.SetContext(ctx)
@@ -40,19 +42,22 @@ func (h *timedHandler) Serve(w *ResponseWriter, r *Request) error {
 	x.workset().detach()
 	r.lease.exit()
 
-	err := h.await(ctx, inner)
+	err, late := h.await(ctx, inner)
 	if x = r.lease.enterBody(); x == nil {
 		return errRequestDone
 	}
 	x.end(inner)
+	if late && !x.w.begun {
+		x.w.header = *header
+	}
 	x.r.SetContext(outer)
 	r.lease.exit()
 	return err
 }
 
 // await calls the handler on a goroutine of its own, and returns what it returns, or
-// that its time is over.
-func (h *timedHandler) await(ctx context.Context, inner *lease) error {
+// that its time is over, which is late.
+func (h *timedHandler) await(ctx context.Context, inner *lease) (err error, late bool) {
 	done := make(chan error, 1)
 	go func() {
 		var err error
@@ -67,11 +72,11 @@ func (h *timedHandler) await(ctx context.Context, inner *lease) error {
 	}()
 	select {
 	case err := <-done:
-		return err
+		return err, false
 	case <-ctx.Done():
 	}
 	if context.Cause(ctx) == ErrTimeout {
-		return &StatusError{Code: http.StatusGatewayTimeout, Err: ErrTimeout}
+		return &StatusError{Code: http.StatusGatewayTimeout, Err: ErrTimeout}, true
 	}
-	return <-done // the client has left, which its writes tell it too
+	return <-done, false // the client has left, which its writes tell it too
 }
