@@ -11,6 +11,9 @@ import (
 // readmeLinesMax is as much as somebody reads before they try it.
 const readmeLinesMax = 250
 
+// pictureBytesMax bounds what each copy of the repository has of a picture.
+const pictureBytesMax = 200_000
+
 // papers returns the text of each paper of the repository, by its path.
 func papers(t *testing.T) map[string]string {
 	t.Helper()
@@ -36,6 +39,7 @@ var (
 	// anything else as code.
 	paperFile = regexp.MustCompile("\\b((?:\\w+/)?[A-Z]{2,}\\.md)\\b|`([\\w/]+\\.(?:go|s|sh|md))`")
 
+	paperPicture = regexp.MustCompile(`!\[([^\]]*)\]\(([^)]+)\)`)
 	paperAnchor  = regexp.MustCompile(`\]\(#([^)]+)\)`)
 	paperHeading = regexp.MustCompile(`(?m)^#+ (.*)$`)
 	notInAnchors = regexp.MustCompile(`[^\w\- ]`)
@@ -66,6 +70,12 @@ func TestReadmePapers(t *testing.T) {
 			if _, err := os.Stat(filepath.FromSlash(file)); err != nil {
 				t.Errorf("%s names %s, which is not there", name, file)
 			}
+		}
+	}
+	for _, picture := range paperPicture.FindAllStringSubmatch(texts["README.md"], -1) {
+		info, err := os.Stat(filepath.FromSlash(picture[2]))
+		if err != nil || info.Size() > pictureBytesMax || picture[1] == "" {
+			t.Errorf("README.md has a picture %s, said to be %q: not there, above %d bytes, or without a text (%v)", picture[2], picture[1], pictureBytesMax, err)
 		}
 	}
 	readme := texts["README.md"]
