@@ -100,9 +100,16 @@ func (w *world) newStreams(p *peer) {
 		t.low = windowDefault * streamsPerPeer
 	}
 	t.half, p.half = p.half, false
-	for range 1 + w.rand.IntN(streamsPerPeer) {
+	n := 1 + w.rand.IntN(streamsPerPeer)
+	if p.slow { // the world has only so many steps
+		n = min(n, 2)
+	}
+	for range n {
 		st := &worldStream{q: w.newRequest(w.streamKinds)}
-		st.q.p, st.rest = p, st.q.body
+		if st.q.p = p; p.slow { // a window for its body would open behind what it has yet to read
+			st.q.body = ""
+		}
+		st.rest = st.q.body
 		t.list = append(t.list, st)
 	}
 	p.say([]byte(http2Preface))

@@ -43,6 +43,7 @@ type worldHandler struct {
 	partial bool // its answer may be the front of the body
 	cuts    bool // its answer may be cut short, and the connection with it
 	last    bool // nothing can be asked behind it
+	many    bool // it is for HTTP/2
 	fields  string
 }
 
@@ -152,6 +153,27 @@ func init() { // its functions look at it
 			w.sleep(10 * time.Millisecond)
 			return nil
 		}, answer: much, partial: true, cuts: true},
+		"sip": {serve: func(w *world, rw *ResponseWriter, r *Request, q *worldRequest) error {
+			var all []byte
+			for room := make([]byte, 1_000); ; w.point("sips") {
+				n, err := r.Body().Read(room)
+				if all = append(all, room[:n]...); err == io.EOF {
+					return rw.Blob(200, "text/plain", all)
+				} else if err != nil {
+					return err
+				}
+			}
+		}, answer: func(q *worldRequest) (int, string) { return 200, q.body }, body: true, many: true},
+		"drip": {serve: func(w *world, rw *ResponseWriter, r *Request, q *worldRequest) error {
+			_, all := much(q)
+			for at := 0; at < len(all); at += 5_000 {
+				w.sleep(20 * time.Millisecond)
+				if _, err := io.WriteString(rw, all[at:min(at+5_000, len(all))]); err != nil {
+					return err
+				}
+			}
+			return nil
+		}, answer: much, many: true},
 		"context": {serve: func(w *world, rw *ResponseWriter, r *Request, q *worldRequest) error {
 			timer := time.NewTimer(20 * time.Millisecond)
 			defer timer.Stop()

@@ -164,11 +164,14 @@ func (w *world) closeFD(fd int) {
 		return
 	}
 	w.tell("close of %v", s)
-	w.fds[fd-firstFD] = nil
 	s.closed = true
 	if s.poller != nil {
-		w.fail("%v is closed while a poller has it", s)
+		if s.c == nil || !s.c.loop.isDead() {
+			w.fail("%v is closed while a poller has it", s)
+		}
+		s.poller.Remove(fd) // nobody waits in it any more
 	}
+	w.fds[fd-firstFD] = nil
 	if s == w.listener {
 		for _, waits := range w.queue {
 			waits.closed, waits.reset, waits.lost = true, true, true
@@ -183,6 +186,13 @@ func (w *world) closeFD(fd int) {
 		s.reset, s.out = true, nil
 	}
 	s.outEnd = true
+}
+
+// isDead reports whether l has ended.
+func (l *Loop) isDead() bool {
+	l.postMu.Lock()
+	defer l.postMu.Unlock()
+	return l.dead
 }
 
 // adopt makes an accepted descriptor a connection of the server.

@@ -43,8 +43,8 @@ var (
 )
 
 const (
-	worldSteps  = 600    // steps while clients begin
-	settleSteps = 40_000 // steps until all that was begun has to have ended
+	worldSteps  = 600     // steps while clients begin
+	settleSteps = 100_000 // steps until all that was begun has to have ended
 	storyLines  = 100
 )
 
@@ -105,9 +105,13 @@ func (w *world) begin() {
 	w.kinds = slices.Sorted(maps.Keys(worldHandlers))
 	w.streamKinds = slices.DeleteFunc(slices.Clone(w.kinds), func(kind string) bool { return worldHandlers[kind].last })
 	mux := NewMux()
-	for _, kind := range slices.DeleteFunc(slices.Clone(w.kinds), func(kind string) bool { return kind == "patient" }) {
+	for _, kind := range w.kinds {
+		if kind == "patient" || worldHandlers[kind].many && !w.http2 {
+			continue
+		}
 		mux.Handle("/"+kind+"/{id}", w.pinned(HandlerFunc(w.serve)))
 	}
+	w.kinds = slices.DeleteFunc(w.kinds, func(kind string) bool { return worldHandlers[kind].many })
 	mux.Handle("/patient/{id}", Offload(HandlerFunc(w.serve))) // a call that waits
 	w.chatting = w.newChatHandler()
 	s := &Server{Handler: mux, Loops: 1 + w.rand.IntN(2), Logger: slog.New(worldLogger{w}), MaxOutputBytes: 3000}
@@ -196,7 +200,7 @@ func (w *world) tell(format string, args ...any) {
 // left of such a world has no end of its own.
 func (w *world) fail(format string, args ...any) {
 	w.mu.Lock()
-	fmt.Printf("--- FAIL: -world.seed %d\n%s\nstep %d: %s\n", w.seed, strings.Join(w.story, "\n"), w.step, fmt.Sprintf(format, args...))
+	fmt.Printf("--- FAIL: -world.seed %d\n%s\nstep %d, of %d in all: %s\n", w.seed, strings.Join(w.story, "\n"), w.step, worldsTaken+w.step, fmt.Sprintf(format, args...))
 	os.Exit(1)
 }
 
@@ -530,6 +534,9 @@ func (w *world) checkEnd() {
 	}
 }
 
+// worldsTaken are the steps of the worlds before.
+var worldsTaken int
+
 // runWorld runs the world of a seed, and returns how many steps it took, which
 // ones, and the end of their story. Only one may run at a time: a condition
 // variable of the whole process must not be signalled from another bubble.
@@ -540,6 +547,7 @@ func runWorld(t *testing.T, seed uint64) (steps int, trace string, story []strin
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, seed)
 		w.run()
+		worldsTaken += w.step
 		steps, trace, story = w.step, fmt.Sprintf("%x", w.trace.Sum(nil)), w.story
 	})
 	return steps, trace, story

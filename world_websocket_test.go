@@ -130,7 +130,12 @@ func (c *chat) message(p []byte) error {
 		if string(p) != want {
 			w.fail("request %d: message %d is %q", c.q.id, c.heard, tail(p))
 		}
-		c.heard++
+		if c.heard++; c.heard == 1 && c.q.p.deaf {
+			w.spawn(func() { // while this waits for the client
+				w.sleep(time.Second)
+				c.close()
+			})
+		}
 		switch w.rand.IntN(10) {
 		case 0:
 			w.sleep(20 * time.Millisecond)
@@ -209,6 +214,11 @@ func (w *world) newMessages(p *peer, q *worldRequest) {
 	t := &messages{w: w, q: q, sent: 1 + w.rand.IntN(8)}
 	t.reader.bytesMax = -1
 	p.talk = t
+	if w.http2 && w.one(4) {
+		w.tell("client %d stops to read, and has much to say", p.number)
+		p.deaf, p.excused = true, true
+		t.sent += 40
+	}
 	for i := range t.sent {
 		text, first := chatMessage(q.id, i), byte(TextMessage)
 		if w.one(3) {
