@@ -203,7 +203,9 @@ func (s *strand) finish(g *workset, v verdict) {
 	c := s.conn
 	l := c.loop
 	g.loop = nil
-	g.clock.read() // the handler may have waited
+	if s.isConns() {
+		g.clock.read() // the handler may have waited
+	}
 	for s.isConns() && !c.many {
 		switch v {
 		case verdictWork, verdictMore:
@@ -243,7 +245,9 @@ func (s *strand) finish(g *workset, v verdict) {
 // work is the goroutine of a strand whose next call is one for a worker.
 func (s *strand) work() {
 	g := s.conn.loop.worksets.owner()
-	g.clock.read()
+	if s.isConns() || s.edges != 0 { // else what is timed reads it
+		g.clock.read()
+	}
 	s.finish(g, s.takeTurn(g, turnDrive))
 }
 

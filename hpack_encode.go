@@ -34,7 +34,7 @@ const (
 	// encoderFieldMax keeps one field from driving most others out.
 	encoderFieldMax = encoderTableMax / 4
 
-	encoderSlots = 64
+	encoderSlots = 32
 )
 
 // An encoderMemory is the dynamic table of an encoder, which has to find fields
@@ -42,8 +42,11 @@ const (
 // is lost is sent as a literal.
 type encoderMemory struct {
 	table fieldTable
-	slots [encoderSlots]uint32 // by hash: how many fields there were once it was in
-	seen  [encoderSlots]uint32 // by hash: hash of a field that was sent as a literal
+	slots [encoderSlots]uint16 // by hash: how many fields there were once it was in, in 16 bits
+	seen  [encoderSlots]uint16 // by hash: hash of a field that was sent as a literal
+
+	dateSecond int64  // of the Date that was last put into the table
+	dateAt     uint32 // how many fields there were once it was in
 }
 
 // reset readies e for a connection whose peer has the default table size, and
@@ -105,6 +108,23 @@ func (e *hpackEncoder) appendField(b []byte, name, value string) []byte {
 	return e.appendRepeating(b, known.index, name, value)
 }
 
+// appendDate appends Date, which is the same for all answers of a second.
+func (e *hpackEncoder) appendDate(b []byte, second int64, value string) []byte {
+	before := uint32(0)
+	if m := e.memory; m != nil {
+		if before = m.table.inserted; m.dateSecond == second {
+			if age := before - m.dateAt; age < m.table.count {
+				return appendHPACKInteger(b, 0x80, 0x7f, uint32(len(staticTable))+age)
+			}
+		}
+	}
+	b = e.appendField(b, "date", value)
+	if m := e.memory; m != nil && m.table.inserted != before {
+		m.dateSecond, m.dateAt = second, m.table.inserted
+	}
+	return b
+}
+
 // appendRepeating appends a field that may be worth a place in the table.
 func (e *hpackEncoder) appendRepeating(b []byte, index uint32, name, value string) []byte {
 	if e.memory == nil {
@@ -116,19 +136,19 @@ func (e *hpackEncoder) appendRepeating(b []byte, index uint32, name, value strin
 	if index == 0 {
 		hash ^= uint32(maphash.String(hashSeed, name))
 	}
-	slot := hash >> 16 % encoderSlots
-	if age := t.inserted - m.slots[slot]; age < t.count && t.holds(age, name, value) {
+	slot, mark := hash>>16%encoderSlots, uint16(hash)
+	if age := uint32(uint16(t.inserted) - m.slots[slot]); age < t.count && t.holds(age, name, value) {
 		return appendHPACKInteger(b, 0x80, 0x7f, uint32(len(staticTable))+age)
 	}
-	if m.seen[slot] != hash {
-		m.seen[slot] = hash
+	if m.seen[slot] != mark {
+		m.seen[slot] = mark
 		return appendHPACKLiteral(b, 0, 0x0f, index, name, value)
 	}
 	b = appendHPACKLiteral(b, 0x40, 0x3f, index, name, value)
 	var space [encoderFieldMax]byte
 	text := appendLower(space[:0], name)
 	t.insert(append(text, value...), uint32(len(name)), nameOther)
-	m.slots[slot] = t.inserted
+	m.slots[slot] = uint16(t.inserted)
 	return b
 }
 
@@ -226,10 +246,39 @@ func staticNameHash(name string) uint8 {
 
 func (t *staticNameTable) find(name string) *staticName {
 	entry := &t[staticNameHash(name)]
-	if entry.index == 0 || !equalFoldASCII(staticTable[entry.index].name(), name) {
+	if entry.index == 0 || !equalFoldToken(name, staticTable[entry.index].name()) {
 		return &unknownName
 	}
 	return entry
 }
 
 var unknownName staticName
+
+// equalFoldToken reports whether token is lower, in whatever case. Of the octets of a
+// token only letters have a twin with the bit of lower case.
+func equalFoldToken(token, lower string) bool {
+	if len(token) != len(lower) {
+		return false
+	}
+	i := 0
+	for ; i <= len(token)-8; i += 8 {
+		if word(token[i:])|lowerBits != word(lower[i:]) {
+			return false
+		}
+	}
+	for ; i < len(token); i++ {
+		if token[i]|0x20 != lower[i] {
+			return false
+		}
+	}
+	return true
+}
+
+const lowerBits = 0x2020202020202020
+
+// word is the first eight octets of s.
+func word(s string) uint64 {
+	_ = s[7]
+	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
+		uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
+}

@@ -147,6 +147,9 @@ func appendHuffman(b []byte, s string, lower bool) []byte {
 // appendHuffmanDecoded appends what src decodes to. It fails where padding is
 // longer than 7 bits or has a zero, and where EOS appears (RFC 7541 §5.2).
 func appendHuffmanDecoded(dst, src []byte) ([]byte, bool) {
+	if len(src) <= 8 {
+		return appendHuffmanDecodedWord(dst, src)
+	}
 	// The shortest code has 5 bits; a step may write one octet too many.
 	dst = slices.Grow(dst, len(src)*8/5+2)
 	out, n := dst[:cap(dst)], len(dst)
@@ -202,6 +205,37 @@ func appendHuffmanDecoded(dst, src []byte) ([]byte, bool) {
 		n += step.octets()
 		window <<= step.bits() & 63
 		bits -= step.bits()
+	}
+	return out[:n], left <= huffmanPadMax
+}
+
+// appendHuffmanDecodedWord is appendHuffmanDecoded for up to eight octets.
+func appendHuffmanDecodedWord(dst, src []byte) ([]byte, bool) {
+	dst = slices.Grow(dst, 8*8/5+2)
+	out, n := dst[:cap(dst)], len(dst)
+	t := huffman
+	left := 8 * len(src)
+	window := uint64(0)
+	for _, c := range src {
+		window = window<<8 | uint64(c)
+	}
+	window = window<<(64-left) | ^uint64(0)>>left // ones behind it, as below
+	for left > 0 {
+		step := t.steps[window>>(64-huffmanStepBits)]
+		if step == 0 {
+			if window >= huffmanEOSCode {
+				break
+			}
+			symbol, length := t.find(window)
+			step = huffmanStep(symbol)<<16 | 1<<8 | huffmanStep(length)
+		}
+		bits := step.bits() & 63
+		if left -= int(bits); left < 0 {
+			return dst, false
+		}
+		binary.LittleEndian.PutUint16(out[n:], step.text())
+		n += step.octets()
+		window = window<<bits | (1<<bits - 1)
 	}
 	return out[:n], left <= huffmanPadMax
 }

@@ -130,7 +130,7 @@ type tableEntry struct {
 }
 
 // A fieldTable is the dynamic table of a decoder (RFC 7541 §2.3.2). Its memory
-// grows with its contents, to about twice their size.
+// grows with its contents, to about twice their size, and not beyond its bound.
 type fieldTable struct {
 	entries  []tableEntry // a ring; its length is a power of two
 	inserted uint32       // entries ever: the newest is at inserted-1
@@ -192,7 +192,8 @@ func (t *fieldTable) insert(text []byte, nameLen uint32, kind nameKind) {
 }
 
 // makeRoom moves the octets that are in use to the front of memory that has
-// as much again, so that moving costs each octet once.
+// as much again, so that moving costs each octet once. In memory as large as the
+// bound there is less room; but what each entry costs beside its octets is room, too.
 func (t *fieldTable) makeRoom(n int) {
 	live := t.octets[len(t.octets):]
 	if t.count > 0 {
@@ -200,14 +201,14 @@ func (t *fieldTable) makeRoom(n int) {
 	}
 	t.base += uint32(len(t.octets) - len(live))
 	to := t.octets[:0]
-	if need := 2 * (len(live) + n); cap(to) < need {
-		to = make([]byte, 0, max(need, 128))
+	if need := max(min(2*(len(live)+n), int(t.max)), len(live)+n); cap(to) < need {
+		to = make([]byte, 0, max(need, 48))
 	}
 	t.octets = append(to, live...)
 }
 
 func (t *fieldTable) growRing() {
-	entries := make([]tableEntry, max(2*len(t.entries), 8))
+	entries := make([]tableEntry, max(2*len(t.entries), 4))
 	for i := range t.count {
 		at := t.inserted - 1 - i
 		entries[at&uint32(len(entries)-1)] = *t.entry(i)

@@ -27,13 +27,13 @@ const (
 )
 
 type http2Budget struct {
-	left  int
-	small int           // of WINDOW_UPDATE and the like, beside left
+	left  int32
+	small int32         // of WINDOW_UPDATE and the like, beside left
 	since time.Duration // up to when left was refilled, 0: nothing was spent yet
 }
 
 // earn gives n back.
-func (b *http2Budget) earn(n int) { b.left = min(b.left+n, http2BudgetMax) }
+func (b *http2Budget) earn(n int32) { b.left = min(b.left+n, http2BudgetMax) }
 
 // earnSmall is for a DATA frame that was sent.
 func (b *http2Budget) earnSmall() { b.small = min(b.small+http2SmallPerFrame, http2SmallMax) }
@@ -44,7 +44,7 @@ func (b *http2Budget) spend(now time.Duration) bool {
 		b.since = now
 	}
 	if more := (now - b.since) * http2BudgetRate / time.Second; b.left <= 0 && more > 0 {
-		b.left, b.since = int(min(more, http2BudgetMax)), now
+		b.left, b.since = int32(min(more, http2BudgetMax)), now
 	}
 	if b.left <= 0 {
 		return false

@@ -96,7 +96,7 @@ func (c *http2ClientConn) handleInput() error {
 	}
 	c.mu.Lock()
 	c.health.heardAt = r.now
-	c.health.budget.earn(r.ended * budgetResponse)
+	c.health.budget.earn(int32(r.ended * budgetResponse))
 	c.output.due += r.ended
 	r.ended = 0
 	c.flush()

@@ -45,7 +45,7 @@ type http2Conn struct {
 	last       uint32 // the highest number of a stream that the peer has begun
 	open       int32  // streams that count: the peer, or a handler, is not done with them
 	running    int32  // streams whose turn is to come or goes on
-	requests   int    // begun
+	requests   int32  // begun; it stays where it would be negative
 	sendWindow int64
 	recvWindow int64
 	moved      int64 // octets of bodies that were sent since the last look
@@ -71,26 +71,34 @@ type http2Conn struct {
 	wishes *http2Stream // those that have something to say, last first; guarded by wishMu
 	asked  bool         // the loop is to look at them; guarded by wishMu
 
-	wishAt atomic.Int64 // octets that a handler has read when it makes a wish
 	after  atomic.Int32 // streams that are running still, once the connection has ended
+	wishAt atomic.Int64 // octets that a handler has read when it makes a wish
 
 	told *http2Told // for Server.ConnState; nil: nobody is told
 }
 
-// A http2Closed remembers how a stream ended.
-type http2Closed struct {
-	id  uint32
-	how http2ClosedHow
+// A http2Closed remembers how a stream ended: its number, which is odd, without the
+// lowest bit and behind that how. 0: none.
+type http2Closed uint32
+
+func (c http2Closed) id() uint32          { return uint32(c)>>http2ClosedBits<<1 | 1 }
+func (c http2Closed) how() http2ClosedHow { return http2ClosedHow(c & (1<<http2ClosedBits - 1)) }
+
+func newHTTP2Closed(id uint32, how http2ClosedHow) http2Closed {
+	return http2Closed(id>>1<<http2ClosedBits | uint32(how))
 }
+
+// http2ClosedBits are enough for how a stream is known to have ended.
+const http2ClosedBits = 2
 
 type http2ClosedHow uint8
 
 const (
-	http2ClosedLong    http2ClosedHow = iota // too long ago to be known
-	http2ClosedNever                         // it was passed over
-	http2ClosedInOrder                       // both sides have said all
-	http2ClosedByUs                          // reset, so that frames may be under way
-	http2ClosedByPeer                        // reset
+	http2ClosedInOrder http2ClosedHow = 1 + iota // both sides have said all
+	http2ClosedByUs                              // reset, so that frames may be under way
+	http2ClosedByPeer                            // reset
+	http2ClosedNever                             // it was passed over
+	http2ClosedLong                              // too long ago to be known
 )
 
 // http2ClosedKept recently closed streams are remembered.
@@ -109,7 +117,7 @@ func (h *http2Conn) unheard() int64 {
 
 // remember notes how a stream was closed.
 func (h *http2Conn) remember(id uint32, how http2ClosedHow) {
-	h.closedAt[h.closedNext%http2ClosedKept] = http2Closed{id, how}
+	h.closedAt[h.closedNext%http2ClosedKept] = newHTTP2Closed(id, how)
 	h.closedNext++
 }
 
@@ -117,12 +125,13 @@ func (h *http2Conn) remember(id uint32, how http2ClosedHow) {
 // number than the last.
 func (h *http2Conn) closedHow(id uint32) http2ClosedHow {
 	oldest := h.last
-	for i := range h.closedAt {
-		switch was := &h.closedAt[i]; {
-		case was.id == id:
-			return was.how
-		case was.id != 0:
-			oldest = min(oldest, was.id)
+	for _, was := range h.closedAt {
+		switch {
+		case was == 0:
+		case was.id() == id:
+			return was.how()
+		default:
+			oldest = min(oldest, was.id())
 		}
 	}
 	if h.closedNext <= http2ClosedKept || id > oldest {
@@ -134,8 +143,8 @@ func (h *http2Conn) closedHow(id uint32) http2ClosedHow {
 // resetAgain notes that the peer has reset a stream that was closed already.
 func (h *http2Conn) resetAgain(id uint32) {
 	for i := range h.closedAt {
-		if h.closedAt[i].id == id {
-			h.closedAt[i].how = http2ClosedByPeer
+		if was := h.closedAt[i]; was != 0 && was.id() == id {
+			h.closedAt[i] = newHTTP2Closed(id, http2ClosedByPeer)
 		}
 	}
 }

@@ -21,7 +21,7 @@ var (
 // lastRequest reports whether the connection should end with what has been asked.
 func (h *http2Conn) lastRequest() bool {
 	lim := &h.srv.lim
-	return lim.requests >= 0 && h.requests >= lim.requests || h.srv.draining.Load()
+	return lim.requests >= 0 && int(h.requests) >= lim.requests || h.srv.draining.Load()
 }
 
 // announce begins the end in order.

@@ -148,7 +148,7 @@ func (h *http2Conn) discardStream(s *http2Stream) { s.recycle() }
 func (h *http2Conn) begin(s *http2Stream, end bool, g *workset) error {
 	h.add(s)
 	g.counts[countRequests]++
-	h.requests++
+	h.requests = max(h.requests+1, h.requests)
 	s.progress, s.since, s.askedAt = g.clock.now, g.clock.now, g.clock.now
 	if h.lastRequest() {
 		h.announce()
@@ -165,16 +165,19 @@ func (h *http2Conn) begin(s *http2Stream, end bool, g *workset) error {
 // beginBody begins a request whose body is to come. Its turn makes the request of the
 // head once more: while it waits for the body nothing of it but the section is kept.
 func (h *http2Conn) beginBody(s *http2Stream, g *workset) error {
-	x, octets := g.newHTTP2Exchange(), len(s.section.octets)
-	head := &x.r.head
-	err := head.fillHTTP2(&s.section, &h.srv.lim.head, requestOffer{connect: h.config.connect})
+	x, spares := g.newHTTP2Exchange(), h.spares()
+	head, section := &x.r.head, s.section // which is not to grow
+	section.octets = append(spares.octets[:0], s.section.octets...)
+	err := head.fillHTTP2(&section, &h.srv.lim.head, requestOffer{connect: h.config.connect})
 	length, expects := head.contentLength, head.expectContinue
-	s.section.octets = s.section.octets[:octets]
-	h.spares().recycleExchange(x)
+	if cap(section.octets) <= sectionBytesKept {
+		spares.octets = section.octets
+	}
+	spares.recycleExchange(x)
 	if e, ok := err.(*http2Error); ok {
 		return h.reset(s, e.code)
 	}
-	s.refusal, s.priority, s.length = err, s.section.priority, length
+	s.refusal, s.priority, s.length = err, section.priority, length
 	if err == nil && h.srv.lim.bodyBytes >= 0 && length > h.srv.lim.bodyBytes {
 		s.refusal = &StatusError{Code: 413, Err: ErrTooLarge}
 	}

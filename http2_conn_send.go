@@ -1,5 +1,7 @@
 package flare
 
+import "math"
+
 // This file is layer 4 (roles): what leaves a connection of HTTP/2, at the end of
 // each round: frames of the connection first, then heads in the order in which
 // they came, then octets of bodies by priority (RFC 9218 §10). One encoder has all
@@ -214,7 +216,7 @@ func (h *http2Conn) appendHead(b []byte, s *http2Stream, head *http2Outgoing, g 
 	b = h.enc.appendResponse(b, head.status, head.fields, head.length)
 	if !head.dated {
 		line := g.clock.date.line(g.clock.unix)
-		b = h.enc.appendField(b, "date", viewString(line[len(dateName):len(line)-len("\r\n")]))
+		b = h.enc.appendDate(b, g.clock.unix, viewString(line[len(dateName):len(line)-len("\r\n")]))
 	}
 	b = endHeaders(b, at, s.id, end, h.peer.frameSizeMax)
 	if final {
@@ -350,8 +352,8 @@ func (h *http2Conn) hold(s *http2Stream) {
 	if s.running || s.held > 0 || len(s.tail) == 0 {
 		return
 	}
-	s.held = int64(cap(s.tail))
-	h.c.limits.buffered.Add(s.held)
+	s.held = int32(min(cap(s.tail), math.MaxInt32))
+	h.c.limits.buffered.Add(int64(s.held))
 }
 
 // finishBody appends what stands behind a body of which all was sent. ended: that

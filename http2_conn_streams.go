@@ -142,7 +142,7 @@ func (h *http2Conn) forget(s *http2Stream) {
 	s.in.count(buffered)
 	s.out.drop()
 	s.out.count(buffered)
-	buffered.Add(-s.held)
+	buffered.Add(-int64(s.held))
 	s.recycle()
 	if h.open--; h.open == 0 && !h.dead && h.c.state == stateStreams {
 		h.c.setState(stateIdle)

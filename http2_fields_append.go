@@ -23,13 +23,16 @@ func (e *hpackEncoder) appendResponse(b []byte, status int, h *headerFields, len
 	b = e.appendFields(b, h)
 	if length >= 0 {
 		var digits [20]byte
-		b = e.appendField(b, "content-length", viewString(strconv.AppendInt(digits[:0], length, 10)))
+		b = appendHPACKLiteral(b, 0, 0x0f, contentLengthIndex, "", viewString(strconv.AppendInt(digits[:0], length, 10)))
 	}
 	return b
 }
 
-// statusOKIndex is where the static table has ":status: 200".
-const statusOKIndex = 8
+// Where the static table has ":status: 200" and content-length.
+const (
+	statusOKIndex      = 8
+	contentLengthIndex = 28
+)
 
 // A requestLine is what stands in the request line of HTTP/1.1 and in Host.
 // protocol is that of an extended CONNECT, or empty; scheme and path are empty

@@ -39,6 +39,7 @@ type http2Stream struct {
 	closed     bool // the peer hears no more of it, nor we of the peer
 	headSent   bool // the final one
 	priority   streamPriority
+	held       int32         // octets of tail that the server's count of buffers has
 	sendWindow int64         // what the peer takes; may be negative
 	recvWindow int64         // what the peer may send
 	owed       int64         // octets received that the connection's window has not been given back
@@ -49,7 +50,6 @@ type http2Stream struct {
 	progress   time.Duration // when the peer was last seen to do something for it
 	since      time.Duration // when the wait for the peer began
 	askedAt    time.Duration // when its head was complete; fixed when its turn is to come
-	held       int64         // octets of tail that the server's count of buffers has
 	next, prev *http2Stream
 	list       *http2List   // that it is in, nil: none
 	section    fieldSection // of the request's head; the owner's while it runs
@@ -59,14 +59,14 @@ type http2Stream struct {
 	// Guarded by mu.
 	in        sendQueue     // of the request's body
 	consumed  int64         // octets that were read and not given back to the windows
-	ended     bool          // nothing comes behind in
 	inErr     error         // or this is why
 	trailer   *headerFields // behind in
 	heads     []http2Outgoing
 	out       sendQueue     // of the response's body, behind heads
 	taken     int64         // octets of out that were sent, or dropped
-	outEnded  bool          // nothing comes behind out
 	through   *http2Tunnel  // that it has become, nil: none
+	ended     bool          // nothing comes behind in
+	outEnded  bool          // nothing comes behind out
 	wantsRoom bool          // the owner waits for room in out
 	final     bool          // the final head is among heads, or was
 	gone      error         // why nothing can be sent any more
@@ -79,13 +79,13 @@ type http2Stream struct {
 	// The owner's.
 	x         *exchange // nil before its turn
 	refusal   error     // why the request has no handler
-	malformed http2Code // what to reset with in place of an answer; codeNone: not
 	kept      http2Outgoing
-	keeps     bool   // kept is the final head, and nobody else has it yet
 	tail      []byte // of the response's body, behind out
 	behind    *headerFields
+	malformed http2Code // what to reset with in place of an answer; codeNone: not
+	cut       http2Code // what to reset with behind what there is of one; codeNone: not
+	keeps     bool      // kept is the final head, and nobody else has it yet
 	complete  bool      // tail and behind are the end
-	cut       http2Code // else what to reset with; codeNone: not
 	writing   pace
 
 	doneWith atomic.Int32 // how many of the two that have a tunnel are; see holds
@@ -118,6 +118,7 @@ type http2Spares struct {
 	exchange *exchange // nil: none
 	streams  []*http2Stream
 	entries  []http2Entry // of a table; nil: none
+	octets   []byte       // of a section that is looked at
 }
 
 // http2SparesMax streams are kept by a workset; the pool has the others.
@@ -138,6 +139,12 @@ func (g *workset) http2Spares() *http2Spares {
 	return spares
 }
 
+// What a short head needs: its memory is made at once, and grows for others.
+const (
+	http2SectionBytes  = 128
+	http2SectionFields = 8
+)
+
 // newStream returns a stream whose head is to be read.
 func (h *http2Conn) newStream(id uint32) *http2Stream {
 	var s *http2Stream
@@ -148,6 +155,8 @@ func (h *http2Conn) newStream(id uint32) *http2Stream {
 		s = new(http2Stream)
 		s.waiting.task = s
 		s.waits = &s.waiting
+		s.section.octets, s.section.fields = make([]byte, 0, http2SectionBytes), make([]field, 0, http2SectionFields)
+		s.section.kinds = make([]nameKind, 0, http2SectionFields)
 	}
 	s.h, s.id, s.conn = h, id, h.c
 	s.sendWindow, s.recvWindow = int64(h.peer.window), h.config.streamWindow+h.unheard()
