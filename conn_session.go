@@ -102,13 +102,8 @@ func (c *Conn) receiveSession(g *workset) ([]byte, verdict) {
 	case err != nil:
 		c.end(endFlushed, err)
 		return nil, verdictClose
-	case n == 0:
-		c.eof = true
-		c.edges &^= ownRead
-	case n < len(g.in)-kept && c.tr.drained() && c.edges&(ownRDHup|ownHup) == 0:
-		c.edges &^= ownRead // see receive
 	}
-	g.counts[countBytesIn] += uint64(n)
+	c.received(g, n, len(g.in)-kept)
 	c.dropUnread()
 	return g.in[:kept+n], verdictMore
 }

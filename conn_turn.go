@@ -100,20 +100,27 @@ func (c *Conn) receive(g *workset) ([]byte, verdict) {
 	case err != nil:
 		c.end(endFlushed, err)
 		return nil, verdictClose
-	case n == 0:
-		c.eof = true
-		c.edges &^= ownRead
-	case n < len(buf) && c.tr.drained() && c.edges&(ownRDHup|ownHup) == 0:
-		// A short read has emptied the socket, and what comes later is an edge
-		// of its own. The end of the stream is only seen by reading it.
-		c.edges &^= ownRead
 	}
-	g.counts[countBytesIn] += uint64(n)
+	c.received(g, n, len(buf))
 	if c.unread != nil {
 		c.unread.b = c.unread.b[:len(c.unread.b)+n]
 		return c.unread.b, verdictMore
 	}
 	return buf[:n], verdictMore
+}
+
+// received notes that n octets came where there was room for more.
+func (c *Conn) received(g *workset, n, room int) {
+	switch {
+	case n == 0:
+		c.eof = true
+		c.edges &^= ownRead
+	case n < room && c.tr.drained() && c.edges&(ownRDHup|ownHup) == 0:
+		// A short read has emptied the socket, and what comes later is an edge
+		// of its own. The end of the stream is only seen by reading it.
+		c.edges &^= ownRead
+	}
+	g.counts[countBytesIn] += uint64(n)
 }
 
 // feed hands in to the protocol until it makes no more progress, sends what it

@@ -58,7 +58,7 @@ func (h *http2Conn) expired(c *Conn, g *workset) verdict {
 // come that no turn has seen yet.
 func (h *http2Conn) expiredIdle(c *Conn, g *workset) verdict {
 	c.edges |= ownRead
-	if v := c.stepSession(g); v == verdictClose || v == verdictLinger {
+	if v := c.stepSession(g); v != verdictPartial {
 		return v
 	}
 	if limit := c.limits.idle; h.open > 0 || h.failure != nil || limit <= 0 || g.clock.now < c.since+limit {
