@@ -203,9 +203,7 @@ func (s *strand) finish(g *workset, v verdict) {
 	c := s.conn
 	l := c.loop
 	g.loop = nil
-	if s.isConns() {
-		g.clock.read() // the handler may have waited
-	}
+	s.readClock(g) // the handler may have waited
 	for s.isConns() && !c.many {
 		switch v {
 		case verdictWork, verdictMore:
@@ -242,12 +240,18 @@ func (s *strand) finish(g *workset, v verdict) {
 	}
 }
 
+// readClock is for the beginning and the end of an owner's time. A task's is read where
+// its handler is timed.
+func (s *strand) readClock(g *workset) {
+	if s.isConns() {
+		g.clock.read()
+	}
+}
+
 // work is the goroutine of a strand whose next call is one for a worker.
 func (s *strand) work() {
 	g := s.conn.loop.worksets.owner()
-	if s.isConns() || s.edges != 0 { // else what is timed reads it
-		g.clock.read()
-	}
+	s.readClock(g)
 	s.finish(g, s.takeTurn(g, turnDrive))
 }
 

@@ -150,6 +150,11 @@ func appendHuffmanDecoded(dst, src []byte) ([]byte, bool) {
 	if len(src) <= 8 {
 		return appendHuffmanDecodedWord(dst, src)
 	}
+	return appendHuffmanDecodedLong(dst, src)
+}
+
+// appendHuffmanDecodedLong is appendHuffmanDecoded for any number of octets.
+func appendHuffmanDecodedLong(dst, src []byte) ([]byte, bool) {
 	// The shortest code has 5 bits; a step may write one octet too many.
 	dst = slices.Grow(dst, len(src)*8/5+2)
 	out, n := dst[:cap(dst)], len(dst)
