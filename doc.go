@@ -24,7 +24,7 @@
 // and what it knows. A file uses its own layer or a lower one, and wire and
 // system never meet.
 //
-//	5 surface   mux  files  nethttp  testing  compress  auth_server auth_digest_server  doc
+//	5 surface   mux  files  nethttp  testing  compress  reverse_proxy  auth_server auth_digest_server  doc
 //	            access_log  middleware  bind  etag  problem  render  session
 //	            metrics  trace health
 //	4 roles     server event stats  http1  handler exchange lease context

@@ -36,6 +36,8 @@ type handshake struct {
 	deflate     deflateParams
 	compressed  bool // deflate was agreed on
 	expected    bool // 100 (Continue) was asked for
+
+	extensions string // as another server has agreed on them, in place of deflate
 }
 
 // errWebSocketVersion refuses a handshake over HTTP/2, whose form of it (RFC
@@ -278,6 +280,9 @@ func (hs *handshake) answerFields(h *headerFields) *headerFields {
 	}
 	if hs.compressed {
 		h.Add(fieldWSExtensions, string(hs.deflate.append(nil)))
+	}
+	if hs.extensions != "" {
+		h.Add(fieldWSExtensions, hs.extensions)
 	}
 	return h
 }
