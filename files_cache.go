@@ -24,6 +24,14 @@ const (
 
 	// fileIdle is when a file that nobody asks for is closed.
 	fileIdle = time.Minute
+
+	// fileHeldMax is the size of a file whose content is held in memory while it is kept
+	// open: an answer from there cannot wait for a disk, so it may be given on the loop.
+	// For more the system's way from file to socket is the shorter one.
+	fileHeldMax = 128 << 10
+
+	// filesHeldMax bounds what the files of one Files hold.
+	filesHeldMax = 16 << 20
 )
 
 // A servedFile is an open file with its siblings. All but the fields at the end are
@@ -54,6 +62,7 @@ type fileCache struct {
 	byName map[string]*servedFile
 	order  list.List // of *servedFile
 	open   int       // variants
+	held   int64     // octets of their contents in memory
 }
 
 // drop takes s out of the cache.
@@ -64,8 +73,35 @@ func (c *fileCache) drop(s *servedFile) {
 	delete(c.byName, s.name)
 	c.order.Remove(s.kept)
 	c.open -= len(s.variants)
+	c.held -= s.held()
 	if s.kept = nil; s.users == 0 {
 		s.close()
+	}
+}
+
+// held returns how many octets of s are in memory.
+func (s *servedFile) held() (n int64) {
+	for i := range s.variants {
+		if held, ok := s.variants[i].from.(heldSource); ok {
+			n += int64(len(held))
+		}
+	}
+	return n
+}
+
+// hold reads the contents of s that are small, up to room octets.
+func (s *servedFile) hold(room int64) {
+	for i := range s.variants {
+		v := &s.variants[i]
+		file, ok := v.file.(*os.File)
+		if !ok || v.size > min(fileHeldMax, room) {
+			continue
+		}
+		p := make([]byte, v.size)
+		if n, err := file.ReadAt(p, 0); n == len(p) && (err == nil || err == io.EOF) {
+			v.from = heldSource(p)
+			room -= v.size
+		}
 	}
 }
 

@@ -39,6 +39,12 @@ func (f *Files) acquire(r *Request, name string) (*servedFile, *fileVariant, err
 	if err != nil {
 		return nil, nil, err
 	}
+	if f.MaxOpenFiles >= 0 {
+		f.mu.Lock()
+		room := filesHeldMax - f.cache.held
+		f.mu.Unlock()
+		s.hold(room)
+	}
 	f.keep(s)
 	return s, s.variant(r), nil
 }
@@ -99,10 +105,11 @@ func (f *Files) keep(s *servedFile) {
 		}
 		c.byName[s.name], s.kept = s, c.order.PushFront(s)
 		c.open += len(s.variants)
+		c.held += s.held()
 	}
 	for c.order.Len() > 0 {
 		last := c.order.Back().Value.(*servedFile)
-		if c.open <= most && s.opened-last.used < fileIdle {
+		if c.open <= most && c.held <= filesHeldMax && s.opened-last.used < fileIdle {
 			break
 		}
 		f.cache.drop(last)

@@ -81,6 +81,10 @@ func (w *ResponseWriter) sendPart(c *content, part byteSpan) error {
 	if part.n == 0 {
 		return nil
 	}
+	if held, ok := c.from.(heldSource); ok {
+		_, err := w.Write(held[part.start:][:part.n])
+		return err
+	}
 	r, err := c.from.section(part)
 	if err == nil {
 		_, err = w.ReadFrom(r)

@@ -1,6 +1,7 @@
 package flare
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"io/fs"
@@ -31,6 +32,13 @@ type fileSource struct{ *os.File }
 
 func (s fileSource) section(part byteSpan) (io.Reader, error) {
 	return &fileSection{s.File, part.start, part.n}, nil
+}
+
+// A heldSource is content in memory, which does not change.
+type heldSource []byte
+
+func (s heldSource) section(part byteSpan) (io.Reader, error) {
+	return bytes.NewReader(s[part.start:][:part.n]), nil
 }
 
 // A seekSource is content of a user's.

@@ -3,7 +3,7 @@
 package main
 
 // This file is about the workloads that hold a target to bounds of memory and time rather than
-// compare what requests cost: idle.go, slow.go and transfer.go have one each, wsbounds.go two. It knows their names,
+// compare what requests cost: idle.go, slow.go, transfer.go and static.go have one each, wsbounds.go two. It knows their names,
 // how their rows look, and how memory is read; it does not know what they do.
 
 import (
@@ -45,6 +45,7 @@ var boundWorkloads = map[string]func(*bencher, context.Context, []*target, io.Wr
 	"idle":         (*bencher).runIdle,
 	"slow":         (*bencher).runSlow,
 	"transfer":     (*bencher).runTransfer,
+	"static":       (*bencher).runStatic,
 	"ws-idle":      (*bencher).runWSIdle,
 	"ws-broadcast": (*bencher).runWSBroadcast,
 	"tls":          (*bencher).runTLS,
