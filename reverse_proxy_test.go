@@ -236,7 +236,7 @@ func fieldLines(h http.Header) (lines []string) {
 		case "Date", "Via", "Forwarded":
 			continue
 		case "Connection":
-			if values[0] == "close" || values[0] == "keep-alive" { // between neighbours
+			if values[0] == "close" || values[0] == "keep-alive" || values[0] == "TE" { // between neighbours
 				continue
 			}
 		case "Content-Type":

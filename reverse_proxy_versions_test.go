@@ -241,12 +241,12 @@ func TestReverseProxyTunnelEnds(t *testing.T) {
 	up := clientAccept(t, func(c net.Conn) {
 		br := bufio.NewReader(c)
 		http.ReadRequest(br)
+		io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
 		early := make([]byte, len("early"))
 		io.ReadFull(br, early)
 		if string(early) != "early" {
 			t.Errorf("behind the request: %q", early)
 		}
-		io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
 		sides <- c
 		io.Copy(io.Discard, c)
 		sides <- c
