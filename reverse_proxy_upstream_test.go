@@ -210,12 +210,14 @@ func TestReverseProxyBalance(t *testing.T) {
 	busy, idle, held := newProxyCount(t), newProxyCount(t), make(chan struct{})
 	defer close(held)
 	busy.set(func(c net.Conn, method, path string) { busy.asked.Add(1); <-held })
-	addr = startProxyOf(t, new(Server), &ReverseProxy{Upstreams: []string{idle.url, busy.url}, Client: proxyTestClient(t), LeastConns: true})
+	p := &ReverseProxy{Upstreams: []string{idle.url, busy.url}, Client: proxyTestClient(t), LeastConns: true}
+	addr = startProxyOf(t, new(Server), p)
 	waits := dialRaw(t, addr)
 	waits.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n")
 	eventually(t, "the busy one is asked", func() bool { return busy.asked.Load() == 1 })
 	for range 10 {
 		askProxy(t, addr, "GET", "")
+		eventually(t, "the request before is over", func() bool { return p.upstreams.list[0].active.Load() == 0 })
 	}
 	if busy.asked.Load() != 1 || idle.asked.Load() != 10 {
 		t.Errorf("least: %d %d", busy.asked.Load(), idle.asked.Load())
