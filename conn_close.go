@@ -42,10 +42,8 @@ func (c *Conn) closeGracefully(g *workset) verdict {
 		c.since, c.began = g.clock.now, g.clock.now
 		c.tr.shutdownWrite()
 	}
-	if c.unread != nil {
-		c.putBuffer(c.unread)
-		c.unread, c.held = nil, false
-	}
+	c.dropUnread()
+	c.held = false
 	return verdictLinger
 }
 
@@ -80,10 +78,7 @@ func (l *Loop) discardSome(g *workset) bool {
 // ended lets go of everything that c holds, and tells its protocol. The
 // descriptor is not c's any more.
 func (c *Conn) ended() {
-	if c.unread != nil {
-		c.putBuffer(c.unread)
-		c.unread = nil
-	}
+	c.dropUnread()
 	if c.out != nil {
 		c.out.drop()
 		c.out.count(c.limits.buffered)

@@ -92,6 +92,9 @@ func (c *Conn) dropTurn(g *workset) {
 		c.putBuffer(g.pushed)
 		g.pushed = nil
 	}
+	if c.ending == endHandedOver { // or the end of the connection lets go of it
+		c.dropUnread()
+	}
 }
 
 // callClosed tells c's protocol that c has ended. It is the only one to have c.

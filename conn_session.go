@@ -108,13 +108,6 @@ func (c *Conn) receiveSession(g *workset) ([]byte, verdict) {
 	return g.in[:kept+n], verdictMore
 }
 
-func (c *Conn) dropUnread() {
-	if c.unread != nil {
-		c.putBuffer(c.unread)
-		c.unread = nil
-	}
-}
-
 // endSession ends a connection of many streams, once what waits is sent.
 func (c *Conn) endSession(g *workset) verdict {
 	switch {

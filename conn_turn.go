@@ -131,10 +131,7 @@ func (c *Conn) feed(g *workset, in []byte) verdict {
 		in, more = c.feedOnce(g, in)
 	}
 	if c.ending == endHandedOver {
-		if c.unread != nil {
-			c.putBuffer(c.unread)
-			c.unread = nil
-		}
+		c.dropUnread()
 		return verdictGone
 	}
 	if err := c.keep(in); err != nil {
@@ -223,10 +220,7 @@ func (c *Conn) data(g *workset, in []byte) (n int, err error) {
 func (c *Conn) keep(in []byte) error {
 	switch {
 	case len(in) == 0:
-		if c.unread != nil {
-			c.putBuffer(c.unread)
-			c.unread = nil
-		}
+		c.dropUnread()
 		if c.held || c.want == wantWork {
 			c.unread = c.getBuffer(0) // the end of the stream is still to be fed
 		}
@@ -242,6 +236,14 @@ func (c *Conn) keep(in []byte) error {
 		return ErrTooLarge
 	}
 	return nil
+}
+
+// dropUnread lets go of input that nobody will use.
+func (c *Conn) dropUnread() {
+	if c.unread != nil {
+		c.putBuffer(c.unread)
+		c.unread = nil
+	}
 }
 
 // resting is the verdict of a connection with nothing left to do in a turn.

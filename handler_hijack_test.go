@@ -124,8 +124,39 @@ func TestFromHTTPHijackBreaksRead(t *testing.T) {
 	c.answer("POST").want(t, 200, "taken")
 }
 
+// A turn that does not come to its end, behind Hijack, gives back the input that was
+// kept.
+func TestGoexitAfterHijack(t *testing.T) {
+	for _, offload := range []bool{false, true} {
+		h := Handler(HandlerFunc(func(w *ResponseWriter, r *Request) error {
+			conn, rw, err := w.Hijack()
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			rest := make([]byte, 4)
+			if _, err := io.ReadFull(rw, rest); err != nil || string(rest) != "rest" {
+				t.Errorf("the rest is %q, %v", rest, err)
+			}
+			runtime.Goexit()
+			return nil
+		}))
+		if offload {
+			h = Offload(h)
+		}
+		s := &Server{Handler: h, Loops: 1, Logger: quietLogger()}
+		c := dialRaw(t, strings.TrimPrefix(TestServer(t, s), "http://"))
+		c.send("GET / HTTP/1.1\r\nHo") // so that input is kept
+		eventually(t, "a part of the head", func() bool { return s.buffered.Load() > 0 })
+		c.send("st: h\r\n\r\nrest")
+		io.Copy(io.Discard, c)
+		gone(t, s)
+		eventually(t, "the return of all buffers", func() bool { return s.buffered.Load() == 0 })
+	}
+}
+
 // A handler that goes on writing to a client which is gone, and then ends its
-// goroutine, leaves nothing for the next client of the same frame.
+// goroutine, leaves nothing for the next client of the same working set.
 func TestGoexitAfterFailedWrite(t *testing.T) {
 	ended := make(chan bool)
 	s := &Server{Logger: quietLogger(), Handler: Offload(HandlerFunc(func(w *ResponseWriter, r *Request) error {
