@@ -43,6 +43,7 @@
 //	   line_reader traceparent
 //	   media_type
 //	0 base      errors guard ascii addr buffer date timerwheel mask view race
+//	            version
 //
 // Each word stands for a family: handler is handler.go, handler_file.go and so
 // on. Only websocket and http2 are in two layers: frames, messages and the compression

@@ -1,6 +1,9 @@
 package flare
 
-import "net/http"
+import (
+	"net/http"
+	"time"
+)
 
 // This file is layer 4 (roles): HTTP/1.1 as a Protocol: one method for each
 // state of a connection, and the driver that calls them. A state's method
@@ -20,8 +23,9 @@ const drainBytesMax = 256 << 10
 // owner.
 type httpConn struct {
 	srv      *Server
-	x        *exchange // the request in progress, on an http1Stream; nil while idle
-	requests int       // begun on this connection
+	x        *exchange     // the request in progress, on an http1Stream; nil while idle
+	requests int           // begun on this connection
+	ages     time.Duration // when the connection is to end by its age; 0: never
 }
 
 // Data answers one request at most.
@@ -90,6 +94,9 @@ func (h *httpConn) begin(c *Conn) {
 		x.srv, x.strand = h.srv, &c.strand
 	}
 	x.began = c.workset.clock.now
+	if h.requests == 0 {
+		h.ages = ageEnd(x.began, h.srv.MaxConnAge)
+	}
 	h.x = x
 }
 
@@ -133,6 +140,9 @@ func (h *httpConn) head(c *Conn, in []byte) connState {
 	}
 	if max := h.srv.lim.bodyBytes; max >= 0 && x.r.head.contentLength > max {
 		return h.refuse(c, in, &StatusError{Code: 413, Err: ErrTooLarge})
+	}
+	if x.r.head.contentLength > 0 && h.srv.buffered.isOver() { // what has none is answered as ever
+		return h.refuse(c, in, &StatusError{Code: http.StatusServiceUnavailable, Err: ErrTooLarge})
 	}
 	return stateBody
 }
@@ -311,5 +321,6 @@ func (h *httpConn) expire(c *Conn) {
 
 // last reports whether the request in progress is its connection's last.
 func (h *httpConn) last() bool {
-	return h.srv.draining.Load() || h.srv.lim.requests >= 0 && h.requests >= h.srv.lim.requests
+	return h.srv.draining.Load() || h.srv.lim.requests >= 0 && h.requests >= h.srv.lim.requests ||
+		h.ages != 0 && h.stream().c.workset.clock.now >= h.ages
 }

@@ -31,6 +31,7 @@ type http2Config struct {
 	pingAfter    time.Duration
 	pingTimeout  time.Duration
 	lookEvery    time.Duration
+	ageGrace     time.Duration // behind the end of a connection by its age; 0: none
 
 	httpVersions
 }
@@ -59,6 +60,7 @@ func (s *Server) http2Config() http2Config {
 		pingAfter:    defaultHTTP2Ping,
 		pingTimeout:  defaultHTTP2Ping,
 		connect:      true,
+		ageGrace:     s.MaxConnAgeGrace,
 		httpVersions: s.servedVersions(),
 	}
 	if given := s.HTTP2; given != nil {

@@ -65,6 +65,7 @@ type http2Conn struct {
 	partial    time.Duration // since when a frame, or a block, is not complete; 0: none
 	pinged     time.Duration // when a PING was sent that is not answered, or the peer took something since; 0: none
 	untaken    int64         // output that it had not taken when that was looked at
+	ages       time.Duration // when it is to be, by the age of the connection; 0: never
 	leftAt     time.Duration // when the end was announced
 
 	wishMu sync.Mutex

@@ -20,6 +20,9 @@ func (h *http2Conn) deadline(c *Conn) time.Duration {
 	if h.partial != 0 {
 		at = soonest(at, after(h.partial, c.limits.head))
 	}
+	if h.leaving == http2Stays {
+		at = soonest(at, h.ages)
+	}
 	if h.open > 0 || h.leaving == http2Announced {
 		return soonest(at, h.lookAt)
 	}
@@ -37,12 +40,18 @@ func (h *http2Conn) expired(c *Conn, g *workset) verdict {
 	case h.partial != 0 && c.limits.head > 0 && now >= h.partial+c.limits.head:
 		g.counts[countTimeoutHead]++
 		h.fail(&http2Error{code: codeEnhanceYourCalm, rule: rulePartialTime})
+	case h.ages != 0 && now >= h.ages && h.leaving == http2Stays:
+		h.announce()
 	case h.open == 0 && h.leaving == http2Stays:
 		return h.expiredIdle(c, g)
 	case now >= h.lookAt:
 		h.lookAt = now + h.config.lookEvery
 		if h.leaving == http2Announced && now >= h.leftAt+http2LeaveTime {
 			h.sayLast()
+		}
+		if grace := h.config.ageGrace; grace > 0 && h.ages != 0 && now >= h.ages+grace {
+			c.end(endReset, ErrTimeout)
+			break
 		}
 		moved := h.moved
 		h.lookAll(g)

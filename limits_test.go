@@ -41,6 +41,8 @@ func limitsTables() []limitsTable {
 			"MinBodyRate":        server.conn.bodyRate,
 			"MinWriteRate":       server.conn.writeRate,
 			"MaxRequestsPerConn": server.requests,
+			"MaxConnAge":         -1,
+			"MaxConnAgeGrace":    -1,
 			"MaxConns":           -1,
 			"MaxConnsPerIP":      -1,
 			"MaxBufferedBytes":   "a quarter of memory",

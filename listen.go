@@ -3,6 +3,7 @@ package flare
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"net"
 	"net/netip"
 	"slices"
@@ -21,6 +22,14 @@ type ListenConfig struct {
 	// Control is as that of net.ListenConfig.
 	Control func(network, address string, c syscall.RawConn) error
 
+	// Mode are the permissions of Unix sockets in the file system; 0 leaves them to the
+	// umask. On Linux nobody whom it does not allow can connect at any time.
+	Mode fs.FileMode
+
+	// Owner is who owns these sockets: "user", "user:group" or ":group", by names or
+	// numbers; "" is the process.
+	Owner string
+
 	// Upgrader, when set, has the listeners of the program that this one takes over
 	// from, and gives them to the next one.
 	Upgrader *Upgrader
@@ -30,7 +39,7 @@ type ListenConfig struct {
 //
 //   - "host:port" for TCP. Without a host, or with [::], both families are listened to,
 //     with 0.0.0.0 IPv4 alone, and of a name each address that it has,
-//   - "unix:/path", or "unix:@name" for a name of Linux without a file,
+//   - "unix:/path", where a socket is removed that nobody listens to any more, or "unix:@name" for a name of Linux without a file,
 //   - "systemd:name" for the sockets of that name (FileDescriptorName in their unit)
 //     that systemd has started the program with; "systemd:" for all of them.
 //
@@ -67,26 +76,22 @@ func (c *ListenConfig) listen(ctx context.Context, addr string) (all []net.Liste
 		kind, rest, _ := strings.Cut(addr, ":")
 		switch kind {
 		case "unix":
-			all, err = c.listenUnix(ctx, rest)
+			var ln net.Listener
+			ln, err = listenPath(ctx, net.ListenConfig{Control: c.Control}, rest, c.Mode, c.Owner)
+			all = []net.Listener{ln}
 		case "systemd":
 			all, err = takeSystemd(rest)
 		default:
 			all, err = c.listenTCP(ctx, addr)
 		}
 	}
-	if c.Upgrader != nil && err == nil {
-		c.Upgrader.keep(key, all)
-	}
-	return all, err
-}
-
-func (c *ListenConfig) listenUnix(ctx context.Context, path string) ([]net.Listener, error) {
-	config := net.ListenConfig{Control: c.Control}
-	ln, err := config.Listen(ctx, "unix", path)
 	if err != nil {
 		return nil, err
 	}
-	return []net.Listener{ln}, nil
+	if c.Upgrader != nil {
+		c.Upgrader.keep(key, all)
+	}
+	return all, nil
 }
 
 // listenTCP returns a listener for each address of a host, all at one port.

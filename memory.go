@@ -3,6 +3,7 @@ package flare
 import (
 	"bytes"
 	"os"
+	"runtime/debug"
 	"strconv"
 )
 
@@ -14,7 +15,8 @@ const (
 	cgroupPath    = "/sys/fs/cgroup/memory.max"
 )
 
-// systemMemory returns the bytes of memory that the process may use.
+// systemMemory returns the bytes of memory that the process may use: of the machine, its
+// control group and GOMEMLIMIT the least.
 func systemMemory() uint64 {
 	total := uint64(memoryUnknown)
 	if info, err := os.ReadFile(meminfoPath); err == nil {
@@ -30,6 +32,9 @@ func systemMemory() uint64 {
 		if n, err := strconv.ParseUint(string(bytes.TrimSpace(limit)), 10, 64); err == nil {
 			total = min(total, n)
 		}
+	}
+	if limit := debug.SetMemoryLimit(-1); limit > 0 { // which changes nothing
+		total = min(total, uint64(limit))
 	}
 	return total
 }

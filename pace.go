@@ -2,6 +2,7 @@ package flare
 
 import (
 	"math"
+	"math/rand/v2"
 	"time"
 )
 
@@ -196,4 +197,13 @@ func (p *roomPace) awaitRoom(c *Conn, deadline time.Duration) error {
 		}
 		c.lookRoom(p, now)
 	}
+}
+
+// ageEnd returns when what begins now and may get that old is to end, give or take a
+// tenth: what began at one moment does not end at one moment. 0 is never.
+func ageEnd(now, age time.Duration) time.Duration {
+	if age <= 0 {
+		return 0
+	}
+	return now + age - age/10 + rand.N(age/5+1)
 }

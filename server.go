@@ -117,10 +117,18 @@ type Server struct {
 	MinBodyRate  int64 // bytes a second of a body while flare waits for it, after 5 s; default 240, on breach 408
 	MinWriteRate int64 // bytes a second of a response while flare waits for room, after 5 s; default 240, on breach a reset
 
-	MaxRequestsPerConn int   // default unlimited; the last answer says close
-	MaxConns           int   // default unlimited; beyond it connections wait to be accepted
-	MaxConnsPerIP      int   // default unlimited; beyond it a new connection is closed
-	MaxBufferedBytes   int64 // unread input and unsent output of all connections; default a quarter of memory, on breach idle connections are closed and accepting pauses
+	MaxRequestsPerConn int // default unlimited; the last answer says close
+
+	// MaxConnAge is how long a connection lives from its first request on, give or take
+	// a tenth, so that those of one moment do not end at one moment; default unlimited.
+	// Then the next answer says close, and over HTTP/2 the client is told at once
+	// (GOAWAY). What still runs there after MaxConnAgeGrace, default unlimited, is cut.
+	MaxConnAge      time.Duration
+	MaxConnAgeGrace time.Duration
+
+	MaxConns         int   // default unlimited; beyond it connections wait to be accepted
+	MaxConnsPerIP    int   // default unlimited; beyond it a new connection is closed
+	MaxBufferedBytes int64 // unread input and unsent output of all connections; default a quarter of memory, on breach idle connections are closed and accepting pauses
 
 	// DrainDelay is how long after Shutdown begins connections that are idle
 	// may still send one request each, which is answered with "Connection:

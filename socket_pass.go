@@ -9,7 +9,8 @@ import (
 )
 
 // This file is layer 2 (system): descriptors that one process hands to another, over a
-// pair of Unix sockets of which a program that is started inherits one end.
+// pair of Unix sockets of which a program that is started inherits one end; and the
+// files of Unix sockets.
 
 // passedMax is how many descriptors Linux takes in one message (SCM_MAX_FD).
 const passedMax = 253
@@ -84,4 +85,22 @@ func descriptorListener(fd int) (net.Listener, error) {
 	f := os.NewFile(uintptr(fd), "listener")
 	defer f.Close() // FileListener makes a duplicate of its own
 	return net.FileListener(f)
+}
+
+// modeOfSocket sets the permissions that the file of a Unix socket will have when it is
+// bound, less those of the umask. Linux alone has it so.
+func modeOfSocket(c syscall.RawConn, mode uint32) error {
+	return c.Control(func(fd uintptr) { syscall.Fchmod(int(fd), mode) })
+}
+
+// lockFolder waits until no other program has locked the folder, and locks it. Where
+// that cannot be it does without.
+func lockFolder(name string) (unlock func()) {
+	f, err := os.Open(name)
+	if err != nil {
+		return func() {}
+	}
+	for syscall.Flock(int(f.Fd()), syscall.LOCK_EX) == syscall.EINTR {
+	}
+	return func() { f.Close() }
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"syscall"
 )
 
 // This file is layer 2 (system): the stub of handing descriptors to another process,
@@ -26,3 +27,7 @@ func recvDescriptors(from *net.UnixConn, text []byte) (n int, fds []int, err err
 }
 
 func descriptorListener(fd int) (net.Listener, error) { return nil, errors.ErrUnsupported }
+
+func modeOfSocket(syscall.RawConn, uint32) error { return nil }
+
+func lockFolder(string) (unlock func()) { return func() {} }
