@@ -1,8 +1,8 @@
 package flare
 
 import (
+	"math"
 	"net/http"
-	"time"
 )
 
 // This file is layer 4 (roles): HTTP/1.1 as a Protocol: one method for each
@@ -23,9 +23,9 @@ const drainBytesMax = 256 << 10
 // owner.
 type httpConn struct {
 	srv      *Server
-	x        *exchange     // the request in progress, on an http1Stream; nil while idle
-	requests int           // begun on this connection
-	ages     time.Duration // when the connection is to end by its age; 0: never
+	x        *exchange   // the request in progress, on an http1Stream; nil while idle
+	requests int32       // begun on this connection; no more than there is room for
+	ages     shortMoment // when the connection is to end by its age
 }
 
 // Data answers one request at most.
@@ -95,7 +95,7 @@ func (h *httpConn) begin(c *Conn) {
 	}
 	x.began = c.workset.clock.now
 	if h.requests == 0 {
-		h.ages = ageEnd(x.began, h.srv.MaxConnAge)
+		h.ages = momentOf(ageEnd(x.began, h.srv.MaxConnAge))
 	}
 	h.x = x
 }
@@ -133,7 +133,9 @@ func (h *httpConn) head(c *Conn, in []byte) connState {
 		return stateHead
 	}
 	h.stream().headLen, c.moved, x.whole = n, 0, true
-	h.requests++
+	if h.requests < math.MaxInt32 {
+		h.requests++
+	}
 	c.workset.counts[countRequests]++
 	if !h.srv.http2.http1 { // nor HTTP/2 here, or its connection would have been begun
 		return h.refuse(c, in, &StatusError{Code: http.StatusHTTPVersionNotSupported, Message: "HTTP/1.1 is not served here", Err: errNotOffered})
@@ -321,6 +323,6 @@ func (h *httpConn) expire(c *Conn) {
 
 // last reports whether the request in progress is its connection's last.
 func (h *httpConn) last() bool {
-	return h.srv.draining.Load() || h.srv.lim.requests >= 0 && h.requests >= h.srv.lim.requests ||
-		h.ages != 0 && h.stream().c.workset.clock.now >= h.ages
+	return h.srv.draining.Load() || h.srv.lim.requests >= 0 && int(h.requests) >= h.srv.lim.requests ||
+		h.ages != 0 && h.ages.reached(h.stream().c.workset.clock.now)
 }

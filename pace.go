@@ -199,11 +199,32 @@ func (p *roomPace) awaitRoom(c *Conn, deadline time.Duration) error {
 	}
 }
 
+// shortMomentMax is how far ahead a shortMoment may lie.
+const shortMomentMax = 20 * 24 * time.Hour
+
+// A shortMoment is a moment in half the room, since each connection that rests has
+// one: milliseconds modulo 2^32, of which 0 is never.
+type shortMoment uint32
+
+// momentOf returns the one of a moment that is at most shortMomentMax ahead, or 0.
+func momentOf(at time.Duration) shortMoment {
+	if at == 0 {
+		return 0
+	}
+	return max(shortMoment(at/time.Millisecond), 1)
+}
+
+// reached reports whether m, which is not 0, is not to come any more.
+func (m shortMoment) reached(now time.Duration) bool {
+	return int32(shortMoment(now/time.Millisecond)-m) >= 0
+}
+
 // ageEnd returns when what begins now and may get that old is to end, give or take a
 // tenth: what began at one moment does not end at one moment. 0 is never.
 func ageEnd(now, age time.Duration) time.Duration {
 	if age <= 0 {
 		return 0
 	}
+	age = min(age, shortMomentMax*9/10)
 	return now + age - age/10 + rand.N(age/5+1)
 }

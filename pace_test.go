@@ -305,3 +305,19 @@ func TestUnsentIsBounded(t *testing.T) {
 	c.Close()
 	gone(t, s)
 }
+
+// A short moment is reached when its time is, also where its milliseconds begin anew.
+func TestShortMoment(t *testing.T) {
+	const anew = (1 << 32) * time.Millisecond
+	for _, now := range []time.Duration{time.Millisecond, time.Hour, anew - time.Hour, anew - time.Millisecond, anew} {
+		for _, ahead := range []time.Duration{time.Second, 48 * time.Hour, shortMomentMax} {
+			m := momentOf(now + ahead)
+			if m == 0 || m.reached(now) || m.reached(now+ahead-2*time.Millisecond) || !m.reached(now+ahead+2*time.Millisecond) {
+				t.Errorf("at %v, %v ahead: %d", now, ahead, m)
+			}
+		}
+	}
+	if momentOf(0) != 0 {
+		t.Error("never is some time")
+	}
+}

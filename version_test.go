@@ -13,7 +13,7 @@ func TestVersion(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	newest := regexp.MustCompile(`(?m)^## (\S+)`).FindStringSubmatch(string(text))
+	newest := regexp.MustCompile(`(?m)^## (Unreleased|\d\S*)`).FindStringSubmatch(string(text))
 	released := strings.TrimSuffix(Version, "-dev")
 	if !regexp.MustCompile(`^\d+\.\d+\.\d+$`).MatchString(released) {
 		t.Errorf("%q is no version", Version)
