@@ -19,11 +19,11 @@ import (
 // says in the commit what the package gets for it.
 
 const (
-	exportedNamesMax = 798
+	exportedNamesMax = 803
 
 	// statementsMax is some above what there are, as room for repairs. HTTP/2 is
 	// counted apart, since it is being built.
-	statementsMax = 18_890
+	statementsMax = 18_950
 
 	functionLinesMax = 60 // a screen; longLinesMax is where a function begins to be long
 	longLinesMax     = 40
