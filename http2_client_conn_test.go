@@ -316,6 +316,28 @@ func TestHTTP2ClientSilence(t *testing.T) {
 	}
 }
 
+// A server that takes an upload slowly is alive, though the PING that asks it stands
+// behind what it has yet to take.
+func TestHTTP2ClientPingBehindUpload(t *testing.T) {
+	t.Parallel()
+	const size = 6 << 20
+	c, url := hostileHTTP2(t, func(p *http2Answerer, n int) {
+		p.nc.(*net.TCPConn).SetReadBuffer(64 << 10)
+		p.settings(http2Setting{settingWindow, streamMax})
+		p.send(appendWindowUpdate(nil, 0, streamMax-windowDefault))
+		stream, ok := p.request()
+		for ok && !p.ended[stream] {
+			_, _, ok = p.next()
+			time.Sleep(4 * time.Millisecond) // the server's pace: a frame of 16 KiB
+		}
+		p.answer(stream, "fine")
+		p.drain()
+	})
+	c.HTTP2 = &http.HTTP2Config{SendPingTimeout: 50 * time.Millisecond, PingTimeout: 500 * time.Millisecond}
+	resp, err := c.Post(soon(t), url, make([]byte, size))
+	clientWantText(t, resp, err, 200, "fine")
+}
+
 // Connections without streams end after IdleTimeout, and at once where none are to
 // rest.
 func TestHTTP2ClientIdle(t *testing.T) {

@@ -34,21 +34,31 @@ func (c *http2ClientConn) tick() {
 	for _, st := range c.streams {
 		st.expire(now)
 	}
+	h.see(c, now)
 	switch {
 	case c.active == 0 && cfg.idleTimeout > 0 && now.Sub(c.idle) >= cfg.idleTimeout:
 		c.mu.Unlock()
 		c.retire()
 		return
-	case !h.pinged.IsZero() && cfg.pingTimeout > 0 && now.Sub(h.pinged) >= cfg.pingTimeout:
+	case !h.pinged.IsZero() && cfg.pingTimeout > 0 && now.Sub(h.signAt) >= cfg.pingTimeout:
 		c.mu.Unlock()
 		c.die(&ClientError{Phase: PhaseHead, Host: c.host, Kind: ErrTimeout, Err: errHTTP2Silent})
 		return
 	case c.active > 0 && h.pinged.IsZero() && cfg.pingAfter > 0 && now.Sub(h.heardAt) >= cfg.pingAfter:
-		h.pinged = now
+		h.pinged, h.signAt, h.written = now, now, c.output.written
 		c.output.queue = appendHTTP2Ping(c.output.queue, clientPing, false)
 	}
 	h.armNext(c, now)
 	c.flush()
+}
+
+// see looks for signs of life while a PING is under way: it stands behind what the
+// server has yet to take, and its answer behind what the server sends, so that either
+// is one. c.mu is held.
+func (h *http2ClientHealth) see(c *http2ClientConn, now time.Time) {
+	if written := c.output.written; written != h.written || h.heardAt.After(h.signAt) {
+		h.signAt, h.written = now, written
+	}
 }
 
 // clientPing is what the client's PINGs hold; it has one under way at a time.
@@ -65,7 +75,7 @@ func (h *http2ClientHealth) armNext(c *http2ClientConn, now time.Time) {
 	}
 	switch {
 	case !h.pinged.IsZero() && cfg.pingTimeout > 0:
-		h.arm(h.pinged.Add(cfg.pingTimeout))
+		h.arm(h.signAt.Add(cfg.pingTimeout))
 	case c.active > 0 && cfg.pingAfter > 0:
 		h.arm(h.heardAt.Add(cfg.pingAfter))
 	}

@@ -154,6 +154,8 @@ type http2ClientHealth struct {
 	at      time.Time // when timer comes; zero: it does not
 	heardAt time.Time // when something was received last
 	pinged  time.Time // when a PING was sent that is not answered; zero: none
+	signAt  time.Time // when the server was last seen to be alive behind it
+	written int64     // octets, then
 	budget  http2Budget
 }
 
