@@ -39,13 +39,13 @@ type strand struct {
 	// The owner's: the runner, or the goroutine that has it lent.
 	edges   uint32 // readiness noted and not yet used up
 	verdict verdict
+	listed  bool        // the holder's: in a strandList; here to fill a gap
 	workset *workset    // of the turn that runs, nil between turns
 	route   *route      // of Data, for protocols other than HTTP
 	cause   error       // why it ended, nil: in order
 	waits   *ownerWaits // made before it is lent
 
 	// The holder's.
-	listed     bool // in a strandList
 	nextReady  *strand
 	nextPosted *strand
 }
