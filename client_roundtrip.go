@@ -299,7 +299,7 @@ func (h *clientHop) awaitContinue() (n int, err error) {
 	conn.readBy(earlier(h.call.by, cfg.continueTimeout))
 	for {
 		n, err := conn.readHead(&cfg.head)
-		if errors.Is(err, ErrTimeout) && (h.call.by.IsZero() || time.Now().Before(h.call.by)) {
+		if ranOut(err) && (h.call.by.IsZero() || time.Now().Before(h.call.by)) {
 			return 0, nil
 		}
 		if err != nil || !conn.answer().isInterim() {
@@ -310,6 +310,13 @@ func (h *clientHop) awaitContinue() (n int, err error) {
 			return 0, err
 		}
 	}
+}
+
+// ranOut reports whether err is of the time that readBy gave, and not of a connection
+// that has ended, for which that of its server ran out.
+func ranOut(err error) bool {
+	var ended *ClientError
+	return errors.Is(err, ErrTimeout) && !errors.As(err, &ended)
 }
 
 // awaitHead reads the final head, unless n says that it is there. While the
@@ -325,7 +332,7 @@ func (h *clientHop) awaitHead(n int) (int, error) {
 	}
 	for {
 		n, err := readFinalHead(h.conn, &h.seen, &h.client.cfg.head, h.trace)
-		if h.upload == nil || !errors.Is(err, ErrTimeout) {
+		if h.upload == nil || !ranOut(err) {
 			return n, err
 		}
 		if ended := h.upload.endedAt.Load(); ended == 0 {

@@ -294,6 +294,15 @@ func (s *clientSocket) writeOrSpill(p []byte) (int, error) {
 // onSend is called with the descriptor, by writeOrSpill.
 func (s *clientSocket) onSend(fd uintptr) { s.sentNow, s.sendErrno = sendConn(int(fd), s.toSend) }
 
+// untaken returns how many octets the socket holds that the peer has yet to take; 0 if
+// that is not known.
+func (s *clientSocket) untaken() (n int) {
+	if s.raw != nil {
+		s.raw.Control(func(fd uintptr) { n = unackedConn(int(fd)) })
+	}
+	return n
+}
+
 // flushSpill sends what was kept, and waits for that.
 func (s *clientSocket) flushSpill() error {
 	_, err := s.writeAll(s.spill)

@@ -316,19 +316,35 @@ func TestHTTP2ClientSilence(t *testing.T) {
 	}
 }
 
+// The silence of a server ends a call that is still sending, at once.
+func TestHTTP2ClientSilentUpload(t *testing.T) {
+	t.Parallel()
+	c, url := hostileHTTP2(t, func(p *http2Answerer, n int) {
+		p.settings()
+		p.request()
+		io.Copy(io.Discard, p.br)
+	})
+	c.HTTP2 = &http.HTTP2Config{SendPingTimeout: 30 * time.Millisecond, PingTimeout: 100 * time.Millisecond}
+	begun := time.Now()
+	_, err := c.Post(soon(t), url, make([]byte, 1<<20))
+	if took := time.Since(begun); !errors.Is(err, errHTTP2Silent) || took > patience/3 {
+		t.Errorf("after %v: %v", took, err)
+	}
+}
+
 // A server that takes an upload slowly is alive, though the PING that asks it stands
 // behind what it has yet to take.
 func TestHTTP2ClientPingBehindUpload(t *testing.T) {
 	t.Parallel()
 	const size = 6 << 20
 	c, url := hostileHTTP2(t, func(p *http2Answerer, n int) {
-		p.nc.(*net.TCPConn).SetReadBuffer(64 << 10)
+		p.nc.(*net.TCPConn).SetReadBuffer(512 << 10)
 		p.settings(http2Setting{settingWindow, streamMax})
 		p.send(appendWindowUpdate(nil, 0, streamMax-windowDefault))
 		stream, ok := p.request()
 		for ok && !p.ended[stream] {
 			_, _, ok = p.next()
-			time.Sleep(4 * time.Millisecond) // the server's pace: a frame of 16 KiB
+			time.Sleep(8 * time.Millisecond) // the pace of the server: a frame of 16 KiB
 		}
 		p.answer(stream, "fine")
 		p.drain()

@@ -45,7 +45,7 @@ func (c *http2ClientConn) tick() {
 		c.die(&ClientError{Phase: PhaseHead, Host: c.host, Kind: ErrTimeout, Err: errHTTP2Silent})
 		return
 	case c.active > 0 && h.pinged.IsZero() && cfg.pingAfter > 0 && now.Sub(h.heardAt) >= cfg.pingAfter:
-		h.pinged, h.signAt, h.written = now, now, c.output.written
+		h.pinged, h.signAt, h.taken = now, now, c.taken()
 		c.output.queue = appendHTTP2Ping(c.output.queue, clientPing, false)
 	}
 	h.armNext(c, now)
@@ -56,10 +56,17 @@ func (c *http2ClientConn) tick() {
 // server has yet to take, and its answer behind what the server sends, so that either
 // is one. c.mu is held.
 func (h *http2ClientHealth) see(c *http2ClientConn, now time.Time) {
-	if written := c.output.written; written != h.written || h.heardAt.After(h.signAt) {
-		h.signAt, h.written = now, written
+	if h.pinged.IsZero() {
+		return
+	}
+	if taken := c.taken(); taken != h.taken || h.heardAt.After(h.signAt) {
+		h.signAt, h.taken = now, taken
 	}
 }
+
+// taken returns how many octets the server has taken, as far as one can see. c.mu is
+// held.
+func (c *http2ClientConn) taken() int64 { return c.output.written - int64(c.sock.untaken()) }
 
 // clientPing is what the client's PINGs hold; it has one under way at a time.
 var clientPing = [pingBytes]byte{'f', 'l', 'a', 'r', 'e'}

@@ -155,7 +155,7 @@ type http2ClientHealth struct {
 	heardAt time.Time // when something was received last
 	pinged  time.Time // when a PING was sent that is not answered; zero: none
 	signAt  time.Time // when the server was last seen to be alive behind it
-	written int64     // octets, then
+	taken   int64     // octets by the server, then
 	budget  http2Budget
 }
 
