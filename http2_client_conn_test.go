@@ -336,9 +336,9 @@ func TestHTTP2ClientSilentUpload(t *testing.T) {
 // behind what it has yet to take.
 func TestHTTP2ClientPingBehindUpload(t *testing.T) {
 	t.Parallel()
-	const size = 6 << 20
+	const size = 8 << 20
 	c, url := hostileHTTP2(t, func(p *http2Answerer, n int) {
-		p.nc.(*net.TCPConn).SetReadBuffer(512 << 10)
+		p.nc.(*net.TCPConn).SetReadBuffer(128 << 10) // what is there is taken, as far as the client can see
 		p.settings(http2Setting{settingWindow, streamMax})
 		p.send(appendWindowUpdate(nil, 0, streamMax-windowDefault))
 		stream, ok := p.request()
@@ -349,7 +349,7 @@ func TestHTTP2ClientPingBehindUpload(t *testing.T) {
 		p.answer(stream, "fine")
 		p.drain()
 	})
-	c.HTTP2 = &http.HTTP2Config{SendPingTimeout: 50 * time.Millisecond, PingTimeout: 500 * time.Millisecond}
+	c.HTTP2 = &http.HTTP2Config{SendPingTimeout: 50 * time.Millisecond, PingTimeout: time.Second}
 	resp, err := c.Post(soon(t), url, make([]byte, size))
 	clientWantText(t, resp, err, 200, "fine")
 }
