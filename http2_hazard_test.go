@@ -550,7 +550,7 @@ func TestHTTP2WaitsForItsTurn(t *testing.T) {
 	}
 	const size = 300 << 10
 	body := strings.Repeat("x", size)
-	s := &Server{Loops: 1, WriteTimeout: time.Second, MinWriteRate: -1, Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
+	s := &Server{Loops: 1, WriteTimeout: 2 * time.Second, MinWriteRate: -1, Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
 		if r.Path() == "/streamed" {
 			_, err := io.WriteString(w, body) // the handler waits for room
 			return err
@@ -577,8 +577,13 @@ func TestHTTP2WaitsForItsTurn(t *testing.T) {
 		return true
 	}
 	p.readUntil("the first window", func() bool { return got() >= windowDefault })
+	began, paused := time.Now(), false
 	for want := got() + piece; !done(); want += piece {
 		time.Sleep(20 * time.Millisecond) // the pace
+		if !paused && time.Since(began) > s.WriteTimeout/2 {
+			paused = true
+			time.Sleep(s.WriteTimeout * 5 / 8) // less than the limit, over the moment when the others have waited for it
+		}
 		p.credit(0, piece)
 		p.readUntil("a piece", func() bool { return got() >= want || done() })
 	}

@@ -256,7 +256,7 @@ func TestTLSKeyUpdateFlood(t *testing.T) {
 			sent++
 		}
 	}
-	if most > 2*tlsQueueMax {
+	if most > 3*tlsQueueMax { // a queue that grew once, and what came in
 		t.Errorf("%d bytes in buffers", most)
 	}
 	if st := s.Stats().Timeouts; !onPlain() && st.Head+st.Body+st.Write+st.Idle > 0 {
