@@ -194,6 +194,10 @@ type http2Told struct {
 // sayReset queues a RST_STREAM.
 func (h *http2Conn) sayReset(id uint32, code http2Code) {
 	h.srv.http2Counts.resetByServer.Add(1)
+	if h.encoded != nil { // a head of the stream may be in it
+		h.keepEncoded(appendRSTStream(h.encoded.b, id, code))
+		return
+	}
 	var room [http2HeadBytes + rstStreamBytes]byte
 	h.say(appendRSTStream(room[:0], id, code))
 }
@@ -254,6 +258,17 @@ func (h *http2Conn) fault(err error) {
 		e = &http2Error{code: codeInternal, rule: err.Error()}
 	}
 	h.fail(e)
+}
+
+// keepEncoded keeps b, which is what is encoded with something behind it, until the
+// end of the round.
+func (h *http2Conn) keepEncoded(b []byte) {
+	if cap(b) > cap(h.encoded.b) { // it is no pool's now
+		h.encoded.release()
+		h.encoded = &buffer{class: -1}
+	}
+	h.encoded.b = b
+	h.c.flushLater()
 }
 
 func (h *http2Conn) dropEncoded() {

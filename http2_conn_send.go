@@ -118,12 +118,7 @@ func (h *http2Conn) encode(s *http2Stream) {
 	if !ended {
 		b = h.appendBody(b, s)
 	}
-	if cap(b) > cap(h.encoded.b) { // it is no pool's now
-		h.encoded.release()
-		h.encoded = &buffer{class: -1}
-	}
-	h.encoded.b = b
-	h.c.flushLater()
+	h.keepEncoded(b)
 }
 
 // http2EncodedMin is enough for a hundred short answers.

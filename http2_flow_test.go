@@ -477,3 +477,16 @@ func inTurns(n int) func([]int) string {
 		return ""
 	}
 }
+
+// A reset in the round in which a head was encoded leaves behind it.
+func TestHTTP2ResetBehindItsHead(t *testing.T) {
+	t.Parallel()
+	s := &Server{Loops: 1, Handler: textHandler("a body for which there is no window")}
+	p := dialHTTP2(t, startHTTP2Server(t, s), http2Setting{settingWindow, 0})
+	p.readUntil("SETTINGS", func() bool { return p.greeted && len(p.pending) == 0 })
+	for range 3 { // the first may be called by a goroutine
+		b, stream := p.head(true, requestLines("GET", "/")...)
+		p.send(appendWindowUpdate(b, stream, 0)) // RFC 9113 §6.9: a fault of the stream
+		p.answer(stream).wantReset(t, codeProtocol)
+	}
+}
