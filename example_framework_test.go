@@ -24,9 +24,12 @@ func ExampleReverseProxy() {
 	behind := flare.TestServer(t, &flare.Server{Handler: flare.HandlerFunc(func(w *flare.ResponseWriter, r *flare.Request) error {
 		return w.Text(200, r.Path()+" for "+r.Header().Get("X-Forwarded-Host"))
 	})})
+	client := new(flare.Client) // to close what rests, which the proxy's own keeps for a minute
+	defer client.CloseIdleConnections()
 	mux := flare.NewMux()
 	mux.Mount("/api", &flare.ReverseProxy{
 		Upstreams: []string{behind},
+		Client:    client,
 		Rewrite: func(in *flare.Request, out *flare.ClientRequest) error {
 			out.URL = strings.TrimPrefix(out.URL, "/api")
 			return nil
