@@ -25,6 +25,7 @@ func TestChromium(t *testing.T) {
 	ada.Type("guess")
 	ada.Key("Enter")
 	ada.Await(`document.querySelector('[role=alert]')?.textContent`, "That is not the password.")
+	ada.Await(`document.readyState === 'complete' && document.activeElement.id`, "user") // or what is typed is lost
 	ada.Type("ada")
 	ada.Key("Tab")
 	ada.Type(password)

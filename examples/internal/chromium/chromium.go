@@ -118,9 +118,17 @@ func Start(t testing.TB) *Browser {
 	return nil
 }
 
-// call has a method called, of a page or of the browser, and its result put into
-// result.
+// call is ask for what has to be done.
 func (b *Browser) call(session, method string, params map[string]any, result any) {
+	b.t.Helper()
+	if err := b.ask(session, method, params, result); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// ask has a method called, of a page or of the browser, and its result put into
+// result. The error is the browser's.
+func (b *Browser) ask(session, method string, params map[string]any, result any) error {
 	b.t.Helper()
 	b.next++
 	request := map[string]any{"id": b.next, "method": method, "params": params}
@@ -153,14 +161,14 @@ func (b *Browser) call(session, method string, params map[string]any, result any
 		case answer.ID != b.next:
 			b.t.Fatalf("%s: the answer to another call: %s", method, p)
 		case answer.Error != nil:
-			b.t.Fatalf("%s: %s", method, answer.Error)
+			return fmt.Errorf("%s: %s", method, answer.Error)
 		}
 		if result != nil {
 			if err := json.Unmarshal(answer.Result, result); err != nil {
 				b.t.Fatal(err)
 			}
 		}
-		return
+		return nil
 	}
 }
 
@@ -221,28 +229,38 @@ func (tab *Tab) Look(width int, dark bool) {
 // Run evaluates an expression, and waits for what it promises.
 func (tab *Tab) Run(expression string) any {
 	tab.b.t.Helper()
+	value, err := tab.evaluate(expression)
+	if err != nil {
+		tab.b.t.Fatalf("%s: %v", expression, err)
+	}
+	return value
+}
+
+func (tab *Tab) evaluate(expression string) (any, error) {
+	tab.b.t.Helper()
 	var got struct {
 		Result           struct{ Value any }
 		ExceptionDetails json.RawMessage
 	}
-	tab.call("Runtime.evaluate", map[string]any{"expression": expression, "returnByValue": true, "awaitPromise": true}, &got)
-	if got.ExceptionDetails != nil {
-		tab.b.t.Fatalf("%s: %s", expression, got.ExceptionDetails)
+	err := tab.b.ask(tab.session, "Runtime.evaluate", map[string]any{"expression": expression, "returnByValue": true, "awaitPromise": true}, &got)
+	if err == nil && got.ExceptionDetails != nil {
+		err = fmt.Errorf("%s", got.ExceptionDetails)
 	}
-	return got.Result.Value
+	return got.Result.Value, err
 }
 
-// Await evaluates an expression until it is what is wanted.
+// Await evaluates an expression until it is what is wanted. Meanwhile the page may be
+// another, or not be there yet, so that it cannot be evaluated.
 func (tab *Tab) Await(expression string, want any) {
 	tab.b.t.Helper()
 	for {
-		got := tab.Run(expression)
-		if got == want {
+		got, err := tab.evaluate(expression)
+		if err == nil && got == want {
 			return
 		}
 		select {
 		case <-tab.b.ctx.Done():
-			tab.b.t.Fatalf("%s is %v, want %v", expression, got, want)
+			tab.b.t.Fatalf("%s is %v (%v), want %v", expression, got, err, want)
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
