@@ -254,8 +254,9 @@ func (t *staticNameTable) find(name string) *staticName {
 
 var unknownName staticName
 
-// equalFoldToken reports whether token is lower, in whatever case. Of the octets of a
-// token only letters have a twin with the bit of lower case.
+// equalFoldToken reports whether token is lower, the name of a field in the static
+// table, in whatever case: what such names consist of has no other twin in a token
+// that lacks the bit of lower case.
 func equalFoldToken(token, lower string) bool {
 	if len(token) != len(lower) {
 		return false

@@ -90,7 +90,7 @@ func newHuffmanTables() *huffmanTables {
 		if bits > huffmanStepBits {
 			continue
 		}
-		t.steps[i] = huffmanStep(symbol)<<16 | 1<<8 | huffmanStep(bits)
+		t.steps[i] = t.findStep(window)
 		if second, more := t.find(window << bits); bits+more <= huffmanStepBits {
 			t.steps[i] = huffmanStep(second)<<24 | huffmanStep(symbol)<<16 | 2<<8 | huffmanStep(bits+more)
 		}
@@ -103,6 +103,12 @@ func (t *huffmanTables) find(window uint64) (symbol uint16, bits int) {
 	for bits = 5; bits < huffmanBitsMax && window >= t.end[bits]; bits++ {
 	}
 	return t.ordered[t.place[bits]+int((window-t.first[bits])>>(64-bits))], bits
+}
+
+// findStep is find as a step of one symbol.
+func (t *huffmanTables) findStep(window uint64) huffmanStep {
+	symbol, bits := t.find(window)
+	return huffmanStep(symbol)<<16 | 1<<8 | huffmanStep(bits)
 }
 
 // huffmanLength returns how many octets s has once encoded. lower folds ASCII
@@ -173,8 +179,7 @@ func appendHuffmanDecodedLong(dst, src []byte) ([]byte, bool) {
 				if window >= huffmanEOSCode {
 					return dst, false
 				}
-				symbol, length := t.find(window)
-				step = huffmanStep(symbol)<<16 | 1<<8 | huffmanStep(length)
+				step = t.findStep(window)
 			}
 			binary.LittleEndian.PutUint16(out[n:], step.text())
 			n += step.octets()
@@ -200,8 +205,7 @@ func appendHuffmanDecodedLong(dst, src []byte) ([]byte, bool) {
 			if window >= huffmanEOSCode {
 				break
 			}
-			symbol, length := t.find(window)
-			step = huffmanStep(symbol)<<16 | 1<<8 | huffmanStep(length)
+			step = t.findStep(window)
 		}
 		if left -= int(step.bits()); left < 0 {
 			return dst, false
@@ -231,8 +235,7 @@ func appendHuffmanDecodedWord(dst, src []byte) ([]byte, bool) {
 			if window >= huffmanEOSCode {
 				break
 			}
-			symbol, length := t.find(window)
-			step = huffmanStep(symbol)<<16 | 1<<8 | huffmanStep(length)
+			step = t.findStep(window)
 		}
 		bits := step.bits() & 63
 		if left -= int(bits); left < 0 {

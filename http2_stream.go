@@ -214,7 +214,7 @@ func (s *http2Stream) recycle() {
 
 // recycleRare forgets what few requests have.
 func (s *http2Stream) recycleRare() {
-	if s.hasData || s.trailer != nil || s.inErr != nil || s.gone != nil || s.refusal != nil {
+	if s.trailer != nil || s.inErr != nil || s.gone != nil || s.refusal != nil {
 		s.trailer, s.inErr, s.gone, s.refusal = nil, nil, nil, nil
 	}
 	if s.heads != nil {
