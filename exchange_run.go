@@ -73,6 +73,9 @@ func (x *exchange) refuse(g *workset, in []byte, err error) {
 	x.r.refuse(!x.whole)
 	x.w.close = true
 	x.srv.refused(x, in, err)
+	if err == errMemoryShort {
+		x.w.header.setValid(headerField{"Retry-After", "1"}) // others are being served meanwhile
+	}
 	err = refusalOf(err)
 	if x.srv.refuser != nil {
 		err = x.refuseThrough(g, err)

@@ -25,6 +25,22 @@ func errBodyTooLarge() error {
 	return &StatusError{Code: http.StatusRequestEntityTooLarge, Err: ErrTooLarge}
 }
 
+// errMemoryShort refuses bodies while there is too much in buffers.
+var errMemoryShort error = &StatusError{Code: http.StatusServiceUnavailable, Err: ErrTooLarge}
+
+// refusesBody returns why a request with that head is refused for its body, or nil. What
+// has none is answered as ever.
+func (s *Server) refusesBody(head *requestHead) error {
+	switch {
+	case !head.hasBody():
+	case s.lim.bodyBytes >= 0 && head.contentLength > s.lim.bodyBytes:
+		return errBodyTooLarge()
+	case s.buffered.isOver():
+		return errMemoryShort
+	}
+	return nil
+}
+
 // A bodyReader is what Request.Body returns, for any goroutine.
 type bodyReader Request
 

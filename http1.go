@@ -140,11 +140,8 @@ func (h *httpConn) head(c *Conn, in []byte) connState {
 	if !h.srv.http2.http1 { // nor HTTP/2 here, or its connection would have been begun
 		return h.refuse(c, in, &StatusError{Code: http.StatusHTTPVersionNotSupported, Message: "HTTP/1.1 is not served here", Err: errNotOffered})
 	}
-	if max := h.srv.lim.bodyBytes; max >= 0 && x.r.head.contentLength > max {
-		return h.refuse(c, in, &StatusError{Code: 413, Err: ErrTooLarge})
-	}
-	if x.r.head.contentLength > 0 && h.srv.buffered.isOver() { // what has none is answered as ever
-		return h.refuse(c, in, &StatusError{Code: http.StatusServiceUnavailable, Err: ErrTooLarge})
+	if err := h.srv.refusesBody(&x.r.head); err != nil {
+		return h.refuse(c, in, err)
 	}
 	return stateBody
 }

@@ -169,6 +169,9 @@ func (h *http2Conn) beginBody(s *http2Stream, g *workset) error {
 	head, section := &x.r.head, s.section // which is not to grow
 	section.octets = append(spares.octets[:0], s.section.octets...)
 	err := head.fillHTTP2(&section, &h.srv.lim.head, requestOffer{connect: h.config.connect})
+	if err == nil {
+		err = h.srv.refusesBody(head)
+	}
 	length, expects := head.contentLength, head.expectContinue
 	if cap(section.octets) <= sectionBytesKept {
 		spares.octets = section.octets
@@ -178,9 +181,6 @@ func (h *http2Conn) beginBody(s *http2Stream, g *workset) error {
 		return h.reset(s, e.code)
 	}
 	s.refusal, s.priority, s.length = err, section.priority, length
-	if err == nil && h.srv.lim.bodyBytes >= 0 && length > h.srv.lim.bodyBytes {
-		s.refusal = &StatusError{Code: 413, Err: ErrTooLarge}
-	}
 	if s.refusal != nil || length <= 0 || length > min(awaitBodyMax, h.config.streamWindow) || expects {
 		h.start(s)
 	} else {

@@ -20,7 +20,7 @@ func (s *http2Stream) beginBody() {
 	waits := !s.ended && s.in.len() == 0 // who sends at once does not wait
 	s.mu.Unlock()
 	head := &s.x.r.head
-	there := head.contentLength > 0 || head.chunked
+	there := head.hasBody()
 	s.x.r.body.begin(there)
 	s.expect.Store(there && head.expectContinue && waits)
 }

@@ -51,14 +51,6 @@ const (
 	unlimited = int(^uint(0) >> 1)
 )
 
-// limitOr returns what a limit's field means: 0 is the default.
-func limitOr[T int | int64 | time.Duration](field, byDefault T) T {
-	if field == 0 {
-		return byDefault
-	}
-	return field
-}
-
 // boundOr is limitOr for numbers of bytes, in which none is a very large one.
 func boundOr(field, byDefault int) int {
 	if field < 0 {

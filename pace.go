@@ -44,6 +44,14 @@ func rateLimit(rate, moved int64) time.Duration {
 	return rateGrace + time.Duration(min(float64(moved)/float64(rate), rateSecondsMax)*float64(time.Second))
 }
 
+// limitOr returns what a limit's field means: 0 is the default.
+func limitOr[T int | int64 | time.Duration](field, byDefault T) T {
+	if field == 0 {
+		return byDefault
+	}
+	return field
+}
+
 // after returns when limit has passed since from; 0, for never, without one.
 func after(from, limit time.Duration) time.Duration {
 	if limit <= 0 {

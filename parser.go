@@ -66,6 +66,9 @@ func (h *requestHead) reset() {
 	h.watched = &watchedInRequest
 }
 
+// hasBody says whether a body follows, of whatever length.
+func (h *requestHead) hasBody() bool { return h.contentLength > 0 || h.chunked }
+
 // parse looks at b, which begins with the first octet of a head. It returns
 // the length of the head once it is complete. It returns 0 to ask for more:
 // the next call must give the same octets again, in the same or another place,

@@ -128,7 +128,7 @@ type Server struct {
 
 	MaxConns         int   // default unlimited; beyond it connections wait to be accepted
 	MaxConnsPerIP    int   // default unlimited; beyond it a new connection is closed
-	MaxBufferedBytes int64 // unread input and unsent output of all connections; default a quarter of memory, on breach idle connections are closed and accepting pauses
+	MaxBufferedBytes int64 // unread input and unsent output of all connections; default a quarter of memory, on breach idle connections are closed, accepting pauses and requests with bodies get 503
 
 	// DrainDelay is how long after Shutdown begins connections that are idle
 	// may still send one request each, which is answered with "Connection:

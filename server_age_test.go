@@ -91,7 +91,7 @@ func TestMaxBufferedBytesRefuses(t *testing.T) {
 	s := &Server{Loops: 1, Handler: textHandler("fine"), MaxBufferedBytes: 64 << 10, MaxConns: -1}
 	startPlainOn(t, s, ln)
 	var conns []net.Conn
-	for range 2 {
+	for range 3 {
 		conn, err := net.Dial("tcp", ln.Addr().String())
 		if err != nil {
 			t.Fatal(err)
@@ -103,17 +103,42 @@ func TestMaxBufferedBytesRefuses(t *testing.T) {
 		fmt.Fprint(conn, "GET / HTTP/1.1\r\n") // or it would be closed as idle
 		conns = append(conns, conn)
 	}
-	eventually(t, "two begun heads", func() bool { return s.Stats().Connections.Head == 2 })
+	eventually(t, "three begun heads", func() bool { return s.Stats().Connections.Head == 3 })
 	s.buffered.Add(65 << 10)
 	defer s.buffered.Add(-(65 << 10))
 	fmt.Fprint(conns[0], "Host: a\r\n\r\n")
 	readUntil(t, conns[0], "fine")
-	fmt.Fprint(conns[1], "Host: a\r\nContent-Length: 5\r\n\r\n")
-	readUntil(t, conns[1], "HTTP/1.1 503 ")
+	for i, framing := range []string{"Content-Length: 5", "Transfer-Encoding: chunked"} {
+		fmt.Fprintf(conns[1+i], "Host: a\r\n%s\r\n\r\n", framing)
+		got := readUntil(t, conns[1+i], "\r\n\r\n")
+		if !strings.HasPrefix(got, "HTTP/1.1 503 ") || !strings.Contains(got, "\r\nRetry-After: 1\r\n") {
+			t.Errorf("%s: %q", framing, got)
+		}
+	}
 }
 
-// readUntil reads until that has come.
-func readUntil(t *testing.T, conn net.Conn, text string) {
+// The same over HTTP/2.
+func TestMaxBufferedBytesRefusesHTTP2(t *testing.T) {
+	t.Parallel()
+	s := newEndServer(t, func(s *Server) { s.MaxBufferedBytes = 64 << 10 })
+	p := s.dial(t)
+	slow := p.start("/wait") // or the connection would be closed as idle
+	eventually(t, "the handler", func() bool { return s.entered.Load() == 1 })
+	s.buffered.Add(65 << 10)
+	defer s.buffered.Add(-(65 << 10))
+	for _, more := range [][]string{{"content-length: 5"}, nil} {
+		a := p.answer(p.open(false, requestLines("POST", "/read", more...)...))
+		if a.status != 503 || a.fields.Get("Retry-After") != "1" {
+			t.Errorf("with %q: %v", more, a)
+		}
+	}
+	p.get("/good").want(t, 200, "fine")
+	close(s.leave)
+	p.answer(slow).want(t, 200, "waited")
+}
+
+// readUntil reads until that has come, and returns all that has.
+func readUntil(t *testing.T, conn net.Conn, text string) string {
 	t.Helper()
 	var got strings.Builder
 	for buf := make([]byte, 1000); !strings.Contains(got.String(), text); {
@@ -125,4 +150,5 @@ func readUntil(t *testing.T, conn net.Conn, text string) {
 			t.Fatalf("%.300q, %v; want %q", got.String(), err, text)
 		}
 	}
+	return got.String()
 }
