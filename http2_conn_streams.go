@@ -33,9 +33,7 @@ func (s *Server) beginHTTP2(c *Conn) {
 	h.enc.reset()
 	h.sendWindow, h.recvWindow = windowDefault, h.config.connWindow
 	h.budget.left = http2BudgetMax
-	if s.MaxConnAge > 0 {
-		h.ages = ageEnd(c.workset.clock.now, s.MaxConnAge)
-	}
+	h.ages = ageEnd(c.workset.clock.now, s.MaxConnAge)
 	if s.ConnState != nil {
 		h.told = &http2Told{h: h}
 	}
