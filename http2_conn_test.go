@@ -7,7 +7,7 @@ import "testing"
 func TestHTTP2WishEndsWithItsStream(t *testing.T) {
 	f := newFeeder(t, &Server{Handler: textHandler("")})
 	c := f.newConn()
-	c.loop.workset = f.workset
+	c.workset, c.loop.workset = f.workset, f.workset
 	f.srv.http2 = f.srv.http2Config()
 	f.srv.beginHTTP2(c)
 	h := c.proto.(*http2Conn)
@@ -42,7 +42,7 @@ func TestHTTP2WishEndsWithItsStream(t *testing.T) {
 func TestHTTP2WishIsPostedOnce(t *testing.T) {
 	f := newFeeder(t, &Server{Handler: textHandler("")})
 	c := f.newConn()
-	c.loop.workset = f.workset
+	c.workset, c.loop.workset = f.workset, f.workset
 	f.srv.http2 = f.srv.http2Config()
 	f.srv.beginHTTP2(c)
 	h, l := c.proto.(*http2Conn), c.loop
@@ -73,7 +73,7 @@ func TestHTTP2WishIsPostedOnce(t *testing.T) {
 func TestHTTP2BodyWaitsForItsHead(t *testing.T) {
 	f := newFeeder(t, &Server{Handler: textHandler("")})
 	c := f.newConn()
-	c.loop.workset = f.workset
+	c.workset, c.loop.workset = f.workset, f.workset
 	f.srv.http2 = f.srv.http2Config()
 	f.srv.beginHTTP2(c)
 	h := c.proto.(*http2Conn)
