@@ -203,7 +203,7 @@ func (b *requestBody) whole() (p []byte, ok bool) {
 	if n < 0 {
 		return nil, false
 	}
-	p = make([]byte, n)
+	p = make([]byte, max(n, 1)) // a read of nothing finds no end
 	got, _ := b.read(p)
-	return p, got == n
+	return p[:got], got == n
 }

@@ -222,3 +222,27 @@ func onlyHTTP1() *http.Protocols {
 	p.SetHTTP1(true)
 	return p
 }
+
+// TestHTTP2TrailerOfEmptyBody has Bytes find the end, and so the trailer, of a body in which
+// nothing was and which came with the head.
+func TestHTTP2TrailerOfEmptyBody(t *testing.T) {
+	t.Parallel()
+	p := dialHTTP2(t, startServer(t, &Server{Protocols: proxyProtocols(true), Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		body, err := r.Bytes()
+		if err != nil {
+			return err
+		}
+		return w.Text(200, string(body)+"|"+r.Trailer().Get("X-Told"))
+	})}))
+	for _, body := range []string{"", "x"} {
+		b, stream := p.head(false, requestLines("POST", "/")...)
+		if body != "" {
+			b = appendData(b, stream, []byte(body), false)
+		}
+		p.send(append(b, http2Frame(frameHeaders, flagEndStream|flagEndHeaders, stream, string(rawBlock("x-told: told")))...))
+		a := p.answer(stream)
+		if got := string(a.body); got != body+"|told" {
+			t.Errorf("%q for a body of %d octets", got, len(body))
+		}
+	}
+}
