@@ -243,12 +243,15 @@ func TestTransportUploadStops(t *testing.T) {
 			}
 			resp, err := (&http.Client{Transport: clientOf(t, &Client{}).Transport()}).Do(req)
 			if err == nil {
-				if tt.server != nil && ctx.Err() == nil && tt.name == "context ended behind Do" {
+				defer resp.Body.Close()
+				switch tt.name {
+				case "context ended behind Do":
 					cancel()
-				} else {
+				case "response closed":
+					resp.Body.Close()
+				default:
 					io.Copy(io.Discard, resp.Body)
 				}
-				defer resp.Body.Close()
 			}
 			eventually(t, "the end of the body", func() bool { return body.inside.Load() == 0 })
 			select {
