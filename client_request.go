@@ -168,13 +168,18 @@ func (r *ClientRequest) rewindable() bool {
 	return r.inMem || r.Body == nil || !r.sent || r.GetBody != nil || r.seeks
 }
 
+// hasBody says whether there is a body, were it an empty one.
+func (r *ClientRequest) hasBody() bool {
+	return r.inMem || r.Body != nil && r.Body != http.NoBody
+}
+
 // beginBody readies the body for being sent, and returns its length, -1 for
 // unknown. Who reads from Body then sets sent.
 func (r *ClientRequest) beginBody() (length int64, err error) {
 	switch {
 	case r.inMem:
 		return int64(len(r.payload)), nil
-	case r.Body == nil || r.Body == http.NoBody:
+	case !r.hasBody():
 		return 0, nil
 	}
 	if err := r.Rewind(); err != nil {

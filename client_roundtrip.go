@@ -140,7 +140,7 @@ func (h *clientHop) run() (*ClientResponse, error) {
 		if h.length, err = h.call.req.beginBody(); err != nil {
 			return nil, h.call.unsendable(h.conn.lead().host, err)
 		}
-		if h.call.req.Trailer != nil && h.length != 0 {
+		if h.call.req.Trailer != nil && h.call.req.hasBody() {
 			h.length = -1
 		}
 	}

@@ -42,6 +42,48 @@ func TestClientSentOnce(t *testing.T) {
 	}
 }
 
+// TestClientTrailerOfEmptyBody sends the trailer of a body in which nothing was, of whatever
+// kind it is. Without a body there is none.
+func TestClientTrailerOfEmptyBody(t *testing.T) {
+	t.Parallel()
+	h := HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		p, err := r.Bytes()
+		if err != nil {
+			return err
+		}
+		return w.Text(200, string(p)+"|"+r.Trailer().Get("X-Told"))
+	})
+	for _, http2 := range []bool{false, true} {
+		url := TestServer(t, &Server{Handler: h, Protocols: proxyProtocols(http2)})
+		c := clientOf(t, &Client{Protocols: proxyProtocols(http2)})
+		for _, tt := range []struct {
+			name string
+			body any
+			want string
+		}{
+			{"bytes", []byte("x"), "x|told"},
+			{"no bytes", []byte{}, "|told"},
+			{"no letters", "", "|told"},
+			{"a reader at its end", strings.NewReader(""), "|told"},
+			{"a stream", io.MultiReader(), "|told"},
+			{"nothing", nil, "|"},
+			{"nothing of net/http's", http.NoBody, "|"},
+		} {
+			r := &ClientRequest{Method: "POST", URL: url, Trailer: func(h *Header) { h.Set("X-Told", "told") }}
+			if err := r.SetBody(tt.body); err != nil {
+				t.Fatal(err)
+			}
+			resp, err := c.Do(clientContext(t), r)
+			if err != nil {
+				t.Fatalf("%s: %v", tt.name, err)
+			}
+			if text, err := resp.Text(); text != tt.want || err != nil {
+				t.Errorf("%s, HTTP/2 %v: %q, %v; want %q", tt.name, http2, text, err, tt.want)
+			}
+		}
+	}
+}
+
 // A request that says close ends its connection, whoever put it there.
 func TestClientConnectionClose(t *testing.T) {
 	var conns atomic.Int32

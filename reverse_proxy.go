@@ -1,7 +1,6 @@
 package flare
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -296,15 +295,12 @@ func (e *proxyExchange) setBody() error {
 		if err != nil {
 			return err
 		}
-		if r.body.trailer.Len() == 0 {
-			return out.SetBody(body)
+		if r.body.trailer.Len() > 0 {
+			out.Trailer = e.setTrailer
 		}
-		out.GetBody = func() (io.Reader, error) { return struct{ io.Reader }{bytes.NewReader(body)}, nil }
-		out.Body, _ = out.GetBody()
-	} else {
-		out.Body, out.ContentLength = e.r.Body(), max(length, 0)
+		return out.SetBody(body)
 	}
-	if length < 0 {
+	if out.Body, out.ContentLength = e.r.Body(), max(length, 0); length < 0 {
 		out.Trailer = e.setTrailer
 	}
 	return nil
