@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -48,7 +49,7 @@ type ReverseProxy struct {
 	// Client has the connections, with its timeouts, limits, TLS, versions of HTTP,
 	// Proxy and Wrap, which is around each attempt. Its BaseURL, Header, Auth and Jar
 	// are left out, and redirects are answers as others. nil is one that asks no proxy,
-	// and waits 5 minutes for more of a body.
+	// waits 5 minutes for more of a body, and keeps no connection beyond the Server's end.
 	Client *Client
 
 	// Rewrite, when set, changes a request that is about to be sent. out.URL is its
@@ -85,6 +86,7 @@ type ReverseProxy struct {
 	do        Doer
 	name      string // by which Via knows it
 	upstreams proxyUpstreams
+	resting   atomic.Bool // connections of its own Client are closed when a Server has ended
 }
 
 const (
@@ -182,9 +184,7 @@ func (p *ReverseProxy) Serve(w *ResponseWriter, r *Request) error {
 	if x.r.head.form == asteriskForm {
 		return nil // about this server, no resource (RFC 9110 §9.3.7): 200 and empty
 	}
-	if up := &p.upstreams; p.HealthPath != "" && !up.probing.Load() && up.probing.CompareAndSwap(false, true) {
-		go up.probe(x.srv.onEnd.context(), p.do, p.HealthPath, limitOr(max(p.HealthInterval, 0), proxyHealthInterval))
-	}
+	p.endWith(x.srv)
 	e := &proxyExchange{p: p, w: w, r: r, x: x}
 	if err := e.prepare(); err != nil {
 		return err
@@ -200,6 +200,20 @@ func (p *ReverseProxy) Serve(w *ResponseWriter, r *Request) error {
 		return e.tunnel.switchProtocols(x, resp, limitOr(p.TunnelTimeout, proxyTunnelTimeout))
 	}
 	return e.respond(resp)
+}
+
+// endWith begins what ends with the Server: probes, and connections that rest.
+func (p *ReverseProxy) endWith(srv *Server) {
+	if up := &p.upstreams; p.HealthPath != "" && !up.probing.Load() && up.probing.CompareAndSwap(false, true) {
+		go up.probe(srv.onEnd.context(), p.do, p.HealthPath, limitOr(max(p.HealthInterval, 0), proxyHealthInterval))
+	}
+	if p.Client == nil && !p.resting.Load() && p.resting.CompareAndSwap(false, true) {
+		context.AfterFunc(srv.onEnd.context(), func() {
+			<-srv.done // until then connections come to rest
+			p.resting.Store(false)
+			p.client.CloseIdleConnections()
+		})
+	}
 }
 
 // prepare makes the request that is to be sent.

@@ -282,6 +282,27 @@ func TestReverseProxyActiveHealth(t *testing.T) {
 	eventually(t, "nobody asks any more", func() bool { return !p.upstreams.probing.Load() })
 }
 
+// TestReverseProxyLeavesNothing has no connection of a ReverseProxy's own Client stay when
+// its Server has ended.
+func TestReverseProxyLeavesNothing(t *testing.T) {
+	t.Parallel()
+	behind := &Server{Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error { return w.Text(200, "ok") })}
+	p := &ReverseProxy{Upstreams: []string{TestServer(t, behind)}}
+	for _, end := range []func(s *Server) error{(*Server).Close, func(s *Server) error { return s.Shutdown(soon(t)) }} {
+		s := new(Server) // one after the other: it goes on with the next
+		if got := askProxy(t, startProxyOf(t, s, p), "GET", ""); got != 200 {
+			t.Fatal(got)
+		}
+		if behind.conns.Load() == 0 {
+			t.Fatal("no connection rests")
+		}
+		if err := end(s); err != nil {
+			t.Error(err)
+		}
+		gone(t, behind)
+	}
+}
+
 // TestReverseProxyRefusals is the table of requests that are answered here.
 func TestReverseProxyRefusals(t *testing.T) {
 	t.Parallel()
