@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"mime/multipart"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -24,12 +26,9 @@ func ExampleReverseProxy() {
 	behind := flare.TestServer(t, &flare.Server{Handler: flare.HandlerFunc(func(w *flare.ResponseWriter, r *flare.Request) error {
 		return w.Text(200, r.Path()+" for "+r.Header().Get("X-Forwarded-Host"))
 	})})
-	client := new(flare.Client) // to close what rests, which the proxy's own keeps for a minute
-	defer client.CloseIdleConnections()
 	mux := flare.NewMux()
 	mux.Mount("/api", &flare.ReverseProxy{
 		Upstreams: []string{behind},
-		Client:    client,
 		Rewrite: func(in *flare.Request, out *flare.ClientRequest) error {
 			out.URL = strings.TrimPrefix(out.URL, "/api")
 			return nil
@@ -101,6 +100,108 @@ func ExampleLimiter() {
 	fmt.Println(body)
 	// Output:
 	// done
+}
+
+func ExampleMaxBody() {
+	t := new(exampleT)
+	defer t.end()
+	mux := flare.NewMux()
+	mux.Post("/notes", func(w *flare.ResponseWriter, r *flare.Request) error {
+		text, err := r.Bytes()
+		if err != nil {
+			return err
+		}
+		return w.Text(201, fmt.Sprint(len(text), " bytes"))
+	}, flare.MaxBody(10))
+	client := flare.TestClient(t, &flare.Server{Handler: mux})
+	for _, note := range []string{"milk", "milk, bread and butter"} {
+		resp, err := client.Post("http://h/notes", "text/plain", strings.NewReader(note))
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		resp.Body.Close()
+		fmt.Println(resp.StatusCode)
+	}
+	// Output:
+	// 201
+	// 413
+}
+
+// What a body may not be: of another type, with fields that the struct has not, or with
+// anything behind the value.
+func ExampleRequest_StrictJSON() {
+	t := new(exampleT)
+	defer t.end()
+	client := flare.TestClient(t, &flare.Server{Handler: flare.HandlerFunc(func(w *flare.ResponseWriter, r *flare.Request) error {
+		var book struct {
+			Title string `json:"title"`
+		}
+		if err := r.StrictJSON(&book); err != nil {
+			return err
+		}
+		return w.Text(200, book.Title)
+	})})
+	for _, b := range []struct{ kind, text string }{
+		{"application/json", `{"title": "Dune"}`},
+		{"application/json", `{"titel": "Dune"}`},
+		{"text/plain", `{"title": "Dune"}`},
+	} {
+		resp, err := client.Post("http://h/", b.kind, strings.NewReader(b.text))
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		resp.Body.Close()
+		fmt.Println(resp.StatusCode)
+	}
+	// Output:
+	// 200
+	// 400
+	// 415
+}
+
+func ExampleCompress() {
+	mux := flare.NewMux()
+	mux.Use(flare.Compress)
+	mux.Get("/poem", func(w *flare.ResponseWriter, r *flare.Request) error {
+		return w.Text(200, strings.Repeat("a rose is a rose is ", 100))
+	})
+	s := func() *flare.Server { return &flare.Server{Handler: mux} }
+	plain, body := serveExample(s(), "GET", "http://h/poem", "Accept-Encoding", "identity")
+	fmt.Println(plain.Header.Get("Content-Encoding") == "", len(body))
+	packed, body := serveExample(s(), "GET", "http://h/poem", "Accept-Encoding", "gzip")
+	fmt.Println(packed.Header.Get("Content-Encoding"), len(body) < 200)
+	// Output:
+	// true 2000
+	// gzip true
+}
+
+// A download that asks for the rest when the connection breaks. The file appears when all
+// of it is there.
+func ExampleClient_SaveFile() {
+	t := new(exampleT)
+	defer t.end()
+	url := flare.TestServer(t, &flare.Server{Handler: flare.HandlerFunc(func(w *flare.ResponseWriter, r *flare.Request) error {
+		w.Header().Set("ETag", `"v1"`)
+		return w.ServeContent("report.csv", time.Time{}, strings.NewReader("a,b\n1,2\n"))
+	})})
+	dir, err := os.MkdirTemp("", "")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(dir)
+	client := new(flare.Client)
+	defer client.CloseIdleConnections()
+	name := filepath.Join(dir, "report.csv")
+	n, err := client.SaveFile(context.Background(), url, name)
+	fmt.Println(n, err)
+	text, err := os.ReadFile(name)
+	fmt.Printf("%q %v\n", text, err)
+	// Output:
+	// 8 <nil>
+	// "a,b\n1,2\n" <nil>
 }
 
 func ExampleRequestID() {
