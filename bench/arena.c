@@ -3,7 +3,7 @@
 /*
  * arena.c: the load generator of the arena's profiles. One thread, one epoll instance, requests of
  * any kind and size from a script, one line of JSON on standard output when it is done; the line
- * has the fields of load.c's. It knows nothing of targets or profiles: arena.go writes the script,
+ * has the fields of load.c's. It knows nothing of targets or profiles: arena_run.go writes the script,
  * starts it and reads the line.
  * (The first line keeps the go command, which would want cgo for it, away from this file.)
  *
@@ -16,26 +16,9 @@
  * With --tls the connections are TLS 1.3 (built with -DWITH_TLS and OpenSSL). With --close-after N a
  * connection is closed by this side after N answers and another opened.
  */
-#define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <ctype.h>
-#include <errno.h>
+#include "load.h"
 #include <fcntl.h>
-#include <getopt.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <signal.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <strings.h>
-#include <sys/epoll.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
-#include <time.h>
-#include <unistd.h>
 #ifdef WITH_TLS
 #include <openssl/ssl.h>
 static SSL_CTX *tls_context;
@@ -48,10 +31,7 @@ enum {
 	HEAD_BYTES_MAX = 8192,
 	EVENTS = 256,
 	SOURCES = 32,             /* addresses 127.0.0.2 and up: closed connections keep their ports for a minute */
-	SUB_BITS = 6,             /* as in load.c */
-	BUCKETS = 36 << SUB_BITS,
 };
-#define SECOND 1000000000ull
 #define DRAIN_MAX (5 * SECOND)
 
 struct entry {
@@ -85,41 +65,12 @@ static struct {
 	bool tls;
 } opt = { .connections = 64, .warmup = 0.5, .seconds = 2 };
 
-enum { ERR_CONNECT, ERR_STATUS, ERR_FRAMING, ERR_CLOSED, ERR_SEND, ERRORS };
-static const char *error_names[ERRORS] = { "connect", "status", "framing", "closed", "send" };
-static uint64_t errors[ERRORS];
-static char first_error[160];
-
 static struct entry *entries;
 static int entry_count, epoll_fd, alive;
 static struct connection *conns;
 static enum { WARMING, MEASURING, DRAINING } phase = WARMING;
 static uint64_t sent, answered, lost, bytes_in;
-static uint64_t histogram[BUCKETS], histogram_count, histogram_max;
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * SECOND + t.tv_nsec;
-}
-
-static void die(const char *what)
-{
-	fprintf(stderr, "arena: %s: %s\n", what, strerror(errno));
-	exit(2);
-}
-
-static void record(uint64_t ns)
-{
-	if (ns >> 40)
-		ns = (1ull << 40) - 1;
-	int shift = ns < (2 << SUB_BITS) ? 0 : 63 - __builtin_clzll(ns) - SUB_BITS;
-	histogram[(shift << SUB_BITS) + (ns >> shift)]++;
-	histogram_count++;
-	if (ns > histogram_max)
-		histogram_max = ns;
-}
+static struct histogram latency, lateness; /* nothing is late in a closed loop */
 
 /* ---- connections ---- */
 
@@ -140,14 +91,7 @@ static void shut(struct connection *c)
 
 static void fail(struct connection *c, int kind, const char *text, int n)
 {
-	errors[kind]++;
-	if (!first_error[0]) {
-		int at = snprintf(first_error, sizeof first_error, "%s: ", error_names[kind]);
-		for (int i = 0; i < n && text[i] != '\r' && at < (int)sizeof first_error - 1; i++)
-			if (isprint((unsigned char)text[i]) && text[i] != '"' && text[i] != '\\')
-				first_error[at++] = text[i];
-		first_error[at] = 0;
-	}
+	count_error(kind, text, n);
 	lost += c->waiting;
 	c->waiting = false;
 	shut(c);
@@ -266,7 +210,7 @@ static bool after_answer(struct connection *c, uint64_t now)
 	answered++;
 	c->waiting = false;
 	if (phase == MEASURING)
-		record(now - c->since);
+		record(&latency, now - c->since);
 	if (opt.close_after && ++c->answers == opt.close_after) {
 		shut(c);
 		if (phase != DRAINING && !open_connection(c))
@@ -417,22 +361,12 @@ static void readable(struct connection *c)
 
 /* ---- the run ---- */
 
-static uint64_t process_clock(int which) /* as in load.c */
-{
-	struct timespec t;
-	if (!opt.pid || clock_gettime((clockid_t)((~(unsigned)opt.pid << 3) | which), &t))
-		return 0;
-	return t.tv_sec * SECOND + t.tv_nsec;
-}
-
 static struct account { uint64_t user, all, cpu, self, answered, time, bytes; } before, after;
 
 static struct account read_accounts(void)
 {
-	struct timespec t;
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
 	return (struct account){
-		process_clock(1), process_clock(0), process_clock(2), t.tv_sec * SECOND + t.tv_nsec, answered, now_ns(), bytes_in,
+		process_clock(opt.pid, 1), process_clock(opt.pid, 0), process_clock(opt.pid, 2), clock_ns(CLOCK_PROCESS_CPUTIME_ID), answered, now_ns(), bytes_in,
 	};
 }
 
@@ -475,15 +409,8 @@ static void run(void)
 		after = read_accounts(); /* every connection failed */
 }
 
-static void print_number(const char *name, uint64_t n)
-{
-	printf("\"%s\":%llu,", name, (unsigned long long)n);
-}
-
 static void report(void)
 {
-	struct timespec tick;
-	clock_getres(CLOCK_MONOTONIC_COARSE, &tick);
 	printf("{\"mode\":\"closed\",");
 	print_number("window_ns", after.time - before.time);
 	print_number("answered", after.answered - before.answered);
@@ -493,23 +420,16 @@ static void report(void)
 	print_number("cpu_ns", after.cpu - before.cpu);
 	print_number("tick_user_ns", after.user - before.user);
 	print_number("tick_all_ns", after.all - before.all);
-	print_number("tick_ns", tick.tv_nsec);
+	print_tick();
 	print_number("generator_cpu_ns", after.self - before.self);
-	printf("\"errors\":{");
-	for (int i = 0; i < ERRORS; i++)
-		printf("%s\"%s\":%llu", i ? "," : "", error_names[i], (unsigned long long)errors[i]);
+	print_errors();
+	printf("\"lateness\":");
+	print_histogram(&lateness);
 	uint64_t got = after.answered - before.answered;
-	printf("},\"first_error\":\"%s\",\"lateness\":{\"count\":0,\"max_ns\":0,\"buckets\":[]},\"classes\":[{\"name\":\"main\","
-	       "\"path\":\"\",\"answer_bytes\":%llu,\"latency\":{\"count\":%llu,\"max_ns\":%llu,\"buckets\":[", first_error,
-	       (unsigned long long)(got ? (after.bytes - before.bytes) / got : 0), (unsigned long long)histogram_count, (unsigned long long)histogram_max);
-	const char *comma = "";
-	for (int i = 0; i < BUCKETS; i++) {
-		if (histogram[i]) {
-			printf("%s[%d,%llu]", comma, i, (unsigned long long)histogram[i]);
-			comma = ",";
-		}
-	}
-	printf("]}}]}\n");
+	printf(",\"classes\":[{\"name\":\"main\",\"path\":\"\",\"answer_bytes\":%llu,\"latency\":",
+	       (unsigned long long)(got ? (after.bytes - before.bytes) / got : 0));
+	print_histogram(&latency);
+	printf("}]}\n");
 }
 
 /* ---- set-up ---- */

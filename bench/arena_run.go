@@ -54,45 +54,23 @@ func arenaTargets() []*target {
 
 func addrCommand(s start) ([]string, error) { return []string{s.program, "-addr", s.addr}, nil }
 
-// arenaNginx is nginx for the profiles that need no program of its own.
-const arenaNginx = `daemon off;
-master_process off;
-worker_processes 1;
-pid %[1]s/pid;
-error_log stderr crit;
-events { use epoll; worker_connections 16384; }
-http {
-	access_log off;
-	keepalive_requests 2000000000;
-	keepalive_timeout 1h;
-	sendfile on;
+// What nginx is told for the profiles that need no program of its own.
+const (
+	arenaNginx = `sendfile on;
 	tcp_nopush on;
-	open_file_cache max=100;
-	client_body_temp_path %[1]s/body;
-	proxy_temp_path %[1]s/proxy;
-	fastcgi_temp_path %[1]s/fastcgi;
-	uwsgi_temp_path %[1]s/uwsgi;
-	scgi_temp_path %[1]s/scgi;
-	server {
-		listen %[2]s backlog=4096%[3]s;
-		types { }
+	open_file_cache max=100;`
+	arenaNginxServer = `types { }
 		location /page/ { default_type text/plain; return 200 "Hello, World!"; }
-		location /file/ { default_type application/octet-stream; alias %[5]s/; }
-		%[4]s
-	}
-}
-`
+		location /file/ { default_type application/octet-stream; alias %s/; }`
+)
 
 func (a *arenaRun) nginxCommand(p *profile) func(start) ([]string, error) {
 	return func(s start) ([]string, error) {
-		listen, pair := "", ""
+		listen := ""
 		if p.tls {
-			listen = " ssl"
-			pair = fmt.Sprintf("ssl_protocols TLSv1.3; ssl_certificate %s; ssl_certificate_key %s;", a.pair.cert, a.pair.key)
+			listen = a.pair.nginx()
 		}
-		file := filepath.Join(s.dir, "nginx.conf")
-		err := os.WriteFile(file, fmt.Appendf(nil, arenaNginx, s.dir, s.addr, listen, pair, a.files), 0o644)
-		return []string{s.program, "-p", s.dir, "-c", file, "-e", "stderr"}, err
+		return s.nginx(arenaNginx, listen, fmt.Sprintf(arenaNginxServer, a.files))
 	}
 }
 

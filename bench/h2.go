@@ -72,14 +72,10 @@ func findServer(name, pkg, flag string) func(*builder) (string, string, error) {
 }
 
 func nginxHTTP2Command(s start, pair *tlsPair) ([]string, error) {
-	listen := "http2"
-	if pair != nil {
-		listen = fmt.Sprintf("ssl http2; ssl_certificate %s; ssl_certificate_key %s; ssl_protocols TLSv1.3", pair.cert, pair.key)
+	if pair == nil {
+		return nginxPlaintext(s, "http2")
 	}
-	file := filepath.Join(s.dir, "nginx.conf")
-	config := strings.Replace(nginxConfig, "backlog=4096", "backlog=4096 "+listen, 1)
-	err := os.WriteFile(file, fmt.Appendf(nil, config, s.dir, s.addr, s.contentType), 0o644)
-	return []string{s.program, "-p", s.dir, "-c", file, "-e", "stderr"}, err
+	return nginxPlaintext(s, "http2 "+pair.nginx())
 }
 
 // writeFolder makes a folder with the answer to /plaintext, for servers of files.

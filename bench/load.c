@@ -21,27 +21,10 @@
  * too. The user/system split is not that good: the kernel attributes whole scheduler ticks, so
  * CPUCLOCK_VIRT / CPUCLOCK_PROF is a sample of one per tick. tick_ns says how long one is.
  */
-#define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <ctype.h>
+#include "load.h"
 #include <dirent.h>
-#include <errno.h>
-#include <getopt.h>
 #include <math.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <signal.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <strings.h>
-#include <sys/epoll.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
-#include <time.h>
-#include <unistd.h>
 
 enum {
 	DEPTH_MAX = 128,
@@ -51,26 +34,8 @@ enum {
 	INPUT_BYTES = 4 * ANSWER_BYTES_MAX,
 	BACKLOG_MAX = 1 << 20,       /* due requests without a connection; over it we stop early */
 	EVENTS = 256,
-	SUB_BITS = 6,                /* 64 buckets an octave: 1.6 % wide; load.go has the inverse */
-	BUCKETS = 36 << SUB_BITS,    /* up to 2^40 ns, 18 minutes */
 };
-#define SECOND 1000000000ull
 #define DRAIN_MAX (3 * SECOND)
-
-struct histogram {
-	uint64_t count, max, bucket[BUCKETS];
-};
-
-static void record(struct histogram *h, uint64_t ns)
-{
-	if (ns >> 40)
-		ns = (1ull << 40) - 1;
-	int shift = ns < (2 << SUB_BITS) ? 0 : 63 - __builtin_clzll(ns) - SUB_BITS;
-	h->bucket[(shift << SUB_BITS) + (ns >> shift)]++;
-	h->count++;
-	if (ns > h->max)
-		h->max = ns;
-}
 
 /* A class is one kind of request and what its answers have to look like. */
 enum { MAIN, MIX, DISTURB, CLASSES };
@@ -105,11 +70,6 @@ static struct {
 } opt = { .host = "127.0.0.1", .connections = 64, .depth = 1, .warmup = 0.5, .seconds = 2,
 	  .disturb_every = 1, .poisson = true };
 
-enum { ERR_CONNECT, ERR_STATUS, ERR_FRAMING, ERR_CLOSED, ERR_SEND, ERRORS };
-static const char *error_names[ERRORS] = { "connect", "status", "framing", "closed", "send" };
-static uint64_t errors[ERRORS];
-static char first_error[160];
-
 static enum { WARMING, MEASURING, DRAINING } phase = WARMING;
 static uint64_t window_start, window_end;
 static uint64_t sent, answered, lost; /* since the start, warm-up included */
@@ -126,19 +86,6 @@ static uint64_t backlog_first, backlog_count, queued_for_connection, unsent;
 static struct histogram lateness; /* of our own sends, where a connection was free in time */
 static uint64_t random_state = 0x9E3779B97F4A7C15ull;
 
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * SECOND + t.tv_nsec;
-}
-
-static void die(const char *what)
-{
-	fprintf(stderr, "load: %s: %s\n", what, strerror(errno));
-	exit(2);
-}
-
 /* xorshift64*: one seed, one schedule, whatever the target. */
 static uint64_t random_next(void)
 {
@@ -153,14 +100,6 @@ static uint64_t random_next(void)
 struct account {
 	uint64_t cpu_ns, tick_user_ns, tick_all_ns, voluntary, involuntary;
 };
-
-static uint64_t process_clock(int which) /* 0 PROF, 1 VIRT, 2 SCHED: include/linux/posix-timers.h */
-{
-	struct timespec t;
-	if (!opt.pid || clock_gettime((clockid_t)((~(unsigned)opt.pid << 3) | which), &t))
-		return 0;
-	return t.tv_sec * SECOND + t.tv_nsec;
-}
 
 static void read_switches(struct account *a)
 {
@@ -191,14 +130,7 @@ static void read_switches(struct account *a)
 
 static void fail(struct connection *c, int kind, const char *text, int n)
 {
-	errors[kind]++;
-	if (!first_error[0]) {
-		int at = snprintf(first_error, sizeof first_error, "%s: ", error_names[kind]);
-		for (int i = 0; i < n && text[i] != '\r' && at < (int)sizeof first_error - 1; i++)
-			if (isprint((unsigned char)text[i]) && text[i] != '"' && text[i] != '\\')
-				first_error[at++] = text[i];
-		first_error[at] = 0;
-	}
+	count_error(kind, text, n);
 	lost += c->flying;
 	c->flying = 0;
 	if (c->fd >= 0) {
@@ -525,23 +457,16 @@ static uint64_t flying_total(void)
 static struct account before, after;
 static uint64_t window_answered, window_ns, self_cpu_ns, disturb_skipped;
 
-static uint64_t self_cpu(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-	return t.tv_sec * SECOND + t.tv_nsec;
-}
-
 /* The slow reads of /proc come before the window and after the drain, so that they delay no
  * request the window counts; the CPU clock and the answer counter are read together. */
 static void start_window(void)
 {
 	read_switches(&before);
-	before.tick_user_ns = process_clock(1);
-	before.tick_all_ns = process_clock(0);
-	before.cpu_ns = process_clock(2);
+	before.tick_user_ns = process_clock(opt.pid, 1);
+	before.tick_all_ns = process_clock(opt.pid, 0);
+	before.cpu_ns = process_clock(opt.pid, 2);
 	window_answered = answered;
-	self_cpu_ns = self_cpu();
+	self_cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
 	window_start = now_ns();
 	window_end = window_start + opt.seconds * SECOND;
 	phase = MEASURING;
@@ -549,11 +474,11 @@ static void start_window(void)
 
 static void end_window(uint64_t now)
 {
-	after.cpu_ns = process_clock(2);
-	after.tick_user_ns = process_clock(1);
-	after.tick_all_ns = process_clock(0);
+	after.cpu_ns = process_clock(opt.pid, 2);
+	after.tick_user_ns = process_clock(opt.pid, 1);
+	after.tick_all_ns = process_clock(opt.pid, 0);
 	window_answered = answered - window_answered;
-	self_cpu_ns = self_cpu() - self_cpu_ns;
+	self_cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - self_cpu_ns;
 	window_ns = now - window_start;
 	phase = DRAINING;
 }
@@ -609,29 +534,8 @@ static void run(void)
 
 /* ---- options and report ---- */
 
-static void print_histogram(const struct histogram *h)
-{
-	printf("{\"count\":%llu,\"max_ns\":%llu,\"buckets\":[", (unsigned long long)h->count,
-	       (unsigned long long)h->max);
-	const char *comma = "";
-	for (int i = 0; i < BUCKETS; i++) {
-		if (h->bucket[i]) {
-			printf("%s[%d,%llu]", comma, i, (unsigned long long)h->bucket[i]);
-			comma = ",";
-		}
-	}
-	printf("]}");
-}
-
-static void print_number(const char *name, uint64_t n)
-{
-	printf("\"%s\":%llu,", name, (unsigned long long)n);
-}
-
 static void report(void)
 {
-	struct timespec tick;
-	clock_getres(CLOCK_MONOTONIC_COARSE, &tick);
 	printf("{\"mode\":\"%s\",", opt.paced ? "paced" : "closed");
 	print_number("window_ns", window_ns);
 	print_number("answered", window_answered);
@@ -644,14 +548,12 @@ static void report(void)
 	print_number("cpu_ns", after.cpu_ns - before.cpu_ns);
 	print_number("tick_user_ns", after.tick_user_ns - before.tick_user_ns);
 	print_number("tick_all_ns", after.tick_all_ns - before.tick_all_ns);
-	print_number("tick_ns", tick.tv_nsec);
+	print_tick();
 	print_number("voluntary", after.voluntary - before.voluntary);
 	print_number("involuntary", after.involuntary - before.involuntary);
 	print_number("generator_cpu_ns", self_cpu_ns);
-	printf("\"errors\":{");
-	for (int i = 0; i < ERRORS; i++)
-		printf("%s\"%s\":%llu", i ? "," : "", error_names[i], (unsigned long long)errors[i]);
-	printf("},\"first_error\":\"%s\",\"lateness\":", first_error);
+	print_errors();
+	printf("\"lateness\":");
 	print_histogram(&lateness);
 	printf(",\"classes\":[");
 	const char *comma = "";

@@ -35,29 +35,12 @@ const (
 	staticPatience    = 30 * time.Second
 )
 
-// staticNginx serves a folder and the .gz files in it.
-const staticNginx = `daemon off;
-master_process off;
-worker_processes 1;
-pid %[1]s/pid;
-error_log stderr crit;
-events { use epoll; worker_connections 1024; }
-http {
-	access_log off;
-	sendfile on;
+// staticNginx has it serve the .gz files beside those that are asked for.
+const staticNginx = `sendfile on;
 	tcp_nopush on;
 	open_file_cache max=1000;
 	gzip_static on;
-	keepalive_requests 2000000000;
-	client_body_temp_path %[1]s/body;
-	proxy_temp_path %[1]s/proxy;
-	fastcgi_temp_path %[1]s/fastcgi;
-	uwsgi_temp_path %[1]s/uwsgi;
-	scgi_temp_path %[1]s/scgi;
-	types { text/javascript js; }
-	server { listen %[2]s backlog=4096; root %[3]s; }
-}
-`
+	types { text/javascript js; }`
 
 // A staticFile is a file that is asked for.
 type staticFile struct {
@@ -217,9 +200,8 @@ func (b *bencher) staticTargets(dir string) ([]*target, error) {
 	nginx, _, err := build.findNginx()
 	if err == nil {
 		list = append(list, &target{name: nameNginx, command: func(s start) ([]string, error) {
-			file := filepath.Join(s.dir, "nginx.conf")
-			err := os.WriteFile(file, fmt.Appendf(nil, staticNginx, s.dir, s.addr, dir), 0o644)
-			return []string{nginx, "-p", s.dir, "-c", file, "-e", "stderr"}, err
+			s.program = nginx
+			return s.nginx(staticNginx, "", "root "+dir+";")
 		}})
 	}
 	return list, nil

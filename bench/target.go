@@ -6,6 +6,7 @@ package main
 // started, and nothing of workloads or results. A new target is a new value in allTargets.
 
 import (
+	"bytes"
 	"debug/buildinfo"
 	_ "embed"
 	"errors"
@@ -26,6 +27,9 @@ var floorWSSource []byte
 
 //go:embed load.c
 var loadSource []byte
+
+//go:embed load.h
+var loadHeader []byte
 
 // A target is one server under test.
 type target struct {
@@ -180,6 +184,7 @@ func (b *builder) buildC(name string, source []byte, more ...string) (program, v
 	}
 	file := filepath.Join(b.dir, name+".c")
 	program = filepath.Join(b.dir, name)
+	source = bytes.Replace(source, []byte("#include \"load.h\"\n"), loadHeader, 1)
 	if err := os.WriteFile(file, source, 0o644); err != nil {
 		return "", "", err
 	}
@@ -223,18 +228,27 @@ http {
 	fastcgi_temp_path %[1]s/fastcgi;
 	uwsgi_temp_path %[1]s/uwsgi;
 	scgi_temp_path %[1]s/scgi;
+	%[2]s
 	server {
-		listen %[2]s backlog=4096;
-		location = /plaintext { default_type "%[3]s"; return 200 "Hello, World!"; }
+		listen %[3]s backlog=4096 %[4]s;
+		%[5]s
 	}
 }
 `
 
-func nginxCommand(s start) ([]string, error) {
+// nginx is its command line: http is for all of its configuration, listen and server for the server.
+func (s start) nginx(http, listen, server string) ([]string, error) {
 	file := filepath.Join(s.dir, "nginx.conf")
-	err := os.WriteFile(file, fmt.Appendf(nil, nginxConfig, s.dir, s.addr, s.contentType), 0o644)
+	err := os.WriteFile(file, fmt.Appendf(nil, nginxConfig, s.dir, http, s.addr, listen, server), 0o644)
 	return []string{s.program, "-p", s.dir, "-c", file, "-e", "stderr"}, err
 }
+
+// nginxPlaintext has it answer /plaintext.
+func nginxPlaintext(s start, listen string) ([]string, error) {
+	return s.nginx("", listen, fmt.Sprintf(`location = /plaintext { default_type "%s"; return 200 "Hello, World!"; }`, s.contentType))
+}
+
+func nginxCommand(s start) ([]string, error) { return nginxPlaintext(s, "") }
 
 // ---- commands from the command line ----
 

@@ -37,6 +37,11 @@ const (
 // A tlsPair is a certificate and its key in files.
 type tlsPair struct{ cert, key string }
 
+// nginx is what its configuration has behind an address.
+func (p *tlsPair) nginx() string {
+	return fmt.Sprintf("ssl; ssl_certificate %s; ssl_certificate_key %s; ssl_protocols TLSv1.3", p.cert, p.key)
+}
+
 // makeTLSPair writes a certificate for 127.0.0.1 with a P-256 key, the kind that most sites have.
 func makeTLSPair(dir string) (*tlsPair, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

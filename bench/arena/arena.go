@@ -1,5 +1,5 @@
 // Package arena has what the servers of the arena answer with, and what the harness expects of
-// them: rows of JSON, and bytes to download. It knows no server.
+// them: rows of JSON, and bytes to download; and the command line that they have. It knows no library.
 package arena
 
 import (

@@ -5,11 +5,7 @@ package main
 import (
 	"encoding/json"
 	"errors"
-	"flag"
-	"fmt"
 	"io"
-	"log"
-	"net"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -20,22 +16,9 @@ import (
 )
 
 func main() {
-	addr := flag.String("addr", "127.0.0.1:8080", "address to listen on")
-	files := flag.String("files", "", "directory with the files to send")
-	cert := flag.String("cert", "", "certificate, PEM: serve HTTPS")
-	key := flag.String("key", "", "its key")
-	flag.Parse()
-
-	l, err := net.Listen("tcp", *addr)
-	if err != nil {
-		log.Fatal(err)
-	}
-	fmt.Printf("fasthttp: serving on http://%s\n", l.Addr())
-	server := &fasthttp.Server{Handler: routes(*files), StreamRequestBody: true, MaxRequestBodySize: 64 << 20}
-	if *cert != "" {
-		log.Fatal(server.ServeTLS(l, *cert, *key))
-	}
-	log.Fatal(server.Serve(l))
+	arena.Main("fasthttp", func(files string) arena.Server {
+		return &fasthttp.Server{Handler: routes(files), StreamRequestBody: true, MaxRequestBodySize: 64 << 20}
+	})
 }
 
 func routes(files string) fasthttp.RequestHandler {

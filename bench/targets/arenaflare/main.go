@@ -4,10 +4,7 @@ package main
 import (
 	"errors"
 	"flag"
-	"fmt"
 	"io"
-	"log"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -17,23 +14,10 @@ import (
 )
 
 func main() {
-	addr := flag.String("addr", "127.0.0.1:8080", "address to listen on")
 	loops := flag.Int("loops", 0, "event loops, 0 is one for each processor")
-	files := flag.String("files", "", "directory with the files to send")
-	cert := flag.String("cert", "", "certificate, PEM: serve HTTPS")
-	key := flag.String("key", "", "its key")
-	flag.Parse()
-
-	l, err := net.Listen("tcp", *addr)
-	if err != nil {
-		log.Fatal(err)
-	}
-	fmt.Printf("flare: serving on http://%s\n", l.Addr())
-	server := &flare.Server{Handler: routes(*files), Loops: *loops, MaxBodyBytes: 64 << 20}
-	if *cert != "" {
-		log.Fatal(server.ServeTLS(l, *cert, *key))
-	}
-	log.Fatal(server.Serve(l))
+	arena.Main("flare", func(files string) arena.Server {
+		return &flare.Server{Handler: routes(files), Loops: *loops, MaxBodyBytes: 64 << 20}
+	})
 }
 
 func routes(files string) flare.Handler {

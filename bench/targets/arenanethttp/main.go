@@ -6,11 +6,7 @@ import (
 	"compress/gzip"
 	"encoding/json"
 	"errors"
-	"flag"
-	"fmt"
 	"io"
-	"log"
-	"net"
 	"net/http"
 	"path/filepath"
 	"strconv"
@@ -21,22 +17,7 @@ import (
 )
 
 func main() {
-	addr := flag.String("addr", "127.0.0.1:8080", "address to listen on")
-	files := flag.String("files", "", "directory with the files to send")
-	cert := flag.String("cert", "", "certificate, PEM: serve HTTPS")
-	key := flag.String("key", "", "its key")
-	flag.Parse()
-
-	l, err := net.Listen("tcp", *addr)
-	if err != nil {
-		log.Fatal(err)
-	}
-	fmt.Printf("nethttp: serving on http://%s\n", l.Addr())
-	server := &http.Server{Handler: routes(*files)}
-	if *cert != "" {
-		log.Fatal(server.ServeTLS(l, *cert, *key))
-	}
-	log.Fatal(server.Serve(l))
+	arena.Main("nethttp", func(files string) arena.Server { return &http.Server{Handler: routes(files)} })
 }
 
 func routes(files string) http.Handler {
