@@ -72,13 +72,13 @@ func (in *inheritance) receive() {
 	in.asked, in.claims = true, make(map[string]int)
 	if text, ok := os.LookupEnv(upgradeVariable); ok {
 		os.Unsetenv(upgradeVariable) // programs that are started now inherit nothing
-		if in.err = in.receiveFrom(text); in.err != nil {
+		if in.err = in.receiveFrom(text, inheritTimeout); in.err != nil {
 			in.err = fmt.Errorf("flare: listeners of the program before: %w", in.err)
 		}
 	}
 }
 
-func (in *inheritance) receiveFrom(descriptor string) error {
+func (in *inheritance) receiveFrom(descriptor string, limit time.Duration) error {
 	fd, err := strconv.Atoi(descriptor)
 	if err != nil {
 		return err
@@ -86,7 +86,7 @@ func (in *inheritance) receiveFrom(descriptor string) error {
 	if in.from, err = pairEnd(fd); err != nil {
 		return err
 	}
-	in.from.SetDeadline(time.Now().Add(inheritTimeout))
+	in.from.SetReadDeadline(time.Now().Add(limit)) // to say that it is ready this one has its own time
 	text := make([]byte, 4<<10)
 	n, fds, err := recvDescriptors(in.from, text)
 	text = text[:n]
