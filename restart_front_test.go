@@ -224,7 +224,7 @@ func TestUpgradeBehindProxies(t *testing.T) {
 // TestUpgradeFails: a new program that does not become ready changes nothing.
 func TestUpgradeFails(t *testing.T) {
 	t.Parallel()
-	for _, how := range []string{"exit", "panic", "hang", "deaf", "missing", "cancelled"} {
+	for _, how := range []string{"exit", "close", "panic", "hang", "deaf", "missing", "cancelled"} {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
 			out, err := os.Create(filepath.Join(t.TempDir(), "out"))

@@ -59,6 +59,9 @@ func restartProgram() int {
 	switch config.Fail {
 	case "exit":
 		return 7
+	case "close":
+		ln.Close()
+		return 7
 	case "panic":
 		panic("the new program fails")
 	case "hang":

@@ -99,6 +99,7 @@ func (u *Upgrader) Wait(ctx context.Context) {
 	if !u.inherit.ready() {
 		u.notify("READY=1")
 	}
+	u.ownPaths()
 	var upgrades sync.WaitGroup
 	defer upgrades.Wait()
 	for {
@@ -159,14 +160,25 @@ func (u *Upgrader) notify(states ...string) {
 	}
 }
 
+// ownPaths has the paths of Unix sockets from the program before go with this one.
+func (u *Upgrader) ownPaths() {
+	if !u.upgrading.TryLock() {
+		return // the upgrade under way knows whose they will be
+	}
+	defer u.upgrading.Unlock()
+	select {
+	case <-u.done():
+	default:
+		u.unlinkOnClose(true)
+	}
+}
+
 // unlinkOnClose says whether paths of Unix sockets go with their listeners.
 func (u *Upgrader) unlinkOnClose(unlink bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	for _, k := range u.kept {
-		if ln, ok := k.Listener.(*net.UnixListener); ok && ownsPath(k.key) {
-			ln.SetUnlinkOnClose(unlink)
-		}
+		k.unlinkOnClose(unlink)
 	}
 }
 

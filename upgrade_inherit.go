@@ -113,16 +113,18 @@ func (in *inheritance) receiveFrom(descriptor string, limit time.Duration) error
 	for i, key := range keys[:min(len(keys), len(in.left))] {
 		in.left[i].key = key
 		if ln, ok := in.left[i].Listener.(*net.UnixListener); ok {
-			ln.SetUnlinkOnClose(ownsPath(key))
+			ln.SetUnlinkOnClose(false) // the path is the old program's until this one is ready
 		}
 	}
 	return err
 }
 
-// ownsPath reports whether the socket of a key has a path that goes with it.
-func ownsPath(key string) bool {
-	_, addr, _ := strings.Cut(key, " ")
-	return strings.HasPrefix(addr, "unix:")
+// unlinkOnClose says whether the path of a Unix socket goes with it.
+func (k *keptListener) unlinkOnClose(unlink bool) {
+	_, addr, _ := strings.Cut(k.key, " ")
+	if ln, ok := k.Listener.(*net.UnixListener); ok && strings.HasPrefix(addr, "unix:") {
+		ln.SetUnlinkOnClose(unlink)
+	}
 }
 
 // ready tells the program before, if there is one, and closes what was not claimed.
@@ -130,15 +132,16 @@ func (in *inheritance) ready() (told bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.receive()
+	if in.from != nil {
+		_, err := in.from.Write([]byte(upgradeReady))
+		told = err == nil // else it is gone, and this one serves all the same
+		in.from.Close()
+		in.from = nil
+	}
 	for _, k := range in.left {
+		k.unlinkOnClose(true)
 		k.Close()
 	}
 	in.left = nil
-	if in.from == nil {
-		return false
-	}
-	_, err := in.from.Write([]byte(upgradeReady))
-	in.from.Close()
-	in.from = nil
-	return err == nil // else it is gone, and this one serves all the same
+	return told
 }
