@@ -7,9 +7,8 @@ import "testing"
 func TestHTTP2WishEndsWithItsStream(t *testing.T) {
 	f := newFeeder(t, &Server{Handler: textHandler("")})
 	c := f.newConn()
-	c.workset, c.loop.workset = f.workset, f.workset
 	f.srv.http2 = f.srv.http2Config()
-	f.srv.beginHTTP2(c)
+	f.beginHTTP2(c)
 	h := c.proto.(*http2Conn)
 	for gone := range 3 {
 		var all [3]*http2Stream
@@ -42,9 +41,8 @@ func TestHTTP2WishEndsWithItsStream(t *testing.T) {
 func TestHTTP2WishIsPostedOnce(t *testing.T) {
 	f := newFeeder(t, &Server{Handler: textHandler("")})
 	c := f.newConn()
-	c.workset, c.loop.workset = f.workset, f.workset
 	f.srv.http2 = f.srv.http2Config()
-	f.srv.beginHTTP2(c)
+	f.beginHTTP2(c)
 	h, l := c.proto.(*http2Conn), c.loop
 	one, two := h.newStream(1), h.newStream(3)
 	h.open = 2
@@ -73,9 +71,8 @@ func TestHTTP2WishIsPostedOnce(t *testing.T) {
 func TestHTTP2BodyWaitsForItsHead(t *testing.T) {
 	f := newFeeder(t, &Server{Handler: textHandler("")})
 	c := f.newConn()
-	c.workset, c.loop.workset = f.workset, f.workset
 	f.srv.http2 = f.srv.http2Config()
-	f.srv.beginHTTP2(c)
+	f.beginHTTP2(c)
 	h := c.proto.(*http2Conn)
 	s := h.newStream(1)
 	h.open = 1

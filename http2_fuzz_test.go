@@ -45,9 +45,8 @@ func (f *feeder) runHTTP2(in http2Feed) string {
 		size += len(p)
 	}
 	c.tr = tr
-	f.srv.beginHTTP2(c)
+	f.beginHTTP2(c)
 	l := f.loop
-	l.workset = f.workset
 	v := verdictMore
 	for rounds := 0; v != verdictClose && v != verdictLinger; rounds++ {
 		v = f.turnHTTP2(c, turnDrive)

@@ -406,6 +406,13 @@ func (f *feeder) newConn() *Conn {
 	return c
 }
 
+// beginHTTP2 has c speak HTTP/2, as a turn does, by whose clock the connection ages.
+func (f *feeder) beginHTTP2(c *Conn) {
+	c.workset, f.loop.workset = f.workset, f.workset
+	f.srv.beginHTTP2(c)
+	c.workset = nil
+}
+
 // Which of the limits of time a test means.
 func timeoutsIdle(s *Stats) *uint64   { return &s.Timeouts.Idle }
 func timeoutsHead(s *Stats) *uint64   { return &s.Timeouts.Head }
