@@ -7,6 +7,7 @@ import (
 	"net"
 	"runtime"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -21,7 +22,7 @@ const slotsPerProcessor = 4
 
 var (
 	errNoServerCertificate = errors.New("flare: no certificate: neither files nor Certificates, GetCertificate or GetConfigForClient of TLSConfig")
-	errNotOffered          = errors.New("flare: a version of HTTP that Protocols does not have")
+	errNotOffered          = errors.New("flare: not a version of HTTP that Protocols has")
 )
 
 // ListenAndServeTLS serves HTTPS on a TCP address until it fails. The files are
@@ -45,8 +46,10 @@ func (s *Server) ListenAndServeTLS(certFile, keyFile string) error {
 // again while it serves, as a CertReloader does; both may be "" when s.TLSConfig
 // has certificates. Beside TLSConfig's functions, which are asked first, files
 // are for every name. Without MinVersion in TLSConfig 1.2 is the oldest version;
-// without NextProtos the versions of s.Protocols are offered. A Server with
-// NewProtocol offers no names of protocols of its own accord.
+// without a version of HTTP in NextProtos those of s.Protocols are offered. A
+// connection that agrees on a name that is no version of HTTP, as the authorities
+// of ACME do ("acme-tls/1", RFC 8737), ends with its handshake. A Server with
+// NewProtocol offers no names of its own accord, and serves what is agreed on.
 func (s *Server) ServeTLS(ln net.Listener, certFile, keyFile string) error {
 	settings, err := s.tlsSettings(certFile, keyFile)
 	if err != nil {
@@ -90,14 +93,17 @@ func (s *Server) offerProtocols(config *tls.Config) {
 		return
 	}
 	config.NextProtos = slices.Clone(config.NextProtos)
-	if config.NextProtos == nil {
-		config.NextProtos = []string{protoHTTP2, protoHTTP1}
+	if config.NextProtos == nil || len(config.NextProtos) > 0 && !slices.ContainsFunc(config.NextProtos, isHTTP) {
+		config.NextProtos = append([]string{protoHTTP2, protoHTTP1}, config.NextProtos...)
 	}
 	served := s.servedVersions()
 	config.NextProtos = slices.DeleteFunc(config.NextProtos, func(name string) bool {
 		return name == protoHTTP2 && !served.overTLS || name == protoHTTP1 && !served.http1
 	})
 }
+
+// isHTTP reports whether the name of a protocol is that of a version of HTTP.
+func isHTTP(name string) bool { return name == protoHTTP2 || strings.HasPrefix(name, "http/1.") }
 
 // serveFiles lets the certificate of files stand in for those of config; its
 // function is asked first.
@@ -145,7 +151,7 @@ func (s *Server) handshakeSettings() *tlsSettings {
 				return nil, nil
 			case protocol == protoHTTP2 && s.http2.overTLS:
 				return s.beginHTTP2, nil
-			case protocol == protoHTTP2 || !s.http2.http1:
+			case protocol == protoHTTP2 || protocol != "" && !isHTTP(protocol) || !s.http2.http1:
 				return nil, errNotOffered
 			}
 			return nil, nil

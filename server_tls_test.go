@@ -322,3 +322,55 @@ func (s *tlsSpy) ended() error {
 	}
 	return nil
 }
+
+// What names of protocols are offered and agreed on, and that a name which is no version
+// of HTTP gets no HTTP: authorities of ACME agree on one (RFC 8737 §3), look at the
+// certificate, and leave.
+func TestTLSNextProtos(t *testing.T) {
+	t.Parallel()
+	const acme = "acme-tls/1"
+	for _, row := range []struct {
+		name         string
+		only1        bool
+		names, wants []string // the server's, the client's
+		agreed       string
+		ended        bool
+	}{
+		{"a list without HTTP", false, []string{acme}, []string{"h2", "http/1.1"}, "h2", false},
+		{"a list without HTTP, asked by name", false, []string{acme}, []string{acme}, acme, true},
+		{"a list without HTTP, and no HTTP/2", true, []string{acme}, []string{"h2", "http/1.1"}, "http/1.1", false},
+		{"no HTTP/2, asked by name", true, []string{"h2", "http/1.1", acme}, []string{acme}, acme, true},
+		{"a list with HTTP/1.1", false, []string{"http/1.1", acme}, []string{"h2", "http/1.1"}, "http/1.1", false},
+		{"an older name of HTTP", false, []string{"http/1.0"}, []string{"http/1.0"}, "http/1.0", false},
+		{"an empty list", false, []string{}, []string{"h2", "http/1.1"}, "", false},
+		{"no list", false, nil, []string{"http/1.1", "h2"}, "h2", false},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			s := &Server{Handler: HandlerFunc(tlsRoutes), TLSConfig: &tls.Config{NextProtos: row.names}}
+			if row.only1 {
+				s.Protocols = onlyHTTP1()
+			}
+			config := tlsClientConfig()
+			config.NextProtos = row.wants
+			c := dialTLSRaw(t, startTLSServer(t, s), config)
+			if got := c.ConnectionState().NegotiatedProtocol; got != row.agreed {
+				t.Fatalf("agreed on %q, not %q", got, row.agreed)
+			}
+			switch {
+			case row.ended:
+				io.WriteString(c, "GET / HTTP/1.1\r\nHost: h\r\n\r\n") // it may have ended by now
+				if got, err := io.ReadAll(c); len(got) > 0 || isTimeout(err) {
+					t.Errorf("%q, %v", got, err)
+				}
+				gone(t, s)
+			case row.agreed != "h2":
+				c.get("/state")
+			}
+			eventually(t, "one handshake", func() bool { return s.Stats().Handshakes.Done == 1 })
+			if n := s.Stats().Handshakes.Failed; n != 0 {
+				t.Errorf("%d handshakes have failed", n)
+			}
+		})
+	}
+}
