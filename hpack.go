@@ -164,8 +164,8 @@ func (d *hpackDecoder) decodeFields(s *fieldSection, p []byte) (int, error) {
 			} else if index -= uint32(len(staticTable)); index < d.table.count {
 				e := d.table.entry(index)
 				if !s.cut {
-					s.octets = append(s.octets, d.table.text(e)...)
-					s.add(e.nameLen, e.kind)
+					s.octets = append(s.octets, d.table.text(index)...)
+					s.add(e.nameLen(), e.kind())
 				}
 			} else {
 				return 0, connFault(codeCompression, ruleHPACKIndex)
@@ -300,9 +300,10 @@ func (d *hpackDecoder) appendName(s *fieldSection, index uint32) nameKind {
 		s.octets = append(s.octets, e.name()...)
 		return e.kind
 	}
-	e := d.table.entry(index - uint32(len(staticTable)))
-	s.octets = append(s.octets, d.table.text(e)[:e.nameLen]...)
-	return e.kind
+	index -= uint32(len(staticTable))
+	e := d.table.entry(index)
+	s.octets = append(s.octets, d.table.text(index)[:e.nameLen()]...)
+	return e.kind()
 }
 
 // appendString appends a string whose first octet, with the length, tells how

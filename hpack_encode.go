@@ -19,7 +19,9 @@ import (
 // An hpackEncoder encodes the field sections of one direction of a connection.
 // reset readies it; until a field repeats it has no memory.
 type hpackEncoder struct {
-	memory *encoderMemory // nil before the first field that may be worth a place
+	memory *encoderMemory // nil before the first field that is worth a place
+
+	seen [encoderSlots]uint16 // by hash: hash of a field that was sent as a literal
 
 	max   uint32 // bound of the table: encoderTableMax, or less if the peer says so
 	least uint32 // the smallest bound that the peer does not know of yet
@@ -42,10 +44,9 @@ const (
 // is lost is sent as a literal.
 type encoderMemory struct {
 	table fieldTable
-	slots [encoderSlots]uint16 // by hash: how many fields there were once it was in, in 16 bits
-	seen  [encoderSlots]uint16 // by hash: hash of a field that was sent as a literal
+	slots [encoderSlots]uint8 // by hash: how many fields there were once it was in, in 8 bits
 
-	dateSecond int64  // of the Date that was last put into the table
+	dateSecond uint32 // of the Date that was last put into the table, in 32 bits
 	dateAt     uint32 // how many fields there were once it was in
 }
 
@@ -112,7 +113,7 @@ func (e *hpackEncoder) appendField(b []byte, name, value string) []byte {
 func (e *hpackEncoder) appendDate(b []byte, second int64, value string) []byte {
 	before := uint32(0)
 	if m := e.memory; m != nil {
-		if before = m.table.inserted; m.dateSecond == second {
+		if before = m.table.inserted; m.dateSecond == uint32(second) {
 			if age := before - m.dateAt; age < m.table.count {
 				return appendHPACKInteger(b, 0x80, 0x7f, uint32(len(staticTable))+age)
 			}
@@ -120,35 +121,38 @@ func (e *hpackEncoder) appendDate(b []byte, second int64, value string) []byte {
 	}
 	b = e.appendField(b, "date", value)
 	if m := e.memory; m != nil && m.table.inserted != before {
-		m.dateSecond, m.dateAt = second, m.table.inserted
+		m.dateSecond, m.dateAt = uint32(second), m.table.inserted
 	}
 	return b
 }
 
 // appendRepeating appends a field that may be worth a place in the table.
 func (e *hpackEncoder) appendRepeating(b []byte, index uint32, name, value string) []byte {
-	if e.memory == nil {
-		e.memory = &encoderMemory{table: fieldTable{max: e.max}}
-	}
-	m := e.memory
-	t := &m.table
 	hash := uint32(maphash.String(hashSeed, value)) + index*0x9e3779b1
 	if index == 0 {
 		hash ^= uint32(maphash.String(hashSeed, name))
 	}
 	slot, mark := hash>>16%encoderSlots, uint16(hash)
-	if age := uint32(uint16(t.inserted) - m.slots[slot]); age < t.count && t.holds(age, name, value) {
-		return appendHPACKInteger(b, 0x80, 0x7f, uint32(len(staticTable))+age)
+	m := e.memory
+	if m != nil {
+		t := &m.table
+		if age := uint32(uint8(t.inserted) - m.slots[slot]); age < t.count && t.holds(age, name, value) {
+			return appendHPACKInteger(b, 0x80, 0x7f, uint32(len(staticTable))+age)
+		}
 	}
-	if m.seen[slot] != mark {
-		m.seen[slot] = mark
+	if e.seen[slot] != mark {
+		e.seen[slot] = mark
 		return appendHPACKLiteral(b, 0, 0x0f, index, name, value)
+	}
+	if m == nil {
+		m = &encoderMemory{table: fieldTable{max: e.max}}
+		e.memory = m
 	}
 	b = appendHPACKLiteral(b, 0x40, 0x3f, index, name, value)
 	var space [encoderFieldMax]byte
 	text := appendLower(space[:0], name)
-	t.insert(append(text, value...), uint32(len(name)), nameOther)
-	m.slots[slot] = uint16(t.inserted)
+	m.table.insert(append(text, value...), uint32(len(name)), nameOther)
+	m.slots[slot] = uint8(m.table.inserted)
 	return b
 }
 
@@ -156,9 +160,8 @@ var hashSeed = maphash.MakeSeed()
 
 // holds says whether an entry is that field, whatever the case of the name.
 func (t *fieldTable) holds(index uint32, name, value string) bool {
-	e := t.entry(index)
-	text := t.text(e)
-	return int(e.nameLen) == len(name) && string(text[e.nameLen:]) == value && equalFoldASCII(text[:e.nameLen], name)
+	n, text := int(t.entry(index).nameLen()), t.text(index)
+	return n == len(name) && string(text[n:]) == value && equalFoldASCII(text[:n], name)
 }
 
 func appendLower(b []byte, s string) []byte {

@@ -121,25 +121,27 @@ const (
 	tableBytesDefault = 4 << 10
 )
 
-// A tableEntry is an entry of a dynamic table.
+// A tableEntry is an entry of a dynamic table. Its octets end where those of the next
+// one begin.
 type tableEntry struct {
-	at      uint32 // where name and value stand, counted from the first octet ever
-	nameLen uint32
-	length  uint32 // of both
-	kind    nameKind
+	at   uint32 // where name and value stand, counted from the first octet ever
+	name uint32 // its length, before the eight bits of its kind
 }
 
-// A fieldTable is the dynamic table of a decoder (RFC 7541 §2.3.2). Its memory
-// grows with its contents, to about twice their size, and not beyond its bound.
-type fieldTable struct {
-	entries  []tableEntry // a ring; its length is a power of two
-	inserted uint32       // entries ever: the newest is at inserted-1
-	count    uint32       // entries there are
-	size     uint32       // by the measure of RFC 7541 §4.1
-	max      uint32
+func (e tableEntry) nameLen() uint32 { return e.name >> 8 }
+func (e tableEntry) kind() nameKind  { return nameKind(e.name) }
 
-	octets []byte
-	base   uint32 // what the place of octets[0] counts as
+// A fieldTable is the dynamic table of a decoder (RFC 7541 §2.3.2). Its memory
+// grows with its contents, to a few times their size at most, and not beyond its
+// bound. Connections have one each, and most are idle: there is little of it.
+type fieldTable struct {
+	entries  []tableEntry // a ring; its length is a power of two, and of the one behind the newest at is set
+	octets   []byte
+	base     uint32 // what the place of octets[0] counts as
+	inserted uint32 // entries ever: the newest is at inserted-1
+	count    uint32 // entries there are
+	size     uint32 // by the measure of RFC 7541 §4.1
+	max      uint32
 }
 
 // entry returns an entry by its index among the dynamic ones, from 0 on: the
@@ -148,10 +150,10 @@ func (t *fieldTable) entry(index uint32) *tableEntry {
 	return &t.entries[(t.inserted-1-index)&uint32(len(t.entries)-1)]
 }
 
-// text returns the octets of an entry, valid until the next insertion.
-func (t *fieldTable) text(e *tableEntry) []byte {
-	at := e.at - t.base
-	return t.octets[at : at+e.length]
+// text returns the octets of that entry, valid until the next insertion.
+func (t *fieldTable) text(index uint32) []byte {
+	at, mask := t.inserted-1-index, uint32(len(t.entries)-1)
+	return t.octets[t.entries[at&mask].at-t.base : t.entries[(at+1)&mask].at-t.base]
 }
 
 // resize sets the bound and drops what is beyond it (RFC 7541 §4.3).
@@ -163,8 +165,8 @@ func (t *fieldTable) resize(max uint32) {
 // evict drops the oldest entries until at most size is left.
 func (t *fieldTable) evict(size uint32) {
 	for t.size > size {
-		t.size -= t.entry(t.count-1).length + tableEntryCost
 		t.count--
+		t.size -= uint32(len(t.text(t.count))) + tableEntryCost
 	}
 }
 
@@ -180,38 +182,59 @@ func (t *fieldTable) insert(text []byte, nameLen uint32, kind nameKind) {
 	if len(t.octets)+len(text) > cap(t.octets) {
 		t.makeRoom(len(text))
 	}
-	if int(t.count) == len(t.entries) {
+	if int(t.count)+1 >= len(t.entries) {
 		t.growRing()
 	}
-	e := &t.entries[t.inserted&uint32(len(t.entries)-1)]
-	*e = tableEntry{t.base + uint32(len(t.octets)), nameLen, uint32(len(text)), kind}
+	mask := uint32(len(t.entries) - 1)
+	t.entries[t.inserted&mask] = tableEntry{t.base + uint32(len(t.octets)), nameLen<<8 | uint32(kind)}
 	t.octets = append(t.octets, text...)
 	t.inserted++
 	t.count++
 	t.size += uint32(size)
+	t.entries[t.inserted&mask].at = t.base + uint32(len(t.octets))
 }
 
-// makeRoom moves the octets that are in use to the front of memory that has
-// as much again, so that moving costs each octet once. In memory as large as the
-// bound there is less room; but what each entry costs beside its octets is room, too.
+// The memory of a table that has little.
+const (
+	tableBytesFirst  = 64 // enough for a program's two or three fields
+	tableBytesSecond = 256
+)
+
+// makeRoom moves the octets that are in use to the front of memory that has a
+// quarter more room, so that moving costs each octet little. In memory as large as
+// the bound there is less; but what each entry costs beside its octets is room, too.
+// Connections grow their tables one after the other: what one has outgrown is the
+// next one's.
 func (t *fieldTable) makeRoom(n int) {
-	live := t.octets[len(t.octets):]
+	old, live := t.octets, t.octets[len(t.octets):]
 	if t.count > 0 {
-		live = t.octets[t.entry(t.count-1).at-t.base:]
+		live = old[t.entry(t.count-1).at-t.base:]
 	}
-	t.base += uint32(len(t.octets) - len(live))
-	to := t.octets[:0]
-	if need := max(min(2*(len(live)+n), int(t.max)), len(live)+n); cap(to) < need {
-		to = make([]byte, 0, max(need, 48))
+	t.base += uint32(len(old) - len(live))
+	need := len(live) + n
+	switch need = max(min(need+need/4, int(t.max)), need); {
+	case cap(old) >= need:
+		t.octets = append(old[:0], live...)
+	case need <= tableBytesSecond:
+		size := tableBytesFirst
+		if need > size {
+			size = tableBytesSecond
+		}
+		t.octets = append(make([]byte, 0, size), live...)
+	default:
+		b := getBuffer(need)
+		t.octets = append(b.b, live...)
+		if b.b, b.class = old, bufferClass(cap(old)); cap(old) >= bufferBytesMin {
+			b.release()
+		}
 	}
-	t.octets = append(to, live...)
 }
 
 func (t *fieldTable) growRing() {
 	entries := make([]tableEntry, max(2*len(t.entries), 4))
-	for i := range t.count {
-		at := t.inserted - 1 - i
-		entries[at&uint32(len(entries)-1)] = *t.entry(i)
+	for i := range uint32(len(t.entries)) {
+		at := t.inserted - i
+		entries[at&uint32(len(entries)-1)] = t.entries[at&uint32(len(t.entries)-1)]
 	}
 	t.entries = entries
 }

@@ -53,8 +53,8 @@ func (t *fieldTable) lines() []string {
 	var lines []string
 	for i := range t.count {
 		e := t.entry(i)
-		text := t.text(e)
-		lines = append(lines, string(text[:e.nameLen])+": "+string(text[e.nameLen:]))
+		text := t.text(i)
+		lines = append(lines, string(text[:e.nameLen()])+": "+string(text[e.nameLen():]))
 	}
 	return lines
 }
@@ -351,7 +351,7 @@ func TestFieldTable(t *testing.T) {
 		}
 		for i, want := range list {
 			e := table.entry(uint32(i))
-			if got := table.text(e); string(got) != want || int(e.nameLen) != len(want)/2 {
+			if got := table.text(uint32(i)); string(got) != want || int(e.nameLen()) != len(want)/2 {
 				t.Fatalf("entry %d of %d is %q, want %q", i, len(list), got, want)
 			}
 		}
@@ -443,6 +443,31 @@ func TestHPACKTableChurn(t *testing.T) {
 	}
 	if cap(d.table.octets) > 4*tableBytesDefault || len(d.table.entries) > 2*tableBytesDefault/tableEntryCost {
 		t.Errorf("the table has memory for %d octets and %d entries", cap(d.table.octets), len(d.table.entries))
+	}
+}
+
+// What a connection keeps that was asked little is little.
+func TestHPACKMemory(t *testing.T) {
+	var d hpackDecoder
+	var s fieldSection
+	var e hpackEncoder
+	d.reset()
+	e.reset()
+	s.reset(&sectionLimits)
+	block := appendHPACKLiteral(nil, 0x40, 0x3f, 1, "", "127.0.0.1:8080")
+	block = appendHPACKLiteral(block, 0x40, 0x3f, 58, "", "h2load nghttp2/1.52.0")
+	if err := d.decode(&s, block, true); err != nil {
+		t.Fatal(err)
+	}
+	if octets, entries := cap(d.table.octets), len(d.table.entries); octets > 64 || entries > 4 {
+		t.Errorf("two fields take memory for %d octets and %d entries", octets, entries)
+	}
+	e.appendField(nil, "content-type", "text/plain")
+	if e.memory != nil {
+		t.Error("an encoder has a table before anything repeats")
+	}
+	if e.appendField(nil, "content-type", "text/plain"); e.memory == nil {
+		t.Error("it has none after that")
 	}
 }
 
