@@ -48,7 +48,6 @@ type http2Conn struct {
 	requests   int32  // begun; it stays where it would be negative
 	sendWindow int64
 	recvWindow int64
-	moved      int64 // octets of bodies that were sent since the last look
 	credit     int64 // octets that the receive window is to be opened by
 	budget     http2Budget
 	closedAt   [http2ClosedKept]http2Closed // recently closed streams, a ring
@@ -64,7 +63,7 @@ type http2Conn struct {
 	heard      time.Duration // when a frame came last
 	partial    time.Duration // since when a frame, or a block, is not complete; 0: none
 	pinged     time.Duration // when a PING was sent that is not answered, or the peer took something since; 0: none
-	untaken    int64         // output that it had not taken when that was looked at
+	taking     http2Taking
 	ages       time.Duration // when it is to be, by the age of the connection; 0: never
 	leftAt     time.Duration // when the end was announced
 

@@ -164,6 +164,7 @@ func (h *http2Conn) giveBack(n int64) {
 	var room [http2HeadBytes + windowUpdateBytes]byte
 	h.say(appendWindowUpdate(room[:0], 0, uint32(h.credit)))
 	h.recvWindow += h.credit
+	h.taking.opened[h.taking.round%2] += h.credit
 	h.credit = 0
 }
 
@@ -187,6 +188,7 @@ func (h *http2Conn) collect(s *http2Stream) {
 		return
 	}
 	s.recvWindow += s.opens
+	s.said = h.taking.round
 	var room [http2HeadBytes + windowUpdateBytes]byte
 	h.say(appendWindowUpdate(room[:0], s.id, uint32(s.opens)))
 	s.opens = 0

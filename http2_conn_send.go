@@ -145,6 +145,7 @@ func (h *http2Conn) flush(c *Conn, g *workset) {
 			break
 		}
 		sent += len(b)
+		h.taking.sent += int64(len(b))
 		more = c.sendAll(g, b)
 	}
 	if more {
@@ -214,6 +215,7 @@ func (h *http2Conn) appendHead(b []byte, s *http2Stream, head *http2Outgoing, g 
 		b = h.enc.appendDate(b, g.clock.unix, viewString(line[len(dateName):len(line)-len("\r\n")]))
 	}
 	b = endHeaders(b, at, s.id, end, h.peer.frameSizeMax)
+	s.said = h.taking.round
 	if final {
 		s.headSent = true
 	}
@@ -292,13 +294,13 @@ func (h *http2Conn) appendFrames(b []byte, s *http2Stream) (with []byte, whole, 
 		last = last && n == int64(len(p))
 		ended = last && s.behind == nil
 		if n > 0 || ended {
+			s.said = h.taking.round
 			b = appendData(b, s.id, p[:n], ended)
 			h.budget.earnSmall()
 		}
 		s.sentOctets(int(n))
 		s.sendWindow -= n
 		h.sendWindow -= n
-		h.moved += n
 		if s.progress = h.now(); last || len(b) >= flushBytes || s.priority.incremental && h.ready.first != nil {
 			return b, last, ended
 		}

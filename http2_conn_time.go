@@ -53,9 +53,7 @@ func (h *http2Conn) expired(c *Conn, g *workset) verdict {
 			c.end(endReset, ErrTimeout)
 			break
 		}
-		moved := h.moved
-		h.lookAll(g)
-		h.lookAlive(c, g, moved)
+		h.lookAlive(c, g, h.lookAll(g))
 	}
 	if c.broken() {
 		return verdictClose
@@ -78,30 +76,72 @@ func (h *http2Conn) expiredIdle(c *Conn, g *workset) verdict {
 	return verdictPartial
 }
 
-// lookAll looks at the streams that wait for the peer. While that takes enough of
-// others, or has to take what the connection has sent already, those with an open
-// window only wait for their turn, which is not its doing.
-func (h *http2Conn) lookAll(g *workset) {
-	enough := max(h.c.limits.writeRate*int64(h.config.lookEvery)/int64(time.Second), 1)
-	takes := h.moved >= enough || h.c.out != nil
-	h.moved = 0
-	for s := range h.table.all() {
-		if takes && (s.list == &h.heads || s.headSent && s.sendWindow > 0) {
-			h.queued(s, g.clock.now)
-		}
-		h.look(s, g)
-	}
+// An http2Taking follows what the peer takes of a connection's output, as far as that
+// can be seen. What is said in two rounds, of looks, is behind it at most.
+type http2Taking struct {
+	sent    int64    // since the last look
+	untaken int64    // as of then
+	ahead   int64    // of the round before, and what was not taken then
+	opened  [2]int64 // octets by which the connection's window was opened in the last two rounds
+	round   uint16
 }
 
-// queued takes the time since the last look off what s has waited for the peer.
-func (h *http2Conn) queued(s *http2Stream, now time.Duration) {
-	if s.running {
-		s.mu.Lock()
-		s.queuedAt = now
-		s.mu.Unlock()
+// look returns how much the peer has taken since the look before.
+func (t *http2Taking) look(h *http2Conn) (took int64) {
+	left := int64(0)
+	if t.sent+t.untaken > 0 {
+		left = untakenOf(h.c)
 	}
-	s.progress = now
-	s.since = min(s.since+h.config.lookEvery, now)
+	took = max(t.untaken+t.sent-left, 0)
+	t.sent, t.untaken = 0, left
+	said := left + int64(h.control.len())
+	if t.ahead -= took; t.ahead <= 0 || said == 0 {
+		t.round++
+		t.ahead, t.opened[t.round%2] = said, 0
+	}
+	return took
+}
+
+// knows reports whether the peer has taken all of a round.
+func (t *http2Taking) knows(round uint16) bool { return t.round-round >= 2 }
+
+// lookAll looks at the streams that wait for the peer, and returns how much that has
+// taken. While it takes enough, or has to take what waits for it, it is not to blame
+// for the silence of those whose turn has not come, nor of those of which it has yet to
+// take what was said last: the octets that have shut a window, or that another is open.
+// Nor is it if it may not send.
+func (h *http2Conn) lookAll(g *workset) (took int64) {
+	took = h.taking.look(h)
+	enough := max(h.c.limits.writeRate*int64(h.config.lookEvery)/int64(time.Second), 1)
+	takes := took >= enough || h.c.out != nil
+	shut := h.recvWindow <= 0 || takes && h.recvWindow <= h.taking.opened[0]+h.taking.opened[1]
+	for s := range h.table.all() {
+		behind := takes && !h.taking.knows(s.said)
+		turn := takes && (s.list == &h.heads || s.headSent && s.sendWindow > 0)
+		h.excuse(s, behind || shut, behind || turn, g.clock.now)
+		h.look(s, g)
+	}
+	return took
+}
+
+// excuse takes the time since the last look off what s has waited for the peer, to read
+// or to write.
+func (h *http2Conn) excuse(s *http2Stream, reads, writes bool, now time.Duration) {
+	switch {
+	case !reads && !writes:
+	case s.running:
+		s.mu.Lock()
+		if reads {
+			s.excused[0] = momentOf(now)
+		}
+		if writes {
+			s.excused[1] = momentOf(now)
+		}
+		s.mu.Unlock()
+	case s.awaits && reads, !s.awaits && writes:
+		s.progress = now
+		s.since = min(s.since+h.config.lookEvery, now)
+	}
 }
 
 // look ends a stream whose peer is too slow with the body that its handler waits
@@ -142,21 +182,18 @@ func untakenOf(c *Conn) int64 {
 
 // lookAlive asks a silent peer for a sign of life, and ends the connection of one
 // that gives none. The PING stands behind what the peer has yet to take, so that
-// taking it is one. moved octets of bodies were sent since the last look.
-func (h *http2Conn) lookAlive(c *Conn, g *workset, moved int64) {
+// taking it is one.
+func (h *http2Conn) lookAlive(c *Conn, g *workset, took int64) {
 	now := g.clock.now
-	if h.pinged != 0 {
-		before := h.untaken
-		if h.untaken = untakenOf(c); before+moved > h.untaken {
-			h.pinged = now
-		}
+	if h.pinged != 0 && took > 0 {
+		h.pinged = now
 	}
 	switch {
 	case h.pinged != 0 && now >= h.pinged+h.config.pingTimeout:
 		h.failure = &http2Error{code: codeNone, rule: rulePingTime}
 		c.end(endReset, ErrTimeout)
 	case h.pinged == 0 && h.open > 0 && h.config.pingAfter > 0 && now >= h.heard+h.config.pingAfter:
-		h.pinged, h.untaken = now, untakenOf(c)
+		h.pinged = now
 		var room [http2HeadBytes + pingBytes]byte
 		h.say(appendHTTP2Ping(room[:0], http2PingAlive, false))
 	}

@@ -268,9 +268,11 @@ func TestHTTP2PingBehindOctets(t *testing.T) {
 	g, tr := new(workset), &takingTransport{left: 1000}
 	c := &Conn{tr: tr, loop: new(Loop), limits: &connLimits{buffered: new(bufferCount)}}
 	h := &http2Conn{c: c, srv: new(Server), open: 1, config: &http2Config{pingAfter: every, pingTimeout: limit}}
+	h.taking.untaken = int64(tr.left)
 	look := func(moved int64) {
 		g.clock.now += every
-		h.lookAlive(c, g, moved)
+		h.taking.sent += moved
+		h.lookAlive(c, g, h.taking.look(h))
 	}
 	for range 20 { // it takes, and nothing comes behind
 		tr.left -= 10
@@ -329,6 +331,74 @@ func TestHTTP2LooksAtWhoIsToBlame(t *testing.T) {
 	}
 	if look(60); h.table.count > 0 { // this it is to blame for
 		t.Fatalf("%d are not reset", h.table.count)
+	}
+}
+
+// A slowTransport is one whose peer has little room.
+type slowTransport struct {
+	takingTransport
+	memoryBase
+}
+
+func (t *slowTransport) send(a, b []byte) (int, error) {
+	n := min(len(a), 1000-t.left)
+	if t.left += n; n == 0 {
+		return 0, errWouldBlock
+	}
+	return n, nil
+}
+func (t *slowTransport) unacked() int { return t.left }
+
+// What a client cannot know yet, since it is taking what was said before, it is not to
+// blame for: that it may send the rest of a body, and that it is to open a window.
+func TestHTTP2SilenceOfTheServer(t *testing.T) {
+	t.Parallel()
+	g, tr := new(workset), new(slowTransport)
+	limits := &connLimits{buffered: new(bufferCount), body: 30 * time.Second, write: 30 * time.Second, writeRate: 240}
+	c := &Conn{tr: tr, limits: limits, loop: &Loop{workset: g}}
+	h := &http2Conn{c: c, srv: new(Server), sendWindow: streamMax, peer: defaultHTTP2Settings,
+		config: &http2Config{lookEvery: time.Second, connWindow: 1 << 20, streamWindow: 1 << 20}}
+	c.proto = h
+	h.enc.reset()
+	look := func(seconds int) {
+		for range seconds {
+			g.clock.now += time.Second
+			for tr.left = max(tr.left-300, 0); c.out != nil && tr.left < 1000; {
+				c.sendQueued(g)
+			}
+			if c.out == nil {
+				h.flush(c, g)
+			}
+			h.lookAll(g)
+		}
+	}
+	add := func(id uint32, body int) *http2Stream {
+		s := h.newStream(id)
+		h.add(s)
+		if s.awaits = body == 0; !s.awaits {
+			s.headSent, s.complete, s.tail = true, true, make([]byte, body)
+			h.ready.insert(s)
+		}
+		return s
+	}
+	add(1, 10_000).sendWindow = 1 << 20
+	shut, body, open := add(3, 200), add(5, 0), add(7, 0)
+	shut.sendWindow = 100
+	h.flush(c, g) // the socket is full
+	body.hasData, body.owed, body.consumed = true, 1<<19, 1<<19
+	h.recvWindow = 1
+	h.collect(body) // the windows say that it may go on
+	if look(31); open.awaits || !body.awaits {
+		t.Fatalf("is waited for: a body whose window is open %v, one whose window is not %v", open.awaits, body.awaits)
+	}
+	if h.table.find(3) == nil {
+		t.Fatal("a stream is reset whose client does not know yet that its window is shut")
+	}
+	if look(5); h.table.find(3) == nil || !body.awaits {
+		t.Fatalf("a client is not waited for when it knows: to open a window %v, to send %v", h.table.find(3) != nil, body.awaits)
+	}
+	if look(1000); body.awaits || h.table.find(3) != nil {
+		t.Fatal("a client is waited for that knows for long")
 	}
 }
 

@@ -39,6 +39,7 @@ type http2Stream struct {
 	closed     bool // the peer hears no more of it, nor we of the peer
 	headSent   bool // the final one
 	priority   streamPriority
+	said       uint16        // of http2Taking.round, in which it, or of its window, was said something last
 	held       int32         // octets of tail that the server's count of buffers has
 	sendWindow int64         // what the peer takes; may be negative
 	recvWindow int64         // what the peer may send
@@ -62,15 +63,15 @@ type http2Stream struct {
 	inErr     error         // or this is why
 	trailer   *headerFields // behind in
 	heads     []http2Outgoing
-	out       sendQueue     // of the response's body, behind heads
-	taken     int64         // octets of out that were sent, or dropped
-	through   *http2Tunnel  // that it has become, nil: none
-	ended     bool          // nothing comes behind in
-	outEnded  bool          // nothing comes behind out
-	wantsRoom bool          // the owner waits for room in out
-	final     bool          // the final head is among heads, or was
-	gone      error         // why nothing can be sent any more
-	queuedAt  time.Duration // when it was last seen to wait for its turn behind others, 0: never
+	out       sendQueue      // of the response's body, behind heads
+	taken     int64          // octets of out that were sent, or dropped
+	through   *http2Tunnel   // that it has become, nil: none
+	ended     bool           // nothing comes behind in
+	outEnded  bool           // nothing comes behind out
+	wantsRoom bool           // the owner waits for room in out
+	final     bool           // the final head is among heads, or was
+	gone      error          // why nothing can be sent any more
+	excused   [2]shortMoment // when its wait to read, and that to write, was last seen not to be the peer's doing; 0: never
 
 	// Guarded by http2Conn.wishMu.
 	wished   bool // it is in http2Conn.wishes
@@ -160,7 +161,7 @@ func (h *http2Conn) newStream(id uint32) *http2Stream {
 	}
 	s.h, s.id, s.conn = h, id, h.c
 	s.sendWindow, s.recvWindow = int64(h.peer.window), h.config.streamWindow+h.unheard()
-	s.priority = defaultPriority
+	s.priority, s.said = defaultPriority, h.taking.round-2
 	s.section.reset(&h.srv.lim.head)
 	return s
 }
@@ -201,7 +202,7 @@ func (s *http2Stream) recycle() {
 	s.strand.own.Store(0)
 	s.wire, s.bare, s.hasData, s.urged, s.running, s.awaits, s.closed, s.headSent = 0, false, false, false, false, false, false, false
 	s.strand.edges, s.owed, s.opens, s.received, s.sent, s.held, s.taken, s.consumed = 0, 0, 0, 0, 0, 0, 0, 0
-	s.ended, s.wantsRoom, s.outEnded, s.final, s.queuedAt = false, false, false, false, 0
+	s.ended, s.wantsRoom, s.outEnded, s.final, s.excused = false, false, false, false, [2]shortMoment{}
 	s.keeps, s.complete, s.cut, s.malformed = false, false, codeNone, codeNone
 	s.h, s.conn, s.x, s.kept.fields, s.tail = nil, nil, nil, nil, nil
 	s.recycleRare()

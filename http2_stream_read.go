@@ -60,6 +60,10 @@ func (s *http2Stream) awaitBody(g *workset) error {
 		limit, rate = 0, 0 // the peer is alive while it answers PINGs, and sends when it has something
 	}
 	err := g.reading.await(&s.strand, ownRead, limit, rate, g.readBy.at())
+	for err == ErrTimeout && !g.readBy.passed() && s.isExcused(0, limit) {
+		g.reading = pace{}
+		err = g.reading.await(&s.strand, ownRead, limit, rate, g.readBy.at())
+	}
 	switch {
 	case err == nil:
 		return nil

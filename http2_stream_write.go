@@ -160,23 +160,33 @@ func (s *http2Stream) awaitTaken(g *workset, before int64) error {
 	for {
 		err := s.writing.await(&s.strand, ownWrite, limits.write, limits.writeRate, g.writeBy.at())
 		s.mu.Lock()
-		moved, queuedAt := s.taken-before, s.queuedAt
+		moved := s.taken - before
 		s.mu.Unlock()
 		s.writing.moved += moved
 		if err != ErrTimeout {
 			return err
 		}
 		switch {
-		case queuedAt > 0 && time.Since(origin)-queuedAt < max(limits.write, 2*s.h.config.lookEvery):
-			s.writing = pace{} // others had their turn meanwhile
+		case s.isExcused(1, limits.write):
+			s.writing = pace{}
 		case moved == 0:
 			return err
 		}
 		before += moved // it takes little by little
-		if at := g.writeBy.at(); at != 0 && at != lifted && time.Since(origin) >= at {
+		if g.writeBy.passed() {
 			return ErrTimeout
 		}
 	}
+}
+
+// isExcused reports whether a wait of that limit, to read (0) or to write (1), was not
+// the peer's doing.
+func (s *http2Stream) isExcused(direction int, limit time.Duration) bool {
+	s.mu.Lock()
+	at := s.excused[direction]
+	s.mu.Unlock()
+	waited := time.Duration(momentOf(time.Since(origin))-at) * time.Millisecond
+	return at != 0 && waited < max(limit, 2*s.h.config.lookEvery)
 }
 
 // failWrite ends the response for a write that has failed: a part of it may have

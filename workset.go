@@ -172,6 +172,7 @@ type deadline struct{ atomic.Int64 }
 func (d *deadline) set(t time.Duration) { d.Store(int64(t)) }
 
 func (d *deadline) at() time.Duration { return time.Duration(d.Load()) }
+func (d *deadline) passed() bool      { return d.at() != 0 && time.Since(origin) >= d.at() }
 
 // lifted is the deadline of who wants neither a deadline nor the server's limits
 // of time and rate.

@@ -94,11 +94,10 @@ func (c streamsConn) Close() error                { return nil }
 func (w *world) newStreams(p *peer) {
 	t := &streams{p: p, h2: quietHTTP2Peer(w.t, streamsConn{p: p})}
 	p.talk, t.h2.manual = t, true
-	t.step = []int{40, 3_000, 100_000}[w.rand.IntN(3)]
-	t.low = int64(1 + w.rand.IntN(t.step))
-	if p.slow { // or what it has yet to read holds a window shut for longer than it may be
-		t.low = windowDefault * streamsPerPeer
+	if t.step = []int{40, 3_000, 100_000}[w.rand.IntN(3)]; p.slow {
+		t.step = 3_000 // or it is too slow
 	}
+	t.low = int64(1 + w.rand.IntN(t.step))
 	t.half, p.half = p.half, false
 	n := 1 + w.rand.IntN(streamsPerPeer)
 	if p.slow { // the world has only so many steps
@@ -106,10 +105,7 @@ func (w *world) newStreams(p *peer) {
 	}
 	for range n {
 		st := &worldStream{q: w.newRequest(w.streamKinds)}
-		if st.q.p = p; p.slow { // a window for its body would open behind what it has yet to read
-			st.q.body = ""
-		}
-		st.rest = st.q.body
+		st.q.p, st.rest = p, st.q.body
 		t.list = append(t.list, st)
 	}
 	p.say([]byte(http2Preface))
@@ -120,9 +116,6 @@ func (w *world) newStreams(p *peer) {
 func (t *streams) settings() {
 	w := t.p.w
 	window := []uint32{0, 1, 100, windowDefault, 1 << 20}[w.rand.IntN(5)]
-	if t.p.slow {
-		window = windowDefault
-	}
 	t.h2.settings(
 		http2Setting{settingWindow, window},
 		http2Setting{settingTableSize, []uint32{0, 100, tableBytesDefault}[w.rand.IntN(3)]},
