@@ -22,10 +22,12 @@ type exchange struct {
 	route   *route // nil: not routed yet
 
 	began   time.Duration // when the first octet had come; 0: nobody has looked yet
+	due     time.Duration // when the loop came to know that the handler can be called; 0: not known
 	refusal error         // of a request that no handler sees, while Server.Refusals is asked
 	refused bool          // no handler sees it
 	whole   bool          // its head was understood to its end
 	told    bool          // AccessHook has been told
+	spared  bool          // the handler was, by a Limiter: the call says nothing of how long it takes
 }
 
 // An exchangeCache is what a workset keeps for HTTP.
@@ -91,7 +93,8 @@ func (x *exchange) reset() bool {
 	x.r.reset()
 	x.w.reset()
 	x.handler, x.route = nil, nil
-	x.began, x.refusal, x.refused, x.whole, x.told = 0, nil, false, false, false
+	x.began, x.due, x.refusal = 0, 0, nil
+	x.refused, x.whole, x.told, x.spared = false, false, false, false
 	return true
 }
 

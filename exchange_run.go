@@ -38,7 +38,7 @@ func (x *exchange) timed(g *workset) error {
 	before := g.clock.now
 	err := x.call(g, x.handler)
 	g.clock.read()
-	if rt.record(g.clock.now - before) {
+	if !x.spared && rt.record(g.clock.now-before) {
 		g.counts[countPromotions]++
 	}
 	return err

@@ -174,6 +174,7 @@ func (h *httpConn) handle(c *Conn, in []byte) (next connState, used int) {
 	r := &x.r
 	r.begin(in[:s.headLen])
 	if x.route == nil {
+		x.due = g.batchTaken()
 		x.handler, x.route = h.srv.routeOf(r)
 	}
 	g.setRoute(x.route)

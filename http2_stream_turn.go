@@ -20,6 +20,7 @@ func (s *http2Stream) turn(g *workset) verdict {
 	}
 	x.r.begin(s.section.octets)
 	if x.route == nil {
+		x.due = g.batchTaken()
 		x.handler, x.route = s.h.srv.routeOf(&x.r)
 	}
 	g.setRoute(x.route)

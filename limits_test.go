@@ -55,6 +55,7 @@ func limitsTables() []limitsTable {
 			"Max":          new(Limiter).max(),
 			"MaxQueue":     "`Max`",
 			"QueueTimeout": limiterQueueTimeout,
+			"MaxLag":       -1,
 		}},
 		{"Of a RateLimiter", reflect.TypeFor[RateLimiter](), map[string]any{
 			"Rate":       rateLimiterRate,

@@ -27,6 +27,7 @@ type Loop struct {
 	lent        atomic.Int32  // connections that are not the runner's
 	asleep      atomic.Bool   // the runner blocks, or is about to, in the poller
 	has         atomic.Bool   // something was posted
+	dated       atomic.Bool   // somebody wants to know when each batch was taken
 	steals      atomic.Uint64
 	passes      atomic.Uint64
 	counts      loopCounts
@@ -57,11 +58,12 @@ type Loop struct {
 	events     []Event
 	next       int // cursor into events
 	count      int
-	handled    int     // events, or rounds without, since the clock was read
-	conns      []*Conn // by descriptor
-	plain      []*Conn // those of the plain driver, by ^fd
-	plainFree  []int   // numbers that none of them has any more
-	open       int     // connections in conns
+	handled    int           // events, or rounds without, since the clock was read
+	taken      time.Duration // when this batch was, to a batch or two unless dated
+	conns      []*Conn       // by descriptor
+	plain      []*Conn       // those of the plain driver, by ^fd
+	plainFree  []int         // numbers that none of them has any more
+	open       int           // connections in conns
 	ready      strandList
 	turning    strandList // ready ones of this round
 	tasks      strandList // of streams whose turn is behind the connections'

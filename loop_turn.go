@@ -24,6 +24,7 @@ func (l *Loop) start() {
 func (l *Loop) run(g *workset) {
 	l.workset = g
 	g.clock.read()
+	g.taken = l.taken
 	for {
 		for l.next < l.count {
 			ev := &l.events[l.next]
@@ -167,6 +168,10 @@ func (l *Loop) wait(g *workset) {
 	l.turning, l.ready = l.ready, strandList{}
 	l.noting, l.due = l.due, l.noting[:0]
 	if l.poll(0) > 0 || l.quit || l.pending() {
+		if l.dated.Load() {
+			g.clock.read()
+		}
+		l.took(g)
 		return
 	}
 	runtime.Gosched()
@@ -178,7 +183,14 @@ func (l *Loop) wait(g *workset) {
 		l.asleep.Store(false)
 	}
 	g.clock.read()
+	l.took(g)
 	l.handled = 0
+}
+
+// took notes when a batch was taken.
+func (l *Loop) took(g *workset) {
+	l.taken = g.clock.now
+	g.taken = l.taken
 }
 
 // pending reports whether there is something to do without an event.

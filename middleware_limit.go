@@ -38,13 +38,18 @@ const (
 // A Limiter bounds how many requests are in its handlers at once: Wrap is the
 // middleware, and all that one Limiter wraps count together. Requests beyond Max wait
 // in the order in which they came, at most MaxQueue of them and each for QueueTimeout
-// at most; others are refused with 503 and Retry-After. In each field 0 is the
-// default and a negative value no limit; a negative MaxQueue is no queue. It must not
-// be changed once it is in use.
+// at most; others are refused with 503 and Retry-After. So are, with MaxLag, requests
+// that could be handled, but that nobody came to for so long: there the processor is
+// what is short. In each field 0 is the default and a negative value no limit; a
+// negative MaxQueue is no queue. It must not be changed once it is in use.
+//
+// Around a whole server it is the outermost middleware of the Mux, or around
+// Server.Handler. Max is for handlers that wait, and MaxLag for those that compute.
 type Limiter struct {
 	Max          int           // requests in the handlers; default 100
 	MaxQueue     int           // requests that wait; default Max
 	QueueTimeout time.Duration // of each; default 1 s
+	MaxLag       time.Duration // from the loop's look at a whole batch of requests to each of them; default no limit
 
 	slots   atomic.Pointer[chan struct{}]
 	waiting atomic.Int64
@@ -53,7 +58,10 @@ type Limiter struct {
 // Wrap is the middleware.
 func (l *Limiter) Wrap(h Handler) Handler {
 	if l.max() < 0 {
-		return h
+		if l.MaxLag <= 0 {
+			return h
+		}
+		return &limitedHandler{h, l, nil}
 	}
 	slots := make(chan struct{}, l.max())
 	if !l.slots.CompareAndSwap(nil, &slots) {
@@ -75,12 +83,18 @@ func (l *Limiter) queue() int64 {
 type limitedHandler struct {
 	Handler
 	limiter *Limiter
-	slots   chan struct{} // one in it for each request in the handlers
+	slots   chan struct{} // one in it for each request in the handlers; nil: no limit
 }
 
 func (h *limitedHandler) pinned() pin { return pinOf(h.Handler) }
 
 func (h *limitedHandler) Serve(w *ResponseWriter, r *Request) error {
+	if most := h.limiter.MaxLag; most > 0 && r.lag() > most {
+		return h.refuse(w, r)
+	}
+	if h.slots == nil {
+		return h.Handler.Serve(w, r)
+	}
 	select {
 	case h.slots <- struct{}{}:
 	default:
@@ -98,7 +112,7 @@ func (h *limitedHandler) wait(w *ResponseWriter, r *Request) error {
 	limit := limitOr(l.QueueTimeout, limiterQueueTimeout)
 	if l.waiting.Add(1) > l.queue() {
 		l.waiting.Add(-1)
-		return h.refuse(w)
+		return h.refuse(w, r)
 	}
 	defer l.waiting.Add(-1)
 	ctx := r.Context()
@@ -115,16 +129,41 @@ func (h *limitedHandler) wait(w *ResponseWriter, r *Request) error {
 	case h.slots <- struct{}{}:
 		return nil
 	case <-late:
-		return h.refuse(w)
+		return h.refuse(w, r)
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-func (h *limitedHandler) refuse(w *ResponseWriter) error {
+// refuse also keeps the predictor from taking the handler for a quick one, which it
+// would call on the loop as soon as there is room again.
+func (h *limitedHandler) refuse(w *ResponseWriter, r *Request) error {
+	if x := r.lease.enter(); x != nil {
+		x.spared = true
+		r.lease.exit()
+	}
 	retry := max(time.Second, limitOr(h.limiter.QueueTimeout, limiterQueueTimeout))
 	w.Header().Set("Retry-After", strconv.Itoa(int((retry+time.Second-1)/time.Second)))
 	return &StatusError{Code: http.StatusServiceUnavailable}
+}
+
+// lag is how long the processor has let the request wait since the loop came to know that
+// its handler can be called.
+func (r *Request) lag() time.Duration {
+	x := r.lease.enter()
+	if x == nil {
+		return 0
+	}
+	defer r.lease.exit()
+	l := x.strand.loop()
+	if l == nil || x.due == 0 {
+		return 0 // another server's request
+	}
+	if !l.dated.Load() {
+		l.dated.Store(true)
+		return 0 // when this batch was taken is not known to the millisecond
+	}
+	return time.Since(origin) - x.due
 }
 
 // detach takes the request off its loop, for middleware that is about to wait.

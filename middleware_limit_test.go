@@ -403,3 +403,98 @@ func TestRateLimiterSettings(t *testing.T) {
 		}
 	}
 }
+
+// Requests that the processor has let wait for too long are refused, in either version
+// of HTTP, and no others.
+func TestLimiterMaxLag(t *testing.T) {
+	t.Parallel()
+	for _, version := range []int{1, 2} {
+		for _, slots := range []int{-1, 5} {
+			served := 0
+			l := &Limiter{Max: slots, MaxLag: patience}
+			late := func(h Handler) Handler {
+				return HandlerFunc(func(w *ResponseWriter, r *Request) error {
+					if r.Path() == "/late" {
+						r.lease.x.due -= patience
+					}
+					return h.Serve(w, r)
+				})
+			}
+			mux := NewMux()
+			mux.Use(late, l.Wrap)
+			mux.Get("/{$}", func(w *ResponseWriter, r *Request) error { served++; return w.Text(200, "") })
+			both := new(http.Protocols)
+			both.SetHTTP1(version == 1)
+			both.SetUnencryptedHTTP2(version == 2)
+			addr := startServer(t, &Server{Loops: 1, Handler: mux, Protocols: both})
+			client := &http.Client{Transport: &http.Transport{Protocols: both}, Timeout: patience}
+			defer client.CloseIdleConnections()
+			for i, want := range []struct {
+				path   string
+				status int
+			}{{"/", 200}, {"/late", 503}, {"/", 200}, {"/late", 503}, {"/", 200}} {
+				resp, err := client.Get("http://" + addr + want.path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				resp.Body.Close()
+				if resp.ProtoMajor != version || resp.StatusCode != want.status || want.status == 503 && resp.Header.Get("Retry-After") != "1" {
+					t.Errorf("HTTP/%d with %d slots, step %d: %d %v", resp.ProtoMajor, slots, i, resp.StatusCode, resp.Header)
+				}
+			}
+			if served != 3 {
+				t.Errorf("%d served, want 3", served)
+			}
+		}
+	}
+}
+
+// What counts is how long a request has waited since the loop took the batch that it
+// came with: for the second of two that come together, the first one's time too.
+func TestLimiterMaxLagCounts(t *testing.T) {
+	t.Parallel()
+	notPlain(t, "its requests are a batch each")
+	type look struct{ due, began time.Duration }
+	looks := make(chan look, 3)
+	h := Inline(HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		looks <- look{r.lease.x.due, time.Since(origin)}
+		return w.Text(200, "")
+	}))
+	c := dialRaw(t, startServer(t, &Server{Loops: 1, Handler: (&Limiter{MaxLag: patience}).Wrap(h)}))
+	c.get("/")
+	if first := <-looks; first.due == 0 || first.due > first.began {
+		t.Errorf("due %v, begun %v", first.due, first.began)
+	}
+	before := time.Since(origin)
+	c.send(request("/"), request("/"))
+	c.answer("GET")
+	c.answer("GET")
+	one, two := <-looks, <-looks
+	if one.due < before || one.due > one.began || two.due != one.due || two.began < one.began {
+		t.Errorf("before %v; %v, %v", before, one, two)
+	}
+}
+
+// Refusals come quickly, and say nothing of how long the handler takes that they keep
+// requests from: it stays off the loop.
+func TestLimiterTeachesNothing(t *testing.T) {
+	t.Parallel()
+	inside := newTurnstile()
+	s := &Server{Loops: 1, Handler: (&Limiter{Max: 1, MaxQueue: -1}).Wrap(inside), Logger: quietLogger()}
+	addr := startServer(t, s)
+	first := dialRaw(t, addr)
+	first.send(request("/"))
+	<-inside.came
+	other := dialRaw(t, addr)
+	for range 4 * needFirst {
+		if a := other.get("/"); a.StatusCode != 503 {
+			t.Fatalf("%d", a.StatusCode)
+		}
+	}
+	inside.pass <- struct{}{}
+	first.answer("GET").want(t, 200, "passed")
+	eventually(t, "the counts", func() bool { return s.Stats().Handlers.Worker >= 4*needFirst })
+	if n := s.Stats().Handlers; n.Promotions != 0 || n.Inline != 0 {
+		t.Errorf("%+v", n)
+	}
+}

@@ -19,11 +19,11 @@ import (
 // says in the commit what the package gets for it.
 
 const (
-	exportedNamesMax = 803
+	exportedNamesMax = 804
 
 	// statementsMax is some above what there are, as room for repairs. HTTP/2 is
 	// counted apart, since it is being built.
-	statementsMax = 18_980
+	statementsMax = 19_030
 
 	functionLinesMax = 60 // a screen; longLinesMax is where a function begins to be long
 	longLinesMax     = 40

@@ -63,6 +63,15 @@ func (g *workset) forget() {
 	g.writeBy.reset()
 }
 
+// batchTaken is when the loop took the batch in which this turn is; to an owner, when it
+// last looked. It is asked once for each request, of which others may wait for the answer.
+func (g *workset) batchTaken() time.Duration {
+	if g.loop != nil {
+		return g.taken // and not the loop's, which may have been stolen
+	}
+	return g.clock.now
+}
+
 // setRoute says what runs next, for a thief. It is stored only when it
 // changes, since the store is an expensive one.
 func (g *workset) setRoute(rt *route) {
@@ -152,8 +161,9 @@ type workset struct {
 	// the handler has left behind. Any goroutine.
 	breaking atomic.Uint32
 
-	home  *sync.Pool // where it goes when its goroutine is done with it
-	timed int        // turns left in which inline calls are timed
+	home  *sync.Pool    // where it goes when its goroutine is done with it
+	taken time.Duration // Loop.taken, as its runner's
+	timed int           // turns left in which inline calls are timed
 }
 
 // The bits of workset.breaking.
