@@ -10,6 +10,7 @@ import (
 	"net/textproto"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -181,8 +182,8 @@ func (p *ReverseProxy) Serve(w *ResponseWriter, r *Request) error {
 		return errWriterDone
 	}
 	defer w.lease.exit()
-	if x.r.head.form == asteriskForm {
-		return nil // about this server, no resource (RFC 9110 §9.3.7): 200 and empty
+	if last, err := isForHere(&x.r); last || err != nil {
+		return err // of none 200, and empty
 	}
 	p.endWith(x.srv)
 	e := &proxyExchange{p: p, w: w, r: r, x: x}
@@ -285,6 +286,9 @@ func (e *proxyExchange) setFields() error {
 	if !h.has("User-Agent") {
 		h.Set("User-Agent", "") // none
 	}
+	if left, _ := forwardsLeft(r); left > 0 && h.has("Max-Forwards") {
+		h.Set("Max-Forwards", strconv.Itoa(left-1))
+	}
 	if id := r.id; id != "" {
 		h.Set(requestIDField, id)
 	}
@@ -328,8 +332,11 @@ func (e *proxyExchange) setTrailer(h *Header) {
 		return
 	}
 	defer e.r.lease.exit()
+	named := x.r.Header().Values("Connection")
 	for name, value := range x.r.body.trailer.All() {
-		h.Add(name, value)
+		if !isHopOf(named, name) {
+			h.Add(name, value)
+		}
 	}
 }
 
@@ -435,8 +442,11 @@ func (e *proxyExchange) respond(resp *ClientResponse) error {
 		return nil
 	}
 	if err == nil {
+		named := fields.Values("Connection")
 		for name, value := range resp.Trailer().All() {
-			w.Trailer().Add(name, value)
+			if !isHopOf(named, name) {
+				w.Trailer().Add(name, value)
+			}
 		}
 	}
 	return err

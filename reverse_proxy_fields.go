@@ -1,6 +1,7 @@
 package flare
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -24,21 +25,28 @@ func isHopField(name string) bool {
 	return false
 }
 
+// isHopOf reports whether a field is for the connection alone that a message came by;
+// named is what its Connection has.
+func isHopOf(named []string, name string) bool {
+	if isHopField(name) {
+		return true
+	}
+	for _, list := range named {
+		if listContains(list, name) {
+			return true
+		}
+	}
+	return false
+}
+
 // endToEnd returns the fields that may be passed on, without those of dropped.
 func endToEnd(from *headerFields, dropped func(name string) bool) *headerFields {
 	named := from.Values("Connection")
 	h := &headerFields{list: make([]headerField, 0, len(from.list)+6)}
-fields:
 	for _, f := range from.list {
-		if isHopField(f.name) || dropped != nil && dropped(f.name) {
-			continue
+		if !isHopOf(named, f.name) && (dropped == nil || !dropped(f.name)) {
+			h.list = append(h.list, f)
 		}
-		for _, list := range named {
-			if listContains(list, f.name) {
-				continue fields
-			}
-		}
-		h.list = append(h.list, f)
 	}
 	return h
 }
@@ -100,6 +108,46 @@ func passVia(name string, r *serverRequest, h *headerFields) error {
 	_, major, minor := r.version()
 	h.Add("Via", fmt.Sprintf("%d.%d %s", major, minor, name))
 	return nil
+}
+
+// isOfServer reports whether a request is about this server, and no resource of it (RFC
+// 9110 §9.3.7, RFC 9112 §3.2.4).
+func isOfServer(r *serverRequest) bool {
+	if r.head.form != absoluteForm || r.methodView() != http.MethodOptions {
+		return r.head.form == asteriskForm
+	}
+	_, target, _ := strings.Cut(r.Target(), "://")
+	return !strings.ContainsAny(target, "/?")
+}
+
+// isForHere reports whether a request goes no further, and whether it cannot be answered
+// then.
+func isForHere(r *serverRequest) (bool, error) {
+	if isOfServer(r) {
+		return true, nil
+	}
+	left, err := forwardsLeft(r)
+	if left == 0 && r.methodView() == http.MethodTrace {
+		err = &StatusError{Code: http.StatusNotImplemented}
+	}
+	return left == 0, err
+}
+
+// forwardsLeft returns how many servers a request may be passed on to, and -1 where it
+// does not say so: of OPTIONS and TRACE alone that counts (RFC 9110 §7.6.2).
+func forwardsLeft(r *serverRequest) (int, error) {
+	if method := r.methodView(); method != http.MethodOptions && method != http.MethodTrace {
+		return -1, nil
+	}
+	values := r.Header().Values("Max-Forwards")
+	if len(values) == 0 {
+		return -1, nil
+	}
+	n, err := strconv.ParseUint(values[0], 10, 31) // the largest for what is larger
+	if len(values) > 1 || err != nil && !errors.Is(err, strconv.ErrRange) {
+		return 0, &StatusError{Code: http.StatusBadRequest, Message: "Max-Forwards is no number"}
+	}
+	return int(n), nil
 }
 
 // setForwarded says who has asked: what a trusted proxy has said, and that proxy. Where

@@ -57,6 +57,7 @@ func TestReverseProxyHostile(t *testing.T) {
 		{"a status of two digits", "HTTP/1.1 20 OK\r\n\r\n", "502", true},
 		{"a line break in a field", ok + "X: a\rSet-Cookie: b\r\n\r\n", "502", true},
 		{"a field without a name", ok + ": x\r\n\r\n", "502", true},
+		{"white space before a colon", ok + "X : a\r\nContent-Length: 2\r\n\r\nok", "502", true},
 		{"a folded field", ok + "X: a\r\n b\r\nContent-Length: 2\r\n\r\nok", "200", true}, // the fold becomes a space (RFC 9112 §5.2)
 		{"a head without end", ok + strings.Repeat("X-Fill: "+strings.Repeat("x", 1000)+"\r\n", 100), "502", true},
 		{"too many fields", ok + strings.Repeat("X: x\r\n", 1000), "502", true},
