@@ -190,6 +190,9 @@ func (c *Client) redirect(x *clientCall, status int, location string) error {
 // answer is one hop: cookies and authorization go with it, and a challenge is
 // answered once.
 func (c *Client) answer(ctx context.Context, x *clientCall) (*ClientResponse, error) {
+	if x.method == http.MethodOptions && x.target.isServer() {
+		x.target.path = "*"
+	}
 	creds := c.credentials(x)
 	for attempt := 0; ; attempt++ {
 		x.cookies, x.auth = "", ""

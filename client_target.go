@@ -68,6 +68,13 @@ func joinHostPort(host string, port uint16) string {
 	return host + ":" + strconv.Itoa(int(port))
 }
 
+// isServer reports whether the URL has neither path nor query: OPTIONS of it is for the
+// server as a whole (RFC 9110 §9.3.7, RFC 9113 §8.3.1).
+func (t *clientTarget) isServer() bool {
+	_, rest, _ := strings.Cut(t.text, "://")
+	return !strings.ContainsAny(rest, "/?")
+}
+
 // textWithFragment is the URL as its user would write it, without userinfo.
 func (t *clientTarget) textWithFragment() string {
 	if t.fragment == "" {

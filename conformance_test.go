@@ -287,6 +287,8 @@ func TestClientMusts(t *testing.T) {
 		{"OPTIONS with content says a type", new(Client), &ClientRequest{Method: "OPTIONS", Body: strings.NewReader("x")}, "OPTIONS / HOST|Content-Type: application/octet-stream|x"},
 		{"that of the caller, if there is one", new(Client), &ClientRequest{Method: "OPTIONS", Body: strings.NewReader("x"), Header: fields("Content-Type: a/b")}, "OPTIONS / HOST|Content-Type: a/b|x"},
 		{"and without content none", new(Client), &ClientRequest{Method: "OPTIONS"}, "OPTIONS / HOST|"},
+		{"OPTIONS without a path is for the server", new(Client), &ClientRequest{Method: "OPTIONS", URL: "http://u@HOST#f"}, "OPTIONS * HOST|Authorization: Basic dTo=|"},
+		{"with a query it is not", new(Client), &ClientRequest{Method: "OPTIONS", URL: "http://HOST?"}, "OPTIONS /? HOST|"},
 		{"no content is not expected", new(Client), &ClientRequest{Header: fields("Expect: 100-continue")}, "GET / HOST|"},
 		{"userinfo and fragment stay here", new(Client), &ClientRequest{URL: "http://u:p@HOST#f"}, "GET / HOST|Authorization: Basic dTpw|"},
 		{"a target has its query", new(Client), &ClientRequest{URL: "http://HOST?q"}, "GET /?q HOST|"},
