@@ -40,7 +40,7 @@ type tlsSettings struct {
 	// agreed is told what protocol was agreed on, and returns what makes it the
 	// connection's, nil if nothing has to. An error ends the connection. The former
 	// is called on whatever goroutine, the latter by the connection's owner.
-	agreed func(protocol string) (begin func(c *Conn), err error)
+	agreed func(state *tls.ConnectionState) (begin func(c *Conn), err error)
 
 	// done is told of the end of each handshake.
 	done func(resumed bool, err error)
@@ -72,7 +72,7 @@ func (c *Conn) shakeHands(g *workset, t *tlsTransport) verdict {
 	if err == nil {
 		state := t.tls.ConnectionState()
 		t.settings.done(state.DidResume, nil)
-		begin, err = t.settings.agreed(state.NegotiatedProtocol)
+		begin, err = t.settings.agreed(&state)
 	} else {
 		t.settings.done(false, err)
 	}

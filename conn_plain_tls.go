@@ -125,7 +125,7 @@ func (t *plainTransport) shakeHands() bool {
 	if err == nil {
 		state := tc.ConnectionState()
 		s.settings.done(state.DidResume, nil)
-		begin, err = s.settings.agreed(state.NegotiatedProtocol)
+		begin, err = s.settings.agreed(&state)
 	} else {
 		s.settings.done(false, err)
 	}

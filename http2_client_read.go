@@ -136,6 +136,7 @@ const (
 	ruleDataNoBody     = "DATA of a response that has no body (RFC 9113 §8.1.1)"
 	ruleDataLength     = "DATA that is not as long as Content-Length says (RFC 9113 §8.1.1)"
 	ruleTrailerEnd     = "trailer section that does not end the stream (RFC 9113 §8.1)"
+	ruleTunnelHeaders  = "HEADERS in a tunnel (RFC 9113 §8.5)"
 	rulePriorityUpdate = "PRIORITY_UPDATE of a server (RFC 9218 §7.1)"
 )
 
@@ -345,6 +346,7 @@ func (st *clientStream) takeHead(r *http2ClientReader) error {
 		st.final = true
 		kind, _ := r.head.framing(st.method)
 		st.bodiless, st.length = kind == bodyNone, r.head.contentLength
+		st.tunnel = st.method == "" && r.head.status/100 == 2
 		if r.blockEnd && !st.bodiless && st.length > 0 {
 			return streamFault(codeProtocol, ruleDataLength)
 		}
@@ -372,6 +374,9 @@ func (c *http2ClientConn) handleTrailer(st *clientStream) error {
 	r := &c.reading
 	if !r.blockEnd {
 		return streamFault(codeProtocol, ruleTrailerEnd)
+	}
+	if st.tunnel { // set by this goroutine
+		return streamFault(codeProtocol, ruleTunnelHeaders)
 	}
 	var trailer headerFields
 	if err := r.section.fillTrailer(&trailer, c.cfg.lim); err != nil {

@@ -80,6 +80,7 @@ type clientStream struct {
 	more     []streamHead // those behind it
 	final    bool         // the final head has come
 	bodiless bool         // no body may come
+	tunnel   bool         // nothing but octets may
 	length   int64        // of the body, -1: unknown
 	received int64        // of it
 	recv     recvQueue

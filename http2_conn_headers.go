@@ -82,7 +82,7 @@ func (h *http2Conn) beginTrailer(head *http2Head) error {
 	case s.wire&http2Ended != 0:
 		h.resetFor(s, codeStreamClosed)
 		return h.charge()
-	case !b.end:
+	case !b.end || s.isTunnel(): // of which only DATA comes (RFC 9113 §8.5)
 		h.resetFor(s, codeProtocol)
 		return h.charge()
 	}

@@ -138,6 +138,13 @@ func (t *http2Tunnel) Close() error {
 	return nil
 }
 
+// isTunnel reports whether s has become one.
+func (s *http2Stream) isTunnel() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.through != nil
+}
+
 // holds reports whether one of the two that have the stream of a tunnel, its
 // handler and whoever has the tunnel, is not done with it when the other is.
 func (s *http2Stream) holds() bool { return s.through != nil && s.doneWith.Add(1) < 2 }

@@ -23,6 +23,7 @@ const slotsPerProcessor = 4
 var (
 	errNoServerCertificate = errors.New("flare: no certificate: neither files nor Certificates, GetCertificate or GetConfigForClient of TLSConfig")
 	errNotOffered          = errors.New("flare: not a version of HTTP that Protocols has")
+	errOldTLS              = errors.New("flare: HTTP/2 over TLS older than 1.2 (RFC 9113 §9.2)")
 )
 
 // ListenAndServeTLS serves HTTPS on a TCP address until it fails. The files are
@@ -145,10 +146,13 @@ func (s *Server) foreignTLS() *tlsSettings { return s.handshakeSettings() }
 func (s *Server) handshakeSettings() *tlsSettings {
 	return &tlsSettings{
 		done: s.handshakeDone,
-		agreed: func(protocol string) (begin func(c *Conn), err error) {
+		agreed: func(state *tls.ConnectionState) (begin func(c *Conn), err error) {
+			protocol := state.NegotiatedProtocol
 			switch {
 			case s.NewProtocol != nil:
 				return nil, nil
+			case protocol == protoHTTP2 && state.Version < tls.VersionTLS12: // RFC 9113 §9.2
+				return nil, errOldTLS
 			case protocol == protoHTTP2 && s.http2.overTLS:
 				return s.beginHTTP2, nil
 			case protocol == protoHTTP2 || protocol != "" && !isHTTP(protocol) || !s.http2.http1:
