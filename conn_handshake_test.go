@@ -143,29 +143,37 @@ func TestTLSPanicInTheConfiguration(t *testing.T) {
 }
 
 // Functions of the configuration may wait as long as they like: there are more
-// of them than slots here, and all wait for the last.
+// of them than slots here, and all wait for the last. So may those of a configuration
+// that GetConfigForClient returns.
 func TestTLSConfigurationMayWait(t *testing.T) {
-	s := &Server{Handler: HandlerFunc(tlsRoutes)}
-	n := 2*cap(s.handshakeSlots()) + 1
-	cert := tlsTestCA().issue(t, 15, "localhost")
-	var together sync.WaitGroup
-	together.Add(n)
-	s.TLSConfig = &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-		together.Done()
-		together.Wait()
-		return &cert, nil
-	}}
-	addr := startTLSServer(t, s)
-	var clients sync.WaitGroup
-	for range n {
-		c := dialTLSOver(t, addr, nil, unwrapped)
-		clients.Go(func() {
-			if err := c.Handshake(); err != nil {
-				t.Error(err)
+	for name, returned := range map[string]bool{"the server's": false, "a client's": true} {
+		t.Run(name, func(t *testing.T) {
+			s := &Server{Handler: HandlerFunc(tlsRoutes)}
+			n := 2*cap(s.handshakeSlots()) + 1
+			cert := tlsTestCA().issue(t, 15, "localhost")
+			var together sync.WaitGroup
+			together.Add(n)
+			s.TLSConfig = &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+				together.Done()
+				together.Wait()
+				return &cert, nil
+			}}
+			if returned {
+				s.TLSConfig = tlsConfigOf(s.TLSConfig)
 			}
+			addr := startTLSServer(t, s)
+			var clients sync.WaitGroup
+			for range n {
+				c := dialTLSOver(t, addr, nil, unwrapped)
+				clients.Go(func() {
+					if err := c.Handshake(); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			clients.Wait()
 		})
 	}
-	clients.Wait()
 }
 
 // Connections in their handshake count, for the limits as for Stats and the

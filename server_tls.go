@@ -47,10 +47,11 @@ func (s *Server) ListenAndServeTLS(certFile, keyFile string) error {
 // again while it serves, as a CertReloader does; both may be "" when s.TLSConfig
 // has certificates. Beside TLSConfig's functions, which are asked first, files
 // are for every name. Without MinVersion in TLSConfig 1.2 is the oldest version;
-// without a version of HTTP in NextProtos those of s.Protocols are offered. A
-// connection that agrees on a name that is no version of HTTP, as the authorities
-// of ACME do ("acme-tls/1", RFC 8737), ends with its handshake. A Server with
-// NewProtocol offers no names of its own accord, and serves what is agreed on.
+// without a version of HTTP in NextProtos those of s.Protocols are offered, also by
+// what GetConfigForClient returns. A connection that agrees on a name that is no
+// version of HTTP, as the authorities of ACME do ("acme-tls/1", RFC 8737), ends with
+// its handshake. A Server with NewProtocol offers no names of its own accord, and
+// serves what is agreed on.
 func (s *Server) ServeTLS(ln net.Listener, certFile, keyFile string) error {
 	settings, err := s.tlsSettings(certFile, keyFile)
 	if err != nil {
@@ -83,7 +84,7 @@ func (s *Server) tlsSettings(certFile, keyFile string) (*tlsSettings, error) {
 	}
 	settings := s.handshakeSettings()
 	settings.config, settings.slots = config, s.handshakeSlots()
-	askOutside(config, settings.slots)
+	s.askOutside(config, settings.slots)
 	return settings, nil
 }
 
@@ -122,18 +123,27 @@ func serveFiles(config *tls.Config, files *CertReloader) {
 }
 
 // askOutside lets the functions of config run without a slot: they may look at
-// files or ask somebody else.
-func askOutside(config *tls.Config, slots cryptoSlots) {
+// files or ask somebody else. What GetConfigForClient returns is settled as config is.
+func (s *Server) askOutside(config *tls.Config, slots cryptoSlots) {
+	askCertificate(config, slots)
+	if ask := config.GetConfigForClient; ask != nil {
+		config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (c *tls.Config, err error) {
+			slots.outside(nil, func() { c, err = ask(hello) })
+			if c != nil {
+				c = c.Clone() // with the keys of tickets that it has now
+				s.offerProtocols(c)
+				askCertificate(c, slots)
+			}
+			return c, err
+		}
+	}
+}
+
+func askCertificate(config *tls.Config, slots cryptoSlots) {
 	if ask := config.GetCertificate; ask != nil {
 		config.GetCertificate = func(hello *tls.ClientHelloInfo) (cert *tls.Certificate, err error) {
 			slots.outside(nil, func() { cert, err = ask(hello) })
 			return cert, err
-		}
-	}
-	if ask := config.GetConfigForClient; ask != nil {
-		config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (c *tls.Config, err error) {
-			slots.outside(nil, func() { c, err = ask(hello) })
-			return c, err
 		}
 	}
 }

@@ -128,7 +128,7 @@ func startTLSOn(t testing.TB, s *Server, ln net.Listener) {
 	if s.TLSConfig != nil {
 		config = s.TLSConfig
 	}
-	if config.Certificates == nil && config.GetCertificate == nil {
+	if config.Certificates == nil && config.GetCertificate == nil && config.GetConfigForClient == nil {
 		config.Certificates = []tls.Certificate{tlsTestCA().issue(t, 2, "localhost")}
 	}
 	s.TLSConfig = config
@@ -143,6 +143,11 @@ func startTLSOn(t testing.TB, s *Server, ln net.Listener) {
 			t.Errorf("ServeTLS: %v", err)
 		}
 	})
+}
+
+// tlsConfigOf is a configuration that has config for every client.
+func tlsConfigOf(config *tls.Config) *tls.Config {
+	return &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return config, nil }}
 }
 
 // tlsClientConfig is that of a client who trusts the tests' authority.
