@@ -233,6 +233,35 @@ func TestOperationsCaddy(t *testing.T) {
 	passes(t, addr, "127.0.0.1 127.0.0.1 http "+addr)
 }
 
+// The commands for keys of session tickets put a new one before the last two.
+func TestOperationsTicketKeys(t *testing.T) {
+	t.Parallel()
+	sh, err := exec.LookPath("sh")
+	if err != nil {
+		t.Skip("no sh on this machine")
+	}
+	file := filepath.Join(t.TempDir(), "ticket-keys")
+	before := strings.Repeat("k", 32)
+	if err := os.WriteFile(file, []byte(before), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []int{64, 96, 96} {
+		cmd := exec.Command(sh, "-ec", snippet(t, "TLS"))
+		cmd.Dir = filepath.Dir(file)
+		if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		keys, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(keys) != want || string(keys[32:]) != before[:want-32] || string(keys[:32]) == before[:32] {
+			t.Errorf("%d octets, %q behind %q", len(keys), keys, before)
+		}
+		before = string(keys)
+	}
+}
+
 // The unit for systemd is one.
 func TestOperationsSystemd(t *testing.T) {
 	t.Parallel()

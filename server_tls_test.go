@@ -363,6 +363,7 @@ func TestTLSNextProtos(t *testing.T) {
 				if got, err := io.ReadAll(c); len(got) > 0 || isTimeout(err) {
 					t.Errorf("%q, %v", got, err)
 				}
+				c.tcp.Close()
 				gone(t, s)
 			case row.agreed != "h2":
 				c.get("/state")
