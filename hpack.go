@@ -83,7 +83,7 @@ type hpackDecoder struct {
 	resizes uint8  // updates that began the block
 	begun   bool   // behind them a field was seen
 
-	rest []byte // of a field that is not complete yet
+	rest *buffer // of a field that is not complete yet; nil: nothing
 }
 
 func (d *hpackDecoder) reset() {
@@ -112,10 +112,10 @@ func (d *hpackDecoder) decode(s *fieldSection, p []byte, last bool) error {
 		p, over = p[:room], true
 	}
 	s.encoded += len(p)
-	kept := len(d.rest) > 0
-	if kept {
-		d.rest = append(d.rest, p...)
-		p = d.rest
+	if d.rest != nil {
+		d.rest = d.rest.grown(len(p))
+		d.rest.b = append(d.rest.b, p...)
+		p = d.rest.b
 	}
 	n, err := d.decodeFields(s, p)
 	switch {
@@ -126,15 +126,25 @@ func (d *hpackDecoder) decode(s *fieldSection, p []byte, last bool) error {
 	case last && n < len(p):
 		return connFault(codeCompression, ruleHPACKTruncated)
 	case last:
-		if cap(d.rest) > sectionBytesKept {
-			d.rest = nil
-		}
-		d.rest = d.rest[:0]
 		d.resizes, d.begun = 0, false
-	case !kept || n > 0:
-		d.rest = append(d.rest[:0], p[n:]...)
 	}
+	d.keep(p[n:])
 	return nil
+}
+
+// keep keeps p, which are the last octets of what there is.
+func (d *hpackDecoder) keep(p []byte) {
+	switch {
+	case len(p) == 0 && d.rest != nil:
+		d.rest.release()
+		d.rest = nil
+	case len(p) == 0:
+	case d.rest == nil:
+		d.rest = getBuffer(len(p))
+		fallthrough
+	default:
+		d.rest.b = append(d.rest.b[:0], p...)
+	}
 }
 
 // decodeFields decodes the fields that p has completely and returns the length

@@ -2,6 +2,7 @@ package flare
 
 import (
 	"hash/maphash"
+	"math"
 	"slices"
 )
 
@@ -24,9 +25,11 @@ type hpackEncoder struct {
 	seen [encoderSlots]uint16 // by hash: hash of a field that was sent as a literal
 
 	max   uint32 // bound of the table: encoderTableMax, or less if the peer says so
-	least uint32 // the smallest bound that the peer does not know of yet
-	due   bool   // the next block has to begin with it
+	least uint32 // the smallest bound that the next block has to begin with; encoderTold: none
 }
+
+// encoderTold is for an encoder whose peer knows its bound.
+const encoderTold = math.MaxUint32
 
 const (
 	// encoderTableMax is enough for what repeats on one connection, and every
@@ -53,7 +56,7 @@ type encoderMemory struct {
 // reset readies e for a connection whose peer has the default table size, and
 // will learn with the first block that less of it is used.
 func (e *hpackEncoder) reset() {
-	*e = hpackEncoder{max: encoderTableMax, least: encoderTableMax, due: true}
+	*e = hpackEncoder{max: encoderTableMax, least: encoderTableMax}
 }
 
 // resize is called when a SETTINGS frame of the peer has passed through a table
@@ -63,10 +66,7 @@ func (e *hpackEncoder) resize(least, size uint32) {
 	if size == e.max && least >= size {
 		return
 	}
-	if !e.due || least < e.least {
-		e.least = least
-	}
-	e.due, e.max = true, size
+	e.least, e.max = min(e.least, least), size
 	if e.memory == nil {
 		return
 	}
@@ -81,13 +81,13 @@ func (e *hpackEncoder) resize(least, size uint32) {
 // for a while is said to have been 0: golang.org/x/net refuses a second update
 // unless the first has emptied the table.
 func (e *hpackEncoder) begin(b []byte) []byte {
-	if !e.due {
+	if e.least == encoderTold {
 		return b
 	}
-	e.due = false
 	if e.least < e.max {
 		b = append(b, 0x20)
 	}
+	e.least = encoderTold
 	return appendHPACKInteger(b, 0x20, 0x1f, e.max)
 }
 

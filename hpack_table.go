@@ -1,5 +1,7 @@
 package flare
 
+import "sync"
+
 // This file is layer 1 (wire): the tables of HPACK (RFC 7541 §2.3): the static
 // one, and the dynamic one as a decoder keeps it. It also knows which field
 // names mean something to HTTP/2 (nameKind): a name is looked at once, when it
@@ -198,7 +200,13 @@ func (t *fieldTable) insert(text []byte, nameLen uint32, kind nameKind) {
 const (
 	tableBytesFirst  = 64 // enough for a program's two or three fields
 	tableBytesSecond = 256
+
+	tableEntriesFirst  = 4
+	tableEntriesSecond = 32
 )
+
+// tableMemory is that of tableBytesSecond.
+var tableMemory = sync.Pool{New: func() any { return new([tableBytesSecond]byte) }}
 
 // makeRoom moves the octets that are in use to the front of memory that has a
 // quarter more room, so that moving costs each octet little. In memory as large as
@@ -215,23 +223,29 @@ func (t *fieldTable) makeRoom(n int) {
 	switch need = max(min(need+need/4, int(t.max)), need); {
 	case cap(old) >= need:
 		t.octets = append(old[:0], live...)
+	case need <= tableBytesFirst:
+		t.octets = append(make([]byte, 0, tableBytesFirst), live...)
 	case need <= tableBytesSecond:
-		size := tableBytesFirst
-		if need > size {
-			size = tableBytesSecond
-		}
-		t.octets = append(make([]byte, 0, size), live...)
+		t.octets = append(tableMemory.Get().(*[tableBytesSecond]byte)[:0], live...)
 	default:
 		b := getBuffer(need)
 		t.octets = append(b.b, live...)
-		if b.b, b.class = old, bufferClass(cap(old)); cap(old) >= bufferBytesMin {
+		switch b.b, b.class = old, bufferClass(cap(old)); {
+		case raceEnabled: // nothing is reused
+		case cap(old) == tableBytesSecond:
+			tableMemory.Put((*[tableBytesSecond]byte)(old[:tableBytesSecond]))
+		case cap(old) >= bufferBytesMin:
 			b.release()
 		}
 	}
 }
 
 func (t *fieldTable) growRing() {
-	entries := make([]tableEntry, max(2*len(t.entries), 4))
+	size := tableEntriesFirst
+	if n := len(t.entries); n > 0 {
+		size = max(2*n, tableEntriesSecond)
+	}
+	entries := make([]tableEntry, size)
 	for i := range uint32(len(t.entries)) {
 		at := t.inserted - i
 		entries[at&uint32(len(entries)-1)] = t.entries[at&uint32(len(t.entries)-1)]

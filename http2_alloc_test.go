@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"testing"
+	"unsafe"
 )
 
 // This file has the promise that a request on the inline path allocates nothing.
@@ -76,6 +77,17 @@ func (c *rawHTTP2) ask(n int) {
 			c.t.Fatal(err)
 		}
 		c.in = c.in[:len(c.in)+k]
+	}
+}
+
+// What waits costs its structs: one more word, and a connection of HTTP/2 would take up
+// the next size class of the allocator, which keeps a word of its own.
+func TestHTTP2Size(t *testing.T) {
+	if unsafe.Sizeof(uintptr(0)) != 8 {
+		t.Skip("size classes are looked at for 64 bits")
+	}
+	if size := unsafe.Sizeof(http2Conn{}); size > 640-8 {
+		t.Errorf("a connection has %d bytes", size)
 	}
 }
 

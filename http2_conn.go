@@ -24,17 +24,15 @@ import (
 // An http2Conn is the HTTP/2 side of a connection.
 type http2Conn struct {
 	// Fixed.
-	srv    *Server
-	c      *Conn
-	config *http2Config
-	local  netip.AddrPort
-
-	tlsMu sync.Mutex // several handlers may ask for the state of TLS at once
+	srv   *Server
+	c     *Conn
+	local *netip.AddrPort // several connections may have one
 
 	// The runner's.
 	dec        hpackDecoder
 	enc        hpackEncoder
 	peer       http2Settings
+	credit     int32     // octets that the receive window is to be opened by
 	control    sendQueue // frames that are not of a response; they leave first
 	table      http2Table
 	encoded    *buffer   // of responses; it leaves at the end of the round; nil: nothing
@@ -48,7 +46,6 @@ type http2Conn struct {
 	requests   int32  // begun; it stays where it would be negative
 	sendWindow int64
 	recvWindow int64
-	credit     int64 // octets that the receive window is to be opened by
 	budget     http2Budget
 	closedAt   [http2ClosedKept]http2Closed // recently closed streams, a ring
 	closedNext uint32                       // how many streams were closed
@@ -58,6 +55,8 @@ type http2Conn struct {
 	dead       bool                         // the connection has ended
 	eof        bool                         // the peer sends no more
 	leaving    http2Leaving
+	asked      bool        // the loop is to look at wishes; guarded by wishMu, and here to fill a gap
+	round      uint16      // of looks at what the peer takes; see taking
 	failure    *http2Error // sent in a GOAWAY: nothing more is read
 	lookAt     time.Duration
 	heard      time.Duration // when a frame came last
@@ -67,12 +66,11 @@ type http2Conn struct {
 	ages       time.Duration // when it is to be, by the age of the connection; 0: never
 	leftAt     time.Duration // when the end was announced
 
-	wishMu sync.Mutex
+	wishMu sync.Mutex   // also, one handler after the other asks for the state of TLS
 	wishes *http2Stream // those that have something to say, last first; guarded by wishMu
-	asked  bool         // the loop is to look at them; guarded by wishMu
 
 	after  atomic.Int32 // streams that are running still, once the connection has ended
-	wishAt atomic.Int64 // octets that a handler has read when it makes a wish
+	wishAt atomic.Int32 // octets that a handler has read when it makes a wish
 
 	told *http2Told // for Server.ConnState; nil: nobody is told
 }
@@ -112,7 +110,7 @@ func (h *http2Conn) unheard() int64 {
 	if h.acked {
 		return 0
 	}
-	return max(windowDefault-h.config.streamWindow, 0)
+	return max(windowDefault-h.srv.http2.streamWindow, 0)
 }
 
 // remember notes how a stream was closed.
@@ -164,9 +162,12 @@ type http2Block struct {
 type http2Incoming struct {
 	s    *http2Stream // whose DATA it is; nil: nobody wants it
 	left uint32       // octets of the payload, without padding
-	pad  uint32       // octets of padding
+	pad  uint8        // octets of padding
 	end  bool         // END_STREAM
 }
+
+// goes reports whether there is more of the payload to come.
+func (f *http2Incoming) goes() bool { return f.left > 0 || f.pad > 0 }
 
 // An http2List is a list of streams; each is in one at most.
 type http2List struct{ first, last *http2Stream }

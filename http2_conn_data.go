@@ -1,5 +1,7 @@
 package flare
 
+import "math"
+
 // This file is layer 4 (roles): bodies of requests as they come in, and the
 // windows that bound them (RFC 9113 §5.2): the peer may send what handlers read,
 // and so much ahead. What a window has let in is given back to it when it was
@@ -24,7 +26,7 @@ func (h *http2Conn) beginData(head http2Head, payload []byte) (n, cost int, err 
 	if h.recvWindow -= int64(head.length); h.recvWindow < 0 {
 		return n, 0, connFault(codeFlowControl, ruleWindowOver)
 	}
-	h.frame = http2Incoming{left: head.length - before - behind, pad: behind, end: head.endStream()}
+	h.frame = http2Incoming{left: head.length - before - behind, pad: uint8(behind), end: head.endStream()}
 	s, err := h.dataStream(&head)
 	if s == nil {
 		h.giveBack(int64(head.length))
@@ -91,9 +93,9 @@ func (h *http2Conn) takePayload(in []byte) (n int, err error) {
 		}
 	}
 	pad := min(len(in)-n, int(f.pad))
-	f.pad -= uint32(pad)
+	f.pad -= uint8(pad)
 	n += pad
-	if f.left+f.pad == 0 && f.end && f.s != nil {
+	if !f.goes() && f.end && f.s != nil {
 		return n, h.endBody(f.s, nil)
 	}
 	return n, nil
@@ -157,14 +159,15 @@ func (h *http2Conn) endBody(s *http2Stream, trailer *fieldSection) error {
 
 // giveBack opens the connection's window by n octets, or will.
 func (h *http2Conn) giveBack(n int64) {
-	h.credit += n
-	if h.credit < h.config.connWindow/2 || h.failure != nil {
+	h.credit += int32(n)
+	if int64(h.credit) < h.srv.http2.connWindow/2 || h.failure != nil {
 		return
 	}
 	var room [http2HeadBytes + windowUpdateBytes]byte
 	h.say(appendWindowUpdate(room[:0], 0, uint32(h.credit)))
-	h.recvWindow += h.credit
-	h.taking.opened[h.taking.round%2] += h.credit
+	h.recvWindow += int64(h.credit)
+	opened := &h.taking.opened[h.round%2]
+	*opened = min(*opened, math.MaxInt32-h.credit) + h.credit
 	h.credit = 0
 }
 
@@ -184,11 +187,11 @@ func (h *http2Conn) collect(s *http2Stream) {
 		s.owed -= owed
 		h.giveBack(owed)
 	}
-	if s.opens += n; ended || s.opens < h.config.streamWindow/2 {
+	if s.opens += n; ended || s.opens < h.srv.http2.streamWindow/2 {
 		return
 	}
 	s.recvWindow += s.opens
-	s.said = h.taking.round
+	s.said = h.round
 	var room [http2HeadBytes + windowUpdateBytes]byte
 	h.say(appendWindowUpdate(room[:0], s.id, uint32(s.opens)))
 	s.opens = 0
@@ -201,8 +204,8 @@ func (h *http2Conn) shareWindow() {
 	if h.open&(h.open-1) != 0 {
 		return
 	}
-	h.wishAt.Store(min(h.config.streamWindow/2, h.config.connWindow/4/int64(h.open)))
-	if h.recvWindow+h.credit == h.config.connWindow {
+	h.wishAt.Store(int32(min(h.srv.http2.streamWindow/2, h.srv.http2.connWindow/4/int64(h.open))))
+	if h.recvWindow+int64(h.credit) == h.srv.http2.connWindow {
 		return // nobody has read anything that was not given back
 	}
 	for s := range h.table.all() {

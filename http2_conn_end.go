@@ -30,7 +30,7 @@ func (h *http2Conn) announce() {
 		return
 	}
 	h.leaving, h.leftAt = http2Announced, h.now()
-	h.lookAt = h.now() + h.config.lookEvery
+	h.lookAt = h.now() + h.srv.http2.lookEvery
 	var room [2*http2HeadBytes + goAwayBytesMin + pingBytes]byte
 	b := appendGoAway(room[:0], streamMax, codeNone)
 	h.say(appendHTTP2Ping(b, http2PingLeaving, false))

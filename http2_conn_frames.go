@@ -45,7 +45,7 @@ func (h *http2Conn) Data(c *Conn, in []byte, eof bool) (used int, err error) {
 	case h.failure != nil:
 		used = len(in)
 		h.dropFailed()
-	case used < len(in) && c.want == wantNothing || h.frame.left+h.frame.pad > 0 && h.frame.s == nil || h.block.id != 0:
+	case used < len(in) && c.want == wantNothing || h.frame.goes() && h.frame.s == nil || h.block.id != 0:
 		if h.partial == 0 {
 			h.partial = g.clock.now
 		}
@@ -67,7 +67,7 @@ func (h *http2Conn) next(in []byte, g *workset) (n, cost int, err error) {
 	switch {
 	case !h.prefaced:
 		return h.takePreface(in)
-	case h.frame.left+h.frame.pad > 0:
+	case h.frame.goes():
 		n, err = h.takePayload(in)
 		return n, 0, err
 	case len(in) < http2HeadBytes:
@@ -186,7 +186,7 @@ func (h *http2Conn) takeSettings(head *http2Head, p []byte) error {
 				s.recvWindow -= h.unheard()
 			}
 			h.acked = true
-			h.dec.setLimit(h.config.tableSize)
+			h.dec.setLimit(h.srv.http2.tableSize)
 		}
 		return h.charge()
 	}

@@ -55,7 +55,7 @@ func (h *http2Conn) beginBlock(head *http2Head) error {
 	}
 	h.last = id
 	switch {
-	case h.leaving == http2Left, h.open >= h.config.streams:
+	case h.leaving == http2Left, h.open >= h.srv.http2.streams:
 		b.code = codeRefusedStream
 		return nil
 	}
@@ -166,22 +166,25 @@ func (h *http2Conn) begin(s *http2Stream, end bool, g *workset) error {
 // head once more: while it waits for the body nothing of it but the section is kept.
 func (h *http2Conn) beginBody(s *http2Stream, g *workset) error {
 	x, spares := g.newHTTP2Exchange(), h.spares()
-	head, section := &x.r.head, s.section // which is not to grow
-	section.octets = append(spares.octets[:0], s.section.octets...)
-	err := head.fillHTTP2(&section, &h.srv.lim.head, requestOffer{connect: h.config.connect})
+	head, section := &x.r.head, &spares.section
+	octets := append(section.octets[:0], s.section.octets...) // those of s are not to grow
+	*section = s.section
+	section.octets = octets
+	err := head.fillHTTP2(section, &h.srv.lim.head, requestOffer{connect: h.srv.http2.connect})
 	if err == nil {
 		err = h.srv.refusesBody(head)
 	}
 	length, expects := head.contentLength, head.expectContinue
-	if cap(section.octets) <= sectionBytesKept {
-		spares.octets = section.octets
+	priority := section.priority
+	if *section = (fieldSection{}); cap(octets) <= sectionBytesKept {
+		section.octets = octets
 	}
 	spares.recycleExchange(x)
 	if e, ok := err.(*http2Error); ok {
 		return h.reset(s, e.code)
 	}
-	s.refusal, s.priority, s.length = err, section.priority, length
-	if s.refusal != nil || length <= 0 || length > min(awaitBodyMax, h.config.streamWindow) || expects {
+	s.refusal, s.priority, s.length = err, priority, length
+	if s.refusal != nil || length <= 0 || length > min(awaitBodyMax, h.srv.http2.streamWindow) || expects {
 		h.start(s)
 	} else {
 		s.awaits = true

@@ -215,7 +215,7 @@ func (h *http2Conn) appendHead(b []byte, s *http2Stream, head *http2Outgoing, g 
 		b = h.enc.appendDate(b, g.clock.unix, viewString(line[len(dateName):len(line)-len("\r\n")]))
 	}
 	b = endHeaders(b, at, s.id, end, h.peer.frameSizeMax)
-	s.said = h.taking.round
+	s.said = h.round
 	if final {
 		s.headSent = true
 	}
@@ -294,7 +294,7 @@ func (h *http2Conn) appendFrames(b []byte, s *http2Stream) (with []byte, whole, 
 		last = last && n == int64(len(p))
 		ended = last && s.behind == nil
 		if n > 0 || ended {
-			s.said = h.taking.round
+			s.said = h.round
 			b = appendData(b, s.id, p[:n], ended)
 			h.budget.earnSmall()
 		}

@@ -2,6 +2,7 @@ package flare
 
 import (
 	"net/http"
+	"net/netip"
 )
 
 // This file is layer 4 (roles): how a connection of HTTP/2 and its streams begin,
@@ -27,11 +28,11 @@ func (s *Server) opensHTTP2(c *Conn, in []byte) bool {
 
 // beginHTTP2 has c, whose owner the caller is, speak HTTP/2 from its next turn on.
 func (s *Server) beginHTTP2(c *Conn) {
-	h := &http2Conn{srv: s, c: c, config: &s.http2, peer: defaultHTTP2Settings}
-	h.local = (*connSession)(c).localAddr()
+	h := &http2Conn{srv: s, c: c, peer: defaultHTTP2Settings}
+	h.local = c.workset.http2Spares().localAddr((*connSession)(c).localAddr())
 	h.dec.reset()
 	h.enc.reset()
-	h.sendWindow, h.recvWindow = windowDefault, h.config.connWindow
+	h.sendWindow, h.recvWindow = windowDefault, h.srv.http2.connWindow
 	h.budget.left = http2BudgetMax
 	h.ages = ageEnd(c.workset.clock.now, s.MaxConnAge)
 	if s.ConnState != nil {
@@ -43,12 +44,21 @@ func (s *Server) beginHTTP2(c *Conn) {
 	c.held = true // the next turn has something to say, also when nothing has come
 }
 
+// localAddr returns what has that address: most connections have come to the same.
+func (all *http2Spares) localAddr(local netip.AddrPort) *netip.AddrPort {
+	if all.local == nil || *all.local != local {
+		all.local = &local
+	}
+	return all.local
+}
+
 // sayFirst queues what a server begins with (RFC 9113 §3.4).
 func (h *http2Conn) sayFirst() {
 	var room [8]http2Setting
-	settings := h.config.settings(room[:0])
-	b := appendSettings(nil, settings...)
-	if more := h.config.connWindow - windowDefault; more > 0 {
+	settings := h.srv.http2.settings(room[:0])
+	var frames [2*http2HeadBytes + len(room)*settingBytes + windowUpdateBytes]byte
+	b := appendSettings(frames[:0], settings...)
+	if more := h.srv.http2.connWindow - windowDefault; more > 0 {
 		b = appendWindowUpdate(b, 0, uint32(more))
 	}
 	h.control.append(b, nil)
@@ -60,7 +70,7 @@ func (h *http2Conn) add(s *http2Stream) {
 	h.open++
 	h.shareWindow()
 	if h.open == 1 {
-		h.lookAt = h.now() + h.config.lookEvery
+		h.lookAt = h.now() + h.srv.http2.lookEvery
 		h.c.setState(stateStreams)
 		h.tell(http.StateActive)
 	}

@@ -45,11 +45,11 @@ func (h *http2Conn) expired(c *Conn, g *workset) verdict {
 	case h.open == 0 && h.leaving == http2Stays:
 		return h.expiredIdle(c, g)
 	case now >= h.lookAt:
-		h.lookAt = now + h.config.lookEvery
+		h.lookAt = now + h.srv.http2.lookEvery
 		if h.leaving == http2Announced && now >= h.leftAt+http2LeaveTime {
 			h.sayLast()
 		}
-		if grace := h.config.ageGrace; grace > 0 && h.ages != 0 && now >= h.ages+grace {
+		if grace := h.srv.http2.ageGrace; grace > 0 && h.ages != 0 && now >= h.ages+grace {
 			c.end(endReset, ErrTimeout)
 			break
 		}
@@ -82,8 +82,7 @@ type http2Taking struct {
 	sent    int64    // since the last look
 	untaken int64    // as of then
 	ahead   int64    // of the round before, and what was not taken then
-	opened  [2]int64 // octets by which the connection's window was opened in the last two rounds
-	round   uint16
+	opened  [2]int32 // octets by which the connection's window was opened in the last two rounds
 }
 
 // look returns how much the peer has taken since the look before.
@@ -96,14 +95,14 @@ func (t *http2Taking) look(h *http2Conn) (took int64) {
 	t.sent, t.untaken = 0, left
 	said := left + int64(h.control.len())
 	if t.ahead -= took; t.ahead <= 0 || said == 0 {
-		t.round++
-		t.ahead, t.opened[t.round%2] = said, 0
+		h.round++
+		t.ahead, t.opened[h.round%2] = said, 0
 	}
 	return took
 }
 
 // knows reports whether the peer has taken all of a round.
-func (t *http2Taking) knows(round uint16) bool { return t.round-round >= 2 }
+func (h *http2Conn) knows(round uint16) bool { return h.round-round >= 2 }
 
 // lookAll looks at the streams that wait for the peer, and returns how much that has
 // taken. While it takes enough, or has to take what waits for it, it is not to blame
@@ -112,11 +111,11 @@ func (t *http2Taking) knows(round uint16) bool { return t.round-round >= 2 }
 // Nor is it if it may not send.
 func (h *http2Conn) lookAll(g *workset) (took int64) {
 	took = h.taking.look(h)
-	enough := max(h.c.limits.writeRate*int64(h.config.lookEvery)/int64(time.Second), 1)
+	enough := max(h.c.limits.writeRate*int64(h.srv.http2.lookEvery)/int64(time.Second), 1)
 	takes := took >= enough || h.c.out != nil
-	shut := h.recvWindow <= 0 || takes && h.recvWindow <= h.taking.opened[0]+h.taking.opened[1]
+	shut := h.recvWindow <= 0 || takes && h.recvWindow <= int64(h.taking.opened[0])+int64(h.taking.opened[1])
 	for s := range h.table.all() {
-		behind := takes && !h.taking.knows(s.said)
+		behind := takes && !h.knows(s.said)
 		turn := takes && (s.list == &h.heads || s.headSent && s.sendWindow > 0)
 		h.excuse(s, behind || shut, behind || turn, g.clock.now)
 		h.look(s, g)
@@ -140,7 +139,7 @@ func (h *http2Conn) excuse(s *http2Stream, reads, writes bool, now time.Duration
 		s.mu.Unlock()
 	case s.awaits && reads, !s.awaits && writes:
 		s.progress = now
-		s.since = min(s.since+h.config.lookEvery, now)
+		s.since = min(s.since+h.srv.http2.lookEvery, now)
 	}
 }
 
@@ -189,10 +188,10 @@ func (h *http2Conn) lookAlive(c *Conn, g *workset, took int64) {
 		h.pinged = now
 	}
 	switch {
-	case h.pinged != 0 && now >= h.pinged+h.config.pingTimeout:
+	case h.pinged != 0 && now >= h.pinged+h.srv.http2.pingTimeout:
 		h.failure = &http2Error{code: codeNone, rule: rulePingTime}
 		c.end(endReset, ErrTimeout)
-	case h.pinged == 0 && h.open > 0 && h.config.pingAfter > 0 && now >= h.heard+h.config.pingAfter:
+	case h.pinged == 0 && h.open > 0 && h.srv.http2.pingAfter > 0 && now >= h.heard+h.srv.http2.pingAfter:
 		h.pinged = now
 		var room [http2HeadBytes + pingBytes]byte
 		h.say(appendHTTP2Ping(room[:0], http2PingAlive, false))

@@ -267,7 +267,7 @@ func TestHTTP2PingBehindOctets(t *testing.T) {
 	const every, limit = time.Second, 5 * time.Second
 	g, tr := new(workset), &takingTransport{left: 1000}
 	c := &Conn{tr: tr, loop: new(Loop), limits: &connLimits{buffered: new(bufferCount)}}
-	h := &http2Conn{c: c, srv: new(Server), open: 1, config: &http2Config{pingAfter: every, pingTimeout: limit}}
+	h := &http2Conn{c: c, srv: &Server{http2: http2Config{pingAfter: every, pingTimeout: limit}}, open: 1}
 	h.taking.untaken = int64(tr.left)
 	look := func(moved int64) {
 		g.clock.now += every
@@ -303,7 +303,7 @@ func TestHTTP2LooksAtWhoIsToBlame(t *testing.T) {
 	g := new(workset)
 	limits := &connLimits{buffered: new(bufferCount), write: 30 * time.Second, writeRate: 240}
 	c := &Conn{limits: limits, loop: &Loop{workset: g}, out: new(unsent)}
-	h := &http2Conn{c: c, srv: new(Server), config: &http2Config{lookEvery: time.Second}, sendWindow: windowDefault}
+	h := &http2Conn{c: c, srv: &Server{http2: http2Config{lookEvery: time.Second}}, sendWindow: windowDefault}
 	look := func(seconds int) {
 		for range seconds {
 			g.clock.now += time.Second
@@ -356,8 +356,8 @@ func TestHTTP2SilenceOfTheServer(t *testing.T) {
 	g, tr := new(workset), new(slowTransport)
 	limits := &connLimits{buffered: new(bufferCount), body: 30 * time.Second, write: 30 * time.Second, writeRate: 240}
 	c := &Conn{tr: tr, limits: limits, loop: &Loop{workset: g}}
-	h := &http2Conn{c: c, srv: new(Server), sendWindow: streamMax, peer: defaultHTTP2Settings,
-		config: &http2Config{lookEvery: time.Second, connWindow: 1 << 20, streamWindow: 1 << 20}}
+	srv := &Server{http2: http2Config{lookEvery: time.Second, connWindow: 1 << 20, streamWindow: 1 << 20}}
+	h := &http2Conn{c: c, srv: srv, sendWindow: streamMax, peer: defaultHTTP2Settings}
 	c.proto = h
 	h.enc.reset()
 	look := func(seconds int) {

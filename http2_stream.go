@@ -39,7 +39,7 @@ type http2Stream struct {
 	closed     bool // the peer hears no more of it, nor we of the peer
 	headSent   bool // the final one
 	priority   streamPriority
-	said       uint16        // of http2Taking.round, in which it, or of its window, was said something last
+	said       uint16        // of http2Conn.round, in which it, or of its window, was said something last
 	held       int32         // octets of tail that the server's count of buffers has
 	sendWindow int64         // what the peer takes; may be negative
 	recvWindow int64         // what the peer may send
@@ -119,7 +119,8 @@ type http2Spares struct {
 	exchange *exchange // nil: none
 	streams  []*http2Stream
 	entries  []http2Entry // of a table; nil: none
-	octets   []byte       // of a section that is looked at
+	section  fieldSection // that is looked at
+	local    *netip.AddrPort
 }
 
 // http2SparesMax streams are kept by a workset; the pool has the others.
@@ -160,8 +161,8 @@ func (h *http2Conn) newStream(id uint32) *http2Stream {
 		s.section.kinds = make([]nameKind, 0, http2SectionFields)
 	}
 	s.h, s.id, s.conn = h, id, h.c
-	s.sendWindow, s.recvWindow = int64(h.peer.window), h.config.streamWindow+h.unheard()
-	s.priority, s.said = defaultPriority, h.taking.round-2
+	s.sendWindow, s.recvWindow = int64(h.peer.window), h.srv.http2.streamWindow+h.unheard()
+	s.priority, s.said = defaultPriority, h.round-2
 	s.section.reset(&h.srv.lim.head)
 	return s
 }
@@ -311,11 +312,11 @@ func (s *http2Stream) sendFile(*os.File, int64, int64) (int64, error) {
 type http2Session http2Conn
 
 func (h *http2Session) peerAddr() netip.AddrPort  { return h.c.RemoteAddr() }
-func (h *http2Session) localAddr() netip.AddrPort { return h.local }
+func (h *http2Session) localAddr() netip.AddrPort { return *h.local }
 func (h *http2Session) proxyHeader() *ProxyHeader { return h.c.limits.proxied }
 
 func (h *http2Session) tlsState() *tls.ConnectionState {
-	h.tlsMu.Lock()
-	defer h.tlsMu.Unlock()
+	h.wishMu.Lock()
+	defer h.wishMu.Unlock()
 	return h.c.tr.tlsState()
 }

@@ -93,9 +93,9 @@ func (s *http2Stream) takeQueued(p []byte) (n int, err error, wish bool) {
 	case s.inErr != nil && n == 0:
 		return 0, s.inErr, false
 	case s.ended && s.inErr == nil:
-		return n, io.EOF, s.consumed >= s.h.wishAt.Load()
+		return n, io.EOF, s.consumed >= int64(s.h.wishAt.Load())
 	}
-	wish = s.consumed >= s.h.wishAt.Load()
+	wish = s.consumed >= int64(s.h.wishAt.Load())
 	return n, nil, wish
 }
 

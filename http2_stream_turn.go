@@ -46,7 +46,7 @@ func (s *http2Stream) turn(g *workset) verdict {
 func (s *http2Stream) beginRequest(g *workset) bool {
 	x, h := g.newHTTP2Exchange(), s.h
 	x.stream, x.strand, x.srv, s.x = s, &s.strand, h.srv, x
-	err := x.r.head.fillHTTP2(&s.section, &h.srv.lim.head, requestOffer{endStream: s.bare, connect: h.config.connect})
+	err := x.r.head.fillHTTP2(&s.section, &h.srv.lim.head, requestOffer{endStream: s.bare, connect: h.srv.http2.connect})
 	if e, ok := err.(*http2Error); ok {
 		s.malformed = e.code
 		return false

@@ -186,7 +186,7 @@ func (s *http2Stream) isExcused(direction int, limit time.Duration) bool {
 	at := s.excused[direction]
 	s.mu.Unlock()
 	waited := time.Duration(momentOf(time.Since(origin))-at) * time.Millisecond
-	return at != 0 && waited < max(limit, 2*s.h.config.lookEvery)
+	return at != 0 && waited < max(limit, 2*s.h.srv.http2.lookEvery)
 }
 
 // failWrite ends the response for a write that has failed: a part of it may have

@@ -9,8 +9,8 @@ import "iter"
 // it has any: a connection that is idle has none.
 type http2Table struct {
 	entries []http2Entry // in order of their numbers; those that are gone have no stream
-	first   int          // the first that is not gone
-	count   int          // those that are not
+	first   int32        // the first that is not gone
+	count   int32        // those that are not
 }
 
 // An http2Entry is a stream and its number.
@@ -33,7 +33,7 @@ func (t *http2Table) find(id uint32) *http2Stream {
 // index is where the stream of that number is, or would be. The first is asked for
 // most.
 func (t *http2Table) index(id uint32) int {
-	lo, hi := t.first, len(t.entries)
+	lo, hi := int(t.first), len(t.entries)
 	if lo < hi && t.entries[lo].id >= id {
 		return lo
 	}
@@ -55,7 +55,7 @@ func (t *http2Table) add(s *http2Stream, spare *[]http2Entry) {
 			t.entries = make([]http2Entry, 0, http2EntriesMin)
 		}
 	}
-	if len(t.entries) == cap(t.entries) && t.count <= cap(t.entries)/2 {
+	if len(t.entries) == cap(t.entries) && int(t.count) <= cap(t.entries)/2 {
 		t.closeUp()
 	}
 	t.entries = append(t.entries, http2Entry{s.id, s})
@@ -99,7 +99,7 @@ func (t *http2Table) remove(s *http2Stream, spare *[]http2Entry) {
 // meanwhile.
 func (t *http2Table) all() iter.Seq[*http2Stream] {
 	return func(yield func(*http2Stream) bool) {
-		for i := t.first; i < len(t.entries); i++ {
+		for i := int(t.first); i < len(t.entries); i++ {
 			if s := t.entries[i].s; s != nil && !yield(s) {
 				return
 			}

@@ -28,7 +28,7 @@ func TestHTTP2Table(t *testing.T) {
 				table.remove(&http2Stream{id: model[i].id}, &spare)
 				model = slices.Delete(model, i, i+1)
 			}
-			if got := slices.Collect(table.all()); !slices.Equal(got, model) || table.count != len(model) {
+			if got := slices.Collect(table.all()); !slices.Equal(got, model) || int(table.count) != len(model) {
 				t.Fatalf("%d streams in place of %d", len(got), len(model))
 			}
 			for _, s := range model {
