@@ -13,8 +13,11 @@ const (
 	http2BudgetRate = 20
 
 	// http2SmallPerFrame is how many WINDOW_UPDATE, PING and PRIORITY_UPDATE frames
-	// each DATA frame of ours allows.
+	// each DATA frame of ours allows, and another one for each http2SmallOctets of it:
+	// net/http's client sends two whenever 4 KiB have been read of it, which is all
+	// that a bufio.Reader, or gzip's, asks for at once.
 	http2SmallPerFrame = 4
+	http2SmallOctets   = 1 << 10
 	http2SmallMax      = 1 << 20
 
 	// http2ControlMax of frames may wait for a peer that does not read.
@@ -35,8 +38,10 @@ type http2Budget struct {
 // earn gives n back.
 func (b *http2Budget) earn(n int32) { b.left = min(b.left+n, http2BudgetMax) }
 
-// earnSmall is for a DATA frame that was sent.
-func (b *http2Budget) earnSmall() { b.small = min(b.small+http2SmallPerFrame, http2SmallMax) }
+// earnSmall is for a DATA frame of n octets that was sent.
+func (b *http2Budget) earnSmall(n int64) {
+	b.small = min(b.small+http2SmallPerFrame+int32(n/http2SmallOctets), http2SmallMax)
+}
 
 // spend reports whether there was something left.
 func (b *http2Budget) spend(now time.Duration) bool {

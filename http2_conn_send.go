@@ -296,7 +296,7 @@ func (h *http2Conn) appendFrames(b []byte, s *http2Stream) (with []byte, whole, 
 		if n > 0 || ended {
 			s.said = h.round
 			b = appendData(b, s.id, p[:n], ended)
-			h.budget.earnSmall()
+			h.budget.earnSmall(n)
 		}
 		s.sentOctets(int(n))
 		s.sendWindow -= n

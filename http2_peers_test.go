@@ -288,3 +288,28 @@ func TestHTTP2NetHTTPClient(t *testing.T) {
 		}
 	})
 }
+
+// net/http's client sends two WINDOW_UPDATE frames whenever 4 KiB have been read of a
+// body, and many readers ask for no more at once: gzip's, for one.
+func TestHTTP2NetHTTPReadsLittle(t *testing.T) {
+	t.Parallel()
+	const size = 16 << 20
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	base := TestServer(t, &Server{Protocols: protocols, Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		_, err := io.CopyN(w, zeroReader{}, size)
+		return err
+	})})
+	transport := &http.Transport{Protocols: protocols}
+	defer transport.CloseIdleConnections()
+	resp, err := (&http.Client{Transport: transport, Timeout: patience}).Get(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	// Behind the struct no ReadFrom or WriteTo asks for more.
+	n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{resp.Body}, make([]byte, 4096))
+	if n != size || err != nil {
+		t.Errorf("%d octets of %d, %v", n, size, err)
+	}
+}

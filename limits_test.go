@@ -170,7 +170,7 @@ func limitsHTTP2() map[string]map[string]string {
 			"octets of a request's body ahead of its handler; of all on a connection": limitText(server.streamWindow) + "; " + limitText(server.connWindow),
 			"silence while streams are open":                                          ping(server.pingAfter, server.pingTimeout),
 			"resets, SETTINGS, PING, PRIORITY, unknown and empty frames":              spent(1, "answered request"),
-			"WINDOW_UPDATE, PING and PRIORITY_UPDATE beside those":                    fmt.Sprintf("%d for each DATA frame sent", http2SmallPerFrame),
+			"WINDOW_UPDATE, PING and PRIORITY_UPDATE beside those":                    fmt.Sprintf("%d for each DATA frame sent, %d for each KiB of it", http2SmallPerFrame, 1<<10/http2SmallOctets),
 			"answers to control frames that the client does not read":                 limitText(http2ControlMax),
 			"the encoded form of a field section":                                     "twice what its fields may have",
 			"octets of a response ahead of the client":                                limitText(http2QueueBytes) + " a stream",
