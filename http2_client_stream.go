@@ -335,6 +335,7 @@ func (st *clientStream) close() {
 	st.reset(code, errHTTP2Cancel)
 	if n := st.recv.drop(); n > 0 {
 		c.consumed(n)
+		st.ended, st.err = false, errHTTP2Cancel // whoever reads on is not at the end
 	}
 	c.flush()
 }

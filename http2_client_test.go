@@ -3,6 +3,7 @@ package flare
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -100,5 +101,34 @@ func TestHTTP2ClientManyCallers(t *testing.T) {
 			}
 			all.Wait()
 		})
+	}
+}
+
+// When the context ends with a body that has come whole, and is partly read, the rest is
+// gone, and that is no end of the body.
+func TestHTTP2ClientContextEndsBehindBody(t *testing.T) {
+	t.Parallel()
+	const size = streamInlineBytes + 1000 // more is not handed over with the head
+	url, c := http2Std(t, "plain", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Write(make([]byte, size))
+	}))
+	for _, before := range []int{0, 1000} {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		resp, err := c.Get(ctx, url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(resp.Body, make([]byte, before)); err != nil {
+			t.Fatal(err)
+		}
+		st := resp.Body.(*clientBody).conn.(*clientStream)
+		waitForHTTP2(t, c, func(*http2ClientConn) bool { return st.ended })
+		cancel()
+		waitForHTTP2(t, c, func(*http2ClientConn) bool { return st.recv.n == 0 })
+		if n, err := io.Copy(io.Discard, resp.Body); n > 0 || !errors.Is(err, context.Canceled) {
+			t.Errorf("behind %d octets and the end of the context: %d octets, %v", before, n, err)
+		}
+		resp.Body.Close()
 	}
 }
