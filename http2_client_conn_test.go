@@ -446,7 +446,7 @@ func TestHTTP2ClientWindowNeverOpens(t *testing.T) {
 		}
 		p.serveAll("fine")
 	})
-	c.WriteTimeout = 100 * time.Millisecond
+	c.WriteTimeout = time.Second // long enough to be seen below
 	ended := make(chan error, 1)
 	go func() {
 		_, err := c.Post(soon(t), url, []byte(strings.Repeat("x", 100_000)))
