@@ -9,11 +9,13 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/signal"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 type options struct {
@@ -31,6 +33,8 @@ type options struct {
 	procs              int
 	cores, genCores    []int
 	contentType        string
+	soak               time.Duration
+	soakSeed           uint64
 	root, out          string
 	force              bool
 }
@@ -60,6 +64,8 @@ func parseOptions(args []string) (*options, error) {
 	cores := f.String("cores", "0", "cores of the server, also with -procs 2")
 	genCores := f.String("gencores", "1", "cores of the generator and of this program")
 	f.StringVar(&o.contentType, "type", "text/plain", "Content-Type that every target has to send")
+	f.DurationVar(&o.soak, "soak", 0, "in place of workloads: clients of every kind at random for so long, and what is left of it in the server")
+	f.Uint64Var(&o.soakSeed, "soak.seed", 0, "what -soak does follows from this number (default: another one each time)")
 	f.StringVar(&o.root, "root", "..", "flare's root directory")
 	f.StringVar(&o.out, "out", "", "also write JSON to this file; auto: results/DATE.json")
 	f.BoolVar(&o.force, "force", false, "measure on a busy machine")
@@ -70,6 +76,9 @@ func parseOptions(args []string) (*options, error) {
 	f.Visit(func(f *flag.Flag) { given[f.Name] = true })
 	if o.compare != "" && !given["rounds"] {
 		o.rounds = 20
+	}
+	if !given["soak.seed"] {
+		o.soakSeed = rand.Uint64()
 	}
 	if *quick {
 		o.applyQuick(given)
@@ -114,6 +123,8 @@ func (o *options) check() error {
 		return errors.New("-idle-conns is 1 to 20000, below the ports that one client address has")
 	case o.procs < 1 || len(o.cores) == 0 || len(o.genCores) == 0:
 		return errors.New("-procs, -cores and -gencores are at least one")
+	case o.soak != 0 && (o.soak < soakMin || o.soak > soakMax):
+		return fmt.Errorf("-soak is %s to %s", soakMin, soakMax)
 	case o.arrivals != "poisson" && o.arrivals != "even":
 		return errors.New("-arrivals is poisson or even")
 	case strings.ContainsAny(o.contentType, "\"\r\n%"):

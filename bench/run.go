@@ -28,6 +28,9 @@ func run(ctx context.Context, o *options, out, log io.Writer) (err error) {
 		b.fleet.stopAll()
 		os.RemoveAll(dir)
 	}()
+	if o.soak > 0 {
+		return b.runSoak(ctx, out, log)
+	}
 	res := newResults(o)
 
 	fmt.Fprintln(log, "building")
