@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // This file is layer 4 (roles): a file fetched in spite of breaks: what is missing is
@@ -19,8 +20,8 @@ const resumesMax = 5
 // SaveFile fetches a URL into a file of that name, as ClientResponse.SaveFile does.
 // When the connection breaks in the middle of the body it asks for the rest (RFC 9110
 // §14.2), if the server has said which version of the content it has, by a strong
-// ETag or, without one, a Last-Modified (If-Range), and begins again where that has
-// changed meanwhile. It gives up when five requests in a row bring nothing, or ctx
+// ETag or, without one, a Last-Modified before the second of its Date (If-Range), and
+// begins again where that has changed meanwhile. It gives up when five requests in a row bring nothing, or ctx
 // ends. The content is stored as it comes, not decompressed.
 func (c *Client) SaveFile(ctx context.Context, url, name string) (int64, error) {
 	req := &ClientRequest{URL: url, KeepEncoded: true}
@@ -49,7 +50,7 @@ func (c *Client) SaveFile(ctx context.Context, url, name string) (int64, error) 
 				return n, err
 			}
 			if resp.StatusCode == http.StatusPartialContent {
-				if start, ok := rangeStart(resp.Header.Get("Content-Range")); !ok || start != n {
+				if tag := resp.Header.Get("ETag"); rangeStart(resp.Header.Get("Content-Range")) != n || tag != "" && tag != validator {
 					resp.Body.Close()
 					return n, errWrongRange
 				}
@@ -91,13 +92,25 @@ func rangeValidator(resp *ClientResponse) string {
 		}
 		return "" // a weak one says nothing of octets (RFC 9110 §13.1.5)
 	}
+	changed, err := http.ParseTime(resp.Header.Get("Last-Modified"))
+	sent, dateErr := http.ParseTime(resp.Header.Get("Date"))
+	if err != nil || dateErr != nil || sent.Sub(changed) < time.Second {
+		return "" // it may have changed again in that second (RFC 9110 §8.8.2.2)
+	}
 	return resp.Header.Get("Last-Modified")
 }
 
-// rangeStart reads the first position of a Content-Range.
-func rangeStart(field string) (int64, bool) {
-	rest, ok := strings.CutPrefix(field, "bytes ")
-	first, _, dash := strings.Cut(rest, "-")
-	n, digits := rangePos(first)
-	return n, ok && dash && digits
+// rangeStart reads the first position of a Content-Range, -1 if it is none of octets, or
+// an invalid one (RFC 9110 §14.4).
+func rangeStart(field string) int64 {
+	unit, rest, _ := strings.Cut(field, " ")
+	span, whole, _ := strings.Cut(rest, "/")
+	from, to, _ := strings.Cut(span, "-")
+	first, ok := rangePos(from)
+	last, lastOK := rangePos(to)
+	size, sizeOK := rangePos(whole)
+	if !ok || !lastOK || !equalFoldASCII(unit, "bytes") || last < first || whole != "*" && (!sizeOK || size <= last) {
+		return -1
+	}
+	return first
 }

@@ -1,9 +1,11 @@
 package flare
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -79,5 +81,62 @@ func TestSaveFileResumes(t *testing.T) {
 		}
 		client.CloseIdleConnections()
 		https.Close()
+	}
+}
+
+// What a file may be put together from (RFC 9110 §13.1.5, §14.3, §14.4): a version that
+// If-Range can name, and a part that says that it is the one that is missing.
+func TestSaveFileParts(t *testing.T) {
+	t.Parallel()
+	const date = "Thu, 02 Jan 2020 03:04:05 GMT"
+	for _, row := range []struct{ name, first, part, want string }{
+		{"a tag", `ETag: "a"`, "Content-Range: bytes 2-4/5", `If-Range: "a", 01234`},
+		{"the same tag", `ETag: "a"`, "Content-Range: BYTES 2-4/*\r\nETag: \"a\"", `If-Range: "a", 01234`},
+		{"another tag", `ETag: "a"`, "Content-Range: bytes 2-4/5\r\nETag: \"b\"", `If-Range: "a", error`},
+		{"a tag goes before a date", "ETag: W/\"a\"\r\nLast-Modified: " + date, "", "none, error"},
+		{"a date", "Last-Modified: " + date, "Content-Range: bytes 2-4/5", "If-Range: " + date + ", 01234"},
+		{"a date of the same second", "Last-Modified: " + date + "\r\nDate: " + date, "", "none, error"},
+		{"a date and no clock", "Last-Modified: " + date + "\r\nDate: x", "", "none, error"},
+		{"no ranges after all", "ETag: \"a\"\r\nAccept-Ranges: bytes", "", `If-Range: "a", 01234`},
+		{"another part", `ETag: "a"`, "Content-Range: bytes 1-3/5", `If-Range: "a", error`},
+		{"another unit", `ETag: "a"`, "Content-Range: pages 2-4/5", `If-Range: "a", error`},
+		{"an end before its beginning", `ETag: "a"`, "Content-Range: bytes 2-1/5", `If-Range: "a", error`},
+		{"a length that is too short", `ETag: "a"`, "Content-Range: bytes 2-4/4", `If-Range: "a", error`},
+		{"several parts", `ETag: "a"`, "Content-Type: multipart/byteranges; boundary=x", `If-Range: "a", error`},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			asked := make(chan string, 2)
+			first := row.first
+			if !strings.Contains(first, "Date:") {
+				first += "\r\nDate: Thu, 02 Jan 2020 03:04:06 GMT"
+			}
+			base := clientAccept(t, func(c net.Conn) {
+				req, err := http.ReadRequest(bufio.NewReader(c))
+				switch {
+				case err != nil:
+				case req.Header.Get("Range") == "":
+					io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n"+first+"\r\n\r\n01")
+				case row.part == "":
+					asked <- "If-Range: " + req.Header.Get("If-Range")
+					io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n01234")
+				default:
+					asked <- "If-Range: " + req.Header.Get("If-Range")
+					io.WriteString(c, "HTTP/1.1 206 Partial Content\r\nContent-Length: 3\r\n"+row.part+"\r\n\r\n234")
+				}
+			})
+			c := new(Client)
+			defer c.CloseIdleConnections()
+			file := filepath.Join(t.TempDir(), "file")
+			_, err := c.SaveFile(soon(t), base, file)
+			got, _ := os.ReadFile(file)
+			if err != nil {
+				got = []byte("error")
+			}
+			asked <- "none"
+			if text := <-asked + ", " + string(got); text != row.want {
+				t.Errorf("%s, %v; want %s", text, err, row.want)
+			}
+		})
 	}
 }

@@ -216,6 +216,17 @@ func TestServerMusts(t *testing.T) {
 			}
 		}
 	})
+	t.Run("a connection is nobody's", func(t *testing.T) { // RFC 9110 §3.3
+		h := RequireBasic("r", BasicUsers(map[string]string{"Aladdin": "open sesame"}))(textHandler("in"))
+		c := dialRaw(t, startServer(t, &Server{Handler: h, Logger: quietLogger()}))
+		for range 2 {
+			c.send(request("/", "Authorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="))
+			c.answer("GET").want(t, 200, "in")
+			if a := c.get("/"); a.StatusCode != 401 {
+				t.Errorf("the next request, without credentials: %d", a.StatusCode)
+			}
+		}
+	})
 	t.Run("405 says what is allowed", func(t *testing.T) { // RFC 9110 §10.2.1, §15.5.6
 		if a := ask(t, addr, "DELETE /file"); a.StatusCode != 405 || a.Header.Get("Allow") != "GET, HEAD" {
 			t.Errorf("%d %v", a.StatusCode, a.Header)
@@ -313,6 +324,29 @@ func TestClientMusts(t *testing.T) {
 			if err := c.tunnel(conn, time.Time{}); err != nil || !bytes.HasPrefix(raw.out.Bytes(), []byte("CONNECT origin.test:443 HTTP/1.1\r\nHost: origin.test:443\r\n")) {
 				t.Errorf("%q: %v, sent %q", fields, err, raw.out.String())
 			}
+		}
+	})
+	t.Run("what is broken, or says close, leaves no connection", func(t *testing.T) { // RFC 9112 §6.1, §6.3, §9.3, §9.6
+		for fields, whole := range map[string]bool{
+			"Content-Length: 2\r\nConnection: x, close": true, "Content-Length: 2, 3": false, "Content-Length: 2\r\nContent-Length: 3": false,
+			"Content-Length: 2x": false, "Content-Length: 2\r\nTransfer-Encoding: chunked": false, "Transfer-Encoding: chunked": false,
+		} {
+			base := clientRawServer(t, func(conn net.Conn) {
+				io.WriteString(conn, "HTTP/1.1 200 OK\r\n"+fields+"\r\n\r\nok")
+				clientReadHead(conn)
+			})
+			c := new(Client)
+			resp, err := c.Get(soon(t), base)
+			if err == nil {
+				_, err = resp.Bytes()
+			}
+			if whole && err != nil || !whole && !errors.Is(err, ErrMalformed) {
+				t.Errorf("%q: %v", fields, err)
+			}
+			if c.pool.total != 0 {
+				t.Errorf("%q: its connection rests", fields)
+			}
+			c.CloseIdleConnections()
 		}
 	})
 	t.Run("a request has nothing that was not asked for", func(t *testing.T) { // RFC 9112 §2.2; no Accept-Language, no Referer
