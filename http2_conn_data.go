@@ -49,6 +49,9 @@ func (h *http2Conn) letIn(s *http2Stream, size, padding int64) error {
 		s.mu.Lock()
 		s.consumed += padding
 		s.mu.Unlock()
+		if h.collect(s); s.awaits { // the window is not large enough for what is in it beside the body
+			h.start(s)
+		}
 	}
 	switch {
 	case f.left > 0 || f.pad > 0 && f.end:

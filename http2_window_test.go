@@ -32,6 +32,29 @@ func TestHTTP2BodyBeyondItsWindow(t *testing.T) {
 	p.post("/", body, "content-length: 5000").want(t, 200, body)
 }
 
+// A body that is no longer than its window may be, with its padding: that leaves room
+// behind it, whether its handler waits for octets or is not called before all have come.
+func TestHTTP2PaddedBody(t *testing.T) {
+	t.Parallel()
+	p := smallWindows(t).dial(t)
+	p.sync()
+	for _, lines := range [][]string{nil, {"content-length: 900"}} {
+		stream := p.open(false, requestLines("POST", "/", lines...)...)
+		a, padding := p.streams[stream], strings.Repeat("\x00", 255)
+		for sent := 0; sent < 900; sent += 9 {
+			for _, piece := range []string{"", "123456789"}[min(sent%90, 1):] {
+				size := int64(len(piece) + 256)
+				p.readUntil("room for padding", func() bool { return min(a.window, p.window) >= size })
+				p.send(http2Frame(frameData, flagPadded, stream, "\xff"+piece+padding))
+				a.window -= size
+				p.window -= size
+			}
+		}
+		p.data(stream, nil, true)
+		p.answer(stream).want(t, 200, strings.Repeat("123456789", 100))
+	}
+}
+
 // A client that has not heard of a smaller window may use the one that everybody
 // begins with (RFC 9113 §6.9.2), and then end the body when it has heard of it.
 func TestHTTP2WindowNotHeardOf(t *testing.T) {
