@@ -138,3 +138,18 @@ func TestNoLastMessageIsLost(t *testing.T) {
 		})
 	}
 }
+
+// What came while an owner ended its connection is acted on at once, and not when
+// lingering is over: there may be room for the rest of what ends it.
+func TestLingerTakesWhatCame(t *testing.T) {
+	f := newFeeder(t, &Server{})
+	c, l := f.newConn(), f.loop
+	l.workset = f.workset
+	l.lent.Add(1)
+	c.verdict = verdictLinger
+	c.own.Store(ownLent | ownRead | ownWrite)
+	l.takeBack(&c.strand)
+	if s := l.ready.pop(); s != &c.strand || !l.lingering.empty() {
+		t.Error("it discards input, and nothing is sent")
+	}
+}

@@ -136,11 +136,12 @@ func (l *Loop) takeBack(s *strand) {
 	if own&ownStop != 0 && v != verdictRemove {
 		v = verdictClose
 	}
-	l.apply(s, v)
-	// What came while it was lent is not announced again.
+	// What came while it was lent is not announced again. Before what v asks for: who
+	// lingers would only discard, and what is left of a close_notify would wait.
 	if v != verdictClose && v != verdictRemove && v != verdictWork && own&ownEdges != 0 {
 		l.ready.push(s)
 	}
+	l.apply(s, v)
 }
 
 // inboxKept is for how many posted functions a loop keeps room.
