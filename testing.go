@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"time"
 )
 
 // This file is layer 5 (surface): what users' own tests need: a server in memory,
@@ -33,6 +34,29 @@ func TestClient(t TestingT, s *Server) *http.Client {
 	return &http.Client{Transport: transport}
 }
 
+// A memoryConn is an end of two pipes, so that one direction can end before the other:
+// an answer that comes early reaches a client that goes on sending.
+type memoryConn struct {
+	net.Conn // what is read
+	out      net.Conn
+}
+
+func memoryPipe() (near, far net.Conn) {
+	answers, sendAnswers := net.Pipe()
+	requests, sendRequests := net.Pipe()
+	return &memoryConn{answers, sendRequests}, &memoryConn{requests, sendAnswers}
+}
+
+func (c *memoryConn) Write(p []byte) (int, error)        { return c.out.Write(p) }
+func (c *memoryConn) CloseWrite() error                  { return c.out.Close() }
+func (c *memoryConn) SetWriteDeadline(t time.Time) error { return c.out.SetWriteDeadline(t) }
+
+func (c *memoryConn) SetDeadline(t time.Time) error {
+	return errors.Join(c.Conn.SetDeadline(t), c.out.SetDeadline(t))
+}
+
+func (c *memoryConn) Close() error { return errors.Join(c.out.Close(), c.Conn.Close()) }
+
 // A memoryListener is a net.Listener whose connections are pipes.
 type memoryListener struct {
 	conns  chan net.Conn
@@ -42,7 +66,7 @@ type memoryListener struct {
 
 // dial has the signature of a net.Dialer's DialContext.
 func (ln *memoryListener) dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	near, far := net.Pipe()
+	near, far := memoryPipe()
 	select {
 	case ln.conns <- far:
 		return near, nil

@@ -132,6 +132,24 @@ func TestTestClientIsOfTheServer(t *testing.T) {
 	}
 }
 
+// A refusal that comes before all of the request has been sent is an answer.
+func TestTestClientEarlyAnswer(t *testing.T) {
+	t.Parallel()
+	c := TestClient(t, &Server{Logger: quietLogger(), Handler: MaxBody(100)(HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		_, err := r.Bytes()
+		return err
+	}))})
+	for i := range 300 {
+		resp, err := c.Post("http://a/", "text/plain", strings.NewReader(strings.Repeat("x", 100<<10)))
+		if err != nil {
+			t.Fatalf("%d: %v", i, err)
+		}
+		if resp.Body.Close(); resp.StatusCode != 413 {
+			t.Fatalf("%d: %d", i, resp.StatusCode)
+		}
+	}
+}
+
 // TestTestClientInABubble holds that a server in memory and its client work in
 // a bubble of testing/synctest, where time passes when all goroutines wait: in
 // none is a goroutine that waits in the system.
