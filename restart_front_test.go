@@ -23,9 +23,20 @@ import (
 // This file has programs behind proxies that are restarted under load.
 
 var (
-	restartTimes = flag.Int("restart.times", 2, "how often each program behind a proxy is restarted")
+	restartTimes = flag.Int("restart.times", 0, "how often each program behind a proxy is restarted; 0: ten times behind the first proxy, twice behind the others")
 	restartRate  = flag.Int("restart.rate", 300, "requests a second to each")
 )
+
+// restartsOf is how often the program behind a proxy is restarted.
+func restartsOf(proxy int) int {
+	switch {
+	case *restartTimes > 0:
+		return *restartTimes
+	case proxy == 0:
+		return 10
+	}
+	return 2
+}
 
 // restartDrain is how long connections at rest may still be used, which is longer than
 // the proxies keep them.
@@ -98,6 +109,10 @@ type front struct {
 	clients sync.WaitGroup
 	asked   atomic.Int64
 	pids    sync.Map // of the programs that answered
+
+	// What was answered while serveSome waited, and how long that took.
+	served int64
+	during time.Duration
 }
 
 // startFront starts the proxy, and clients that ask until end is called.
@@ -167,22 +182,24 @@ func (f *front) client(t *testing.T, from netip.Addr, clients int, again bool) {
 	}
 }
 
-// serveSome waits for so many answers more, and more of a program that has not
-// answered yet.
-func (f *front) serveSome(t *testing.T, n int64, pid int) {
+// serveSome waits for the answers of a sixth of a second more, and more of a program
+// that has not answered yet.
+func (f *front) serveSome(t *testing.T, pid int) {
 	t.Helper()
-	from := f.asked.Load()
+	from, began := f.asked.Load(), time.Now()
 	eventually(t, "answers, some of the new program's", func() bool {
 		_, heard := f.pids.Load(pid)
-		return heard && f.asked.Load() >= from+n || t.Failed()
+		return heard && f.asked.Load() >= from+int64(*restartRate)/6 || t.Failed()
 	})
+	f.served += f.asked.Load() - from
+	f.during += time.Since(began)
 }
 
-// end ends the load, and returns how many were answered.
-func (f *front) end() int64 {
+// end ends the load, and says how many were answered.
+func (f *front) end() string {
 	close(f.stop)
 	f.clients.Wait()
-	return f.asked.Load()
+	return fmt.Sprintf("%d requests, %.0f a second between restarts", f.asked.Load(), float64(f.served)/f.during.Seconds())
 }
 
 // TestUpgradeBehindProxies replaces the program behind each proxy again and again
@@ -207,15 +224,15 @@ func TestUpgradeBehindProxies(t *testing.T) {
 			g.await("serving ")
 			ln.Close()
 			f := startFront(t, i, ln.Addr().String())
-			f.serveSome(t, 50, g.pids[0])
-			for range *restartTimes {
+			f.serveSome(t, g.pids[0])
+			for range restartsOf(i) {
 				g.upgrade()
-				f.serveSome(t, 50, g.pids[len(g.pids)-1])
+				f.serveSome(t, g.pids[len(g.pids)-1])
 			}
 			for g.ended < len(g.pids)-1 && !t.Failed() { // under load, too
 				g.hear()
 			}
-			t.Logf("%d requests, %d programs", f.end(), len(g.pids))
+			t.Logf("%s, %d programs", f.end(), len(g.pids))
 			g.end()
 		})
 	}

@@ -100,15 +100,15 @@ func TestSystemdBehindProxies(t *testing.T) {
 			config := &restartConfig{HTTP2: proxy.http2, Proxy: proxy.proxy, Addrs: []string{"systemd:web"}, DrainDelay: restartDrain}
 			sd.start(g, config)
 			f := startFront(t, i, addrs[0])
-			f.serveSome(t, 50, g.pids[0])
-			for range *restartTimes {
+			f.serveSome(t, g.pids[0])
+			for range restartsOf(i) {
 				g.signal(syscall.SIGTERM)
 				sd.hears("STOPPING=1\n")
 				g.await("ended ")
 				sd.start(g, config)
-				f.serveSome(t, 50, g.pids[len(g.pids)-1])
+				f.serveSome(t, g.pids[len(g.pids)-1])
 			}
-			t.Logf("%d requests, %d programs", f.end(), len(g.pids))
+			t.Logf("%s, %d programs", f.end(), len(g.pids))
 			g.end()
 		})
 	}
