@@ -262,25 +262,56 @@ func TestOperationsTicketKeys(t *testing.T) {
 	}
 }
 
-// The unit for systemd is one.
-func TestOperationsSystemd(t *testing.T) {
-	t.Parallel()
+// verifyUnits has systemd's own check of units, each with its text.
+func verifyUnits(t *testing.T, units map[string]string) {
+	t.Helper()
 	path, err := exec.LookPath("systemd-analyze")
 	if err != nil {
 		t.Skip("no systemd-analyze on this machine")
 	}
-	unit := filepath.Join(t.TempDir(), "flare.service")
-	if err := os.WriteFile(unit, []byte(snippet(t, "systemd")), 0o644); err != nil {
-		t.Fatal(err)
+	dir, args := t.TempDir(), []string{"verify", "--man=no"}
+	for name, text := range units {
+		unit := filepath.Join(dir, name)
+		if err := os.WriteFile(unit, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		args = append(args, unit)
 	}
-	cmd := exec.Command(path, "verify", "--man=no", unit)
+	cmd := exec.Command(path, args...)
 	cmd.WaitDelay = time.Second
 	out, err := cmd.CombinedOutput()
-	if strings.Contains(string(out), unit) || strings.Contains(string(out), "flare.service") {
-		t.Errorf("%v\n%s", err, out)
-	} else if err != nil {
+	for name := range units {
+		if strings.Contains(string(out), name) {
+			t.Fatalf("%s: %v\n%s", name, err, out)
+		}
+	}
+	if err != nil {
 		t.Skipf("systemd-analyze verify cannot run here: %v\n%s", err, out)
 	}
+}
+
+// The unit for systemd is one.
+func TestOperationsSystemd(t *testing.T) {
+	t.Parallel()
+	verifyUnits(t, map[string]string{"flare.service": snippet(t, "systemd")})
+}
+
+// So are those of examples/systemd, once the program is where they have it.
+func TestOperationsSystemdExample(t *testing.T) {
+	t.Parallel()
+	const program = "/usr/local/bin/flare-app"
+	units := make(map[string]string)
+	for _, name := range []string{"flare-app.service", "flare-app.socket"} {
+		text, err := os.ReadFile(filepath.Join("examples", "systemd", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		units[name] = strings.Replace(string(text), "ExecStart="+program+" ", "ExecStart="+os.Args[0]+" ", 1)
+	}
+	if strings.Contains(units["flare-app.service"], program) {
+		t.Errorf("the service does not begin with %s", program)
+	}
+	verifyUnits(t, units)
 }
 
 // The configurations for programs that are hardly ever on a machine of ours are checked

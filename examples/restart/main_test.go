@@ -4,10 +4,13 @@ package main
 
 import (
 	"bufio"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -79,6 +82,60 @@ func TestRestart(t *testing.T) {
 	if got := ask(t, addr); got != second {
 		t.Errorf("%q has answered, not %q", got, second)
 	}
+}
+
+// The units of examples/systemd fit the program: it takes the socket by the name and
+// the arguments that they have.
+func TestUnits(t *testing.T) {
+	t.Parallel()
+	start := unitSetting(t, "flare-app.service", "ExecStart")
+	name := unitSetting(t, "flare-app.socket", "FileDescriptorName")
+	args := strings.Fields(start)[1:]
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket, err := ln.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln.Close() // the file is the same socket
+	// The shell becomes the program, under the number that it has put there.
+	cmd := exec.Command("sh", append([]string{"-c", `export LISTEN_PID=$$; exec "$0" "$@"`, os.Args[0]}, args...)...)
+	cmd.Env = append(os.Environ(), programVariable+"=1", "LISTEN_FDS=1", "LISTEN_FDNAMES="+name)
+	cmd.ExtraFiles = []*os.File{socket}
+	out, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close() // the end of the program
+	if err := cmd.Start(); err != nil {
+		t.Skip("cannot start: ", err)
+	}
+	socket.Close()
+	if want, got := fmt.Sprint("process ", cmd.Process.Pid), ask(t, ln.Addr().String()); got != want {
+		t.Errorf("%q has answered, not %q", got, want)
+	}
+	cmd.Process.Signal(syscall.SIGTERM)
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// unitSetting is a setting of a unit of examples/systemd.
+func unitSetting(t *testing.T, unit, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "systemd", unit))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(line, name+"="); ok {
+			return strings.TrimSpace(value)
+		}
+	}
+	t.Fatalf("%s has no %s", unit, name)
+	return ""
 }
 
 // ask returns which process answers.
