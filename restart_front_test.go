@@ -238,6 +238,21 @@ func TestUpgradeBehindProxies(t *testing.T) {
 	}
 }
 
+// A signal that comes before Wait does not end the program: Wait hears of it.
+func TestUpgradeEarlySignal(t *testing.T) {
+	t.Parallel()
+	g := newGenerations(t)
+	cmd := restartCommand(t, &restartConfig{Addrs: []string{"127.0.0.1:0"}, Fail: "early"}, g.out)()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go cmd.Wait()
+	g.await("serving ")
+	g.await(fmt.Sprintf("replaced %d", cmd.Process.Pid))
+	g.await(fmt.Sprintf("ended %d", cmd.Process.Pid))
+	g.end()
+}
+
 // TestUpgradeFails: a new program that does not become ready changes nothing.
 func TestUpgradeFails(t *testing.T) {
 	t.Parallel()

@@ -50,7 +50,7 @@ func restartProgram() int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	up := new(Upgrader)
+	up, first := new(Upgrader), os.Getenv(upgradeVariable) == ""
 	ln, err := (&ListenConfig{Upgrader: up}).Listen(ctx, config.Addrs...)
 	if err != nil {
 		fmt.Println(err)
@@ -67,6 +67,10 @@ func restartProgram() int {
 	case "hang":
 		<-ctx.Done()
 		return 8
+	case "early":
+		if first {
+			syscall.Kill(os.Getpid(), syscall.SIGHUP)
+		}
 	}
 	s := &Server{Loops: 2, Handler: HandlerFunc(restartHandler), Protocols: new(http.Protocols), TrustedProxies: []string{"127.0.0.1", "unix"}, ProxyProtocol: config.Proxy, DrainDelay: config.DrainDelay}
 	s.Protocols.SetHTTP1(!config.HTTP2)

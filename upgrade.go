@@ -68,6 +68,8 @@ type Upgrader struct {
 	upgrading sync.Mutex // held by Upgrade
 	once      sync.Once
 	replaced  chan struct{}
+	hear      sync.Once
+	hup       chan os.Signal
 
 	mu   sync.Mutex
 	kept []keptListener // guarded by mu
@@ -75,6 +77,7 @@ type Upgrader struct {
 
 // keep has the next program given listeners of an address.
 func (u *Upgrader) keep(key string, all []net.Listener) {
+	u.signals()
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	for _, ln := range all {
@@ -91,11 +94,10 @@ func (u *Upgrader) done() chan struct{} {
 // systemd (Type=notify), which hears of upgrades and of the end too; listeners
 // of that one which were not asked for are closed. Then it upgrades at each
 // SIGHUP, and returns when the program has been replaced or ctx ends, which ends an
-// upgrade under way too. The signal is the Upgrader's from there on.
+// upgrade under way too. The signal is the Upgrader's from its first listener on: one
+// that comes before Wait is heard by it.
 func (u *Upgrader) Wait(ctx context.Context) {
-	// For good: while the program drains, too, the signal would end it.
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
+	hup := u.signals()
 	if !u.inherit.ready() {
 		u.notify("READY=1")
 	}
@@ -117,6 +119,16 @@ func (u *Upgrader) Wait(ctx context.Context) {
 			})
 		}
 	}
+}
+
+// signals has each SIGHUP from its first call on. For good: before the program is ready
+// and while it drains, too, the signal would end it.
+func (u *Upgrader) signals() chan os.Signal {
+	u.hear.Do(func() {
+		u.hup = make(chan os.Signal, 1)
+		signal.Notify(u.hup, syscall.SIGHUP)
+	})
+	return u.hup
 }
 
 func (u *Upgrader) logger() *slog.Logger {
