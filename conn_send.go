@@ -238,7 +238,11 @@ func (c *Conn) sendWait(p []byte) error {
 			return c.cause
 		}
 		g.detach()
-		if err := c.roomWait(); err != nil {
+		held := int64(cap(g.out) + g.held)
+		c.limits.buffered.Add(held)
+		err = c.roomWait()
+		c.limits.buffered.Add(-held)
+		if err != nil {
 			return err
 		}
 	}

@@ -180,6 +180,7 @@ func (w *serverResponse) stream(p []byte) error {
 	if w.noBody {
 		return nil
 	}
+	w.x.workset().held = cap(w.buf)
 	return w.x.stream.sendBody(p)
 }
 

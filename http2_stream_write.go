@@ -145,7 +145,11 @@ func (s *http2Stream) awaitRoom() error {
 		g.detach()
 		s.publish()
 		s.wish()
-		if err := s.awaitTaken(g, before); err != nil {
+		held := int64(g.held)
+		s.conn.limits.buffered.Add(held)
+		err = s.awaitTaken(g, before)
+		s.conn.limits.buffered.Add(-held)
+		if err != nil {
 			return s.failWrite(err)
 		}
 	}

@@ -137,6 +137,37 @@ func TestMaxBufferedBytesRefusesHTTP2(t *testing.T) {
 	p.answer(slow).want(t, 200, "waited")
 }
 
+// What a handler has written and its client does not read counts too, with all the memory
+// that holds it, until the client is gone.
+func TestMaxBufferedBytesCountsResponses(t *testing.T) {
+	t.Parallel()
+	versions := new(http.Protocols)
+	versions.SetHTTP1(true)
+	versions.SetUnencryptedHTTP2(true)
+	s := &Server{Loops: 1, Protocols: versions, Handler: HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		for range 1000 {
+			if _, err := w.Write(make([]byte, 32<<10)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})}
+	addr := startServer(t, s)
+	for _, row := range []struct {
+		name  string
+		least int64
+		ask   func() io.Closer
+	}{
+		{"HTTP/1.1", responseBufferMax, func() io.Closer { c := dialRaw(t, addr); c.send(request("/")); return c }},
+		{"HTTP/2", responseBufferMax + http2QueueBytes, func() io.Closer { p := dialHTTP2(t, addr); p.start("/"); return p.nc }},
+	} {
+		client := row.ask()
+		eventually(t, row.name+": the count", func() bool { return s.buffered.Load() >= row.least })
+		client.Close()
+		eventually(t, row.name+": its end", func() bool { return s.buffered.Load() == 0 })
+	}
+}
+
 // readUntil reads until that has come, and returns all that has.
 func readUntil(t *testing.T, conn net.Conn, text string) string {
 	t.Helper()

@@ -59,6 +59,7 @@ func (g *workset) release() {
 func (g *workset) forget() {
 	g.reading = pace{}
 	g.writing.reset()
+	g.held = 0
 	g.readBy.reset()
 	g.writeBy.reset()
 }
@@ -152,6 +153,7 @@ type workset struct {
 	// The running handler's.
 	reading pace // how its waits go
 	writing roomPace
+	held    int // bytes of the response's own memory, which waits with it for room
 	readBy  deadline
 	writeBy deadline
 	timers  [2]*time.Timer // of waits to read and to write, kept for the next
