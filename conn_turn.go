@@ -42,7 +42,7 @@ func (c *Conn) step(g *workset) verdict {
 	}
 	if c.state == stateHandshake {
 		if v := c.tr.handshake(g); v != verdictMore || c.many {
-			return v // what has many streams is never driven by an owner
+			return v
 		}
 	} else if err := c.tr.flush(); err != nil && err != errWouldBlock {
 		c.end(endReset, err)
@@ -70,8 +70,8 @@ func (c *Conn) step(g *workset) verdict {
 		if v != verdictMore {
 			return v
 		}
-		if v = c.feed(g, in); v != verdictMore || g.loop != nil {
-			return v
+		if v = c.feed(g, in); v != verdictMore || g.loop != nil || c.many {
+			return v // what has many streams is never driven by an owner
 		}
 	}
 }

@@ -1,6 +1,9 @@
 package flare
 
-import "testing"
+import (
+	"net/http"
+	"testing"
+)
 
 // A stream that ends while its wish is not heard yet leaves none behind: it may
 // be another connection's by then.
@@ -88,4 +91,27 @@ func TestHTTP2BodyWaitsForItsHead(t *testing.T) {
 		t.Errorf("%q was sent before the head; listed: %t", b, s.list != nil)
 	}
 	s.out.drop()
+}
+
+// The turn that finds the preface may have been taken from the loop: what HTTP/2 says
+// behind it is left to the loop, whose streams they are.
+func TestHTTP2PrefaceOffTheLoop(t *testing.T) {
+	t.Parallel()
+	s := &Server{Handler: textHandler("fine"), Protocols: new(http.Protocols)}
+	s.Protocols.SetHTTP1(true)
+	s.Protocols.SetUnencryptedHTTP2(true)
+	f := newFeeder(t, s)
+	f.loop.workset = f.workset
+	c := f.newConn()
+	c.tr = &scriptedTransport{c: c, shutAt: -1, pieces: [][]byte{appendSettings([]byte(http2Preface))}}
+	c.edges |= ownRead | ownWrite
+	if v := c.takeTurn(f.workset, turnDrive); v != verdictMore || !c.many {
+		t.Fatalf("verdict %d, many streams %t", v, c.many)
+	}
+	if h := c.proto.(*http2Conn); h.prefaced || len(f.loop.flushing) > 0 {
+		t.Fatal("an owner has read frames")
+	}
+	if f.turnHTTP2(c, turnDrive); !c.proto.(*http2Conn).greeted {
+		t.Fatal("the loop has not")
+	}
 }
