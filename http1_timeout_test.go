@@ -347,10 +347,13 @@ func TestWriteTimeoutBehindALongCall(t *testing.T) {
 				if err := w.Flush(); err != nil {
 					return err
 				}
-				time.Sleep(timeout + timeout/4)        // a slow handler
-				for piece := make([]byte, 64<<10); ; { // fill the socket
-					if _, err := behindResponse(w).x.stream.ownConn().tr.send(piece, nil); err != nil {
-						break
+				time.Sleep(timeout + timeout/4) // a slow handler
+				// Fill the socket, also where another goroutine writes to it.
+				for piece, full := make([]byte, 64<<10), 0; full < 10; full++ {
+					if _, err := behindResponse(w).x.stream.ownConn().tr.send(piece, nil); err == nil {
+						full = 0
+					} else {
+						time.Sleep(tick)
 					}
 				}
 				_, err := w.WriteString("the end")

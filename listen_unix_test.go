@@ -71,6 +71,13 @@ func TestListenUnixRace(t *testing.T) {
 		}
 		old.(*net.UnixListener).SetUnlinkOnClose(false)
 		old.Close()
+		eventually(t, "the end of the old listener, which a child of another test may have for a moment", func() bool {
+			conn, err := net.Dial("unix", path)
+			if err == nil {
+				conn.Close()
+			}
+			return err != nil
+		})
 		var all sync.WaitGroup
 		won := make(chan net.Listener, 8)
 		for range cap(won) {
