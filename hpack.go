@@ -16,7 +16,7 @@ package flare
 // reused: reset readies it for the next section and keeps its memory.
 type fieldSection struct {
 	octets []byte
-	fields []field    // name and value, without anything between them
+	fields []sectionField
 	kinds  []nameKind // of each field's name
 
 	max     int  // octets and fieldCost for each field, after which it is cut
@@ -27,6 +27,19 @@ type fieldSection struct {
 	scheme   span
 	protocol span // of an extended CONNECT (RFC 8441 §4); else empty
 	priority streamPriority
+}
+
+// A sectionField is a field of a section, from the end of the one before on: name and
+// value, without anything between them.
+type sectionField struct{ nameEnd, end uint32 }
+
+// field returns a field of s.
+func (s *fieldSection) field(i int) field {
+	f, start := s.fields[i], uint32(0)
+	if i > 0 {
+		start = s.fields[i-1].end
+	}
+	return field{start, f.nameEnd, f.nameEnd, f.end}
 }
 
 const (
@@ -211,10 +224,9 @@ func (d *hpackDecoder) begin() error {
 func (s *fieldSection) add(nameLen uint32, kind nameKind) {
 	start := uint32(0)
 	if n := len(s.fields); n > 0 {
-		start = s.fields[n-1].valueEnd
+		start = s.fields[n-1].end
 	}
-	end := uint32(len(s.octets))
-	s.fields = append(s.fields, field{start, start + nameLen, start + nameLen, end})
+	s.fields = append(s.fields, sectionField{start + nameLen, uint32(len(s.octets))})
 	s.kinds = append(s.kinds, kind)
 	s.cut = len(s.octets)+fieldCost*len(s.fields) > s.max
 }

@@ -271,7 +271,8 @@ func FuzzHPACKDecode(f *testing.F) {
 			if len(s.fields) != len(s.kinds) || d.table.size > d.limit || len(s.octets) > s.max+8*len(in) {
 				t.Errorf("%d fields, %d kinds, table of %d, %d octets", len(s.fields), len(s.kinds), d.table.size, len(s.octets))
 			}
-			for i, f := range s.fields {
+			for i := range s.fields {
+				f := s.field(i)
 				if k := kindOfName(s.octets[f.name:f.nameEnd]); k != s.kinds[i] {
 					t.Errorf("%q is of kind %d, not %d", s.octets[f.name:f.nameEnd], k, s.kinds[i])
 				}

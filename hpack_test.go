@@ -27,7 +27,8 @@ func unhex(t testing.TB, s string) []byte {
 // lines returns the fields of a section, "name: value".
 func (s *fieldSection) lines() []string {
 	var lines []string
-	for _, f := range s.fields {
+	for i := range s.fields {
+		f := s.field(i)
 		lines = append(lines, string(s.octets[f.name:f.nameEnd])+": "+string(s.octets[f.value:f.valueEnd]))
 	}
 	return lines

@@ -89,6 +89,9 @@ func TestHTTP2Size(t *testing.T) {
 	if size := unsafe.Sizeof(http2Conn{}); size > 640-8 {
 		t.Errorf("a connection has %d bytes", size)
 	}
+	if size := unsafe.Sizeof(http2Stream{}); size > 576-8 {
+		t.Errorf("a stream has %d bytes", size)
+	}
 }
 
 // A request on the loop allocates nothing, alone or among a hundred of a round.

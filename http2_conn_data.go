@@ -146,8 +146,12 @@ func (h *http2Conn) endBody(s *http2Stream, trailer *fieldSection) error {
 	}
 	s.wire |= http2Ended
 	s.mu.Lock()
-	if s.trailer, s.ended = fields, true; refused != nil { // too large, as over HTTP/1.1
-		s.trailer, s.inErr = nil, refusalOf(refused)
+	s.ended = true
+	switch {
+	case refused != nil: // too large, as over HTTP/1.1
+		s.makeOdd().inErr = refusalOf(refused)
+	case fields != nil:
+		s.makeOdd().trailer = fields
 	}
 	s.wakeThrough()
 	s.mu.Unlock()

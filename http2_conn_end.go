@@ -73,7 +73,7 @@ func (h *http2Conn) peerEnded() {
 		case s.running:
 			s.mu.Lock()
 			if !s.ended {
-				s.ended, s.inErr = true, errBodyCut()
+				s.ended, s.makeOdd().inErr = true, errBodyCut()
 			}
 			s.wakeThrough()
 			s.mu.Unlock()

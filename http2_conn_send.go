@@ -74,11 +74,11 @@ func (h *http2Conn) enqueue(s *http2Stream) {
 		return
 	}
 	if !s.running {
-		h.queue(s, len(s.heads) > 0 || s.keeps, true)
+		h.queue(s, len(s.odd().heads) > 0 || s.keeps, true)
 		return
 	}
 	s.mu.Lock()
-	heads := len(s.heads) > 0
+	heads := len(s.odd().heads) > 0
 	sends := s.headSent && (s.out.len() > 0 || s.outEnded && s.wire&http2EndSent == 0) // else the head comes with a wish
 	s.mu.Unlock()
 	h.queue(s, heads, sends)
@@ -103,7 +103,7 @@ func (h *http2Conn) queue(s *http2Stream, heads, sends bool) {
 // encodesNow reports whether all of the answer of s, settled, can be encoded at once:
 // nobody waits whom it would pass.
 func (h *http2Conn) encodesNow(s *http2Stream) bool {
-	return s.keeps && s.complete && len(s.heads) == 0 && s.list == nil && h.heads.first == nil && h.ready.first == nil &&
+	return s.keeps && s.complete && len(s.odd().heads) == 0 && s.list == nil && h.heads.first == nil && h.ready.first == nil &&
 		h.failure == nil && h.c.out == nil && (h.encoded == nil || len(h.encoded.b) < flushBytes)
 }
 
@@ -114,7 +114,7 @@ func (h *http2Conn) encode(s *http2Stream) {
 		h.encoded = getBuffer(http2EncodedMin)
 	}
 	s.keeps = false
-	b, ended := h.appendHead(h.encoded.b, s, &s.kept, h.c.loop.workset)
+	b, ended := h.appendHead(h.encoded.b, s, &s.x.kept, h.c.loop.workset)
 	if !ended {
 		b = h.appendBody(b, s)
 	}
@@ -179,25 +179,31 @@ func (h *http2Conn) appendHeads(b []byte, g *workset) []byte {
 // and s is closed.
 func (h *http2Conn) appendStreamHeads(b []byte, s *http2Stream, g *workset) (with []byte, ended bool) {
 	if !s.running {
-		heads := s.heads
-		s.heads = s.heads[:0]
-		for i := range heads {
-			b, ended = h.appendHead(b, s, &heads[i], g)
+		if rare := s.rare; rare != nil { // it goes with s
+			heads := rare.heads
+			rare.heads = heads[:0]
+			for i := range heads {
+				b, ended = h.appendHead(b, s, &heads[i], g)
+			}
 		}
 		if s.keeps {
 			s.keeps = false
-			return h.appendHead(b, s, &s.kept, g)
+			return h.appendHead(b, s, &s.x.kept, g)
 		}
 		return b, ended
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	full := len(s.heads) >= http2HeadsMax
-	for i := range s.heads {
-		b, _ = h.appendHead(b, s, &s.heads[i], g)
+	rare := s.rare
+	if rare == nil {
+		return b, false
 	}
-	clear(s.heads)
-	s.heads = s.heads[:0]
+	full := len(rare.heads) >= http2HeadsMax
+	for i := range rare.heads {
+		b, _ = h.appendHead(b, s, &rare.heads[i], g)
+	}
+	clear(rare.heads)
+	rare.heads = rare.heads[:0]
 	if full {
 		h.wakeWriter(s)
 	}
@@ -207,7 +213,7 @@ func (h *http2Conn) appendStreamHeads(b []byte, s *http2Stream, g *workset) (wit
 // appendHead appends a head of a response. ended as of appendStreamHeads.
 func (h *http2Conn) appendHead(b []byte, s *http2Stream, head *http2Outgoing, g *workset) (with []byte, ended bool) {
 	final := head.status >= 200
-	end := final && !s.running && s.complete && s.cut == codeNone && s.out.len()+len(s.tail) == 0 && s.behind == nil
+	end := final && !s.running && s.complete && s.cut == codeNone && s.out.len()+len(s.tail()) == 0 && s.x.behind == nil
 	b, at := beginHeaders(b)
 	b = h.enc.appendResponse(b, head.status, head.fields, head.length)
 	if !head.dated {
@@ -244,7 +250,7 @@ func (s *http2Stream) pending() int {
 		defer s.mu.Unlock()
 		return s.out.len()
 	}
-	return s.out.len() + len(s.tail)
+	return s.out.len() + len(s.tail())
 }
 
 // appendBody appends what s, which is in no list, may send before others have
@@ -253,7 +259,7 @@ func (h *http2Conn) appendBody(b []byte, s *http2Stream) []byte {
 	switch {
 	case !s.running && s.wire&http2EndSent != 0: // a tunnel that was half closed
 		return h.sentEnd(b, s)
-	case !s.running && s.cut != codeNone && s.out.len()+len(s.tail) == 0:
+	case !s.running && s.cut != codeNone && s.out.len()+len(s.tail()) == 0:
 		return h.sendCut(b, s)
 	case s.running:
 		s.mu.Lock()
@@ -265,7 +271,7 @@ func (h *http2Conn) appendBody(b []byte, s *http2Stream) []byte {
 	case whole:
 		return h.finishBody(b, s, ended)
 	}
-	more := s.out.len() > 0 || !s.running && len(s.tail) > 0
+	more := s.out.len() > 0 || !s.running && len(s.tail()) > 0
 	if s.running {
 		if s.wantsRoom && s.out.len() <= http2QueueBytes/2 {
 			h.wakeWriter(s)
@@ -292,7 +298,7 @@ func (h *http2Conn) appendFrames(b []byte, s *http2Stream) (with []byte, whole, 
 			return b, false, false
 		}
 		last = last && n == int64(len(p))
-		ended = last && s.behind == nil
+		ended = last && s.x.behind == nil
 		if n > 0 || ended {
 			s.said = h.round
 			b = appendData(b, s.id, p[:n], ended)
@@ -318,9 +324,9 @@ func (s *http2Stream) nextOctets() (p []byte, last bool) {
 	if p = s.out.waiting(); s.running {
 		return p, s.outEnded
 	} else if len(p) > 0 {
-		return p, !s.running && s.complete && s.cut == codeNone && len(s.tail) == 0
+		return p, !s.running && s.complete && s.cut == codeNone && len(s.tail()) == 0
 	}
-	return s.tail, s.complete && s.cut == codeNone
+	return s.tail(), s.complete && s.cut == codeNone
 }
 
 // sentOctets lets go of what was sent.
@@ -330,7 +336,7 @@ func (s *http2Stream) sentOctets(n int) {
 		s.out.count(s.conn.limits.buffered)
 		s.taken += int64(n)
 	} else {
-		s.tail = s.tail[n:]
+		s.x.tail = s.x.tail[n:]
 	}
 	s.sent += int64(n)
 }
@@ -346,10 +352,10 @@ func (h *http2Conn) wakeWriter(s *http2Stream) {
 
 // hold counts the memory of an answer that the peer does not take.
 func (h *http2Conn) hold(s *http2Stream) {
-	if s.running || s.held > 0 || len(s.tail) == 0 {
+	if s.running || s.held > 0 || len(s.tail()) == 0 {
 		return
 	}
-	s.held = int32(min(cap(s.tail), math.MaxInt32))
+	s.held = int32(min(cap(s.x.tail), math.MaxInt32))
 	h.c.limits.buffered.Add(int64(s.held))
 }
 
@@ -359,7 +365,7 @@ func (h *http2Conn) finishBody(b []byte, s *http2Stream, ended bool) []byte {
 	if !ended {
 		var at int
 		b, at = beginHeaders(b)
-		b = h.enc.appendTrailer(b, s.behind)
+		b = h.enc.appendTrailer(b, s.x.behind)
 		b = endHeaders(b, at, s.id, true, h.peer.frameSizeMax)
 	}
 	return h.sentEnd(b, s)

@@ -115,11 +115,12 @@ func (h *http2Conn) close(s *http2Stream, how http2ClosedHow) {
 func (h *http2Conn) abort(s *http2Stream, how http2ClosedHow, edges uint32, cause error) {
 	if s.running {
 		s.mu.Lock()
-		s.gone = cause
+		rare := s.makeOdd()
+		rare.gone = cause
 		if !s.ended {
-			s.ended, s.inErr = true, cause
+			s.ended, rare.inErr = true, cause
 			if cause == errPeerLeft {
-				s.inErr = errBodyCut()
+				rare.inErr = errBodyCut()
 			}
 		}
 		s.in.drop()

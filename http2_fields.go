@@ -82,8 +82,8 @@ func (r *sectionReader) read() error {
 		return err
 	}
 	b, kinds := r.s.octets, r.s.kinds
-	for i, f := range r.s.fields {
-		k := kinds[i]
+	for i, k := range kinds {
+		f := r.s.field(i)
 		if f.valueEnd > f.value && (isBlank(b[f.value]) || isBlank(b[f.valueEnd-1])) {
 			return streamFault(codeProtocol, ruleSectionValue)
 		}
@@ -117,7 +117,7 @@ func (r *sectionReader) checkOctets() error {
 		return nil
 	}
 	for _, f := range r.s.fields {
-		if !isFieldValue(r.s.octets[f.value:f.valueEnd]) {
+		if !isFieldValue(r.s.octets[f.nameEnd:f.end]) {
 			return streamFault(codeProtocol, ruleSectionValue)
 		}
 	}

@@ -211,8 +211,8 @@ func (r *sectionReader) joinCookies() {
 	s.octets = append(s.octets, s.octets[joined.value:joined.valueEnd]...)
 	first := joined.name
 	joined.value = uint32(len(s.octets) - int(joined.valueEnd-joined.value))
-	for i, f := range s.fields {
-		if s.kinds[i] == nameCookie && f.name != first {
+	for i, k := range s.kinds {
+		if f := s.field(i); k == nameCookie && f.name != first {
 			s.octets = append(s.octets, "; "...)
 			s.octets = append(s.octets, s.octets[f.value:f.valueEnd]...)
 		}

@@ -314,7 +314,8 @@ func TestHTTP2LooksAtWhoIsToBlame(t *testing.T) {
 	head, body := h.newStream(1), h.newStream(3)
 	for _, s := range []*http2Stream{head, body} {
 		s.sendWindow, s.progress, s.since = windowDefault, time.Second, time.Second
-		s.tail = []byte("some more")
+		s.x = g.newHTTP2Exchange()
+		s.x.tail = []byte("some more")
 		h.add(s)
 	}
 	h.heads.push(head)
@@ -377,7 +378,8 @@ func TestHTTP2SilenceOfTheServer(t *testing.T) {
 		s := h.newStream(id)
 		h.add(s)
 		if s.awaits = body == 0; !s.awaits {
-			s.headSent, s.complete, s.tail = true, true, make([]byte, body)
+			s.headSent, s.complete, s.x = true, true, g.newHTTP2Exchange()
+			s.x.tail = make([]byte, body)
 			h.ready.insert(s)
 		}
 		return s

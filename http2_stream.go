@@ -58,19 +58,15 @@ type http2Stream struct {
 	mu sync.Mutex // for both sides while it is lent, held for copies
 
 	// Guarded by mu.
-	in        sendQueue     // of the request's body
-	consumed  int64         // octets that were read and not given back to the windows
-	inErr     error         // or this is why
-	trailer   *headerFields // behind in
-	heads     []http2Outgoing
+	in        sendQueue      // of the request's body
+	consumed  int64          // octets that were read and not given back to the windows
 	out       sendQueue      // of the response's body, behind heads
 	taken     int64          // octets of out that were sent, or dropped
-	through   *http2Tunnel   // that it has become, nil: none
+	rare      *http2Rare     // what few have; nil: nothing
 	ended     bool           // nothing comes behind in
 	outEnded  bool           // nothing comes behind out
 	wantsRoom bool           // the owner waits for room in out
 	final     bool           // the final head is among heads, or was
-	gone      error          // why nothing can be sent any more
 	excused   [2]shortMoment // when its wait to read, and that to write, was last seen not to be the peer's doing; 0: never
 
 	// Guarded by http2Conn.wishMu.
@@ -78,22 +74,63 @@ type http2Stream struct {
 	nextWish *http2Stream
 
 	// The owner's.
-	x         *exchange // nil before its turn
-	refusal   error     // why the request has no handler
-	kept      http2Outgoing
-	tail      []byte // of the response's body, behind out
-	behind    *headerFields
-	malformed http2Code // what to reset with in place of an answer; codeNone: not
-	cut       http2Code // what to reset with behind what there is of one; codeNone: not
-	keeps     bool      // kept is the final head, and nobody else has it yet
-	complete  bool      // tail and behind are the end
-	writing   pace
+	x         *http2Exchange // nil before its turn
+	refusal   error          // why the request has no handler
+	malformed http2Code      // what to reset with in place of an answer; codeNone: not
+	cut       http2Code      // what to reset with behind what there is of one; codeNone: not
+	keeps     bool           // x.kept is the final head, and nobody else has it yet
+	complete  bool           // x.tail and x.behind are the end
 
 	doneWith atomic.Int32 // how many of the two that have a tunnel are; see holds
 
 	expect  atomic.Bool   // the client waits for a 100 (Continue)
 	began   atomic.Bool   // the final head was given, and there is a request body
 	noLimit atomic.Uint32 // directions in which the handler has lifted the limits of time
+}
+
+// An http2Rare is what few streams have. Before it settles, s.mu guards it.
+type http2Rare struct {
+	inErr   error         // why nothing comes behind in
+	trailer *headerFields // behind in
+	heads   []http2Outgoing
+	through *http2Tunnel // that it has become, nil: none
+	gone    error        // why nothing can be sent any more
+}
+
+var noHTTP2Rare http2Rare
+
+// odd returns what few streams have, to be looked at.
+func (s *http2Stream) odd() *http2Rare {
+	if s.rare == nil {
+		return &noHTTP2Rare
+	}
+	return s.rare
+}
+
+// makeOdd returns it to be changed.
+func (s *http2Stream) makeOdd() *http2Rare {
+	if s.rare == nil {
+		s.rare = new(http2Rare)
+	}
+	return s.rare
+}
+
+// An http2Exchange is a request with its response, and the end of that as the stream
+// has it. A stream has one from its turn on: one that waits for a body has none.
+type http2Exchange struct {
+	exchange
+	kept    http2Outgoing
+	tail    []byte // of the response's body, behind out
+	behind  *headerFields
+	writing pace
+}
+
+// tail returns what its turn has left of the body.
+func (s *http2Stream) tail() []byte {
+	if s.x == nil {
+		return nil
+	}
+	return s.x.tail
 }
 
 // An http2Outgoing is a head of a response on its way to the encoder. An interim
@@ -116,7 +153,7 @@ const (
 // http2Spares are what a workset keeps for reuse. An exchange is a stream's from its
 // turn to the end of its answer, so that one is enough while answers leave at once.
 type http2Spares struct {
-	exchange *exchange // nil: none
+	exchange *http2Exchange // nil: none
 	streams  []*http2Stream
 	entries  []http2Entry // of a table; nil: none
 	section  fieldSection // that is looked at
@@ -157,7 +194,7 @@ func (h *http2Conn) newStream(id uint32) *http2Stream {
 		s = new(http2Stream)
 		s.waiting.task = s
 		s.waits = &s.waiting
-		s.section.octets, s.section.fields = make([]byte, 0, http2SectionBytes), make([]field, 0, http2SectionFields)
+		s.section.octets, s.section.fields = make([]byte, 0, http2SectionBytes), make([]sectionField, 0, http2SectionFields)
 		s.section.kinds = make([]nameKind, 0, http2SectionFields)
 	}
 	s.h, s.id, s.conn = h, id, h.c
@@ -168,12 +205,12 @@ func (h *http2Conn) newStream(id uint32) *http2Stream {
 }
 
 // newHTTP2Exchange returns an exchange for a stream whose turn it is.
-func (g *workset) newHTTP2Exchange() *exchange {
+func (g *workset) newHTTP2Exchange() *http2Exchange {
 	spares := g.http2Spares()
 	x := spares.exchange
 	if spares.exchange = nil; x == nil {
-		if x, _ = http2ExchangePool.Get().(*exchange); x == nil {
-			x = new(exchange)
+		if x, _ = http2ExchangePool.Get().(*http2Exchange); x == nil {
+			x = new(http2Exchange)
 			x.init()
 		}
 	}
@@ -181,8 +218,8 @@ func (g *workset) newHTTP2Exchange() *exchange {
 }
 
 // recycleExchange gives x, whose request is over, to another.
-func (all *http2Spares) recycleExchange(x *exchange) bool {
-	x.handler = nil
+func (all *http2Spares) recycleExchange(x *http2Exchange) bool {
+	x.handler, x.kept.fields, x.tail, x.behind, x.writing = nil, nil, nil, nil, pace{}
 	switch {
 	case !x.reset():
 		return false // under the race detector, or who is inside is not known
@@ -205,7 +242,7 @@ func (s *http2Stream) recycle() {
 	s.strand.edges, s.owed, s.opens, s.received, s.sent, s.held, s.taken, s.consumed = 0, 0, 0, 0, 0, 0, 0, 0
 	s.ended, s.wantsRoom, s.outEnded, s.final, s.excused = false, false, false, false, [2]shortMoment{}
 	s.keeps, s.complete, s.cut, s.malformed = false, false, codeNone, codeNone
-	s.h, s.conn, s.x, s.kept.fields, s.tail = nil, nil, nil, nil, nil
+	s.h, s.conn, s.x = nil, nil, nil
 	s.recycleRare()
 	if len(spares.streams) < http2SparesMax {
 		spares.streams = append(spares.streams, s)
@@ -216,18 +253,14 @@ func (s *http2Stream) recycle() {
 
 // recycleRare forgets what few requests have.
 func (s *http2Stream) recycleRare() {
-	if s.trailer != nil || s.inErr != nil || s.gone != nil || s.refusal != nil {
-		s.trailer, s.inErr, s.gone, s.refusal = nil, nil, nil, nil
+	if s.refusal != nil {
+		s.refusal = nil
 	}
-	if s.heads != nil {
-		clear(s.heads)
-		s.heads = s.heads[:0]
-	}
-	if s.behind != nil || s.through != nil {
-		s.behind, s.through = nil, nil
+	if rare := s.rare; rare != nil {
+		clear(rare.heads)
+		*rare = http2Rare{heads: rare.heads[:0]}
 		s.doneWith.Store(0)
 	}
-	s.writing = pace{}
 	if s.expect.Load() {
 		s.expect.Store(false)
 	}

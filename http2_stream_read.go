@@ -90,9 +90,9 @@ func (s *http2Stream) takeQueued(p []byte) (n int, err error, wish bool) {
 	s.consumed += int64(n)
 	switch {
 	case s.in.len() > 0:
-	case s.inErr != nil && n == 0:
-		return 0, s.inErr, false
-	case s.ended && s.inErr == nil:
+	case s.odd().inErr != nil && n == 0:
+		return 0, s.rare.inErr, false
+	case s.ended && s.odd().inErr == nil:
 		return n, io.EOF, s.consumed >= int64(s.h.wishAt.Load())
 	}
 	wish = s.consumed >= int64(s.h.wishAt.Load())
@@ -102,15 +102,15 @@ func (s *http2Stream) takeQueued(p []byte) (n int, err error, wish bool) {
 func (s *http2Stream) readTrailer(h *headerFields) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.trailer != nil {
-		h.list = append(h.list, s.trailer.list...)
+	if trailer := s.odd().trailer; trailer != nil {
+		h.list = append(h.list, trailer.list...)
 	}
 }
 
 func (s *http2Stream) arrived() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ended && s.inErr == nil {
+	if s.ended && s.odd().inErr == nil {
 		return s.in.len()
 	}
 	return -1
@@ -126,7 +126,7 @@ func (s *http2Stream) sendContinue() error {
 	s.mu.Lock()
 	late := s.final
 	if !late {
-		s.heads = append(s.heads, http2Outgoing{fields: &noFields, status: http.StatusContinue, length: -1, dated: true})
+		s.addHead(http2Outgoing{fields: &noFields, status: http.StatusContinue, length: -1, dated: true})
 	}
 	s.mu.Unlock()
 	if late {

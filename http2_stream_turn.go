@@ -84,7 +84,7 @@ func (s *http2Stream) settle(verdict) {
 	if s.holds() {
 		return
 	}
-	s.running, s.complete = false, s.complete || s.through != nil
+	s.running, s.complete = false, s.complete || s.odd().through != nil
 	s.h.settled(s)
 }
 

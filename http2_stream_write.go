@@ -17,7 +17,7 @@ const (
 )
 
 func (s *http2Stream) sendHead(h outgoingHead) error {
-	s.kept = http2Outgoing{fields: h.fields, status: h.status, length: h.length, dated: h.own.date}
+	s.x.kept = http2Outgoing{fields: h.fields, status: h.status, length: h.length, dated: h.own.date}
 	s.keeps = true
 	if s.x.r.body.there {
 		s.began.Store(true)
@@ -34,10 +34,17 @@ func (s *http2Stream) publish() {
 		return
 	}
 	s.keeps = false
-	s.kept.fields = s.kept.fields.clone() // the handler may go on with it
+	s.x.kept.fields = s.x.kept.fields.clone() // the handler may go on with it
 	s.mu.Lock()
-	s.heads, s.final = append(s.heads, s.kept), true
+	s.addHead(s.x.kept)
+	s.final = true
 	s.mu.Unlock()
+}
+
+// addHead queues a head. s.mu is held.
+func (s *http2Stream) addHead(head http2Outgoing) {
+	rare := s.makeOdd()
+	rare.heads = append(rare.heads, head)
 }
 
 // sendInterim sends an interim response at once. A 100 of the handler's own is the
@@ -50,7 +57,7 @@ func (s *http2Stream) sendInterim(status int, fields *headerFields) error {
 		return err
 	}
 	s.mu.Lock()
-	s.heads = append(s.heads, http2Outgoing{fields: fields.clone(), status: status, length: -1, dated: true})
+	s.addHead(http2Outgoing{fields: fields.clone(), status: status, length: -1, dated: true})
 	s.mu.Unlock()
 	return s.push()
 }
@@ -80,7 +87,7 @@ func (s *http2Stream) sendBody(p []byte) error {
 func (s *http2Stream) hasTrailer() bool { return true }
 
 func (s *http2Stream) sendEnd(p []byte, trailer *headerFields) error {
-	s.tail, s.behind, s.complete = p, trailer, true
+	s.x.tail, s.x.behind, s.complete = p, trailer, true
 	return nil
 }
 
@@ -107,7 +114,7 @@ func (s *http2Stream) cutOff(how ending) {
 		s.mu.Lock()
 		s.dropOut()
 		s.mu.Unlock()
-		s.tail = nil
+		s.x.tail = nil
 	}
 }
 
@@ -124,7 +131,7 @@ func (s *http2Stream) broken() error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.gone
+	return s.odd().gone
 }
 
 // awaitRoom waits until there is room for octets and for a head.
@@ -132,8 +139,8 @@ func (s *http2Stream) awaitRoom() error {
 	g := s.workset
 	for {
 		s.mu.Lock()
-		room := s.gone != nil || s.out.len() < http2QueueBytes && len(s.heads) < http2HeadsMax
-		err, before := s.gone, s.taken
+		err, before := s.odd().gone, s.taken
+		room := err != nil || s.out.len() < http2QueueBytes && len(s.odd().heads) < http2HeadsMax
 		s.wantsRoom = !room
 		s.mu.Unlock()
 		if room {
@@ -162,17 +169,17 @@ func (s *http2Stream) awaitTaken(g *workset, before int64) error {
 	s.conn.loop.lock(&g.roomMu)
 	defer g.roomMu.Unlock()
 	for {
-		err := s.writing.await(&s.strand, ownWrite, limits.write, limits.writeRate, g.writeBy.at())
+		err := s.x.writing.await(&s.strand, ownWrite, limits.write, limits.writeRate, g.writeBy.at())
 		s.mu.Lock()
 		moved := s.taken - before
 		s.mu.Unlock()
-		s.writing.moved += moved
+		s.x.writing.moved += moved
 		if err != ErrTimeout {
 			return err
 		}
 		switch {
 		case s.isExcused(1, limits.write):
-			s.writing = pace{}
+			s.x.writing = pace{}
 		case moved == 0:
 			return err
 		}
@@ -197,7 +204,7 @@ func (s *http2Stream) isExcused(direction int, limit time.Duration) bool {
 // left.
 func (s *http2Stream) failWrite(err error) error {
 	s.mu.Lock()
-	gone := s.gone
+	gone := s.odd().gone
 	s.mu.Unlock()
 	if gone != nil {
 		return gone

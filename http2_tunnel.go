@@ -38,8 +38,8 @@ func (s *http2Stream) tunnel(hs *handshake, fields *headerFields) (net.Conn, err
 	t.changed.L = &s.mu
 	head := http2Outgoing{fields: hs.answerFields(fields), status: http.StatusOK, length: -1}
 	s.mu.Lock()
-	s.heads, s.final = append(s.heads, head), true
-	s.through = t
+	s.addHead(head)
+	s.final, s.rare.through = true, t
 	s.mu.Unlock()
 	s.x.w.hijacked = true
 	s.wish()
@@ -85,8 +85,8 @@ func (t *http2Tunnel) Write(p []byte) (n int, err error) {
 		switch {
 		case t.closed || t.half:
 			return n, net.ErrClosed
-		case s.gone != nil:
-			return n, s.gone
+		case s.odd().gone != nil:
+			return n, s.rare.gone
 		case t.write.passed():
 			return n, os.ErrDeadlineExceeded
 		}
@@ -142,12 +142,12 @@ func (t *http2Tunnel) Close() error {
 func (s *http2Stream) isTunnel() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.through != nil
+	return s.odd().through != nil
 }
 
 // holds reports whether one of the two that have the stream of a tunnel, its
 // handler and whoever has the tunnel, is not done with it when the other is.
-func (s *http2Stream) holds() bool { return s.through != nil && s.doneWith.Add(1) < 2 }
+func (s *http2Stream) holds() bool { return s.odd().through != nil && s.doneWith.Add(1) < 2 }
 
 func (t *http2Tunnel) LocalAddr() net.Addr  { return t.local }
 func (t *http2Tunnel) RemoteAddr() net.Addr { return t.peer }
@@ -188,7 +188,7 @@ func (d *http2TunnelDeadline) stop() {
 // wakeThrough has whoever waits in the tunnel look again, if s is one. s.mu is
 // held.
 func (s *http2Stream) wakeThrough() {
-	if s.through != nil {
-		s.through.changed.Broadcast()
+	if t := s.odd().through; t != nil {
+		t.changed.Broadcast()
 	}
 }
