@@ -120,6 +120,48 @@ func TestCertReloaderRests(t *testing.T) {
 	}
 }
 
+// Names have files of their own, each looked at by itself.
+func TestCertReloaderNames(t *testing.T) {
+	t.Parallel()
+	ca, files, serial := tlsTestCA(), make(map[string]*CertReloader), int64(40)
+	renew := func(dir, name string) (certFile, keyFile string) {
+		serial++
+		return tlsFiles(t, dir, ca.issue(t, serial, name))
+	}
+	dirs := map[string]string{"a.example": t.TempDir(), "b.example": t.TempDir()}
+	for name, dir := range dirs {
+		r, err := NewCertReloader(renew(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[name] = r
+	}
+	addr := startTLSServer(t, &Server{Handler: HandlerFunc(tlsRoutes), TLSConfig: &tls.Config{
+		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+			if r := files[hello.ServerName]; r != nil {
+				return r.GetCertificate(hello)
+			}
+			return files["a.example"].GetCertificate(hello)
+		},
+	}})
+	seen := func(name string) int64 {
+		config := tlsClientConfig()
+		config.ServerName = name
+		c := dialTLSRaw(t, addr, config) // which verifies the name
+		defer c.Close()
+		return c.ConnectionState().PeerCertificates[0].SerialNumber.Int64()
+	}
+	a, b := seen("a.example"), seen("b.example")
+	renew(dirs["b.example"], "b.example")
+	files["b.example"].lookNow()
+	if again := seen("a.example"); again != a {
+		t.Errorf("a.example has certificate %d, and had %d", again, a)
+	}
+	if again := seen("b.example"); again != serial || again == b {
+		t.Errorf("b.example has certificate %d, not %d", again, serial)
+	}
+}
+
 // TestCertReloaderSeesTurnedLink holds that a symbolic link which was turned is
 // seen where nothing but the file is another one: ages and sizes are equal.
 func TestCertReloaderSeesTurnedLink(t *testing.T) {

@@ -113,6 +113,18 @@ func ExampleServer_ticketKeys() {
 	// resumed: true
 }
 
+// Beside the server for https, one on port 80 sends everybody there. SecurityFields with
+// HSTS has browsers remember it.
+func ExampleServer_redirectToHTTPS() {
+	redirect := &flare.Server{Addr: ":80", Handler: flare.HandlerFunc(func(w *flare.ResponseWriter, r *flare.Request) error {
+		return w.Redirect(308, "https://www.example.com"+r.URL().RequestURI())
+	})}
+	resp, _ := serveExample(redirect, "GET", "http://example.com/a%20b?c=d")
+	fmt.Println(resp.StatusCode, resp.Header.Get("Location"))
+	// Output:
+	// 308 https://www.example.com/a%20b?c=d
+}
+
 // exampleCertificate is one for example.com, and who trusts it.
 func exampleCertificate() (certs []tls.Certificate, trusted *x509.CertPool) {
 	s := httptest.NewTLSServer(nil)
