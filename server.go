@@ -122,8 +122,9 @@ type Server struct {
 	// MaxConnAge is how long a connection lives from its first request on, give or take
 	// a tenth, so that those of one moment do not end at one moment; default unlimited.
 	// Then the next answer says close. Over HTTP/2 the client is told at once (GOAWAY),
-	// and streams that still run after MaxConnAgeGrace, default unlimited, are cut;
-	// over HTTP/1.1 the last answer has the time that any other has.
+	// and streams that still run after MaxConnAgeGrace, default unlimited, are cut. Over
+	// HTTP/1.1 the last answer has the time that any other has, whatever the grace, and
+	// a connection that rests has until IdleTimeout.
 	MaxConnAge      time.Duration
 	MaxConnAgeGrace time.Duration
 

@@ -44,6 +44,23 @@ func TestMaxConnAgeHTTP1(t *testing.T) {
 	}
 }
 
+// Over HTTP/1.1 an answer that outlasts age and grace is whole, and the last.
+func TestMaxConnAgeSparesAnswersHTTP1(t *testing.T) {
+	t.Parallel()
+	inside := newTurnstile()
+	s := &Server{Loops: 1, MaxConnAge: 20 * time.Millisecond, MaxConnAgeGrace: 20 * time.Millisecond, Handler: inside}
+	c := dialRaw(t, startServer(t, s))
+	c.send(request("/"))
+	<-inside.came
+	long := time.Now()
+	eventually(t, "ten times as long", func() bool { return time.Since(long) > 10*(s.MaxConnAge+s.MaxConnAgeGrace) })
+	inside.pass <- struct{}{}
+	if a := c.answer("GET"); a.StatusCode != 200 || a.body != "passed" || !a.Close {
+		t.Errorf("%s %q, the last: %v", a.Status, a.body, a.Close)
+	}
+	c.ended()
+}
+
 // Over HTTP/2 the client is told by itself, streams that run are answered, and those
 // that outlast the grace are cut.
 func TestMaxConnAgeHTTP2(t *testing.T) {
