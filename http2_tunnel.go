@@ -53,6 +53,17 @@ func (t *http2Tunnel) wake() {
 	t.s.mu.Unlock()
 }
 
+// await waits until something has changed. t.s.mu is held before and after.
+func (t *http2Tunnel) await() {
+	l := t.s.conn.loop
+	t.changed.Wait()
+	if l.env != nil {
+		t.s.mu.Unlock()
+		l.resumed()
+		t.s.mu.Lock()
+	}
+}
+
 func (t *http2Tunnel) Read(p []byte) (int, error) {
 	s := t.s
 	s.mu.Lock()
@@ -73,7 +84,7 @@ func (t *http2Tunnel) Read(p []byte) (int, error) {
 		case t.read.passed():
 			return 0, os.ErrDeadlineExceeded
 		}
-		t.changed.Wait()
+		t.await()
 	}
 }
 
@@ -93,7 +104,7 @@ func (t *http2Tunnel) Write(p []byte) (n int, err error) {
 		k := min(len(p)-n, http2QueueBytes-s.out.len())
 		if k == 0 {
 			s.wantsRoom = true
-			t.changed.Wait()
+			t.await()
 			continue
 		}
 		s.out.append(p[n:n+k], nil)

@@ -2,9 +2,11 @@ package flare
 
 import (
 	"errors"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 )
@@ -120,8 +122,9 @@ func (a *websocketTakeover) ended() {
 // A websocketSet has the WebSockets of a server that are not on a loop.
 type websocketSet struct {
 	mu    sync.Mutex
-	set   map[*blockingSocket]struct{} // guarded by mu
-	ended bool                         // guarded by mu
+	set   map[*blockingSocket]int // with their numbers; guarded by mu
+	count int                     // numbers given; guarded by mu
+	ended bool                    // guarded by mu
 }
 
 // add reports whether the server is still there to end b with.
@@ -132,9 +135,10 @@ func (s *websocketSet) add(b *blockingSocket) bool {
 		return false
 	}
 	if s.set == nil {
-		s.set = make(map[*blockingSocket]struct{})
+		s.set = make(map[*blockingSocket]int)
 	}
-	s.set[b] = struct{}{}
+	s.count++
+	s.set[b] = s.count
 	return true
 }
 
@@ -152,13 +156,11 @@ func (s *websocketSet) remove(b *blockingSocket) {
 	delete(s.set, b)
 }
 
-// each calls fn with all of them, without the lock.
+// each calls fn with all of them, in the order in which they began, without the lock.
 func (s *websocketSet) each(fn func(*blockingSocket)) {
 	s.mu.Lock()
-	all := make([]*blockingSocket, 0, len(s.set))
-	for b := range s.set {
-		all = append(all, b)
-	}
+	all := slices.Collect(maps.Keys(s.set))
+	slices.SortFunc(all, func(a, b *blockingSocket) int { return s.set[a] - s.set[b] })
 	s.mu.Unlock()
 	for _, b := range all {
 		fn(b)

@@ -18,6 +18,7 @@ import (
 const (
 	streamsPerPeer = 8
 	whimsMax       = 12 // moves of a client that nothing asks for
+	paddingMax     = 256
 )
 
 // A worldStream is a request of a client of HTTP/2.
@@ -26,6 +27,7 @@ type worldStream struct {
 	a      *http2Answer  // nil: not begun
 	rest   string        // of the body, not said yet
 	open   bool          // its end has not been said
+	chat   *peer         // of the WebSocket that it has become
 	faulty http2Code     // what its client has broken a rule of it with
 	judged bool
 }
@@ -105,6 +107,9 @@ func (w *world) newStreams(p *peer) {
 	}
 	for range n {
 		st := &worldStream{q: w.newRequest(w.streamKinds)}
+		if p.slow && st.q.handler().fields != "" { // its pong would stand behind too much
+			st.q.kind = "drip"
+		}
 		st.q.p, st.rest = p, st.q.body
 		t.list = append(t.list, st)
 	}
@@ -128,6 +133,11 @@ func (t *streams) last() uint32 {
 		return t.h2.goAway[n-1].last
 	}
 	return streamMax
+}
+
+// settled is whether st says no more than its rest.
+func (st *worldStream) settled() bool {
+	return !st.a.tunnel || st.a.ended || st.chat != nil && st.chat.farewell
 }
 
 // live is whether something more may come of st.
@@ -158,11 +168,11 @@ func (t *streams) moves() (moves []func()) {
 		if !st.a.ended || st.open {
 			begun++
 		}
-		if !st.a.ended && st.a.room < t.low {
+		if !st.a.ended && st.a.room < t.low && (st.chat == nil || !st.chat.deaf) {
 			moves = append(moves, func() { t.credit(st.a.id, st.a.room) })
 		}
 		said = said && !st.open
-		if st.open && (st.rest == "" || min(st.a.window, t.h2.window) > 0) {
+		if st.open && (st.rest == "" && st.settled() || st.rest != "" && min(st.a.window, t.h2.window) > 0) {
 			moves = append(moves, func() { t.send(st) })
 		}
 	}
@@ -193,6 +203,9 @@ func (t *streams) begin(st *worldStream) {
 	switch q := st.q; {
 	case q == nil:
 		more = []string{"connection: close"}
+	case q.handler().fields != "":
+		method, more = "CONNECT", []string{":protocol: websocket", "sec-websocket-version: 13"}
+		path = fmt.Sprintf("/%s/%d", q.kind, q.id)
 	case q.body != "":
 		method = "POST"
 		if q.sized {
@@ -202,7 +215,7 @@ func (t *streams) begin(st *worldStream) {
 	default:
 		path = fmt.Sprintf("/%s/%d", q.kind, q.id)
 	}
-	st.open = method == "POST"
+	st.open = method != "GET"
 	id := t.h2.open(!st.open, requestLines(method, path, more...)...)
 	st.a = t.h2.streams[id]
 	w.tell("client %d begins stream %d for %s", t.p.number, id, path)
@@ -211,13 +224,32 @@ func (t *streams) begin(st *worldStream) {
 // send sends a piece of a body.
 func (t *streams) send(st *worldStream) {
 	w := t.p.w
-	n := min(len(st.rest), frameSizeDefault, 1+w.rand.IntN(1<<w.rand.IntN(15)), int(max(0, min(st.a.window, t.h2.window))))
-	st.open = n < len(st.rest) || n > 0 && w.one(4)
-	t.h2.send(appendData(nil, st.a.id, []byte(st.rest[:n]), !st.open))
-	st.a.window -= int64(n)
-	t.h2.window -= int64(n)
+	room := int(max(0, min(st.a.window, t.h2.window, frameSizeDefault)))
+	n := min(len(st.rest), 1+w.rand.IntN(1<<w.rand.IntN(15)), room)
+	pad := w.rand.IntN(1+min(room-n, paddingMax)) * w.rand.IntN(2)
+	st.open = n < len(st.rest) || !st.settled() || n > 0 && w.one(4)
+	trailer := !st.open && !st.a.tunnel && w.one(4)
+	t.h2.send(padded(appendData(nil, st.a.id, []byte(st.rest[:n]), !st.open && !trailer), pad))
+	st.a.window -= int64(n + pad)
+	t.h2.window -= int64(n + pad)
 	st.rest = st.rest[n:]
-	w.tell("client %d sends %d octets of stream %d", t.p.number, n, st.a.id)
+	w.tell("client %d sends %d octets of stream %d, and %d of padding", t.p.number, n, st.a.id, pad)
+	if trailer {
+		st.q.trailer = fmt.Sprint("behind ", st.q.id)
+		b, at := beginHeaders(nil)
+		b = append(b, t.h2.encode("check: "+st.q.trailer)...)
+		t.h2.send(endHeaders(b, at, st.a.id, true, frameSizeDefault))
+	}
+}
+
+// padded is a frame of DATA with so many octets for its padding.
+func padded(frame []byte, octets int) []byte {
+	if octets > 0 {
+		frame[4] |= flagPadded
+		frame = append(slices.Insert(frame, http2HeadBytes, byte(octets-1)), make([]byte, octets-1)...)
+		binary.BigEndian.PutUint16(frame[1:], uint16(len(frame)-http2HeadBytes))
+	}
+	return frame
 }
 
 // credit opens a window that has room.
@@ -293,12 +325,38 @@ func (t *streams) hear(p *peer) {
 			t.goneAway()
 		}
 		for _, st := range t.list {
-			if st.a != nil && st.a.done() && !st.judged {
+			if t.carry(st); st.a != nil && st.a.done() && !st.judged {
 				st.judged = true
 				t.judge(st)
 			}
 		}
 	}
+}
+
+// carry hands what has come on a WebSocket to its talk, and has the stream say what that
+// says.
+func (t *streams) carry(st *worldStream) {
+	p := t.p
+	if st.a == nil || !st.a.tunnel || st.a.status != http.StatusOK {
+		return
+	}
+	if st.chat == nil {
+		st.chat = &peer{w: p.w, s: p.s, number: p.number, slow: p.slow}
+		st.q.p = st.chat
+		p.w.newMessages(st.chat, st.q)
+	}
+	c := st.chat
+	if c.next = p.next; !c.deaf {
+		c.got, st.a.body = append(c.got, st.a.body...), nil
+		c.talk.hear(c)
+	}
+	st.rest, c.unsent = st.rest+string(c.unsent), nil
+}
+
+// owes reports whether the server owes st what ends it.
+func (t *streams) owes(st *worldStream) bool {
+	c := st.chat
+	return t.live(st) && !st.a.ended && (c == nil || !c.farewell && !c.deaf && !c.talk.loose(c))
 }
 
 // goneAway looks at a GOAWAY.
@@ -317,8 +375,11 @@ func (t *streams) judge(st *worldStream) {
 	case q == nil && !(a.reset && a.code == codeProtocol):
 		w.fail("%v: a malformed request is answered: %v", p.s, a)
 	case q == nil:
-	case a.ended:
-		q.judge(p, a.status, string(a.body))
+	case a.ended && st.chat == nil:
+		if q.judge(p, a.status, string(a.body)); q.handler().trails && a.status == http.StatusOK && a.trailer.Get("check") != q.trailer {
+			w.fail("%v: request %d (%s) has a trailer of %q: %v", p.s, q.id, q.kind, q.trailer, a)
+		}
+	case st.chat != nil && (st.chat.farewell || st.chat.deaf || st.chat.talk.loose(st.chat)):
 	case a.code == st.faulty && st.faulty != codeNone:
 	case a.dropped || q.spoilt || q.handler().cuts || w.excused || p.excused || p.s.lost:
 	default:
@@ -334,8 +395,12 @@ func (t *streams) owed() string {
 		}
 		return "the end for " + t.fault.name
 	}
+	free := int64(t.h2.theirs.streamsMax)
 	for i, st := range t.list {
-		if st.a == nil && len(t.h2.goAway) == 0 || t.live(st) && !st.a.ended {
+		if st.chat != nil && t.live(st) && !st.a.ended {
+			free-- // for as long as it likes
+		}
+		if st.a == nil && len(t.h2.goAway) == 0 && free > 0 || t.owes(st) && (st.chat == nil || st.chat.talk.owed() != "") {
 			return fmt.Sprintf("the end of request %d (%+v)", i, st.q)
 		}
 	}
@@ -344,7 +409,7 @@ func (t *streams) owed() string {
 
 func (t *streams) open(p *peer) bool {
 	return t.fault == nil && (len(p.got) > 0 || slices.ContainsFunc(t.list, func(st *worldStream) bool {
-		return t.live(st) && !st.a.ended && (len(t.h2.goAway) > 0 || st.a.status != 0)
+		return t.owes(st) && (len(t.h2.goAway) > 0 || st.a.status != 0) && (st.chat == nil || st.chat.talk.open(st.chat))
 	}))
 }
 

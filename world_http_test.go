@@ -21,15 +21,16 @@ const pipelineMax = 6
 
 // A worldRequest is one that a client sends.
 type worldRequest struct {
-	id     int
-	kind   string
-	body   string
-	p      *peer
-	before int  // requests on its connection
-	sized  bool // the body has its length ahead
-	served bool
-	chat   *chat // the WebSocket that it has become
-	spoilt bool  // code beside its handler has failed: it may be answered with 500, or be cut
+	id      int
+	kind    string
+	body    string
+	trailer string // behind it
+	p       *peer
+	before  int  // requests on its connection
+	sized   bool // the body has its length ahead
+	served  bool
+	chat    *chat // the WebSocket that it has become
+	spoilt  bool  // code beside its handler has failed: it may be answered with 500, or be cut
 }
 
 // A worldHandler is a kind of handler.
@@ -41,6 +42,7 @@ type worldHandler struct {
 
 	body    bool // its requests may have one
 	partial bool // its answer may be the front of the body
+	trails  bool // its answer has the trailer of the body
 	cuts    bool // its answer may be cut short, and the connection with it
 	last    bool // nothing can be asked behind it
 	many    bool // it is for HTTP/2
@@ -108,8 +110,11 @@ func init() { // its functions look at it
 			if err != nil {
 				return err
 			}
+			if check := r.Trailer().Get("check"); check != "" {
+				rw.Trailer().Set("check", check)
+			}
 			return rw.Blob(200, "text/plain", body)
-		}, answer: func(q *worldRequest) (int, string) { return 200, q.body }, body: true},
+		}, answer: func(q *worldRequest) (int, string) { return 200, q.body }, body: true, trails: true},
 		"stream": {serve: func(w *world, rw *ResponseWriter, r *Request, q *worldRequest) error {
 			_, all := says(q)
 			for all != "" {

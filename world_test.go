@@ -103,7 +103,7 @@ func newWorld(t testing.TB, seed uint64) *world {
 func (w *world) begin() {
 	w.length = 20 + w.rand.IntN(worldSteps)
 	w.kinds = slices.Sorted(maps.Keys(worldHandlers))
-	w.streamKinds = slices.DeleteFunc(slices.Clone(w.kinds), func(kind string) bool { return worldHandlers[kind].last })
+	w.streamKinds = slices.DeleteFunc(slices.Clone(w.kinds), func(kind string) bool { return kind == "hijack" })
 	mux := NewMux()
 	for _, kind := range w.kinds {
 		if kind == "patient" || worldHandlers[kind].many && !w.http2 {

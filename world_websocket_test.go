@@ -14,7 +14,7 @@ import (
 
 const (
 	chatWriteTimeout = 8 * time.Second
-	chatCloseTimeout = 2 * time.Second
+	chatCloseTimeout = 4 * time.Second
 	chatCloseSlack   = 2 * time.Second // tasks stand at the gate while time passes
 	chatFields       = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 )
@@ -148,7 +148,11 @@ func (c *chat) message(p []byte) error {
 		}
 		ctx, cancel := w.someTime()
 		defer cancel()
+		began := time.Now()
 		err := c.ws.Write(ctx, TextMessage, p)
+		if late := time.Since(c.closing); c.q.kind == "loop" && began.Before(c.closing) && late > chatCloseSlack && !w.excused {
+			w.fail("request %d: a write has waited for %v since the close", c.q.id, late)
+		}
 		if err != nil && ctx.Err() != nil {
 			c.q.spoilt = true
 		}
