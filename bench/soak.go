@@ -31,7 +31,7 @@ const (
 	soakMin = 5 * time.Second
 	soakMax = 24 * time.Hour
 
-	// Between two restarts.
+	// Between two restarts; in a short run at most a quarter of it.
 	soakRestartMin = 3 * time.Second
 	soakRestartMax = 20 * time.Second
 
@@ -128,7 +128,7 @@ func (s *soak) load(ctx context.Context, d time.Duration, log io.Writer) *soakWa
 		actors.Go(func() { s.newActor(i).run(at) })
 	}
 	w := &soakWatch{}
-	others.Go(func() { s.restart(at) })
+	others.Go(func() { s.restart(at, min(soakRestartMax, max(d/4, soakRestartMin+time.Second))) })
 	others.Go(func() { s.watch(at, w, began, d, log) })
 	others.Wait()
 	actors.Wait()
@@ -136,10 +136,10 @@ func (s *soak) load(ctx context.Context, d time.Duration, log io.Writer) *soakWa
 }
 
 // restart has the target end its server and start another one, at random moments.
-func (s *soak) restart(ctx context.Context) {
+func (s *soak) restart(ctx context.Context, pauseMax time.Duration) {
 	random := rand.New(rand.NewPCG(s.seed, ^uint64(0)))
 	for {
-		pause := soakRestartMin + time.Duration(random.Int64N(int64(soakRestartMax-soakRestartMin)))
+		pause := soakRestartMin + time.Duration(random.Int64N(int64(pauseMax-soakRestartMin)))
 		select {
 		case <-ctx.Done():
 			return
