@@ -187,7 +187,7 @@ func (d *hpackDecoder) decodeFields(s *fieldSection, p []byte) (int, error) {
 			} else if index -= uint32(len(staticTable)); index < d.table.count {
 				e := d.table.entry(index)
 				if !s.cut {
-					s.octets = append(s.octets, d.table.text(index)...)
+					s.octets = append(s.octets, e.text()...)
 					s.add(e.nameLen(), e.kind())
 				}
 			} else {
@@ -322,9 +322,8 @@ func (d *hpackDecoder) appendName(s *fieldSection, index uint32) nameKind {
 		s.octets = append(s.octets, e.name()...)
 		return e.kind
 	}
-	index -= uint32(len(staticTable))
-	e := d.table.entry(index)
-	s.octets = append(s.octets, d.table.text(index)[:e.nameLen()]...)
+	e := d.table.entry(index - uint32(len(staticTable)))
+	s.octets = append(s.octets, e.text()[:e.nameLen()]...)
 	return e.kind()
 }
 

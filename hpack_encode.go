@@ -160,7 +160,8 @@ var hashSeed = maphash.MakeSeed()
 
 // holds says whether an entry is that field, whatever the case of the name.
 func (t *fieldTable) holds(index uint32, name, value string) bool {
-	n, text := int(t.entry(index).nameLen()), t.text(index)
+	e := t.entry(index)
+	n, text := int(e.nameLen()), e.text()
 	return n == len(name) && string(text[n:]) == value && equalFoldASCII(text[:n], name)
 }
 

@@ -1,6 +1,9 @@
 package flare
 
-import "sync"
+import (
+	"encoding/binary"
+	"sync"
+)
 
 // This file is layer 1 (wire): the tables of HPACK (RFC 7541 §2.3): the static
 // one, and the dynamic one as a decoder keeps it. It also knows which field
@@ -123,21 +126,22 @@ const (
 	tableBytesDefault = 4 << 10
 )
 
-// A tableEntry is an entry of a dynamic table. Its octets end where those of the next
-// one begin.
-type tableEntry struct {
-	at   uint32 // where name and value stand, counted from the first octet ever
-	name uint32 // its length, before the eight bits of its kind
-}
+// A tableEntry is an entry of a dynamic table: four octets that say what its name is,
+// then name and value.
+type tableEntry []byte
 
-func (e tableEntry) nameLen() uint32 { return e.name >> 8 }
-func (e tableEntry) kind() nameKind  { return nameKind(e.name) }
+// tableEntryHead is the length of what stands in front of the text of an entry.
+const tableEntryHead = 4
+
+func (e tableEntry) nameLen() uint32 { return binary.LittleEndian.Uint32(e) >> 8 }
+func (e tableEntry) kind() nameKind  { return nameKind(e[0]) }
+func (e tableEntry) text() []byte    { return e[tableEntryHead:] }
 
 // A fieldTable is the dynamic table of a decoder (RFC 7541 §2.3.2). Its memory
 // grows with its contents, to a few times their size at most, and not beyond its
 // bound. Connections have one each, and most are idle: there is little of it.
 type fieldTable struct {
-	entries  []tableEntry // a ring; its length is a power of two, and of the one behind the newest at is set
+	entries  []uint32 // where they begin, counted from the first octet ever, and where the newest ends; a ring whose length is a power of two
 	octets   []byte
 	base     uint32 // what the place of octets[0] counts as
 	inserted uint32 // entries ever: the newest is at inserted-1
@@ -147,15 +151,11 @@ type fieldTable struct {
 }
 
 // entry returns an entry by its index among the dynamic ones, from 0 on: the
-// newest is the first. There is one if index is below count.
-func (t *fieldTable) entry(index uint32) *tableEntry {
-	return &t.entries[(t.inserted-1-index)&uint32(len(t.entries)-1)]
-}
-
-// text returns the octets of that entry, valid until the next insertion.
-func (t *fieldTable) text(index uint32) []byte {
+// newest is the first. There is one if index is below count. It is valid until the
+// next insertion.
+func (t *fieldTable) entry(index uint32) tableEntry {
 	at, mask := t.inserted-1-index, uint32(len(t.entries)-1)
-	return t.octets[t.entries[at&mask].at-t.base : t.entries[(at+1)&mask].at-t.base]
+	return t.octets[t.entries[at&mask]-t.base : t.entries[(at+1)&mask]-t.base]
 }
 
 // resize sets the bound and drops what is beyond it (RFC 7541 §4.3).
@@ -168,7 +168,7 @@ func (t *fieldTable) resize(max uint32) {
 func (t *fieldTable) evict(size uint32) {
 	for t.size > size {
 		t.count--
-		t.size -= uint32(len(t.text(t.count))) + tableEntryCost
+		t.size -= uint32(len(t.entry(t.count).text())) + tableEntryCost
 	}
 }
 
@@ -181,24 +181,24 @@ func (t *fieldTable) insert(text []byte, nameLen uint32, kind nameKind) {
 		return
 	}
 	t.evict(t.max - uint32(size))
-	if len(t.octets)+len(text) > cap(t.octets) {
-		t.makeRoom(len(text))
+	if n := tableEntryHead + len(text); len(t.octets)+n > cap(t.octets) {
+		t.makeRoom(n)
 	}
 	if int(t.count)+1 >= len(t.entries) {
 		t.growRing()
 	}
 	mask := uint32(len(t.entries) - 1)
-	t.entries[t.inserted&mask] = tableEntry{t.base + uint32(len(t.octets)), nameLen<<8 | uint32(kind)}
-	t.octets = append(t.octets, text...)
+	t.entries[t.inserted&mask] = t.base + uint32(len(t.octets))
+	t.octets = append(binary.LittleEndian.AppendUint32(t.octets, nameLen<<8|uint32(kind)), text...)
 	t.inserted++
 	t.count++
 	t.size += uint32(size)
-	t.entries[t.inserted&mask].at = t.base + uint32(len(t.octets))
+	t.entries[t.inserted&mask] = t.base + uint32(len(t.octets))
 }
 
 // The memory of a table that has little.
 const (
-	tableBytesFirst  = 64 // enough for a program's two or three fields
+	tableBytesFirst  = 80 // enough for a program's two or three fields
 	tableBytesSecond = 256
 
 	tableEntriesFirst  = 4
@@ -216,7 +216,7 @@ var tableMemory = sync.Pool{New: func() any { return new([tableBytesSecond]byte)
 func (t *fieldTable) makeRoom(n int) {
 	old, live := t.octets, t.octets[len(t.octets):]
 	if t.count > 0 {
-		live = old[t.entry(t.count-1).at-t.base:]
+		live = old[t.entries[(t.inserted-t.count)&uint32(len(t.entries)-1)]-t.base:]
 	}
 	t.base += uint32(len(old) - len(live))
 	need := len(live) + n
@@ -245,7 +245,7 @@ func (t *fieldTable) growRing() {
 	if n := len(t.entries); n > 0 {
 		size = max(2*n, tableEntriesSecond)
 	}
-	entries := make([]tableEntry, size)
+	entries := make([]uint32, size)
 	for i := range uint32(len(t.entries)) {
 		at := t.inserted - i
 		entries[at&uint32(len(entries)-1)] = t.entries[at&uint32(len(t.entries)-1)]
