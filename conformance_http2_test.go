@@ -321,7 +321,7 @@ func TestHTTP2TLSMusts(t *testing.T) {
 	t.Run("a client offers h2, and says the name", func(t *testing.T) { // §3.2, §9.2
 		t.Parallel()
 		hellos := make(chan string, 10)
-		addr := startTLSServer(t, &Server{Handler: textHandler("fine"), TLSConfig: &tls.Config{GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		addr := startTLSServer(t, &Server{Handler: textHandler("fine"), TLSConfig: &tls.Config{Certificates: []tls.Certificate{tlsTestCA().issue(t, 2, "localhost")}, GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 			hellos <- fmt.Sprint(hello.SupportedProtos, hello.ServerName, " ", hello.SupportedVersions[len(hello.SupportedVersions)-1] >= tls.VersionTLS12)
 			return nil, nil
 		}}})
