@@ -288,6 +288,9 @@ func (b *blockingSocket) shakeHands() error {
 				break
 			}
 		}
+		if b.readErr == nil { // messages were skipped: the next is not for a Read that waits
+			b.readErr = ErrClosed
+		}
 		b.stopReading()
 	case <-b.done: // the reader has seen the answer, or the end
 		b.home.resumed()

@@ -1,6 +1,7 @@
 package flare
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"io"
@@ -67,4 +68,33 @@ func TestWebSocketCloseTimeoutTLS(t *testing.T) {
 			t.Errorf("the end took %v", took)
 		}
 	})
+}
+
+// A close reads what the peer still sends, and skips it; a Read that waits meanwhile
+// gets nothing of the rest.
+func TestWebSocketReadBesideClose(t *testing.T) {
+	t.Parallel()
+	for range 20 {
+		server, client := net.Pipe()
+		b := newBlockingSocket(server, newWebSocketProfile(new(handshake), &WebSocketOptions{CloseTimeout: 5 * time.Millisecond}, false), nil, nil)
+		go io.Copy(io.Discard, client)
+		go func() { // it never answers the close
+			for frames := bytes.Repeat(wsFrame(frameFin|byte(TextMessage), "message", true), 100); ; {
+				if _, err := client.Write(frames); err != nil {
+					return
+				}
+			}
+		}()
+		closed := make(chan struct{})
+		go func() {
+			defer close(closed)
+			b.ws.Close(CloseNormal, "")
+		}()
+		eventually(t, "the close", func() bool { return len(b.reading) == 1 })
+		if _, p, err := b.ws.Read(t.Context()); err == nil {
+			t.Fatalf("Read returns %q", p)
+		}
+		<-closed
+		client.Close()
+	}
 }
