@@ -195,6 +195,26 @@ func TestHTTP2GoAwayCounts(t *testing.T) {
 	}
 }
 
+// Streams behind the last one do not count in the GOAWAY of a fault either.
+func TestHTTP2GoAwayStays(t *testing.T) {
+	t.Parallel()
+	s := newEndServer(t, func(*Server) {})
+	p := s.dial(t)
+	p.start("/wait")
+	p.sync()
+	ended := s.shutdown(t.Context())
+	p.readUntil("the second GOAWAY", func() bool { return len(p.goAway) == 2 })
+	p.start("/good")
+	p.send(append(appendHTTP2Head(nil, http2Head{kind: framePing, length: 1}), 0))
+	p.failed(codeFrameSize)
+	if first, fault := p.goAway[1].last, p.goAway[2].last; fault > first {
+		t.Errorf("GOAWAY with %d behind one with %d", fault, first)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 // What a client does with frames that end more, or are of another kind, than it asked for.
 func TestHTTP2ClientMusts(t *testing.T) {
 	t.Parallel()

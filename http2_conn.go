@@ -48,7 +48,8 @@ type http2Conn struct {
 	recvWindow int64
 	budget     http2Budget
 	closedAt   [http2ClosedKept]http2Closed // recently closed streams, a ring
-	closedNext uint32                       // how many streams were closed
+	lastSaid   uint32                       // in the GOAWAY that was the last but for a fault's
+	closedNext uint8                        // how many streams were closed, modulo http2ClosedKept where there were more
 	prefaced   bool                         // the preface has come
 	greeted    bool                         // and the SETTINGS behind it
 	acked      bool                         // the peer has acknowledged ours
@@ -116,7 +117,9 @@ func (h *http2Conn) unheard() int64 {
 // remember notes how a stream was closed.
 func (h *http2Conn) remember(id uint32, how http2ClosedHow) {
 	h.closedAt[h.closedNext%http2ClosedKept] = newHTTP2Closed(id, how)
-	h.closedNext++
+	if h.closedNext++; h.closedNext > 2*http2ClosedKept {
+		h.closedNext -= http2ClosedKept
+	}
 }
 
 // closedHow returns how a stream was closed that is not open, and has no higher
@@ -229,6 +232,15 @@ func (h *http2Conn) chargeSmall() error {
 	return h.charge()
 }
 
+// lastServed is for a GOAWAY: no later one names a stream that was refused because of
+// an earlier (RFC 9113 §6.8).
+func (h *http2Conn) lastServed() uint32 {
+	if h.leaving == http2Left {
+		return h.lastSaid
+	}
+	return h.last
+}
+
 // fail ends the connection: nothing more is read, and what was queued before leaves
 // before the GOAWAY.
 func (h *http2Conn) fail(e *http2Error) {
@@ -242,7 +254,7 @@ func (h *http2Conn) fail(e *http2Error) {
 		h.control.append(h.encoded.b, nil)
 		h.dropEncoded()
 	}
-	h.control.append(appendGoAway(room[:0], h.last, e.code), nil)
+	h.control.append(appendGoAway(room[:0], h.lastServed(), e.code), nil)
 	h.c.flushLater()
 	if h.c.out != nil { // behind what waits
 		h.c.keepUnsent(h.control.waiting())

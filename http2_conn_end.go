@@ -38,7 +38,7 @@ func (h *http2Conn) announce() {
 
 // sayLast tells the peer which stream was the last.
 func (h *http2Conn) sayLast() {
-	h.leaving = http2Left
+	h.leaving, h.lastSaid = http2Left, h.last
 	var room [http2HeadBytes + goAwayBytesMin]byte
 	h.say(appendGoAway(room[:0], h.last, codeNone))
 }
