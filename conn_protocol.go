@@ -229,11 +229,7 @@ func (c *Conn) SetTimeout(d time.Duration) {
 		u.wakeAt = 0
 		return
 	}
-	now := time.Since(origin)
-	if g := c.workset; g != nil && g.loop != nil {
-		now = g.clock.now // a turn on the loop is short
-	}
-	at := after(now, d)
+	at := after(time.Since(origin), d) // the loop's clock may be a round old
 	if u.wakeAt == 0 || at < u.wakeAt {
 		c.rearm = true
 	}

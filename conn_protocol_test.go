@@ -486,3 +486,40 @@ func TestConnSetTimeoutWhileLent(t *testing.T) {
 		c.ended()
 	})
 }
+
+// A timeout is never early, however long ago the round has begun in which it is set.
+func TestConnSetTimeoutInALongRound(t *testing.T) {
+	eachLoop(t, func(t *testing.T, l *Loop) {
+		const limit = 50 * time.Millisecond
+		took := make(chan time.Duration, 1)
+		addr := loopServe(t, l, nil, func(*Conn) Protocol {
+			p, began := new(expiringProtocol), time.Time{}
+			p.data = func(c *Conn, in []byte, _ bool) (int, error) {
+				if c.workset.loop == nil { // the call is not known to be quick yet
+					return len(in), c.Write([]byte("no"))
+				}
+				began = time.Now()
+				c.workset.clock.now -= time.Second
+				c.SetTimeout(limit)
+				c.workset.clock.now += time.Second
+				return len(in), c.Write([]byte("ok"))
+			}
+			p.expired = func(c *Conn) {
+				took <- time.Since(began)
+				c.Close()
+			}
+			return p
+		})
+		c := dialRaw(t, addr)
+		for said := make([]byte, 2); string(said) != "ok"; {
+			c.send("x")
+			if _, err := io.ReadFull(c.br, said); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if d := <-took; d < limit {
+			t.Errorf("Expired comes after %v", d)
+		}
+		c.ended()
+	})
+}
