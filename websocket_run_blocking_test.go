@@ -76,7 +76,7 @@ func TestWebSocketReadBesideClose(t *testing.T) {
 	t.Parallel()
 	for range 20 {
 		server, client := net.Pipe()
-		b := newBlockingSocket(server, newWebSocketProfile(new(handshake), &WebSocketOptions{CloseTimeout: 5 * time.Millisecond}, false), nil, nil)
+		b := newBlockingSocket(server, newWebSocketProfile(new(handshake), &WebSocketOptions{CloseTimeout: 20 * time.Millisecond}, false), nil, nil)
 		go io.Copy(io.Discard, client)
 		go func() { // it never answers the close
 			for frames := bytes.Repeat(wsFrame(frameFin|byte(TextMessage), "message", true), 100); ; {
@@ -90,7 +90,14 @@ func TestWebSocketReadBesideClose(t *testing.T) {
 			defer close(closed)
 			b.ws.Close(CloseNormal, "")
 		}()
-		eventually(t, "the close", func() bool { return len(b.reading) == 1 })
+		eventually(t, "the close", func() bool {
+			select {
+			case <-closed: // already
+				return true
+			default:
+				return len(b.reading) == 1
+			}
+		})
 		if _, p, err := b.ws.Read(t.Context()); err == nil {
 			t.Fatalf("Read returns %q", p)
 		}
