@@ -349,7 +349,8 @@ func TestWriteTimeoutBehindALongCall(t *testing.T) {
 				}
 				time.Sleep(timeout + timeout/4) // a slow handler
 				// Fill the socket, also where another goroutine writes to it.
-				for piece, full := make([]byte, 64<<10), 0; full < 10; full++ {
+				piece := make([]byte, 64<<10)
+				for full := 0; full < 100; full++ {
 					if _, err := behindResponse(w).x.stream.ownConn().tr.send(piece, nil); err == nil {
 						full = 0
 					} else {
