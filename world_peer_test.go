@@ -26,6 +26,7 @@ const (
 	// frees no socket within chatWriteTimeout.
 	slowOctets = 16
 	slowPause  = 50 * time.Millisecond
+	slowRate   = 180 // octets a second, where each pause is up to half a step too long
 )
 
 // A talk is what a client says, and what it makes of what it hears.

@@ -115,6 +115,7 @@ func (w *world) begin() {
 	mux.Handle("/patient/{id}", Offload(HandlerFunc(w.serve))) // a call that waits
 	w.chatting = w.newChatHandler()
 	s := &Server{Handler: mux, Loops: 1 + w.rand.IntN(2), Logger: slog.New(worldLogger{w}), MaxOutputBytes: 3000}
+	s.MinWriteRate = slowRate
 	if w.one(4) {
 		s.Handler = worldRouter{w, mux}
 	}
@@ -316,7 +317,7 @@ func (w *world) run() {
 // client has what it waits for.
 func (w *world) await() {
 	still, since := 0, time.Now()
-	for still < 60 || time.Since(since) < time.Second {
+	for still < 60 || time.Since(since) < 3*time.Second { // an accept that failed is tried again in one
 		w.next()
 		if still++; slices.ContainsFunc(w.peers, (*peer).busy) {
 			still, since = 0, time.Now()
