@@ -299,5 +299,5 @@ func (t *messages) loose(p *peer) bool {
 // hurried reports whether p is slow, and has little time for what it has to read
 // since the server closes its WebSocket.
 func (p *peer) hurried(c *chat) bool {
-	return c != nil && (p.w.ending || !c.closing.IsZero()) && !p.next.IsZero()
+	return c != nil && (p.w.ending || !c.closing.IsZero() || c.q.spoilt) && !p.next.IsZero()
 }
