@@ -17,7 +17,7 @@ import (
 // wireFiles are flare's files that have the wire format, and what they need.
 var wireFiles = []string{
 	"hpack*.go", "http2_*.go", "parser.go", "parser_fields.go", "parser_framing.go", "parser_response.go", "target.go",
-	"ascii.go", "errors.go", "errors_net.go", "view.go", "header.go", "header_fields.go", "body.go",
+	"ascii.go", "errors.go", "errors_net.go", "view.go", "header.go", "header_fields.go", "body.go", "buffer.go", "race_off.go",
 }
 
 // To fuzz, give the target and the time, from bench/:

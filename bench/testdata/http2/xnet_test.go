@@ -104,7 +104,8 @@ func TestXNetEncodes(t *testing.T) {
 		if len(s.fields) != len(fields) {
 			t.Fatalf("block %d: %d fields became %d", block, len(fields), len(s.fields))
 		}
-		for i, f := range s.fields {
+		for i := range s.fields {
+			f := s.field(i)
 			if name, value := string(s.octets[f.name:f.nameEnd]), string(s.octets[f.value:f.valueEnd]); name != fields[i][0] || value != fields[i][1] {
 				t.Fatalf("block %d: %q became %q: %q", block, fields[i], name, value)
 			}
@@ -141,7 +142,8 @@ func FuzzXNetHPACK(f *testing.F) {
 			return
 		}
 		var ours []string
-		for _, f := range s.fields {
+		for i := range s.fields {
+			f := s.field(i)
 			ours = append(ours, string(s.octets[f.name:f.nameEnd])+": "+string(s.octets[f.value:f.valueEnd]))
 		}
 		if strings.Join(ours, "\n") != strings.Join(theirs, "\n") {
