@@ -4,6 +4,7 @@ package flare
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net/netip"
 	"strings"
@@ -78,11 +79,13 @@ var plaintextRequest = []byte("GET /plaintext HTTP/1.1\r\nHost: 127.0.0.1:8080\r
 
 func plaintextServer() *Server {
 	mux := NewMux()
-	mux.Get("/plaintext", func(w *ResponseWriter, r *Request) error {
+	plaintext := func(w *ResponseWriter, r *Request) error {
 		w.Header().Set("Content-Type", "text/plain")
 		_, err := w.WriteString("Hello, World!")
 		return err
-	}, Inline)
+	}
+	mux.Get("/plaintext", plaintext, Inline)
+	mux.Get("/plaintext/{page}", plaintext, Inline)
 	for _, path := range []string{"/json", "/echo", "/bytes", "/status/{code}", "/files/{path...}"} {
 		mux.Get(path, func(w *ResponseWriter, r *Request) error { return nil })
 	}
@@ -193,28 +196,44 @@ func BenchmarkSocketpairFloor(b *testing.B) {
 	}
 }
 
-// A loopTransport gives the same input to every receive but each second, and
+// differingRequests are GET /plaintext as people send it who go from page to page:
+// path, cookie and id are others in each, so that nothing of a whole head can be
+// remembered.
+func differingRequests() (list [][]byte) {
+	for i := range 64 {
+		word := func(k int) int { return (i + 1) * k % 99_999_989 } // up to 8 digits
+		list = append(list, fmt.Appendf(nil, "GET /plaintext/%d HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nCookie: session=%08d%08d\r\nX-Request-Id: %08d\r\n\r\n",
+			word(104_729), word(15_485_863), word(32_452_843), word(49_979_687)))
+	}
+	return list
+}
+
+// A loopTransport gives its inputs in turn to every receive but each second, and
 // takes all output: what is left is flare's own work.
 type loopTransport struct {
 	memoryBase
-	input []byte
-	given bool
+	inputs [][]byte
+	next   int
+	given  bool
 }
 
 func (t *loopTransport) recv(p []byte) (int, error) {
 	if t.given = !t.given; !t.given {
 		return 0, errWouldBlock
 	}
-	return copy(p, t.input), nil
+	if t.next++; t.next >= len(t.inputs) {
+		t.next = 0
+	}
+	return copy(p, t.inputs[t.next]), nil
 }
 
 func (t *loopTransport) send(a, b []byte) (int, error) { return len(a) + len(b), nil }
 
-// BenchmarkPlaintextUser is the user part of GET /plaintext: guard, receive,
-// parse, handler, response, without the system calls.
-func BenchmarkPlaintextUser(b *testing.B) {
+// benchmarkUser is the user part of requests: guard, receive, parse, handler,
+// response, without the system calls.
+func benchmarkUser(b *testing.B, inputs ...[]byte) {
 	p := newPairServer(b, plaintextServer())
-	p.conn.tr = &loopTransport{input: plaintextRequest}
+	p.conn.tr = &loopTransport{inputs: inputs}
 	b.ReportAllocs()
 	for b.Loop() {
 		for range 2 {
@@ -222,26 +241,25 @@ func BenchmarkPlaintextUser(b *testing.B) {
 			p.loop.turn(&p.conn.strand, p.workset, turnDrive)
 		}
 	}
+	if n := p.workset.counts; n[countRequests] == 0 || n[countRequests] != n[countClass2] {
+		b.Error("not every request was answered with 200")
+	}
 }
+
+// BenchmarkPlaintextUser is that part of GET /plaintext with heads that differ.
+func BenchmarkPlaintextUser(b *testing.B) { benchmarkUser(b, differingRequests()...) }
+
+// BenchmarkPlaintextUserEqual has the same short head each time.
+func BenchmarkPlaintextUserEqual(b *testing.B) { benchmarkUser(b, plaintextRequest) }
 
 // BenchmarkPlaintextUser16 is that for bursts of 16 requests.
-func BenchmarkPlaintextUser16(b *testing.B) {
-	p := newPairServer(b, plaintextServer())
-	p.conn.tr = &loopTransport{input: bytes.Repeat(plaintextRequest, 16)}
-	b.ReportAllocs()
-	for b.Loop() {
-		for range 2 {
-			p.conn.take(ownRead)
-			p.loop.turn(&p.conn.strand, p.workset, turnDrive)
-		}
-	}
-}
+func BenchmarkPlaintextUser16(b *testing.B) { benchmarkUser(b, bytes.Repeat(plaintextRequest, 16)) }
 
-// BenchmarkPlaintextUserUnguarded is BenchmarkPlaintextUser without the guard
+// BenchmarkPlaintextUserUnguarded is BenchmarkPlaintextUserEqual without the guard
 // around the turn: the difference is what the baton costs a request.
 func BenchmarkPlaintextUserUnguarded(b *testing.B) {
 	p := newPairServer(b, plaintextServer())
-	p.conn.tr = &loopTransport{input: plaintextRequest}
+	p.conn.tr = &loopTransport{inputs: [][]byte{plaintextRequest}}
 	for b.Loop() {
 		for range 2 {
 			p.conn.take(ownRead)

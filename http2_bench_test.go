@@ -140,6 +140,6 @@ func BenchmarkHTTP2UserAlone(b *testing.B) { benchmarkHTTP2User(b, h2loadAsk(), 
 // BenchmarkHTTP2UserHTTP1 is one of a hundred that come at once over HTTP/1.1.
 func BenchmarkHTTP2UserHTTP1(b *testing.B) {
 	p := newPairServer(b, plaintextServer())
-	p.conn.tr = &loopTransport{input: bytes.Repeat([]byte("GET /plaintext HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nuser-agent: h2load nghttp2/1.52.0\r\n\r\n"), 100)}
+	p.conn.tr = &loopTransport{inputs: [][]byte{bytes.Repeat([]byte("GET /plaintext HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nuser-agent: h2load nghttp2/1.52.0\r\n\r\n"), 100)}}
 	measureRounds(b, 100, p.round)
 }
