@@ -116,6 +116,7 @@ func TestParseSetCookie(t *testing.T) {
 		{"a=b=c", Cookie{Name: "a", Value: "b=c"}},
 		{`a="b"`, Cookie{Name: "a", Value: `"b"`}},
 		{`a="b;c"`, Cookie{Name: "a", Value: `"b`}},
+		{"a%3db=%3bc; Path=/%2f; Domain=%61.example", Cookie{Name: "a%3db", Value: "%3bc", Path: "/%2f", Domain: "%61.example"}}, // nothing is decoded
 		{"a=\xff\xc3", Cookie{Name: "a", Value: "\xff\xc3"}},
 		{"a=b;", Cookie{Name: "a", Value: "b"}},
 		{"a=b;;;", Cookie{Name: "a", Value: "b"}},

@@ -160,11 +160,14 @@ func (j *Jar) Clear() {
 	j.domains, j.count = nil, 0
 }
 
-// Len returns the number of cookies, expired ones that were not met yet
-// included.
+// Len returns the number of cookies that have not expired.
 func (j *Jar) Len() int {
+	now := j.now()
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	for domain := range j.domains {
+		j.dropExpired(domain, now)
+	}
 	return j.count
 }
 

@@ -182,6 +182,7 @@ func TestJarScope(t *testing.T) {
 		{from: home, line: "__Secure-a=1; Secure; Path=/", sent: []string{home}, kept: []string{"http://www.example.com/"}},
 		{from: home, line: "__Host-a=1; Secure", err: errCookieHostPrefix},
 		{from: home, line: "__Host-a=1; Secure; Path=/dir", err: errCookieHostPrefix},
+		{from: "https://www.example.com/", line: "__Host-a=1; Secure", err: errCookieHostPrefix}, // the path has to be said
 		{from: home, line: "__host-a=1; Secure; Path=/; Domain=www.example.com", err: errCookieHostPrefix},
 		{from: home, line: "__HOST-a=1; Path=/", err: errCookieHostPrefix},
 		{from: home, line: "__Host-a=1; Secure; Path=/", sent: []string{home}},
@@ -263,10 +264,10 @@ func TestJarLifetime(t *testing.T) {
 		j.now = jarEpoch.Add(c.life - 1)
 		j.want(u, "a=1")
 		j.now = jarEpoch.Add(c.life)
-		j.want(u, "")
 		if j.Len() != 0 {
 			t.Errorf("%q: expired and kept", c.attributes)
 		}
+		j.want(u, "")
 	}
 	j := newJarTest(t) // a program's own cookie has no parser before it
 	if err := j.Set(j.url(u), &Cookie{Name: "a", Value: "1", MaxAge: math.MaxInt}); err != nil {
