@@ -263,8 +263,14 @@ func TestDigestRequire(t *testing.T) {
 		t.Errorf("%d %v", resp.StatusCode, resp.Header)
 	}
 	resp, _, _ = digestAsk(t, client, DigestAuth("v", "p"), "GET", "http://h/", "")
-	if resp.StatusCode != 401 || len(resp.Header["Www-Authenticate"]) != 2 {
+	challenges := resp.Header["Www-Authenticate"]
+	if resp.StatusCode != 401 || len(challenges) != 2 {
 		t.Errorf("%d %v", resp.StatusCode, resp.Header)
+	}
+	for _, text := range challenges {
+		if all, err := parseChallenges(text); err != nil || len(all) != 1 || !strings.HasPrefix(text, `Digest realm="r", `) {
+			t.Errorf("%q: %v, %v", text, all, err) // a parameter that comes twice is an error
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -13,7 +14,7 @@ import (
 )
 
 // namedTests are the tests of the repository by their names, and for each the strings
-// that its file has: the names of rows are among them.
+// that it has, or its file outside of other tests: the names of rows are among them.
 func namedTests(t *testing.T) map[string]map[string]bool {
 	t.Helper()
 	tests := make(map[string]map[string]bool)
@@ -27,23 +28,40 @@ func namedTests(t *testing.T) map[string]map[string]bool {
 			if err != nil {
 				t.Fatal(err)
 			}
-			texts := make(map[string]bool)
-			ast.Inspect(file, func(n ast.Node) bool {
-				if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING {
-					if text, err := strconv.Unquote(lit.Value); err == nil {
-						texts[text] = true
-					}
-				}
-				return true
-			})
+			shared := make(map[string]bool)
+			var own []map[string]bool
 			for _, decl := range file.Decls {
-				if f, ok := decl.(*ast.FuncDecl); ok && f.Recv == nil {
-					tests[f.Name.Name] = texts
+				f, ok := decl.(*ast.FuncDecl)
+				if !ok || f.Recv != nil || !testName.MatchString(f.Name.Name) {
+					addStrings(shared, decl)
+					continue
 				}
+				texts := make(map[string]bool)
+				addStrings(texts, f)
+				tests[f.Name.Name] = texts
+				own = append(own, texts)
+			}
+			for _, texts := range own {
+				maps.Copy(texts, shared)
 			}
 		}
 	}
 	return tests
+}
+
+// testName is that of a test that go test runs.
+var testName = regexp.MustCompile(`^(?:Test|Fuzz)[A-Z]`)
+
+// addStrings adds the strings of decl to texts.
+func addStrings(texts map[string]bool, decl ast.Decl) {
+	ast.Inspect(decl, func(n ast.Node) bool {
+		if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING {
+			if text, err := strconv.Unquote(lit.Value); err == nil {
+				texts[text] = true
+			}
+		}
+		return true
+	})
 }
 
 // paperTest is a test that a paper names, with a row of it perhaps.

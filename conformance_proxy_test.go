@@ -39,6 +39,8 @@ func TestReverseProxyMusts(t *testing.T) {
 		{"OPTIONS of no path is for the server", "OPTIONS http://h HTTP/1.1\r\nHost: h\r\n\r\n", ok, []string{"-OPTIONS"}, []string{" 200"}},
 		{"trailer fields of the connection", "POST / HTTP/1.1\r\nHost: h\r\nConnection: X-Mine" + chunks + "X-Mine: 1\r\nX-All: 2\r\n\r\n", "HTTP/1.1 200 OK\r\nConnection: X-Theirs" + chunks + "X-Theirs: 1\r\nX-All: 2\r\n\r\n",
 			[]string{"x-all: 2", "-x-mine"}, []string{"x-all: 2", "-x-theirs"}},
+		{"Connection takes out nothing that the gateway says", "POST / HTTP/1.1\r\nHost: h\r\nConnection: Host, X-Forwarded-For, X-Forwarded-Proto, Forwarded, Via, Content-Length\r\nContent-Length: 1\r\n\r\nx", ok,
+			[]string{"host: h\n", "x-forwarded-for: 127.0.0.1\n", "x-forwarded-proto: http\n", "forwarded: for=", "via: 1.1 flare-"}, []string{" 200"}},
 		{"Max-Forwards goes down", "OPTIONS /a HTTP/1.1\r\nHost: h\r\nMax-Forwards: 7\r\n\r\n", ok, []string{"max-forwards: 6\n"}, nil},
 		{"Max-Forwards beyond all numbers", "TRACE /a HTTP/1.1\r\nHost: h\r\nMax-Forwards: 99999999999999999999\r\n\r\n", ok, []string{"max-forwards: 2147483646\n"}, nil},
 		{"Max-Forwards of 0 goes no further", "OPTIONS /a HTTP/1.1\r\nHost: h\r\nMax-Forwards: 0\r\n\r\n", ok, []string{"-OPTIONS"}, []string{" 200"}},

@@ -191,7 +191,7 @@ func TestFilesAsNetHTTP(t *testing.T) {
 // meant to be served.
 var escapes = []string{
 	"/../secret.txt", "/%2e%2e/secret.txt", "/%2E./secret.txt", "/.%2e/secret.txt", "/..%2fsecret.txt", "/..%5csecret.txt", `/..\secret.txt`,
-	"/docs/../../secret.txt", "/docs/%2e%2e/%2e%2e/secret.txt", "/docs/..%2f..%2fsecret.txt", "/docs%2fx.txt", "/docs%5cx.txt", "/docs//x.txt", "//docs/x.txt",
+	"/docs/../../secret.txt", "/docs/%2e%2e/%2e%2e/secret.txt", "/docs/..%2f..%2fsecret.txt", "/docs%2fx.txt", "/docs%5cx.txt", "/docs//x.txt", "//docs/x.txt", "//docs",
 	"/%2fetc/passwd", "//etc/passwd", "/%2f/etc/passwd", "/file:///etc/passwd", "/docs/./x.txt", "/./docs/x.txt", "/docs/%2e/x.txt",
 	"/index.html%00", "/%00", "/index.html%00.txt", "/docs/x.txt%0a", "/docs/x%7f.txt", "/..;/secret.txt", "/%252e%252e/secret.txt", "/%c0%ae%c0%ae/secret.txt",
 	"/%e0%80%ae%e0%80%ae/secret.txt", "/.%00./secret.txt", "/....//secret.txt", "/..../secret.txt", "/~/secret.txt", "/C:/secret.txt", "/%5c%5chost%5cshare",

@@ -279,6 +279,40 @@ func checkHTTP2Error(t testing.TB, err error, want *http2Error) {
 	}
 }
 
+// What may look odd is right all the same (RFC 7541 §2.3.2, §4.2, §4.4).
+func TestHPACKTaken(t *testing.T) {
+	for _, test := range []struct {
+		name, wire   string
+		want, tabled string // separated by |
+	}{
+		{"an entry twice", "4001 6101 62 4001 6101 62 be bf", "a: b|a: b|a: b|a: b", "a: b|a: b"},
+		{"an entry of the static table", "4007 3a6d 6574 686f 6403 4745 54 82 be", ":method: GET|:method: GET|:method: GET", ":method: GET"},
+		{"the name of the entry that has to go", "3f09 4001 6101 62 7e01 63 be", "a: b|a: c|a: c", "a: c"},
+		{"an entry larger than the table", "3f02 4001 6101 62 82", "a: b|:method: GET", ""},
+		{"a table that is emptied", "4001 6101 62 BLOCK 20 3fe1 1f 82", ":method: GET", ""},
+		{"two updates of one size", "20 20 82", ":method: GET", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var d hpackDecoder
+			d.reset()
+			var s fieldSection
+			for wire := range strings.SplitSeq(test.wire, "BLOCK") {
+				block := unhex(t, wire)
+				s.reset(&sectionLimits)
+				if err := decodeBlock(&d, &s, block, everyOctet(len(block))...); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := strings.Join(s.lines(), "|"); got != test.want {
+				t.Errorf("%q, want %q", got, test.want)
+			}
+			if got := strings.Join(d.table.lines(), "|"); got != test.tabled {
+				t.Errorf("table %q, want %q", got, test.tabled)
+			}
+		})
+	}
+}
+
 // RFC 7541 §4.2: who lowers the setting sees it obeyed at once, or nothing.
 func TestHPACKTableSettings(t *testing.T) {
 	const insert = "4001 6101 62" // a: b

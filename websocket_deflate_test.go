@@ -167,6 +167,8 @@ func TestMessageReaderCompressed(t *testing.T) {
 		{"not DEFLATE", []string{"\xc1\x07"}, "failed 1007 " + ruleMessageFlate + "\n"},
 		{"over the limit", []string{"\xc1" + string(deflated(new(deflater), make([]byte, 1001)))}, "failed 1009 " + ruleMessageMax + "\n"},
 		{"RSV1 on a continuation", []string{"\x41" + string(body), "\xc0"}, "failed 1002 " + ruleFrameRSV + "\n"},
+		{"RSV1 on a ping inside", []string{"\x41" + string(body[:5]), "\xc9x"}, "failed 1002 " + ruleFrameRSV + "\n"},
+		{"RSV1 on a close", []string{"\xc8"}, "failed 1002 " + ruleFrameRSV + "\n"},
 	}
 	for _, c := range cases {
 		var in []byte

@@ -115,6 +115,8 @@ func TestVerifyDeflate(t *testing.T) {
 		{"permessage-deflate; server_no_context_takeover", CompressionOn, "permessage-deflate; server_no_context_takeover; client_no_context_takeover"},
 		{"permessage-deflate; server_max_window_bits=10", CompressionTakeover, "permessage-deflate; server_max_window_bits=10"},
 		{"permessage-deflate; client_max_window_bits=10", CompressionTakeover, "permessage-deflate; client_no_context_takeover; client_max_window_bits=10"},
+		{"permessage-deflate; client_max_window_bits=15", CompressionTakeover, "permessage-deflate; client_max_window_bits=15"},
+		{"permessage-deflate; client_no_context_takeover", CompressionTakeover, "permessage-deflate; client_no_context_takeover"},
 		{"permessage-deflate; client_max_window_bits", CompressionTakeover, "refused"},
 		{"permessage-deflate; server_max_window_bits", CompressionTakeover, "refused"},
 		{"permessage-deflate; server_max_window_bits=7", CompressionTakeover, "refused"},
@@ -126,6 +128,7 @@ func TestVerifyDeflate(t *testing.T) {
 		{"permessage-deflate; other", CompressionTakeover, "refused"},
 		{"other", CompressionTakeover, "refused"},
 		{"permessage-deflate, permessage-deflate", CompressionTakeover, "refused"},
+		{"permessage-deflate, other", CompressionTakeover, "refused"}, // it may want RSV1 as well
 	} {
 		answer, err := parseExtensions(c.answer, nil)
 		if err != nil {
@@ -172,6 +175,36 @@ func TestDeflateCodecsFit(t *testing.T) {
 					}
 				}
 			})
+		}
+	}
+}
+
+// What is agreed on for a direction holds for who compresses there: no reference goes
+// further back than the window, and where that is not the largest, none to an earlier
+// message either.
+func TestDeflateKeepsToWhatWasAgreed(t *testing.T) {
+	for bits := windowBitsMin; bits <= windowBitsMax; bits++ {
+		twice := bytes.Repeat(wsRandom(1<<bits+1), 2) // what is repeated lies just outside
+		for _, client := range []bool{false, true} {
+			members, err := parseExtensions(fmt.Sprintf("%s; %s=%d; %s=%d", deflateName, deflateServerBits, bits, deflateClientBits, bits), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p, ok := acceptDeflate(members, CompressionTakeover, true) // as an offer
+			if client {
+				p, ok, err = verifyDeflate(members, CompressionTakeover, true) // as an answer
+			}
+			if !ok || err != nil {
+				t.Fatalf("%d bits, client %v: agreed %v, %v", bits, client, ok, err)
+			}
+			z, _ := p.codecs(client)
+			first := deflated(z, twice)
+			if len(first) < len(twice) {
+				t.Errorf("%d bits, client %v: %d octets became %d", bits, client, len(twice), len(first))
+			}
+			if second := deflated(z, twice); bits < windowBitsMax && !bytes.Equal(second, first) {
+				t.Errorf("%d bits, client %v: the same message is sent as %d octets, then as %d", bits, client, len(first), len(second))
+			}
 		}
 	}
 }
