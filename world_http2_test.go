@@ -51,34 +51,28 @@ type worldFault struct {
 	octets func(fresh uint32) []byte
 }
 
-func h2Frame(kind http2FrameType, stream uint32, payload string) []byte {
-	return append(appendHTTP2Head(nil, http2Head{kind: kind, stream: stream, length: uint32(len(payload))}), payload...)
-}
-
 var worldFaults = []worldFault{
-	{"DATA on no stream", codeProtocol, func(uint32) []byte { return h2Frame(frameData, 0, "x") }},
-	{"DATA on a stream that was not begun", codeProtocol, func(fresh uint32) []byte { return h2Frame(frameData, fresh, "x") }},
-	{"HEADERS on an even stream", codeProtocol, func(fresh uint32) []byte { return h2Frame(frameHeaders, fresh+1, "") }},
-	{"a CONTINUATION of nothing", codeProtocol, func(fresh uint32) []byte { return h2Frame(frameContinuation, fresh, "") }},
+	{"DATA on no stream", codeProtocol, func(uint32) []byte { return http2Frame(frameData, 0, 0, "x") }},
+	{"DATA on a stream that was not begun", codeProtocol, func(fresh uint32) []byte { return http2Frame(frameData, 0, fresh, "x") }},
+	{"HEADERS on an even stream", codeProtocol, func(fresh uint32) []byte { return http2Frame(frameHeaders, 0, fresh+1, "") }},
+	{"a CONTINUATION of nothing", codeProtocol, func(fresh uint32) []byte { return http2Frame(frameContinuation, 0, fresh, "") }},
 	{"a block that does not decode", codeCompression, func(fresh uint32) []byte {
-		b := h2Frame(frameHeaders, fresh, "\x80")
-		b[4] = flagEndHeaders
-		return b
+		return http2Frame(frameHeaders, flagEndHeaders, fresh, "\x80")
 	}},
 	{"a frame within a block", codeProtocol, func(fresh uint32) []byte {
-		return append(h2Frame(frameHeaders, fresh, "\x82"), h2Frame(framePing, 0, "12345678")...)
+		return append(http2Frame(frameHeaders, 0, fresh, "\x82"), http2Frame(framePing, 0, 0, "12345678")...)
 	}},
-	{"SETTINGS of five octets", codeFrameSize, func(uint32) []byte { return h2Frame(frameSettings, 0, "12345") }},
+	{"SETTINGS of five octets", codeFrameSize, func(uint32) []byte { return http2Frame(frameSettings, 0, 0, "12345") }},
 	{"a window beyond all", codeFlowControl, func(uint32) []byte {
 		b := appendWindowUpdate(nil, 0, streamMax)
 		return appendWindowUpdate(b, 0, streamMax)
 	}},
 	{"a window opened by nothing", codeProtocol, func(uint32) []byte { return appendWindowUpdate(nil, 0, 0) }},
 	{"a frame beyond the size", codeFrameSize, func(fresh uint32) []byte {
-		return h2Frame(frameHeaders, fresh, strings.Repeat("x", frameSizeDefault+1))
+		return http2Frame(frameHeaders, 0, fresh, strings.Repeat("x", frameSizeDefault+1))
 	}},
 	{"too many frames", codeEnhanceYourCalm, func(fresh uint32) []byte {
-		return slices.Repeat(h2Frame(framePriority, fresh, "12345"), 10*http2BudgetMax)
+		return slices.Repeat(http2Frame(framePriority, 0, fresh, "12345"), 10*http2BudgetMax)
 	}},
 }
 
@@ -296,7 +290,7 @@ func (t *streams) whim() {
 		st.faulty, st.rest = codeProtocol, st.rest+"x"
 	default:
 		priority := fmt.Sprintf("u=%d", w.rand.IntN(8))
-		t.h2.send(h2Frame(framePriorityUpdate, 0, string(binary.BigEndian.AppendUint32(nil, st.a.id))+priority))
+		t.h2.send(http2Frame(framePriorityUpdate, 0, 0, string(binary.BigEndian.AppendUint32(nil, st.a.id))+priority))
 	}
 }
 

@@ -33,9 +33,11 @@ type worldRequest struct {
 	spoilt  bool  // code beside its handler has failed: it may be answered with 500, or be cut
 }
 
-// A worldHandler is a kind of handler.
+// A worldHandler is a kind of handler. One that is not told otherwise answers with
+// says, behind what it does before.
 type worldHandler struct {
-	serve func(w *world, rw *ResponseWriter, r *Request, q *worldRequest) error
+	before func(w *world, r *Request, q *worldRequest)
+	serve  func(w *world, rw *ResponseWriter, r *Request, q *worldRequest) error
 
 	// answer is what the client has to receive, a body of "" being any.
 	answer func(q *worldRequest) (code int, body string)
@@ -60,21 +62,32 @@ func much(q *worldRequest) (int, string) {
 	return 200, strings.Repeat(fmt.Sprintf("much of %d. ", q.id), 2_500)
 }
 
+func echoes(q *worldRequest) (int, string) { return 200, q.body }
+
+// answers sends the answer of q at once.
 func answers(w *world, rw *ResponseWriter, r *Request, q *worldRequest) error {
-	code, body := says(q)
+	code, body := q.handler().answer(q)
 	return rw.Text(code, body)
+}
+
+// inPieces writes all in pieces of that size.
+func inPieces(rw *ResponseWriter, all string, size int, between func()) error {
+	for at := 0; at < len(all); at += size {
+		if _, err := io.WriteString(rw, all[at:min(at+size, len(all))]); err != nil {
+			return err
+		}
+		between()
+	}
+	return nil
 }
 
 var worldHandlers map[string]*worldHandler
 
 func init() { // its functions look at it
 	worldHandlers = map[string]*worldHandler{
-		"now": {serve: answers, answer: says, body: true}, // leaves the body unread
-		"wait": {serve: func(w *world, rw *ResponseWriter, r *Request, q *worldRequest) error {
-			w.sleep(20 * time.Millisecond)
-			return answers(w, rw, r, q)
-		}, answer: says, body: true},
-		"patient": {serve: func(w *world, rw *ResponseWriter, r *Request, q *worldRequest) error {
+		"now":  {body: true}, // leaves the body unread
+		"wait": {before: func(w *world, _ *Request, _ *worldRequest) { w.sleep(20 * time.Millisecond) }, body: true},
+		"patient": {before: func(w *world, _ *Request, q *worldRequest) {
 			held := func() bool {
 				t, ok := q.p.talk.(*requests)
 				return ok && q.p.held() && q.p.next.IsZero() && t.answered < q.before
@@ -85,14 +98,25 @@ func init() { // its functions look at it
 			if held() {
 				w.fail("answers before request %d are held back by its handler", q.id)
 			}
-			return answers(w, rw, r, q)
-		}, answer: says},
-		"spin": {serve: func(w *world, rw *ResponseWriter, r *Request, q *worldRequest) error {
+		}},
+		"spin": {before: func(w *world, _ *Request, _ *worldRequest) {
 			for range 1 + w.rand.IntN(4) {
 				w.park("spins in its handler")
 			}
-			return answers(w, rw, r, q)
-		}, answer: says, body: true},
+		}, body: true},
+		"context": {before: func(w *world, r *Request, _ *worldRequest) {
+			timer := time.NewTimer(20 * time.Millisecond)
+			defer timer.Stop()
+			select {
+			case <-r.Context().Done():
+			case <-timer.C:
+			}
+			w.park("has waited for its context")
+		}},
+		"goexit": {before: func(w *world, _ *Request, _ *worldRequest) {
+			w.point("is about to exit")
+			runtime.Goexit()
+		}, answer: fails, cuts: true},
 		"fails": {serve: func(w *world, rw *ResponseWriter, r *Request, q *worldRequest) error {
 			w.point("is about to fail")
 			if w.one(2) {
@@ -100,21 +124,7 @@ func init() { // its functions look at it
 			}
 			return errors.New("a handler's error")
 		}, answer: fails, body: true},
-		"goexit": {serve: func(w *world, rw *ResponseWriter, r *Request, q *worldRequest) error {
-			w.point("is about to exit")
-			runtime.Goexit()
-			return nil
-		}, answer: fails, cuts: true},
-		"echo": {serve: func(w *world, rw *ResponseWriter, r *Request, q *worldRequest) error {
-			body, err := io.ReadAll(r.Body())
-			if err != nil {
-				return err
-			}
-			if check := r.Trailer().Get("check"); check != "" {
-				rw.Trailer().Set("check", check)
-			}
-			return rw.Blob(200, "text/plain", body)
-		}, answer: func(q *worldRequest) (int, string) { return 200, q.body }, body: true, trails: true},
+		"big": {answer: much},
 		"stream": {serve: func(w *world, rw *ResponseWriter, r *Request, q *worldRequest) error {
 			_, all := says(q)
 			for all != "" {
@@ -127,37 +137,27 @@ func init() { // its functions look at it
 				w.point("streams")
 			}
 			return nil
-		}, answer: says},
-		"big": {serve: func(w *world, rw *ResponseWriter, r *Request, q *worldRequest) error {
-			code, body := much(q)
-			return rw.Text(code, body)
-		}, answer: much},
-		"reader": {serve: func(w *world, rw *ResponseWriter, r *Request, q *worldRequest) error {
-			body := r.Body()
-			w.spawn(func() { // it may outlive the handler
-				all, err := io.ReadAll(body)
-				if !strings.HasPrefix(q.body, string(all)) {
-					w.fail("what is left of request %d reads %q, %v", q.id, tail(all), err)
-				}
-			})
-			if w.one(2) {
-				w.sleep(time.Millisecond)
-			}
-			return answers(w, rw, r, q)
-		}, answer: says, body: true, cuts: true},
+		}},
+		"drip": {serve: func(w *world, rw *ResponseWriter, r *Request, q *worldRequest) error {
+			_, all := much(q)
+			return inPieces(rw, all, 5_000, func() { w.sleep(20 * time.Millisecond) })
+		}, answer: much, many: true},
 		"writer": {serve: func(w *world, rw *ResponseWriter, r *Request, q *worldRequest) error {
 			_, all := much(q)
-			w.spawn(func() { // it may outlive the handler
-				for at := 0; at < len(all); at += 600 {
-					if _, err := io.WriteString(rw, all[at:min(at+600, len(all))]); err != nil {
-						return
-					}
-					w.point("writes on")
-				}
-			})
+			w.spawn(func() { inPieces(rw, all, 600, func() { w.point("writes on") }) }) // it may outlive the handler
 			w.sleep(10 * time.Millisecond)
 			return nil
 		}, answer: much, partial: true, cuts: true},
+		"echo": {serve: func(w *world, rw *ResponseWriter, r *Request, q *worldRequest) error {
+			body, err := io.ReadAll(r.Body())
+			if err != nil {
+				return err
+			}
+			if check := r.Trailer().Get("check"); check != "" {
+				rw.Trailer().Set("check", check)
+			}
+			return rw.Blob(200, "text/plain", body)
+		}, answer: echoes, body: true, trails: true},
 		"sip": {serve: func(w *world, rw *ResponseWriter, r *Request, q *worldRequest) error {
 			var all []byte
 			for room := make([]byte, 1_000); ; w.point("sips") {
@@ -168,38 +168,39 @@ func init() { // its functions look at it
 					return err
 				}
 			}
-		}, answer: func(q *worldRequest) (int, string) { return 200, q.body }, body: true, many: true},
-		"drip": {serve: func(w *world, rw *ResponseWriter, r *Request, q *worldRequest) error {
-			_, all := much(q)
-			for at := 0; at < len(all); at += 5_000 {
-				w.sleep(20 * time.Millisecond)
-				if _, err := io.WriteString(rw, all[at:min(at+5_000, len(all))]); err != nil {
-					return err
+		}, answer: echoes, body: true, many: true},
+		"reader": {before: func(w *world, r *Request, q *worldRequest) {
+			body := r.Body()
+			w.spawn(func() { // it may outlive the handler
+				all, err := io.ReadAll(body)
+				if !strings.HasPrefix(q.body, string(all)) {
+					w.fail("what is left of request %d reads %q, %v", q.id, tail(all), err)
 				}
+			})
+			if w.one(2) {
+				w.sleep(time.Millisecond)
 			}
-			return nil
-		}, answer: much, many: true},
-		"context": {serve: func(w *world, rw *ResponseWriter, r *Request, q *worldRequest) error {
-			timer := time.NewTimer(20 * time.Millisecond)
-			defer timer.Stop()
-			select {
-			case <-r.Context().Done():
-			case <-timer.C:
-			}
-			w.park("has waited for its context")
-			return answers(w, rw, r, q)
-		}, answer: says},
+		}, body: true, cuts: true},
 		"hijack": {serve: func(w *world, rw *ResponseWriter, r *Request, q *worldRequest) error {
 			conn, _, err := rw.Hijack()
 			if err != nil {
 				return err
 			}
+			rw.Informational(100, nil) // for nobody
 			w.point("has the connection")
 			io.WriteString(conn, "hijacked")
 			return conn.Close()
-		}, answer: says, cuts: true, last: true},
+		}, cuts: true, last: true},
 		"loop":   {serve: chatOnLoop, answer: switches, fields: chatFields, last: true},
 		"accept": {serve: chatAccepted, answer: switches, fields: chatFields, last: true},
+	}
+	for _, h := range worldHandlers {
+		if h.answer == nil {
+			h.answer = says
+		}
+		if h.serve == nil {
+			h.serve = answers
+		}
 	}
 }
 
@@ -218,7 +219,11 @@ func (w *world) serve(rw *ResponseWriter, r *Request) error {
 	}
 	w.tell("handler of %s %d", q.kind, q.id)
 	q.served = true
-	return q.handler().serve(w, rw, r, q)
+	h := q.handler()
+	if h.before != nil {
+		h.before(w, r, q)
+	}
+	return h.serve(w, rw, r, q)
 }
 
 func (w *world) requestOf(r *Request) *worldRequest {
@@ -346,8 +351,6 @@ func (t *requests) owed() string {
 	}
 	return fmt.Sprintf("answer %d, to %s", t.answered, t.list[t.answered].kind)
 }
-
-func (t *requests) open(p *peer) bool { return len(p.got) > 0 }
 
 func (t *requests) loose(p *peer) bool {
 	if p.s.handed { // what a hijacker does to unread octets costs the client earlier answers too

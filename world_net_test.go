@@ -379,44 +379,29 @@ func (s *worldSocket) takeOver() (net.Conn, []byte, error) {
 // A worldConn is a socket that was hijacked.
 type worldConn struct{ s *worldSocket }
 
-// fault is the error of a call that may not go on.
-func (c worldConn) fault(way int) error {
-	at := c.s.until[way]
-	switch {
-	case c.s.closed:
-		return net.ErrClosed
-	case !at.IsZero() && !time.Now().Before(at):
-		return os.ErrDeadlineExceeded
-	}
-	return nil
-}
-
-// wait is for a call that has found nothing to do, until it may have.
-func (c worldConn) wait(way int) {
-	var late <-chan time.Time
-	if at := c.s.until[way]; !at.IsZero() {
-		timer := time.NewTimer(time.Until(at))
-		defer timer.Stop()
-		late = timer.C
-	}
-	select {
-	case <-c.s.waking[way]:
-	case <-late:
-	}
-	c.s.w.park("has waited for what is hijacked")
-}
-
-// do makes a call until it has found something to do.
+// do makes a call until it has found something to do, or may not go on.
 func (c worldConn) do(way int, call func() (int, error)) (n int, err error) {
-	for err = errWouldBlock; err == errWouldBlock; {
-		if err := c.fault(way); err != nil {
-			return 0, err
+	for {
+		at := c.s.until[way]
+		switch {
+		case c.s.closed:
+			return 0, net.ErrClosed
+		case !at.IsZero() && !time.Now().Before(at):
+			return 0, os.ErrDeadlineExceeded
 		}
-		if n, err = call(); err == errWouldBlock {
-			c.wait(way)
+		if n, err = call(); err != errWouldBlock {
+			return n, err
 		}
+		var late <-chan time.Time
+		if !at.IsZero() {
+			late = time.After(time.Until(at))
+		}
+		select {
+		case <-c.s.waking[way]:
+		case <-late:
+		}
+		c.s.w.park("has waited for what is hijacked")
 	}
-	return n, err
 }
 
 func (c worldConn) Read(p []byte) (int, error) {

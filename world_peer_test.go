@@ -48,11 +48,14 @@ type talk interface {
 	loose(p *peer) bool
 }
 
-// Quiet is what a client has of it that says nothing on its own.
+// Quiet is what a client has of it that says nothing on its own, and hears what has
+// an end.
 type quiet struct{}
 
-func (quiet) ready() bool { return false }
-func (quiet) speak()      {}
+func (quiet) ready() bool       { return false }
+func (quiet) speak()            {}
+func (quiet) open(p *peer) bool { return len(p.got) > 0 }
+func (quiet) loose(*peer) bool  { return false }
 
 // A peer is a client and its connection.
 type peer struct {
@@ -250,13 +253,13 @@ type peerTLS struct {
 	later     []byte // said before the handshake is done
 	shaken    bool
 	ending    bool // it has said that nothing more comes
-	in        []byte
-	ended     bool
-	more      chan struct{}
+	in        *io.PipeReader
+	heard     *io.PipeWriter // behind it
 }
 
 func (p *peer) beginTLS(http2 bool) {
-	t := &peerTLS{worldConn: worldConn{p.s}, p: p, more: make(chan struct{}, 1)}
+	t := &peerTLS{worldConn: worldConn{p.s}, p: p}
+	t.in, t.heard = io.Pipe()
 	p.tls = t
 	config := &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12 + uint16(p.w.rand.IntN(2))}
 	if http2 {
@@ -264,6 +267,7 @@ func (p *peer) beginTLS(http2 bool) {
 	}
 	t.conn = tls.Client(t, config)
 	go func() {
+		defer t.in.Close()
 		if err := t.conn.Handshake(); err != nil {
 			return
 		}
@@ -288,28 +292,16 @@ func (t *peerTLS) say(text []byte) {
 	t.conn.Write(text)
 }
 
-// hear takes octets of the server; nil is the end.
+// hear takes octets of the server; none are the end.
 func (t *peerTLS) hear(octets []byte) {
-	t.in = append(t.in, octets...)
-	t.ended = t.ended || octets == nil
-	select {
-	case t.more <- struct{}{}:
-	default:
+	if len(octets) == 0 {
+		t.heard.Close()
 	}
+	t.heard.Write(octets)
 	synctest.Wait()
 }
 
-func (t *peerTLS) Read(b []byte) (int, error) {
-	for len(t.in) == 0 {
-		if t.ended {
-			return 0, io.EOF
-		}
-		<-t.more
-	}
-	n := copy(b, t.in)
-	t.in = t.in[n:]
-	return n, nil
-}
+func (t *peerTLS) Read(b []byte) (int, error) { return t.in.Read(b) }
 
 func (t *peerTLS) Write(b []byte) (int, error) {
 	t.p.unsent = append(t.p.unsent, b...)

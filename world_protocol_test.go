@@ -161,7 +161,3 @@ func (t *lines) owed() string {
 	}
 	return fmt.Sprintf("line %d", t.heard)
 }
-
-func (t *lines) open(p *peer) bool { return len(p.got) > 0 }
-
-func (t *lines) loose(*peer) bool { return false }

@@ -289,7 +289,7 @@ func (t *messages) owed() string {
 	return fmt.Sprintf("message %d", t.echoed)
 }
 
-func (t *messages) open(p *peer) bool { return len(p.got) > 0 || t.reader.begun() }
+func (t *messages) open(p *peer) bool { return t.quiet.open(p) || t.reader.begun() }
 
 func (t *messages) loose(p *peer) bool {
 	return t.q.spoilt || t.w.chatting.QueuePolicy == QueueDropConnection || p.hurried(t.q.chat) ||
