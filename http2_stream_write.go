@@ -194,8 +194,13 @@ func (s *http2Stream) awaitTaken(g *workset, before int64) error {
 // the peer's doing.
 func (s *http2Stream) isExcused(direction int, limit time.Duration) bool {
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.excusedIn(direction, limit)
+}
+
+// excusedIn is isExcused for who holds s.mu.
+func (s *http2Stream) excusedIn(direction int, limit time.Duration) bool {
 	at := s.excused[direction]
-	s.mu.Unlock()
 	waited := time.Duration(momentOf(time.Since(origin))-at) * time.Millisecond
 	return at != 0 && waited < max(limit, 2*s.h.srv.http2.lookEvery)
 }

@@ -149,6 +149,15 @@ func (t *http2Tunnel) Close() error {
 	return nil
 }
 
+// excused reports whether a wait of that limit, for octets or for room, was not the
+// peer's doing.
+func (t *http2Tunnel) excused(limit time.Duration) bool {
+	s := t.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !t.closed && (s.excusedIn(0, limit) || s.out.len() > 0 && s.excusedIn(1, limit))
+}
+
 // isTunnel reports whether s has become one.
 func (s *http2Stream) isTunnel() bool {
 	s.mu.Lock()

@@ -2,8 +2,10 @@ package flare
 
 import (
 	"context"
+	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 // This file has WebSockets over HTTP/2 (RFC 8441), and what else CONNECT may be.
@@ -146,4 +148,44 @@ func TestHTTP2Connect(t *testing.T) {
 	if a := p.get("/", "upgrade: websocket"); !a.reset || a.code != codeProtocol {
 		t.Errorf("Upgrade: %v", a)
 	}
+}
+
+// The pings of a WebSocket stand behind other answers of the connection: that the
+// client does not answer them meanwhile says nothing.
+func TestHTTP2WebSocketBehindOthers(t *testing.T) {
+	t.Parallel()
+	const heartbeat = 250 * time.Millisecond
+	closed := make(chan CloseCode, 1)
+	s := &Server{Loops: 1, HTTP2: &http.HTTP2Config{SendPingTimeout: 400 * time.Millisecond, PingTimeout: patience}, Handler: routes{
+		"/endless": HandlerFunc(func(w *ResponseWriter, r *Request) error {
+			for octets := make([]byte, 16<<10); ; {
+				if _, err := w.Write(octets); err != nil {
+					return err
+				}
+			}
+		}),
+		"/": &WebSocketHandler{
+			WebSocketOptions: WebSocketOptions{Heartbeat: heartbeat},
+			OnClose:          func(ws *WebSocket, code CloseCode, reason string) { closed <- code },
+		},
+	}}
+	p := dialHTTP2(t, startHTTP2Server(t, s), http2Setting{settingWindow, 1 << 20})
+	p.sync()
+	p.keep = false
+	pings := 0
+	p.onData = func(a *http2Answer, octets []byte) {
+		if a.tunnel && len(octets) > 0 { // one that was not behind
+			pings++
+			p.send(appendData(nil, a.id, wsFrame(0x8a, "", true), false))
+		}
+	}
+	p.start("/endless")
+	p.open(false, webSocketLines("/")...)
+	began := time.Now()
+	p.readUntil("some heartbeats", func() bool { return time.Since(began) > 6*heartbeat || len(closed) > 0 })
+	if len(closed) > 0 {
+		t.Errorf("ended with %v, behind %d pings", <-closed, pings)
+	}
+	p.nc.Close()
+	gone(t, s)
 }

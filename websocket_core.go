@@ -45,6 +45,10 @@ type websocketRun interface {
 	// wait says so, it returns after that end.
 	awaitClose(wait bool) error
 
+	// takes reports whether the peer may not have come to what was said last, and is
+	// not to blame for that: it is looked at how it takes what stands before.
+	takes(limit time.Duration) bool
+
 	closing() bool // nothing more is taken
 	loop() *Loop   // that the connection is on, or was; nil: none
 	remoteAddr() netip.AddrPort
@@ -150,7 +154,7 @@ func (k *websocketCore) silenceEnds() time.Duration {
 
 // silenceOver breaks the silence with a ping. A peer that has sent no message for
 // IdleTimeout is errWebSocketIdle, with the close frame queued; one that has not
-// answered the ping is ErrTimeout.
+// answered the ping is ErrTimeout, unless it is still taking what stands before that.
 func (k *websocketCore) silenceOver(now time.Duration) error {
 	lim := &k.ws.lim
 	if at := after(k.lastMessage, lim.idle); at != 0 && at <= now {
@@ -162,10 +166,11 @@ func (k *websocketCore) silenceOver(now time.Duration) error {
 	switch {
 	case at == 0 || now < at:
 		return nil
-	case k.pinged:
+	case !k.pinged:
+		k.ws.putFrame(frameFin|byte(opPing), nil, putControl)
+	case !k.ws.run.takes(lim.heartbeat):
 		return ErrTimeout
 	}
 	k.heard, k.pinged = now, true
-	k.ws.putFrame(frameFin|byte(opPing), nil, putControl)
 	return nil
 }

@@ -15,6 +15,7 @@ type recordedRun struct {
 	websocketCore
 	frames []byte
 	last   bool
+	taking bool // the peer takes what stands before the ping
 	sums   loopCounts
 }
 
@@ -40,6 +41,7 @@ func (run *recordedRun) awaitRoom(context.Context, int) error { return nil }
 func (run *recordedRun) flush(context.Context) error          { return nil }
 func (run *recordedRun) flushSoon()                           {}
 func (run *recordedRun) awaitClose(bool) error                { return nil }
+func (run *recordedRun) takes(time.Duration) bool             { return run.taking }
 func (run *recordedRun) closing() bool                        { return run.last }
 func (run *recordedRun) loop() *Loop                          { return nil }
 func (run *recordedRun) remoteAddr() netip.AddrPort           { return netip.AddrPort{} }
@@ -108,6 +110,8 @@ func TestWebSocketCoreSilence(t *testing.T) {
 		in   string // what comes then; "": nothing, the time of the core has come
 		sent string
 		err  error
+
+		taking bool // it is still taking what was said before
 	}
 	pong, text := string(wsFrame(0x8a, "", true)), string(wsFrame(0x81, "", true))
 	for _, c := range []struct {
@@ -118,6 +122,8 @@ func TestWebSocketCoreSilence(t *testing.T) {
 		{"no answer", WebSocketOptions{Heartbeat: 10 * s}, []step{{at: 11 * s, sent: "ping \"\"\n"}, {at: 21 * s, err: ErrTimeout}}},
 		{"an answer each time", WebSocketOptions{Heartbeat: 10 * s}, []step{
 			{at: 11 * s, sent: "ping \"\"\n"}, {at: 20 * s, in: pong}, {at: 30 * s, sent: "ping \"\"\n"}, {at: 31 * s, in: text}, {at: 41 * s, sent: "ping \"\"\n"}, {at: 51 * s, err: ErrTimeout}}},
+		{"an answer behind much", WebSocketOptions{Heartbeat: 10 * s}, []step{
+			{at: 11 * s, sent: "ping \"\"\n"}, {at: 21 * s, taking: true}, {at: 31 * s, taking: true}, {at: 41 * s, err: ErrTimeout}}},
 		{"no message", WebSocketOptions{Heartbeat: 10 * s, IdleTimeout: 15 * s}, []step{
 			{at: 11 * s, sent: "ping \"\"\n"}, {at: 12 * s, in: pong}, {at: 16 * s, sent: "close 1001 \"idle\"\n", err: errWebSocketIdle}}},
 		{"a message in time", WebSocketOptions{Heartbeat: -1, IdleTimeout: 15 * s}, []step{
@@ -134,6 +140,7 @@ func TestWebSocketCoreSilence(t *testing.T) {
 				}
 				continue
 			}
+			run.taking = step.taking
 			if at := run.silenceEnds(); at != step.at {
 				t.Errorf("%s: the silence ends at %v, want %v", c.name, at, step.at)
 			}

@@ -53,21 +53,38 @@ func (b *blockingSocket) watch() {
 	}
 	now, limit := time.Since(origin), b.roomLimit()
 	unacked := b.unacked()
-	if b.lookedAt != b.stretch {
+	first := b.lookedAt != b.stretch
+	if !first {
+		b.pace.moved = b.moved.Load()
+		b.pace.look(unacked, now, limit)
+	}
+	if first || b.pace.due(limit) <= now && b.excused(limit.silence) {
 		b.lookedAt = b.stretch
 		b.slow.Store(true)
 		b.pace.reset()
 		b.pace.moved = b.moved.Load()
 		b.pace.begin(unacked, now, limit)
-	} else {
-		b.pace.moved = b.moved.Load()
-		b.pace.look(unacked, now, limit)
 	}
 	if b.pace.due(limit) <= now {
 		b.nc.SetWriteDeadline(longAgo)
 		return
 	}
 	b.watchIn(b.pace.alarm(limit) - now)
+}
+
+// excused reports whether a wait of that limit was not the peer's doing: on a
+// connection with others the turn of this WebSocket may not have come.
+func (b *blockingSocket) excused(limit time.Duration) bool {
+	t, ok := b.nc.(*http2Tunnel)
+	return ok && t.excused(limit)
+}
+
+// takes: what somebody is writing has WriteTimeout to go.
+func (b *blockingSocket) takes(limit time.Duration) bool {
+	b.mu.Lock()
+	writing := b.sending && b.ws.lim.write > 0
+	b.mu.Unlock()
+	return writing || b.excused(limit)
 }
 
 // writeCounted is nc.Write that tells how far it is.

@@ -40,3 +40,28 @@ func TestSteadySlowWebSocketReaders(t *testing.T) {
 		})
 	}
 }
+
+// A peer that has yet to take what stands before a ping has WriteTimeout for that:
+// that it does not answer meanwhile says nothing.
+func TestHeartbeatBehindWrites(t *testing.T) {
+	t.Parallel()
+	for _, style := range wsBothStyles {
+		t.Run(style, func(t *testing.T) {
+			t.Parallel()
+			const size, heartbeat = 8 << 20, 50 * time.Millisecond
+			ws, c, s := wsPair(t, style, WebSocketOptions{WriteTimeout: patience, MaxQueueBytes: 4 * size, Heartbeat: heartbeat})
+			c.send(string(wsFrame(0x8a, "", true)))
+			go ws.Write(context.Background(), BinaryMessage, make([]byte, size))
+			if style == "blocking" {
+				go ws.Read(context.Background())
+			}
+			for range 8 {
+				if time.Sleep(heartbeat); ws.run.closing() {
+					t.Fatal("ended before the peer has had the time to take what was written")
+				}
+			}
+			c.Close()
+			gone(t, s)
+		})
+	}
+}

@@ -168,6 +168,9 @@ func (p *loopSocket) awaitClose(bool) error {
 	return nil
 }
 
+// takes: what waits has WriteTimeout to go.
+func (p *loopSocket) takes(time.Duration) bool { return p.ws.lim.write > 0 && p.out.waits() }
+
 func (p *loopSocket) closing() bool { return p.out.ended() }
 
 func (p *loopSocket) loop() *Loop { return p.out.c.loop }
