@@ -62,6 +62,15 @@ func much(q *worldRequest) (int, string) {
 	return 200, strings.Repeat(fmt.Sprintf("much of %d. ", q.id), 2_500)
 }
 
+// drips is more than windows and queues hold, for who is slow.
+func drips(q *worldRequest) (int, string) {
+	code, all := much(q)
+	if q.p.slow {
+		all = strings.Repeat(all, 3)
+	}
+	return code, all
+}
+
 func echoes(q *worldRequest) (int, string) { return 200, q.body }
 
 // answers sends the answer of q at once.
@@ -139,9 +148,9 @@ func init() { // its functions look at it
 			return nil
 		}},
 		"drip": {serve: func(w *world, rw *ResponseWriter, r *Request, q *worldRequest) error {
-			_, all := much(q)
+			_, all := drips(q)
 			return inPieces(rw, all, 5_000, func() { w.sleep(20 * time.Millisecond) })
-		}, answer: much, many: true},
+		}, answer: drips, many: true},
 		"writer": {serve: func(w *world, rw *ResponseWriter, r *Request, q *worldRequest) error {
 			_, all := much(q)
 			w.spawn(func() { inPieces(rw, all, 600, func() { w.point("writes on") }) }) // it may outlive the handler

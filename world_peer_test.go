@@ -23,10 +23,12 @@ const (
 	leavesMax  = 4000 // octets sent when a client leaves
 
 	// A client that reads slowly is quicker than the rate that is asked of it, and
-	// frees no socket within chatWriteTimeout.
+	// frees no socket within chatWriteTimeout. Over HTTP/2 all of it is many times as
+	// much, or a world would have no time for what waits behind others.
 	slowOctets = 16
 	slowPause  = 50 * time.Millisecond
 	slowRate   = 180 // octets a second, where each pause is up to half a step too long
+	slowMany   = 4
 )
 
 // A talk is what a client says, and what it makes of what it hears.
@@ -111,6 +113,14 @@ func (w *world) connect() {
 	w.tell("client %d connects", p.number)
 }
 
+// slowness is how much more a slow client takes where there is HTTP/2.
+func (w *world) slowness() int {
+	if w.http2 {
+		return slowMany
+	}
+	return 1
+}
+
 // say sends text, sooner or later.
 func (p *peer) say(text []byte) {
 	if p.tls != nil {
@@ -170,7 +180,7 @@ func (p *peer) act() {
 	case p.canRead():
 		n := 1 + w.rand.IntN(len(s.out))
 		if p.slow {
-			n = min(n, slowOctets)
+			n = min(n, slowOctets*w.slowness())
 			p.next = time.Now().Add(slowPause)
 		}
 		w.tell("client %d reads %d octets", p.number, n)

@@ -115,7 +115,7 @@ func (w *world) begin() {
 	mux.Handle("/patient/{id}", Offload(HandlerFunc(w.serve))) // a call that waits
 	w.chatting = w.newChatHandler()
 	s := &Server{Handler: mux, Loops: 1 + w.rand.IntN(2), Logger: slog.New(worldLogger{w}), MaxOutputBytes: 3000}
-	s.MinWriteRate = slowRate
+	s.MinWriteRate = int64(slowRate * w.slowness())
 	if w.one(4) {
 		s.Handler = worldRouter{w, mux}
 	}
