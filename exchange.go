@@ -27,7 +27,7 @@ type exchange struct {
 	refused bool          // no handler sees it
 	whole   bool          // its head was understood to its end
 	told    bool          // AccessHook has been told
-	spared  bool          // the handler was, by a Limiter: the call says nothing of how long it takes
+	spared  bool          // the handler was, by middleware: the call says nothing of how long it takes
 }
 
 // An exchangeCache is what a workset keeps for HTTP.

@@ -90,6 +90,7 @@ func (h gatedHandler) pinned() pin { return pinOf(h.Handler) }
 
 func (h gatedHandler) Serve(w *ResponseWriter, r *Request) error {
 	if ok, err := h.admit(w, r); !ok || err != nil {
+		r.spareHandler()
 		return err
 	}
 	return h.Handler.Serve(w, r)

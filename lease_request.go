@@ -187,6 +187,16 @@ func (r *Request) RequestID() string {
 	return x.r.id
 }
 
+// spareHandler notes that middleware answers r, so that the predictor does not take
+// the handler for a quick one, which it would call on the loop as soon as one comes
+// through: whoever is refused again and again could have slow handlers hold loops up.
+func (r *Request) spareHandler() {
+	if x := r.lease.enter(); x != nil {
+		x.spared = true
+		r.lease.exit()
+	}
+}
+
 // TLS returns the state of the TLS connection, nil without TLS.
 func (r *Request) TLS() *tls.ConnectionState {
 	x := r.lease.use()

@@ -89,6 +89,7 @@ func (h *corsHandler) Serve(w *ResponseWriter, r *Request) error {
 		}
 	}
 	if preflight {
+		r.spareHandler()
 		return h.preflight(w, header, allowed)
 	}
 	if allowed && h.expose != "" {

@@ -135,13 +135,8 @@ func (h *limitedHandler) wait(w *ResponseWriter, r *Request) error {
 	}
 }
 
-// refuse also keeps the predictor from taking the handler for a quick one, which it
-// would call on the loop as soon as there is room again.
 func (h *limitedHandler) refuse(w *ResponseWriter, r *Request) error {
-	if x := r.lease.enter(); x != nil {
-		x.spared = true
-		r.lease.exit()
-	}
+	r.spareHandler()
 	retry := max(time.Second, limitOr(h.limiter.QueueTimeout, limiterQueueTimeout))
 	w.Header().Set("Retry-After", strconv.Itoa(int((retry+time.Second-1)/time.Second)))
 	return &StatusError{Code: http.StatusServiceUnavailable}

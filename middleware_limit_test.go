@@ -498,3 +498,45 @@ func TestLimiterTeachesNothing(t *testing.T) {
 		t.Errorf("%+v", n)
 	}
 }
+
+// No more does what other middleware refuses, or answers by itself: slow handlers that
+// nobody gets through to do not come onto the loop.
+func TestRefusalsTeachNothing(t *testing.T) {
+	t.Parallel()
+	origin := "Origin: https://other.test\r\n"
+	digest := new(DigestVerifier).Require(func(string) (string, bool) { return "", false })
+	for _, row := range []struct {
+		name   string
+		around Middleware
+		head   string // of a request that is refused
+		status int
+	}{
+		{"RateLimiter", (&RateLimiter{Rate: 1e-9, Burst: 1}).Wrap, "GET / HTTP/1.1\r\n", 429},
+		{"RequireBasic", RequireBasic("x", BasicUsers(nil)), "GET / HTTP/1.1\r\n", 401},
+		{"RequireBearer", RequireBearer("x", BearerTokens()), "GET / HTTP/1.1\r\n", 401},
+		{"DigestVerifier", digest, "GET / HTTP/1.1\r\n", 401},
+		{"CrossOrigin", new(CrossOrigin).Wrap, "POST / HTTP/1.1\r\nContent-Length: 0\r\n" + origin, 403},
+		{"CORS", (&CORS{Origins: []string{"https://other.test"}}).Wrap, "OPTIONS / HTTP/1.1\r\nAccess-Control-Request-Method: PUT\r\n" + origin, 204},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			mux := NewMux()
+			mux.Handle("/{$}", HandlerFunc(func(w *ResponseWriter, r *Request) error { return nil }), row.around)
+			s := &Server{Loops: 1, Handler: mux, Logger: quietLogger()}
+			c := dialRaw(t, startServer(t, s))
+			if row.status == 429 {
+				c.get("/").want(t, 200, "")
+			}
+			method, _, _ := strings.Cut(row.head, " ")
+			for range 4 * needFirst {
+				c.send(row.head, "Host: h\r\n\r\n")
+				if a := c.answer(method); a.StatusCode != row.status {
+					t.Fatalf("%d", a.StatusCode)
+				}
+			}
+			eventually(t, "the counts", func() bool { return s.Stats().Handlers.Worker+s.Stats().Handlers.Inline >= 4*needFirst })
+			if n := s.Stats().Handlers; n.Promotions != 0 || n.Inline != 0 {
+				t.Errorf("%+v", n)
+			}
+		})
+	}
+}
