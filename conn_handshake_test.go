@@ -3,6 +3,7 @@ package flare
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -146,33 +147,68 @@ func TestTLSPanicInTheConfiguration(t *testing.T) {
 // of them than slots here, and all wait for the last. So may those of a configuration
 // that GetConfigForClient returns.
 func TestTLSConfigurationMayWait(t *testing.T) {
-	for name, returned := range map[string]bool{"the server's": false, "a client's": true} {
-		t.Run(name, func(t *testing.T) {
-			s := &Server{Handler: HandlerFunc(tlsRoutes)}
-			n := 2*cap(s.handshakeSlots()) + 1
-			cert := tlsTestCA().issue(t, 15, "localhost")
-			var together sync.WaitGroup
-			together.Add(n)
-			s.TLSConfig = &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-				together.Done()
-				together.Wait()
-				return &cert, nil
-			}}
-			if returned {
-				s.TLSConfig = tlsConfigOf(s.TLSConfig)
+	ca := tlsTestCA()
+	cert := ca.issue(t, 15, "localhost")
+	for name, set := range map[string]func(c *tls.Config, wait func()){
+		"GetCertificate": func(c *tls.Config, wait func()) {
+			c.Certificates = nil
+			c.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { wait(); return &cert, nil }
+		},
+		"VerifyPeerCertificate": func(c *tls.Config, wait func()) {
+			c.VerifyPeerCertificate = func([][]byte, [][]*x509.Certificate) error { wait(); return nil }
+		},
+		"VerifyConnection": func(c *tls.Config, wait func()) {
+			c.VerifyConnection = func(tls.ConnectionState) error { wait(); return nil }
+		},
+		"WrapSession": func(c *tls.Config, wait func()) {
+			c.WrapSession = func(state tls.ConnectionState, session *tls.SessionState) ([]byte, error) {
+				wait()
+				return c.EncryptTicket(state, session)
 			}
-			addr := startTLSServer(t, s)
-			var clients sync.WaitGroup
-			for range n {
-				c := dialTLSOver(t, addr, nil, unwrapped)
-				clients.Go(func() {
-					if err := c.Handshake(); err != nil {
-						t.Error(err)
+		},
+		"UnwrapSession": func(c *tls.Config, wait func()) {
+			c.UnwrapSession = func([]byte, tls.ConnectionState) (*tls.SessionState, error) { wait(); return nil, nil }
+		},
+	} {
+		for _, returned := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/%v", name, returned), func(t *testing.T) {
+				s := &Server{Handler: HandlerFunc(tlsRoutes)}
+				n := 2*cap(s.handshakeSlots()) + 1
+				var waits atomic.Bool
+				var together sync.WaitGroup
+				together.Add(n)
+				s.TLSConfig = &tls.Config{Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.pool}
+				set(s.TLSConfig, func() {
+					if waits.Load() {
+						together.Done()
+						together.Wait()
 					}
 				})
-			}
-			clients.Wait()
-		})
+				if returned {
+					s.TLSConfig = tlsConfigOf(s.TLSConfig)
+				}
+				addr := startTLSServer(t, s)
+				config := tlsClientConfig()
+				config.Certificates = []tls.Certificate{cert}
+				config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+				dialTLSRaw(t, addr, config).get("/").want(t, 200, "hello")
+				if name != "UnwrapSession" {
+					config.ClientSessionCache = nil // or no certificate is verified any more
+				}
+				waits.Store(true)
+				var clients sync.WaitGroup
+				for range n {
+					c := dialTLSOver(t, addr, config, unwrapped)
+					clients.Go(func() {
+						io.WriteString(c, request("/"))
+						if a, err := readAnswer(c.br, "GET"); err != nil || a.body != "hello" {
+							t.Errorf("%q, %v", a.body, err)
+						}
+					})
+				}
+				clients.Wait()
+			})
+		}
 	}
 }
 

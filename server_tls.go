@@ -2,6 +2,7 @@ package flare
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net"
@@ -125,25 +126,50 @@ func serveFiles(config *tls.Config, files *CertReloader) {
 // askOutside lets the functions of config run without a slot: they may look at
 // files or ask somebody else. What GetConfigForClient returns is settled as config is.
 func (s *Server) askOutside(config *tls.Config, slots cryptoSlots) {
-	askCertificate(config, slots)
+	callOutside(config, slots)
 	if ask := config.GetConfigForClient; ask != nil {
 		config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (c *tls.Config, err error) {
 			slots.outside(nil, func() { c, err = ask(hello) })
 			if c != nil {
 				c = c.Clone() // with the keys of tickets that it has now
 				s.offerProtocols(c)
-				askCertificate(c, slots)
+				callOutside(c, slots)
 			}
 			return c, err
 		}
 	}
 }
 
-func askCertificate(config *tls.Config, slots cryptoSlots) {
+// callOutside is askOutside for all functions but that one.
+func callOutside(config *tls.Config, slots cryptoSlots) {
 	if ask := config.GetCertificate; ask != nil {
 		config.GetCertificate = func(hello *tls.ClientHelloInfo) (cert *tls.Certificate, err error) {
 			slots.outside(nil, func() { cert, err = ask(hello) })
 			return cert, err
+		}
+	}
+	if verify := config.VerifyPeerCertificate; verify != nil {
+		config.VerifyPeerCertificate = func(raw [][]byte, chains [][]*x509.Certificate) (err error) {
+			slots.outside(nil, func() { err = verify(raw, chains) })
+			return err
+		}
+	}
+	if verify := config.VerifyConnection; verify != nil {
+		config.VerifyConnection = func(state tls.ConnectionState) (err error) {
+			slots.outside(nil, func() { err = verify(state) })
+			return err
+		}
+	}
+	if wrap := config.WrapSession; wrap != nil {
+		config.WrapSession = func(state tls.ConnectionState, session *tls.SessionState) (ticket []byte, err error) {
+			slots.outside(nil, func() { ticket, err = wrap(state, session) })
+			return ticket, err
+		}
+	}
+	if unwrap := config.UnwrapSession; unwrap != nil {
+		config.UnwrapSession = func(ticket []byte, state tls.ConnectionState) (session *tls.SessionState, err error) {
+			slots.outside(nil, func() { session, err = unwrap(ticket, state) })
+			return session, err
 		}
 	}
 }

@@ -19,11 +19,11 @@ import (
 // says in the commit what the package gets for it.
 
 const (
-	exportedNamesMax = 804
+	exportedNamesMax = 805
 
 	// statementsMax is some above what there are, as room for repairs. HTTP/2 is
 	// counted apart, since it is being built.
-	statementsMax = 19_090
+	statementsMax = 19_130
 
 	functionLinesMax = 60 // a screen; longLinesMax is where a function begins to be long
 	longLinesMax     = 40
