@@ -3,14 +3,15 @@ package flare
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"crypto/x509"
 	"encoding/base64"
 	"net/http"
 	"strings"
 )
 
-// This file is layer 5 (surface): Basic and Bearer for handlers: credentials of
-// a request, refusals, middleware. The text is auth.go's, Digest is in
-// auth_digest_server.go.
+// This file is layer 5 (surface): Basic, Bearer and certificates of clients for
+// handlers: credentials of a request, refusals, middleware. The text is auth.go's,
+// Digest is in auth_digest_server.go.
 
 // SecretEqual compares two secrets in a time that tells nothing of where they
 // differ, nor of the length of either.
@@ -91,8 +92,8 @@ func BearerChallenge(realm, failure string) string {
 
 type authUserKey struct{}
 
-// AuthUser returns the user that RequireBasic or a DigestVerifier has let
-// pass, "" without one.
+// AuthUser returns the user that RequireBasic, RequireClientCert or a DigestVerifier
+// has let pass, "" without one.
 func AuthUser(r *Request) string {
 	user, _ := r.Value(authUserKey{}).(string)
 	return user
@@ -151,5 +152,33 @@ func BearerTokens(tokens ...string) func(token string) bool {
 			found = SecretEqual(token, t) || found
 		}
 		return found
+	}
+}
+
+// RequireClientCert is a middleware that lets requests pass whose client has shown a
+// certificate that is signed by one of TLSConfig.ClientCAs and that user accepts. user
+// returns who the client is, for AuthUser; nil accepts all of them, by the common name
+// of their subject. Others are answered with 403.
+//
+// TLSConfig.ClientAuth is tls.VerifyClientCertIfGiven for a server with other routes
+// beside, and tls.RequireAndVerifyClientCert for one without. Certificates that a
+// server asks for without verifying them let nobody pass.
+func RequireClientCert(user func(cert *x509.Certificate) (name string, ok bool)) Middleware {
+	if user == nil {
+		user = func(cert *x509.Certificate) (string, bool) { return cert.Subject.CommonName, true }
+	}
+	return func(h Handler) Handler {
+		return gatedHandler{h, func(w *ResponseWriter, r *Request) (bool, error) {
+			state := r.TLS()
+			if state == nil || len(state.VerifiedChains) == 0 {
+				return false, &StatusError{Code: http.StatusForbidden, Message: "a certificate of the client is needed"}
+			}
+			name, ok := user(state.VerifiedChains[0][0])
+			if !ok {
+				return false, &StatusError{Code: http.StatusForbidden}
+			}
+			r.SetValue(authUserKey{}, name)
+			return true, nil
+		}}
 	}
 }

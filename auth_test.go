@@ -2,9 +2,13 @@ package flare
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -176,6 +180,70 @@ func TestRequireBasic(t *testing.T) {
 	}
 	if resp := authAsk(t, h, "Basic Y29sb246YTpi", "Basic Y29sb246YTpi"); resp.StatusCode != 401 {
 		t.Errorf("two fields: %d", resp.StatusCode)
+	}
+}
+
+// Only who has shown a certificate that was verified and is welcome gets through, in
+// either version of HTTP, also when the session of TLS is resumed.
+func TestRequireClientCert(t *testing.T) {
+	t.Parallel()
+	ca := tlsTestCA()
+	friend, stranger := ca.issue(t, 20, "friend", "friend.test"), ca.issue(t, 21, "stranger")
+	mux := NewMux()
+	h := func(w *ResponseWriter, r *Request) error { return w.Text(200, AuthUser(r)) }
+	mux.Get("/open", h)
+	mux.Get("/any", h, RequireClientCert(nil))
+	mux.Get("/friends", h, RequireClientCert(func(cert *x509.Certificate) (string, bool) {
+		i := slices.Index(cert.DNSNames, "friend.test")
+		if i < 0 {
+			return "", false
+		}
+		return cert.DNSNames[i], true
+	}))
+	verified := startTLSServer(t, &Server{Handler: mux, TLSConfig: &tls.Config{ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: ca.pool}})
+	unverified := startTLSServer(t, &Server{Handler: mux, TLSConfig: &tls.Config{ClientAuth: tls.RequireAnyClientCert}})
+	plain := startServer(t, &Server{Handler: mux})
+	for _, row := range []struct {
+		name, addr         string
+		certs              []tls.Certificate
+		open, any, friends string
+	}{
+		{"none", verified, nil, "200 ", "403", "403"},
+		{"a friend's", verified, []tls.Certificate{friend}, "200 ", "200 friend", "200 friend.test"},
+		{"a stranger's", verified, []tls.Certificate{stranger}, "200 ", "200 stranger", "403"},
+		{"not verified", unverified, []tls.Certificate{friend}, "200 ", "403", "403"},
+		{"without TLS", plain, nil, "200 ", "403", "403"},
+	} {
+		for _, http2 := range []bool{false, true} {
+			protocols := new(http.Protocols)
+			protocols.SetHTTP1(!http2 || row.addr == plain)
+			protocols.SetHTTP2(http2)
+			config := tlsClientConfig()
+			config.Certificates, config.ClientSessionCache = row.certs, tls.NewLRUClientSessionCache(1)
+			scheme := "https://"
+			if row.addr == plain {
+				scheme = "http://"
+			}
+			for range 2 {
+				client := &http.Client{Timeout: patience, Transport: &http.Transport{TLSClientConfig: config, Protocols: protocols}}
+				for path, want := range map[string]string{"/open": row.open, "/any": row.any, "/friends": row.friends} {
+					resp, err := client.Get(scheme + row.addr + path)
+					if err != nil {
+						t.Fatal(err)
+					}
+					body, err := io.ReadAll(resp.Body)
+					resp.Body.Close()
+					got := fmt.Sprint(resp.StatusCode)
+					if resp.StatusCode == 200 {
+						got += " " + string(body)
+					}
+					if got != want || err != nil {
+						t.Errorf("certificate %s, HTTP/2 %v, %s: %s, %v, want %s", row.name, http2, path, got, err, want)
+					}
+				}
+				client.CloseIdleConnections()
+			}
+		}
 	}
 }
 

@@ -514,6 +514,7 @@ func TestRefusalsTeachNothing(t *testing.T) {
 		{"RateLimiter", (&RateLimiter{Rate: 1e-9, Burst: 1}).Wrap, "GET / HTTP/1.1\r\n", 429},
 		{"RequireBasic", RequireBasic("x", BasicUsers(nil)), "GET / HTTP/1.1\r\n", 401},
 		{"RequireBearer", RequireBearer("x", BearerTokens()), "GET / HTTP/1.1\r\n", 401},
+		{"RequireClientCert", RequireClientCert(nil), "GET / HTTP/1.1\r\n", 403},
 		{"DigestVerifier", digest, "GET / HTTP/1.1\r\n", 401},
 		{"CrossOrigin", new(CrossOrigin).Wrap, "POST / HTTP/1.1\r\nContent-Length: 0\r\n" + origin, 403},
 		{"CORS", (&CORS{Origins: []string{"https://other.test"}}).Wrap, "OPTIONS / HTTP/1.1\r\nAccess-Control-Request-Method: PUT\r\n" + origin, 204},

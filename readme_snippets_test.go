@@ -25,7 +25,7 @@ import (
 // snippetImports are the packages that blocks without imports may use.
 var snippetImports = []string{
 	"bytes", "context", "crypto/tls", "crypto/x509", "database/sql", "encoding/json", "errors", "fmt", "io", "log", "log/slog", "maps", "net/http", "net/netip", "net/url", "os",
-	"os/signal", "strconv", "strings", "sync", "syscall", "testing", "time",
+	"os/signal", "slices", "strconv", "strings", "sync", "syscall", "testing", "time",
 }
 
 // snippetFile makes a file of a block.
