@@ -98,7 +98,8 @@ func (s *Server) stopAccepting() bool {
 
 // Close ends the server at once: connections are cut, contexts of running
 // handlers end, handlers that run are not waited for. It returns when the
-// loops have ended.
+// loops have ended. Stats still counts a connection as open for as long as a
+// handler, a hook or a handshake of its goes on.
 func (s *Server) Close() error {
 	if !s.stopAccepting() {
 		return nil
