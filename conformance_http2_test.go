@@ -173,21 +173,26 @@ func TestHTTP2GoAwayCounts(t *testing.T) {
 	p.readUntil("the second GOAWAY", func() bool { return len(p.goAway) == 2 })
 	late := p.open(false, requestLines("POST", "/", "x-new: which only a table has from here on")...)
 	sent, window := 0, int(p.window)
-	for sent < 4*window { // many times what its own window takes; so it is not the stream's that counts
-		n := min(int(p.window), frameSizeDefault)
-		if n == 0 {
+	for sent < 4*window {
+		a := p.streams[late]
+		n := min(p.window, a.window, frameSizeDefault)
+		switch {
+		case p.window == 0:
 			p.readUntil("room of the connection", func() bool { return p.window > 0 })
-			continue
+		case n == 0: // more than that cannot be under way
+			late = p.open(false, requestLines("POST", "/")...)
+		default:
+			p.send(appendData(nil, late, make([]byte, n), false))
+			a.window, p.window, sent = a.window-n, p.window-n, sent+int(n)
 		}
-		p.send(appendData(nil, late, make([]byte, n), false))
-		p.window -= int64(n)
-		sent += n
 	}
 	b, at := beginHeaders(nil)
 	p.send(endHeaders(append(b, p.encode("x-new: which only a table has from here on")...), at, slow, true, frameSizeDefault))
 	p.answer(slow).want(t, 200, "1which only a table has from here on")
-	if a := p.streams[late]; a.status != 0 {
-		t.Errorf("a stream behind the last: %v", a)
+	for id, a := range p.streams {
+		if id != slow && a.status != 0 {
+			t.Errorf("a stream behind the last: %v", a)
+		}
 	}
 	p.failed(codeNone)
 	if err := <-ended; err != nil {

@@ -116,6 +116,13 @@ var http2Calm = []http2Code{codeEnhanceYourCalm}
 // openWait opens a stream whose handler waits.
 func openWait(p *http2Peer) { p.open(false, requestLines("POST", "/wait")...) }
 
+// openReset opens a stream whose handler waits, and has the server reset it.
+func openReset(p *http2Peer) {
+	openWait(p)
+	p.send(appendWindowUpdate(nil, 1, 0))
+	p.answer(1).wantReset(p.t, codeProtocol)
+}
+
 // waitHead returns the HEADERS of a stream whose handler waits.
 func waitHead(p *http2Peer, end bool) (b []byte, stream uint32) {
 	return p.head(end, requestLines("POST", "/wait")...)
@@ -229,6 +236,15 @@ var http2Floods = []flood{
 	{name: "frames of closed streams", times: 50_000, codes: []http2Code{codeEnhanceYourCalm, codeStreamClosed}, begin: func(p *http2Peer) {
 		p.get("/good").want(p.t, 200, "fine")
 	}, each: func(p *http2Peer, i int) []byte { return appendData(nil, 1, []byte("x"), false) }},
+	{name: "DATA of a stream that we have reset", times: 50_000, codes: []http2Code{codeEnhanceYourCalm, codeStreamClosed}, begin: openReset, each: func(p *http2Peer, i int) []byte {
+		return appendData(nil, 1, make([]byte, 100), false)
+	}},
+	{name: "DATA of nothing of a stream that we have reset", times: 50_000, codes: http2Calm, begin: openReset, each: func(p *http2Peer, i int) []byte {
+		return appendData(nil, 1, nil, false)
+	}},
+	{name: "trailers of a stream that we have reset", times: 20_000, codes: http2Calm, begin: openReset, each: func(p *http2Peer, i int) []byte {
+		return http2Frame(frameHeaders, flagEndStream|flagEndHeaders, 1, string(rawBlock("x: y")))
+	}},
 	{name: "table size churn", times: 5_000, codes: nil, each: func(p *http2Peer, i int) []byte {
 		// Both updates that a block may begin with, and a field that fills the table
 		// anew; the stream is malformed or not, the octets have to be decoded.
@@ -244,6 +260,17 @@ var http2Floods = []flood{
 		b, stream := p.head(true)
 		p.enc.reset()
 		_ = b
+		return http2Frame(frameHeaders, flagEndHeaders|flagEndStream, stream, string(block))
+	}},
+	{name: "references to a large entry (HPACK bomb)", times: 400, codes: nil, each: func(p *http2Peer, i int) []byte {
+		// 14 KB that say 39 MB. The table is emptied first, for this side has none of it.
+		block := appendHPACKInteger([]byte{0x20}, 0x20, 0x1f, 4096)
+		block = append(block, rawBlock(requestLines("GET", "/good")...)...)
+		block = appendHPACKInteger(append(block, "\x40\x04bomb"...), 0, 0x7f, 3900)
+		block = append(block, strings.Repeat("x", 3900)...)
+		block = append(block, strings.Repeat("\xbe", 10_000)...)
+		_, stream := p.head(true)
+		p.enc.reset()
 		return http2Frame(frameHeaders, flagEndHeaders|flagEndStream, stream, string(block))
 	}},
 }

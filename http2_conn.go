@@ -45,7 +45,8 @@ type http2Conn struct {
 	running    int32  // streams whose turn is to come or goes on
 	requests   int32  // begun; it stays where it would be negative
 	sendWindow int64
-	recvWindow int64
+	recvWindow int32
+	late       int32 // octets of DATA that may be under way of streams that we have reset
 	budget     http2Budget
 	closedAt   [http2ClosedKept]http2Closed // recently closed streams, a ring
 	lastSaid   uint32                       // in the GOAWAY that was the last but for a fault's
@@ -116,6 +117,9 @@ func (h *http2Conn) unheard() int64 {
 
 // remember notes how a stream was closed.
 func (h *http2Conn) remember(id uint32, how http2ClosedHow) {
+	if how == http2ClosedByUs {
+		h.late = int32(min(int64(h.late)+h.srv.http2.streamWindow+h.unheard(), streamMax))
+	}
 	h.closedAt[h.closedNext%http2ClosedKept] = newHTTP2Closed(id, how)
 	if h.closedNext++; h.closedNext > 2*http2ClosedKept {
 		h.closedNext -= http2ClosedKept

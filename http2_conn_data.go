@@ -23,7 +23,7 @@ func (h *http2Conn) beginData(head http2Head, payload []byte) (n, cost int, err 
 	if err != nil {
 		return n, 0, err
 	}
-	if h.recvWindow -= int64(head.length); h.recvWindow < 0 {
+	if h.recvWindow -= int32(head.length); h.recvWindow < 0 {
 		return n, 0, connFault(codeFlowControl, ruleWindowOver)
 	}
 	h.frame = http2Incoming{left: head.length - before - behind, pad: uint8(behind), end: head.endStream()}
@@ -77,12 +77,24 @@ func (h *http2Conn) dataStream(head *http2Head) (*http2Stream, error) {
 	}
 	switch h.closedHow(head.stream) {
 	case http2ClosedByUs:
-		return nil, nil // it was under way when we reset the stream
+		return nil, h.lateData(head)
 	case http2ClosedNever, http2ClosedInOrder:
 		return nil, connFault(codeStreamClosed, ruleStreamClosed)
 	}
 	h.sayReset(head.stream, codeStreamClosed)
 	return nil, h.charge()
+}
+
+// lateData takes DATA that was under way when we reset its stream: no more than was
+// let in, and none that does not even take of that.
+func (h *http2Conn) lateData(head *http2Head) error {
+	if h.late -= int32(head.length); h.late < 0 {
+		return connFault(codeStreamClosed, ruleStreamClosed)
+	}
+	if head.length == 0 {
+		return h.charge()
+	}
+	return nil
 }
 
 // takePayload takes what has come of the frame's payload.
@@ -172,7 +184,7 @@ func (h *http2Conn) giveBack(n int64) {
 	}
 	var room [http2HeadBytes + windowUpdateBytes]byte
 	h.say(appendWindowUpdate(room[:0], 0, uint32(h.credit)))
-	h.recvWindow += int64(h.credit)
+	h.recvWindow += h.credit
 	opened := &h.taking.opened[h.round%2]
 	*opened = min(*opened, math.MaxInt32-h.credit) + h.credit
 	h.credit = 0
@@ -212,7 +224,7 @@ func (h *http2Conn) shareWindow() {
 		return
 	}
 	h.wishAt.Store(int32(min(h.srv.http2.streamWindow/2, h.srv.http2.connWindow/4/int64(h.open))))
-	if h.recvWindow+int64(h.credit) == h.srv.http2.connWindow {
+	if int64(h.recvWindow+h.credit) == h.srv.http2.connWindow {
 		return // nobody has read anything that was not given back
 	}
 	for s := range h.table.all() {

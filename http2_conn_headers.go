@@ -70,7 +70,8 @@ func (h *http2Conn) beginTrailer(head *http2Head) error {
 	switch {
 	case s == nil:
 		switch h.closedHow(head.stream) {
-		case http2ClosedByUs: // it was under way when we reset the stream
+		case http2ClosedByUs: // it was under way when we reset the stream; the next was not
+			return h.charge()
 		case http2ClosedNever:
 			return connFault(codeProtocol, ruleStreamNumber)
 		case http2ClosedInOrder:

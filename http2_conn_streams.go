@@ -32,7 +32,7 @@ func (s *Server) beginHTTP2(c *Conn) {
 	h.local = c.workset.http2Spares().localAddr((*connSession)(c).localAddr())
 	h.dec.reset()
 	h.enc.reset()
-	h.sendWindow, h.recvWindow = windowDefault, h.srv.http2.connWindow
+	h.sendWindow, h.recvWindow = windowDefault, int32(h.srv.http2.connWindow)
 	h.budget.left = http2BudgetMax
 	h.ages = ageEnd(c.workset.clock.now, s.MaxConnAge)
 	if s.ConnState != nil {

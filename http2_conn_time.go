@@ -113,7 +113,7 @@ func (h *http2Conn) lookAll(g *workset) (took int64) {
 	took = h.taking.look(h)
 	enough := max(h.c.limits.writeRate*int64(h.srv.http2.lookEvery)/int64(time.Second), 1)
 	takes := took >= enough || h.c.out != nil
-	shut := h.recvWindow <= 0 || takes && h.recvWindow <= int64(h.taking.opened[0])+int64(h.taking.opened[1])
+	shut := h.recvWindow <= 0 || takes && int64(h.recvWindow) <= int64(h.taking.opened[0])+int64(h.taking.opened[1])
 	for s := range h.table.all() {
 		behind := takes && !h.knows(s.said)
 		turn := takes && (s.list == &h.heads || s.headSent && s.sendWindow > 0)
