@@ -53,6 +53,9 @@ var boundWorkloads = map[string]func(*bencher, context.Context, []*target, io.Wr
 	"idle-tls":     (*bencher).runTLSIdle,
 	"h2":           (*bencher).runHTTP2,
 	"idle-h2":      (*bencher).runHTTP2Idle,
+	"h2-stalls":    (*bencher).runHTTP2Stalls,
+	"h2-attacks":   (*bencher).runHTTP2Attacks,
+	"h2-transfer":  (*bencher).runHTTP2Transfer,
 }
 
 // splitBounds takes the names of those workloads out of a list.

@@ -135,12 +135,12 @@ func h2oCommand(s start, pair *tlsPair) ([]string, error) {
 	return []string{s.program, "-c", file}, os.WriteFile(file, text, 0o644)
 }
 
-// serveHTTP2 starts a fresh process of t.
-func (b *bencher) serveHTTP2(ctx context.Context, t *target, pair *tlsPair) (*process, string, error) {
+// serveHTTP2 starts a fresh process of t, with more arguments if any.
+func (b *bencher) serveHTTP2(ctx context.Context, t *target, pair *tlsPair, extra ...string) (*process, string, error) {
 	http2 := &target{name: t.name, command: func(s start) ([]string, error) { return http2Commands[t.name](s, pair) }}
 	b.programs[http2] = b.programs[t]
 	defer delete(b.programs, http2)
-	return b.serve(ctx, http2)
+	return b.serve(ctx, http2, extra...)
 }
 
 // An asker asks over HTTP/2, or over HTTP/1.1 if http1 is set.

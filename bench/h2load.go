@@ -19,7 +19,7 @@ import (
 )
 
 // http2Workloads are those of HTTP/2, with targets of their own.
-var http2Workloads = []string{"h2", "idle-h2"}
+var http2Workloads = []string{"h2", "idle-h2", "h2-stalls", "h2-attacks", "h2-transfer"}
 
 const (
 	http2H2ORatioMax       = 0.6 // of h2o's CPU time a request, where streams are many

@@ -199,7 +199,6 @@ func (b *bencher) measureTransfer(ctx context.Context, t *target, kind *transfer
 }
 
 func (b *bencher) runTransfer(ctx context.Context, targets []*target, out, log io.Writer) ([]*boundRow, error) {
-	table := [][]string{{"", "MiB", "seconds", "MB/s", "cpu s", "peak KiB before", "growth", ""}}
 	var rows []*boundRow
 	for _, t := range flareOnly(targets) {
 		for i := range transfers {
@@ -210,14 +209,21 @@ func (b *bencher) runTransfer(ctx context.Context, targets []*target, out, log i
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", transfers[i].kind, err)
 			}
-			f := r.Figures
-			table = append(table, []string{r.Kind, count(f["bytes"] / (1 << 20)), fmt.Sprintf("%.2f", f["seconds"]), count(f["bytes"] / f["seconds"] / 1e6),
-				fmt.Sprintf("%.2f", f["cpu_seconds"]), kib(f["peak_bytes_before"]), kib(f["peak_bytes_growth"]), r.verdict()})
 			rows = append(rows, r)
 			fmt.Fprintf(log, "transfer: %s\n", r.Kind)
 		}
 	}
 	fmt.Fprintf(out, "\ntransfer: flare, a fresh process each; the growth of the peak of resident memory is to stay under %d KiB\n", transferGrowthMax>>10)
-	writeAligned(out, table)
+	writeAligned(out, transferTable(rows))
 	return rows, nil
+}
+
+func transferTable(rows []*boundRow) [][]string {
+	table := [][]string{{"", "MiB", "seconds", "MB/s", "cpu s", "peak KiB before", "growth", ""}}
+	for _, r := range rows {
+		f := r.Figures
+		table = append(table, []string{r.Kind, count(f["bytes"] / (1 << 20)), fmt.Sprintf("%.2f", f["seconds"]), count(f["bytes"] / f["seconds"] / 1e6),
+			fmt.Sprintf("%.2f", f["cpu_seconds"]), kib(f["peak_bytes_before"]), kib(f["peak_bytes_growth"]), r.verdict()})
+	}
+	return table
 }
