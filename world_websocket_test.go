@@ -37,7 +37,9 @@ type chat struct {
 	heard   int
 	inside  bool // a function of the user's runs
 	ended   bool
-	closing time.Time // since when
+	asked   time.Time // when it was first to be closed from the server's side
+	closing time.Time // since when it is
+	slept   time.Time // until when its function did something else
 }
 
 func (w *world) newChat(q *worldRequest, ws *WebSocket) *chat {
@@ -52,7 +54,7 @@ func (w *world) newChatHandler() *WebSocketHandler {
 		WebSocketOptions: WebSocketOptions{
 			QueuePolicy:   QueuePolicy(w.rand.IntN(3)),
 			MaxQueueBytes: 4000,
-			WriteTimeout:  chatWriteTimeout,
+			WriteTimeout:  []time.Duration{chatWriteTimeout, -1}[w.rand.IntN(2)],
 			CloseTimeout:  chatCloseTimeout,
 		},
 		OnOpen: func(ws *WebSocket, r *Request) error {
@@ -131,10 +133,7 @@ func (c *chat) message(p []byte) error {
 			w.fail("request %d: message %d is %q", c.q.id, c.heard, tail(p))
 		}
 		if c.heard++; c.heard == 1 && c.q.p.deaf {
-			w.spawn(func() { // while this waits for the client
-				w.sleep(time.Second)
-				c.close()
-			})
+			c.disturb()
 		}
 		switch w.rand.IntN(10) {
 		case 0:
@@ -148,11 +147,7 @@ func (c *chat) message(p []byte) error {
 		}
 		ctx, cancel := w.someTime()
 		defer cancel()
-		began := time.Now()
-		err := c.ws.Write(ctx, TextMessage, p)
-		if late := time.Since(c.closing); c.q.kind == "loop" && began.Before(c.closing) && late > chatCloseSlack && !w.excused {
-			w.fail("request %d: a write has waited for %v since the close", c.q.id, late)
-		}
+		err := c.write(ctx, p)
 		if err != nil && ctx.Err() != nil {
 			c.q.spoilt = true
 		}
@@ -163,18 +158,66 @@ func (c *chat) message(p []byte) error {
 	})
 }
 
+// write has to end when the WebSocket is closed: soon, or in CloseTimeout where it may
+// be half of a frame that waits.
+func (c *chat) write(ctx context.Context, p []byte) error {
+	began, most := time.Now(), chatCloseSlack
+	if !c.onLoop() {
+		most += chatCloseTimeout
+	}
+	err := c.ws.Write(ctx, TextMessage, p)
+	if late := time.Since(c.asked); began.Before(c.asked) && late > most && !c.w.excused {
+		c.w.fail("request %d: a write has waited for %v since the close", c.q.id, late)
+	}
+	return err
+}
+
+// onLoop reports whether a loop runs c, which no stream of HTTP/2 has.
+func (c *chat) onLoop() bool {
+	_, ok := c.ws.run.(*loopSocket)
+	return ok
+}
+
+// disturb is for a WebSocket whose client does not read. It is closed while its
+// function writes, and maybe others do, or while that does something else for longer
+// than CloseTimeout.
+func (c *chat) disturb() {
+	w := c.w
+	w.spawn(func() {
+		w.sleep(time.Second)
+		c.close()
+	})
+	switch {
+	case w.chatting.QueuePolicy == QueueBlock && w.one(2):
+		w.spawn(func() {
+			for c.write(context.Background(), []byte(newsMessage(1))) == nil {
+				w.park("writes to who does not read")
+			}
+		})
+	case c.onLoop() && w.one(2):
+		w.sleep(4 * chatCloseTimeout)
+		c.slept = time.Now()
+		s := w.sockets[c.q.p.s.number]
+		if late := time.Since(c.closing) - chatCloseTimeout; !c.closing.IsZero() && late > chatCloseSlack && !(s.dead || s.reset || s.closed || w.excused) {
+			w.fail("request %d: its connection is not cut %v behind CloseTimeout", c.q.id, late)
+		}
+	}
+}
+
 // close closes from the server's side. Behind the peer's own close frame that is
 // refused, on a loop, and says nothing of how long the end may take.
 func (c *chat) close() {
 	now := time.Now()
-	c.w.tell("request %d: its WebSocket is closed", c.q.id)
+	if c.w.tell("request %d: its WebSocket is closed", c.q.id); c.asked.IsZero() {
+		c.asked = now
+	}
 	if err := c.ws.Close(CloseNormal, ""); (err == nil || err == ErrTimeout) && c.closing.IsZero() {
 		c.closing = now
 	}
 }
 
 func (c *chat) end() {
-	if took := time.Since(c.closing); !c.closing.IsZero() && took > chatCloseTimeout+chatCloseSlack && !c.w.excused {
+	if took := min(time.Since(c.closing), time.Since(c.slept)); !c.closing.IsZero() && took > chatCloseTimeout+chatCloseSlack && !c.w.excused {
 		c.w.fail("request %d: the end of its WebSocket took %v", c.q.id, took)
 	}
 	if c.ended {
