@@ -345,14 +345,16 @@ func overloadFigures(t *testing.T, unloaded, full, over *overloadPhase, grown in
 var wrkFault = regexp.MustCompile(`(?m)^  Socket errors: .*$`)
 
 // wrk runs wrk as the phase's clients, which never pause. The server's hook notes what
-// becomes of their requests.
-func (p *overloadPhase) wrk(t *testing.T, wrk, addr string, d time.Duration) {
+// becomes of their requests in the phase at hand, which is now.
+func (p *overloadPhase) wrk(t *testing.T, wrk, addr string, d time.Duration, now *atomic.Pointer[overloadPhase]) {
 	t.Helper()
 	began := time.Now()
+	now.Store(p)
 	out, err := exec.Command(wrk, "-t1", "-c", fmt.Sprint(p.Clients), "-d", fmt.Sprintf("%.0fs", math.Ceil(d.Seconds())), "--timeout", "30s", "http://"+addr+"/").CombinedOutput()
 	if fault := wrkFault.Find(out); err != nil || fault != nil {
 		t.Fatalf("wrk: %v, %.1000q", err, out)
 	}
+	now.Store(new(overloadPhase)) // for those whose answers wrk does not wait for
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.Lasted = time.Since(began)
@@ -373,17 +375,16 @@ func TestOverloadWrk(t *testing.T) {
 	}
 	s := &overloadServer{limiter: &Limiter{Max: 8}, serve: func() { time.Sleep(20 * time.Millisecond) }}
 	var now atomic.Pointer[overloadPhase] // the phase at hand
-	now.Store(new(overloadPhase))
 	addr := s.start(t, func(e AccessEntry) {
 		p := now.Load()
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		switch e.Status {
-		case 200:
+		switch {
+		case now.Load() != p, e.Status == statusClientLeft: // wrk's time is over
+		case e.Status == 200:
 			p.Took = append(p.Took, e.Duration)
-		case 503:
+		case e.Status == 503:
 			p.Refused++
-		case statusClientLeft: // wrk's time was over
 		default:
 			p.Wrong = append(p.Wrong, fmt.Sprint(e.Status, e.Err))
 		}
@@ -391,14 +392,11 @@ func TestOverloadWrk(t *testing.T) {
 	calm, full, over := &overloadPhase{Name: "calm", Clients: 2}, &overloadPhase{Name: "full", Clients: 8}, &overloadPhase{Name: "overload", Clients: 96}
 	if took > 0 {
 		for _, p := range []*overloadPhase{calm, full} {
-			now.Store(p)
-			p.wrk(t, wrk, addr, took)
+			p.wrk(t, wrk, addr, took, &now)
 		}
 	}
-	now.Store(over)
 	before := overloadSys()
-	over.wrk(t, wrk, addr, max(took, time.Second)) // the least that wrk knows
-	now.Store(new(overloadPhase))
+	over.wrk(t, wrk, addr, max(took, time.Second), &now) // the least that wrk knows
 	if over.Refused == 0 || s.most.Load() > 8 {
 		t.Errorf("%d refused, %d in the handler at once", over.Refused, s.most.Load())
 	}
