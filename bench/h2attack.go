@@ -20,6 +20,7 @@ type h2attack struct {
 	begin func(s *h2sender)
 	each  func(s *h2sender) // what is sent again and again
 	asks  int               // requests in each, which are answered: they are waited for; 0: nothing is
+	ahead int               // but for so many, that the server has always something to do
 	codes []http2.ErrCode   // that may end the connection
 	stays bool              // or it goes on
 	mute  bool              // what comes is not read
@@ -112,12 +113,12 @@ var (
 )
 
 const (
-	h2goodAsks = 100
+	h2goodAsks = 50
 	h2openMost = 100 // streams that are kept open
 )
 
 // h2good is the load that the others are compared with.
-var h2good = h2attack{name: "good requests", asks: h2goodAsks, stays: true, each: func(s *h2sender) {
+var h2good = h2attack{name: "good requests", asks: h2goodAsks, ahead: h2goodAsks, stays: true, each: func(s *h2sender) {
 	for range h2goodAsks {
 		s.head(h2end|h2done, h2getGood)
 	}

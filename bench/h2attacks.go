@@ -133,7 +133,7 @@ func (a *h2attacker) run(until time.Time) (cut bool, err error) {
 		}
 		a.tally.octets.Add(int64(len(a.b)))
 		a.b = a.b[:0]
-		for asked += int64(a.asks); a.asks > 0 && a.ended.Load() < asked; {
+		for asked += int64(a.asks); a.asks > 0 && a.ended.Load() < asked-int64(a.ahead); {
 			select {
 			case <-a.came:
 			case <-a.closed:
