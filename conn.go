@@ -93,6 +93,8 @@ type Conn struct {
 
 	// The owner's: the runner, or the goroutine it is lent to.
 	proto  Protocol
+	route  *route        // of Data, for protocols other than HTTP
+	cause  error         // why it ended, nil: in order
 	unread *buffer       // input that the protocol has not used
 	out    *unsent       // output that the peer did not take
 	since  time.Duration // what the state's deadline counts from

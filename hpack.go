@@ -17,21 +17,19 @@ package flare
 type fieldSection struct {
 	octets []byte
 	fields []sectionField
-	kinds  []nameKind // of each field's name
 
-	max     int  // octets and fieldCost for each field, after which it is cut
-	encoded int  // octets so far, at most encodedShare times max
-	cut     bool // the last field passed the bound, and others may be missing
-
-	// What a request's head has beside a requestHead, once filled from here.
-	scheme   span
-	protocol span // of an extended CONNECT (RFC 8441 §4); else empty
-	priority streamPriority
+	max      int32          // octets and fieldCost for each field, after which it is cut
+	encoded  int32          // octets so far, at most encodedShare times max
+	cut      bool           // the last field passed the bound, and others may be missing
+	priority streamPriority // of a request, once its head was filled from here
 }
 
 // A sectionField is a field of a section, from the end of the one before on: name and
 // value, without anything between them.
-type sectionField struct{ nameEnd, end uint32 }
+type sectionField struct {
+	nameEnd, end uint32
+	kind         nameKind
+}
 
 // field returns a field of s.
 func (s *fieldSection) field(i int) field {
@@ -59,15 +57,15 @@ const (
 
 // reset readies s for a section of a message whose head has those limits.
 func (s *fieldSection) reset(lim *headLimits) {
-	octets, fields, kinds := s.octets[:0], s.fields[:0], s.kinds[:0]
+	octets, fields := s.octets[:0], s.fields[:0]
 	if cap(octets) > sectionBytesKept {
 		octets = nil
 	}
 	if cap(fields) > sectionBytesKept/32 {
-		fields, kinds = nil, nil
+		fields = nil
 	}
-	*s = fieldSection{octets: octets, fields: fields, kinds: kinds, priority: defaultPriority}
-	s.max = effectiveLimit(effectiveLimit(lim.headerBytes) + effectiveLimit(lim.uriBytes) + pseudoBytesMax)
+	*s = fieldSection{octets: octets, fields: fields, priority: defaultPriority}
+	s.max = int32(effectiveLimit(effectiveLimit(lim.headerBytes) + effectiveLimit(lim.uriBytes) + pseudoBytesMax))
 }
 
 const (
@@ -121,10 +119,10 @@ func (d *hpackDecoder) decode(s *fieldSection, p []byte, last bool) error {
 	// The bound is an end of the octets like the real one: what stands before it
 	// is judged first, so that the outcome does not depend on the frames.
 	over := false
-	if room := encodedShare*s.max - s.encoded; len(p) > room {
+	if room := int(encodedShare*s.max - s.encoded); len(p) > room {
 		p, over = p[:room], true
 	}
-	s.encoded += len(p)
+	s.encoded += int32(len(p))
 	if d.rest != nil {
 		d.rest = d.rest.grown(len(p))
 		d.rest.b = append(d.rest.b, p...)
@@ -226,9 +224,8 @@ func (s *fieldSection) add(nameLen uint32, kind nameKind) {
 	if n := len(s.fields); n > 0 {
 		start = s.fields[n-1].end
 	}
-	s.fields = append(s.fields, sectionField{start + nameLen, uint32(len(s.octets))})
-	s.kinds = append(s.kinds, kind)
-	s.cut = len(s.octets)+fieldCost*len(s.fields) > s.max
+	s.fields = append(s.fields, sectionField{start + nameLen, uint32(len(s.octets)), kind})
+	s.cut = len(s.octets)+fieldCost*len(s.fields) > int(s.max)
 }
 
 // decodeResize takes a table size update at offset i (RFC 7541 §6.3). It returns the

@@ -89,7 +89,7 @@ func TestHTTP2Size(t *testing.T) {
 	if size := unsafe.Sizeof(http2Conn{}); size > 640-8 {
 		t.Errorf("a connection has %d bytes", size)
 	}
-	if size := unsafe.Sizeof(http2Stream{}); size > 576-8 {
+	if size := unsafe.Sizeof(http2Stream{}); size > 480 { // of those classes have no word of its own
 		t.Errorf("a stream has %d bytes", size)
 	}
 }

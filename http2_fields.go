@@ -81,9 +81,11 @@ func (r *sectionReader) read() error {
 	if err := r.checkOctets(); err != nil {
 		return err
 	}
-	b, kinds := r.s.octets, r.s.kinds
-	for i, k := range kinds {
-		f := r.s.field(i)
+	b, start := r.s.octets, uint32(0)
+	for i := range r.s.fields {
+		at := &r.s.fields[i]
+		f, k := field{start, at.nameEnd, at.nameEnd, at.end}, at.kind
+		start = at.end
 		if f.valueEnd > f.value && (isBlank(b[f.value]) || isBlank(b[f.valueEnd-1])) {
 			return streamFault(codeProtocol, ruleSectionValue)
 		}

@@ -67,10 +67,10 @@ func (h *requestHead) fillLine(r *sectionReader, offer requestOffer) error {
 		return err
 	}
 	connect := string(h.method.of(s.octets)) == http.MethodConnect
-	s.scheme, s.protocol = r.found[nameScheme], r.found[nameProtocol]
+	protocol := r.found[nameProtocol].of(s.octets)
 	switch {
 	case r.has(nameProtocol):
-		if !connect || !offer.connect || !isToken(s.protocol.of(s.octets)) {
+		if !connect || !offer.connect || !isToken(protocol) {
 			return streamFault(codeProtocol, ruleProtocol)
 		}
 	case connect:
@@ -86,13 +86,13 @@ func (h *requestHead) fillLine(r *sectionReader, offer requestOffer) error {
 	if !r.has(nameScheme) || !r.has(namePath) {
 		return streamFault(codeProtocol, rulePseudoMissing)
 	}
-	if scheme := s.scheme.of(s.octets); !equalFoldASCII(scheme, "http") && !equalFoldASCII(scheme, "https") {
+	if scheme := r.found[nameScheme].of(s.octets); !equalFoldASCII(scheme, "http") && !equalFoldASCII(scheme, "https") {
 		return streamFault(codeProtocol, ruleScheme)
 	}
 	if err := h.fillTarget(r); err != nil {
 		return err
 	}
-	if r.has(nameProtocol) && equalFoldASCII(s.protocol.of(s.octets), "websocket") {
+	if r.has(nameProtocol) && equalFoldASCII(r.found[nameProtocol].of(s.octets), "websocket") {
 		h.method = s.text(http.MethodGet)
 		h.websocket, h.connUpgrade = true, true
 	}
@@ -174,7 +174,7 @@ func (h *requestHead) fillHost(r *sectionReader) error {
 		name := s.text("host")
 		*host = field{name.start, name.end, at.start, at.end}
 		r.count(at.start, len("host")+at.len())
-	case !sameAuthority(given.of(s.octets), r.found[nameAuthority].of(s.octets), s.scheme.of(s.octets)):
+	case !sameAuthority(given.of(s.octets), r.found[nameAuthority].of(s.octets), r.found[nameScheme].of(s.octets)):
 		return streamFault(codeProtocol, ruleAuthorityHost)
 	}
 	if host.value == host.valueEnd { // both schemes need one (RFC 9110 §4.2.1)
@@ -211,8 +211,8 @@ func (r *sectionReader) joinCookies() {
 	s.octets = append(s.octets, s.octets[joined.value:joined.valueEnd]...)
 	first := joined.name
 	joined.value = uint32(len(s.octets) - int(joined.valueEnd-joined.value))
-	for i, k := range s.kinds {
-		if f := s.field(i); k == nameCookie && f.name != first {
+	for i := range s.fields {
+		if f := s.field(i); s.fields[i].kind == nameCookie && f.name != first {
 			s.octets = append(s.octets, "; "...)
 			s.octets = append(s.octets, s.octets[f.value:f.valueEnd]...)
 		}

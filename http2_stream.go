@@ -195,7 +195,6 @@ func (h *http2Conn) newStream(id uint32) *http2Stream {
 		s.waiting.task = s
 		s.waits = &s.waiting
 		s.section.octets, s.section.fields = make([]byte, 0, http2SectionBytes), make([]sectionField, 0, http2SectionFields)
-		s.section.kinds = make([]nameKind, 0, http2SectionFields)
 	}
 	s.h, s.id, s.conn = h, id, h.c
 	s.sendWindow, s.recvWindow = int64(h.peer.window), h.srv.http2.streamWindow+h.unheard()

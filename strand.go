@@ -41,8 +41,6 @@ type strand struct {
 	verdict verdict
 	listed  bool        // the holder's: in a strandList; here to fill a gap
 	workset *workset    // of the turn that runs, nil between turns
-	route   *route      // of Data, for protocols other than HTTP
-	cause   error       // why it ended, nil: in order
 	waits   *ownerWaits // made before it is lent
 
 	// The holder's.
