@@ -97,6 +97,14 @@ func (q *sendQueue) take() sendQueue {
 // drop lets go of all that waits.
 func (q *sendQueue) drop() { q.free(q.len()) }
 
+// release lets go of all that waits, and has it counted.
+func (q *sendQueue) release(counted *bufferCount) {
+	if q.buf != nil || q.counted != 0 {
+		q.drop()
+		q.count(counted)
+	}
+}
+
 // count brings what counted has of q up to date, if there is such a count. A queue
 // that is empty again before anybody waits for the peer need not be counted.
 func (q *sendQueue) count(counted *bufferCount) {

@@ -113,8 +113,7 @@ func (h *http2Conn) Closed(c *Conn, err error) {
 			h.forget(s)
 		}
 	}
-	h.control.drop()
-	h.control.count(c.limits.buffered)
+	h.control.release(c.limits.buffered)
 	h.dropEncoded()
 	h.leave()
 }

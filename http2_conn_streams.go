@@ -123,8 +123,7 @@ func (h *http2Conn) abort(s *http2Stream, how http2ClosedHow, edges uint32, caus
 				rare.inErr = errBodyCut()
 			}
 		}
-		s.in.drop()
-		s.in.count(h.c.limits.buffered)
+		s.in.release(h.c.limits.buffered)
 		s.dropOut()
 		s.wakeThrough()
 		s.mu.Unlock()
@@ -150,11 +149,11 @@ func (h *http2Conn) resetFor(s *http2Stream, code http2Code) {
 func (h *http2Conn) forget(s *http2Stream) {
 	h.unwish(s)
 	buffered := h.c.limits.buffered
-	s.in.drop()
-	s.in.count(buffered)
-	s.out.drop()
-	s.out.count(buffered)
-	buffered.Add(-int64(s.held))
+	s.in.release(buffered)
+	s.out.release(buffered)
+	if s.held > 0 {
+		buffered.Add(-int64(s.held))
+	}
 	s.recycle()
 	if h.open--; h.open == 0 && !h.dead && h.c.state == stateStreams {
 		h.c.setState(stateIdle)

@@ -236,7 +236,9 @@ func (s *http2Stream) recycle() {
 	if x := s.x; x != nil && !spares.recycleExchange(x) || raceEnabled {
 		return
 	}
-	s.strand.own.Store(0)
+	if s.strand.own.Load() != 0 { // looking is cheaper
+		s.strand.own.Store(0)
+	}
 	s.wire, s.bare, s.hasData, s.urged, s.running, s.awaits, s.closed, s.headSent = 0, false, false, false, false, false, false, false
 	s.strand.edges, s.owed, s.opens, s.received, s.sent, s.held, s.taken, s.consumed = 0, 0, 0, 0, 0, 0, 0, 0
 	s.ended, s.wantsRoom, s.outEnded, s.final, s.excused = false, false, false, false, [2]shortMoment{}

@@ -121,8 +121,7 @@ func (s *http2Stream) cutOff(how ending) {
 // dropOut lets go of what waits to be sent. s.mu is held.
 func (s *http2Stream) dropOut() {
 	s.taken += int64(s.out.len())
-	s.out.drop()
-	s.out.count(s.conn.limits.buffered)
+	s.out.release(s.conn.limits.buffered)
 }
 
 func (s *http2Stream) broken() error {
