@@ -136,7 +136,7 @@ func (e *hpackEncoder) appendRepeating(b []byte, index uint32, name, value strin
 	m := e.memory
 	if m != nil {
 		t := &m.table
-		if age := uint32(uint8(t.inserted) - m.slots[slot]); age < t.count && t.holds(age, name, value) {
+		if age := uint32(uint8(t.inserted) - m.slots[slot]); age < t.count && t.holds(age, index, name, value) {
 			return appendHPACKInteger(b, 0x80, 0x7f, uint32(len(staticTable))+age)
 		}
 	}
@@ -151,18 +151,21 @@ func (e *hpackEncoder) appendRepeating(b []byte, index uint32, name, value strin
 	b = appendHPACKLiteral(b, 0x40, 0x3f, index, name, value)
 	var space [encoderFieldMax]byte
 	text := appendLower(space[:0], name)
-	m.table.insert(append(text, value...), uint32(len(name)), nameOther)
+	m.table.insert(append(text, value...), uint32(len(name)), nameKind(index))
 	m.slots[slot] = uint8(m.table.inserted)
 	return b
 }
 
 var hashSeed = maphash.MakeSeed()
 
-// holds says whether an entry is that field, whatever the case of the name.
-func (t *fieldTable) holds(index uint32, name, value string) bool {
-	e := t.entry(index)
-	n, text := int(e.nameLen()), e.text()
-	return n == len(name) && string(text[n:]) == value && equalFoldASCII(text[:n], name)
+// holds says whether an entry of an encoder is that field, whatever the case of the
+// name. In place of a kind such an entry has the index of the name in the static table,
+// 0 for none: names that are there need not be compared once more.
+func (t *fieldTable) holds(at, index uint32, name, value string) bool {
+	e := t.entry(at)
+	n, text := len(name), e.text()
+	return int(e.nameLen()) == n && uint32(e.kind()) == index && string(text[n:]) == value &&
+		(index > 0 || equalFoldASCII(text[:n], name))
 }
 
 func appendLower(b []byte, s string) []byte {

@@ -127,7 +127,7 @@ const (
 )
 
 // A tableEntry is an entry of a dynamic table: four octets that say what its name is,
-// then name and value.
+// then name and value. The kind is a decoder's; holds says what an encoder has there.
 type tableEntry []byte
 
 // tableEntryHead is the length of what stands in front of the text of an entry.

@@ -22,10 +22,13 @@ func appendData(b []byte, stream uint32, p []byte, endStream bool) []byte {
 	return append(appendHTTP2Head(b, h), p...)
 }
 
+// noHTTP2Head is room for a head.
+const noHTTP2Head = "\x00\x00\x00\x00\x00\x00\x00\x00\x00"
+
 // beginHeaders makes room for the head of a HEADERS frame. The field block is
 // appended behind it, and closed with endHeaders.
 func beginHeaders(b []byte) (with []byte, at int) {
-	return append(b, make([]byte, http2HeadBytes)...), len(b)
+	return append(b, noHTTP2Head...), len(b)
 }
 
 // endHeaders makes what was appended since beginHeaders returned at a HEADERS

@@ -22,9 +22,18 @@ func (e *hpackEncoder) appendResponse(b []byte, status int, h *headerFields, len
 	}
 	b = e.appendFields(b, h)
 	if length >= 0 {
-		var digits [20]byte
-		b = appendHPACKLiteral(b, 0, 0x0f, contentLengthIndex, "", viewString(strconv.AppendInt(digits[:0], length, 10)))
+		b = appendHPACKLength(b, length)
 	}
+	return b
+}
+
+// appendHPACKLength appends Content-Length as a literal that is not indexed. Its
+// digits are few, and Huffman's code would take an octet off them at most.
+func appendHPACKLength(b []byte, length int64) []byte {
+	b = append(b, 0x0f, contentLengthIndex-0x0f, 0)
+	at := len(b)
+	b = strconv.AppendInt(b, length, 10)
+	b[at-1] = byte(len(b) - at)
 	return b
 }
 
