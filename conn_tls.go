@@ -27,8 +27,10 @@ import (
 
 const (
 	// tlsChunkBytes of what is sent become records at once. What the socket
-	// does not take of them waits encrypted.
+	// does not take of them waits encrypted. A little more that is the last goes with
+	// them: on its own it would cost a system call.
 	tlsChunkBytes = 32 << 10
+	tlsChunkMore  = 1 << 10
 
 	// tlsQueueMax bounds what waits encrypted: a chunk and the overhead of its
 	// records, or the messages of a handshake (64 KiB each at most). Beyond it
@@ -346,7 +348,10 @@ func (t *tlsTransport) send(a, b []byte) (int, error) {
 // encrypt makes records of the front of a and b, and promises them. The two
 // are put together first, since each Write is a record of its own.
 func (t *tlsTransport) encrypt(a, b []byte) error {
-	all := min(len(a)+len(b), tlsChunkBytes)
+	all := len(a) + len(b)
+	if all > tlsChunkBytes+tlsChunkMore {
+		all = tlsChunkBytes
+	}
 	if len(a) == 0 {
 		a, b = b, nil
 	}
