@@ -261,7 +261,7 @@ func (w *world) newMessages(p *peer, q *worldRequest) {
 	t := &messages{w: w, q: q, sent: 1 + w.rand.IntN(8)}
 	t.reader.bytesMax = -1
 	p.talk = t
-	if w.http2 && w.one(4) {
+	if w.one(4) {
 		w.tell("client %d stops to read, and has much to say", p.number)
 		p.deaf, p.excused = true, true
 		t.sent += 40
