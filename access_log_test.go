@@ -47,7 +47,7 @@ func TestAccessLogIsSlogs(t *testing.T) {
 			stamped := stampedHandler{handler(&slogs), at.Add(e.Duration)}
 			(&AccessLog{Logger: slog.New(stamped)}).Log(e)
 			(&AccessLog{Output: &own, Format: format}).Log(e)
-			if own.String() != slogs.String() {
+			if sameSlog(own.String()) != sameSlog(slogs.String()) {
 				t.Errorf("format %d, %q:\n%s\nslog has\n%s", format, text, own.String(), slogs.String())
 			}
 			if n := strings.Count(own.String(), "\n"); n != 1 || !strings.Contains(own.String(), "2001:db8::1") {
@@ -59,6 +59,10 @@ func TestAccessLogIsSlogs(t *testing.T) {
 		}
 	}
 }
+
+// sameSlog writes the character for what is no UTF-8 as slog does since Go 1.27: as it
+// is. Before, its JSON has an escape for it.
+func sameSlog(line string) string { return strings.ReplaceAll(line, `\ufffd`, "\ufffd") }
 
 // A stampedHandler gives records a time.
 type stampedHandler struct {
@@ -91,7 +95,7 @@ func FuzzAccessLogText(f *testing.F) {
 			slog.New(row.handler(&want, nil)).Info(accessMessage, "k", s)
 			_, rest, _ := strings.Cut(want.String(), accessMessage)
 			got := string(row.style.end(row.style.text(row.style.key(nil, "k"), s))) + "\n"
-			if got != strings.TrimPrefix(rest, `"`) {
+			if sameSlog(got) != sameSlog(strings.TrimPrefix(rest, `"`)) {
 				t.Errorf("%q: got %s, slog has %s", s, got, rest)
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/url"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -164,7 +165,7 @@ func TestClientCutAnywhere(t *testing.T) {
 	for name, response := range map[string]string{
 		"length":  "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
 		"chunked": "HTTP/1.1 103 Early\r\nA: b\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3;a=b\r\nllo\r\n0\r\nA: b\r\n\r\n",
-		"gzip":    "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 29\r\n\r\n" + zipped,
+		"gzip":    "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: " + strconv.Itoa(len(zipped)) + "\r\n\r\n" + zipped,
 	} {
 		type cut struct {
 			at    int
@@ -180,9 +181,6 @@ func TestClientCutAnywhere(t *testing.T) {
 			c.(*net.TCPConn).CloseWrite()
 			io.Copy(io.Discard, c)
 		})
-		if name == "gzip" && len(zipped) != 29 {
-			t.Fatalf("gzip has %d octets", len(zipped))
-		}
 		for at := range len(response) + 1 {
 			cuts <- cut{at, true}
 			if body, err := clientFetch(t, clientOf(t, &Client{}), url); err != nil || body != "hello" {

@@ -166,7 +166,8 @@ func bridgeRequests() []bridgeCase {
 			name: "body closed early",
 			handler: func(b *bridgeTalk) http.HandlerFunc {
 				return func(w http.ResponseWriter, r *http.Request) {
-					b.say("%v", r.Body.Close())
+					err := r.Body.Close()
+					b.say("%v", err == nil || err == io.EOF) // the latter of net/http of Go 1.27
 					n, err := r.Body.Read(make([]byte, 1))
 					b.say("%d, %v, %v", n, err, errors.Is(err, http.ErrBodyReadAfterClose))
 				}
