@@ -26,10 +26,18 @@ awk '/^Fuzz/ { names[++n] = $1 } /^ok/ { for (i = 1; i <= n; i++) print $2, name
 	awk -v pattern="$pattern" '$2 ~ pattern' >"$scratch/targets"
 [ -s "$scratch/targets" ] || { echo "no fuzz target matches $pattern" >&2; exit 2; }
 
+# Each package is built once, for all of its targets. They run where go test runs them,
+# and with the cache that it has for them.
+cache=$(go env GOCACHE)/fuzz
 runs=0 failed=()
 while read -r package target; do
-	go test -run '^$' -fuzz "^$target\$" -fuzztime "$duration" -fuzzminimizetime 10s -timeout 0 "$package" \
-		>"$scratch/output" 2>&1 </dev/null
+	binary=$scratch/${package//\//-}.test
+	if [ ! -e "$binary" ]; then
+		go test -c -vet=off -fuzz . -o "$binary" "$package" </dev/null || exit 2
+		folder=$(go list -f '{{.Dir}}' "$package") || exit 2
+	fi
+	(cd "$folder" && exec "$binary" -test.run '^$' -test.fuzz "^$target\$" -test.fuzztime "$duration" \
+		-test.fuzzminimizetime 10s -test.timeout 0 -test.fuzzcachedir "$cache/$package") >"$scratch/output" 2>&1 </dev/null
 	status=$?
 	execs=$(sed -n 's/^fuzz: .* execs: \([0-9]*\).*/\1/p' "$scratch/output" | tail -1)
 	if [ $status = 0 ]; then
