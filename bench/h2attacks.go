@@ -31,7 +31,7 @@ const (
 	h2AttackBatch   = 16 << 10 // octets in one write
 	h2AttackRate    = 500      // requests a second of the client beside
 	h2AttackThreads = 8        // of the generator: the client beside waits for none of the others
-	h2AttackLinger  = 5 * time.Second
+	h2AttackLinger  = 30 * time.Second
 
 	h2AttackCPUMax    = 1.05     // of the good requests' share of the core
 	h2AttackEndMax    = 1000     // ms from the first octet to the end of the connection

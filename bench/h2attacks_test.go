@@ -109,7 +109,7 @@ func attacked(t *testing.T) (addr string) {
 func TestAttacks(t *testing.T) {
 	t.Parallel()
 	addr := attacked(t)
-	m, err := dialMux(addr, time.Now().Add(time.Minute))
+	m, err := dialMux(addr, time.Now().Add(5*time.Minute))
 	if err != nil {
 		t.Fatal(err)
 	}
