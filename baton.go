@@ -248,7 +248,50 @@ func (s *strand) readClock(g *workset) {
 	}
 }
 
-// work is the goroutine of a strand whose next call is one for a worker.
+// workerStint is for how long a worker goes on with what others wait for: not so long
+// that the loop, where it shares a processor with the workers, notices.
+const workerStint = shortCall
+
+// hand lends s, whose next call is one for a worker. Only the runner calls it.
+func (l *Loop) hand(s *strand) {
+	s.lend()
+	l.workMu.Lock()
+	l.handed.push(s)
+	first := !l.spare
+	l.spare = true
+	l.workMu.Unlock()
+	if first {
+		l.spawn(l.work)
+	}
+}
+
+// work is a worker: it has calls made that are for one, one after the other, as long as
+// they are short. Before each it sees to it that while more wait there is another worker,
+// about to take the next: whatever a call does, it holds up none behind it.
+func (l *Loop) work() {
+	began := time.Since(origin)
+	for spare := true; ; spare = false {
+		l.workMu.Lock()
+		if spare {
+			l.spare = false
+		}
+		s := l.handed.pop()
+		more := l.handed.first != nil && !l.spare
+		l.spare = l.spare || more
+		l.workMu.Unlock()
+		if more {
+			l.spawn(l.work)
+		}
+		if s == nil {
+			return
+		}
+		if s.work(); time.Since(origin)-began >= workerStint {
+			return
+		}
+	}
+}
+
+// work is the turn of a strand on a worker.
 func (s *strand) work() {
 	g := s.conn.loop.worksets.owner()
 	s.readClock(g)
@@ -286,8 +329,7 @@ func (s *strand) takeTask(g *workset) (v verdict) {
 // settle has the task do what a turn has left to be done. The runner calls it.
 func (s *strand) settle(v verdict) {
 	if v == verdictWork {
-		s.lend()
-		s.conn.loop.spawn(s.work)
+		s.conn.loop.hand(s)
 		return
 	}
 	s.waits.task.settle(v)

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -115,6 +116,25 @@ func TestHandlersThatWaitDelayNobody(t *testing.T) {
 			})
 		}
 	}
+}
+
+// However many calls come at once, each is made without any other having to end: here
+// each waits until all the others have begun.
+func TestWorkersCallSideBySide(t *testing.T) {
+	t.Parallel()
+	const calls = 100
+	var begun sync.WaitGroup
+	begun.Add(calls)
+	mux := NewMux()
+	mux.Handle("GET /", Offload(HandlerFunc(func(w *ResponseWriter, r *Request) error {
+		begun.Done()
+		begun.Wait()
+		return w.Text(200, "")
+	})))
+	addr := startHTTP2Server(t, &Server{Loops: 1, Handler: mux})
+	c := dialRawHTTP2(t, addr, ":method: GET", ":scheme: http", ":path: /", ":authority: h")
+	c.nc.SetDeadline(time.Now().Add(patience))
+	c.ask(calls)
 }
 
 func TestPredictorLearns(t *testing.T) {

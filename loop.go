@@ -45,6 +45,11 @@ type Loop struct {
 	last      bool // functions of users are refused
 	dead      bool // nobody will take what is posted
 
+	// workMu, which is held for moments.
+	workMu sync.Mutex
+	handed handedList // for workers
+	spare  bool       // a worker is about to look there
+
 	// The monitor's.
 	seen uint64
 

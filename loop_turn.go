@@ -135,8 +135,7 @@ func (l *Loop) apply(s *strand, v verdict) {
 	case verdictMore:
 		l.ready.push(s)
 	case verdictWork:
-		s.lend()
-		l.spawn(s.work)
+		l.hand(s)
 		return
 	case verdictRemove:
 		l.remove(c)
