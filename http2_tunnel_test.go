@@ -154,7 +154,7 @@ func TestHTTP2Connect(t *testing.T) {
 // client does not answer them meanwhile says nothing.
 func TestHTTP2WebSocketBehindOthers(t *testing.T) {
 	t.Parallel()
-	const heartbeat = 250 * time.Millisecond
+	const heartbeat = time.Second
 	closed := make(chan CloseCode, 1)
 	s := &Server{Loops: 1, HTTP2: &http.HTTP2Config{SendPingTimeout: 400 * time.Millisecond, PingTimeout: patience}, Handler: routes{
 		"/endless": HandlerFunc(func(w *ResponseWriter, r *Request) error {
@@ -182,7 +182,7 @@ func TestHTTP2WebSocketBehindOthers(t *testing.T) {
 	p.start("/endless")
 	p.open(false, webSocketLines("/")...)
 	began := time.Now()
-	p.readUntil("some heartbeats", func() bool { return time.Since(began) > 6*heartbeat || len(closed) > 0 })
+	p.readUntil("some heartbeats", func() bool { return time.Since(began) > 7*heartbeat/2 || len(closed) > 0 })
 	if len(closed) > 0 {
 		t.Errorf("ended with %v, behind %d pings", <-closed, pings)
 	}
