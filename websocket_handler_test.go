@@ -739,6 +739,37 @@ func TestCloseTimeoutBesideOnMessage(t *testing.T) {
 	}
 }
 
+// CloseTimeout is over once: a close frame of a peer that takes nothing, which comes
+// while the server's waits, begins no other.
+func TestCloseTimeoutIsOne(t *testing.T) {
+	t.Parallel()
+	for _, style := range wsBothStyles {
+		t.Run(style, func(t *testing.T) {
+			t.Parallel()
+			const limit = time.Second
+			ws, c, _ := wsPair(t, style, WebSocketOptions{WriteTimeout: -1, Heartbeat: -1, CloseTimeout: limit, MaxQueueBytes: 32 << 20})
+			written := make(chan error, 1)
+			go func() { written <- ws.Write(context.Background(), BinaryMessage, make([]byte, 16<<20)) }()
+			if style == "loop" { // where Write is done when all is queued
+				<-written
+				written <- nil
+			} else {
+				eventually(t, "a write that waits in the socket", func() bool { b := ws.blocking(); b.mu.Lock(); defer b.mu.Unlock(); return b.sending })
+			}
+			began := time.Now()
+			go ws.Close(CloseNormal, "")
+			time.Sleep(limit * 8 / 10) // the peer's time
+			c.send(string(wsFrame(0x88, "\x03\xe8", true)))
+			<-written
+			eventually(t, "the end", func() bool { return ws.run.closing() })
+			c.toEnd()
+			if took := time.Since(began); took > limit*16/10 {
+				t.Errorf("it took %v of a CloseTimeout of %v", took, limit)
+			}
+		})
+	}
+}
+
 // Compressed messages that become large are inflated in several turns of a loop,
 // with others' between them.
 func TestInflatedTurnsEnd(t *testing.T) {

@@ -43,6 +43,7 @@ type blockingSocket struct {
 	inFlight  sendQueue     // what it writes; guarded by mu, but its bytes are the writer's
 	countedIn int           // of the input, in buffered
 	finished  bool          // done is closed
+	closeBy   time.Time     // when CloseTimeout is over, which began with the first who closes
 	watched   bool          // watch is due
 	watcher   *time.Timer   // of watch
 	stretch   int           // how often sending has begun
@@ -165,8 +166,8 @@ func (b *blockingSocket) flushReading(ctx context.Context) error {
 	}
 }
 
-// part ends the connection behind the close frame that is queued. The peer has
-// CloseTimeout to take all that it waits behind. err is the result of reading.
+// part ends the connection behind the close frame that is queued. The peer has what is
+// left of CloseTimeout to take all that it waits behind. err is the result of reading.
 func (b *blockingSocket) part(err error) error {
 	ctx, cancel := b.closeTime()
 	defer cancel()
@@ -255,12 +256,20 @@ func (b *blockingSocket) silent() error {
 	}
 }
 
-// closeTime returns a context for as long as the closing handshake may take.
+// closeTime returns a context for as long as the closing handshake may take yet: the
+// answer to a close frame has what that one left.
 func (b *blockingSocket) closeTime() (context.Context, context.CancelFunc) {
-	if limit := b.ws.lim.close; limit > 0 {
-		return context.WithTimeout(context.Background(), limit)
+	limit := b.ws.lim.close
+	if limit <= 0 {
+		return context.Background(), func() {}
 	}
-	return context.Background(), func() {}
+	b.mu.Lock()
+	if b.closeBy.IsZero() {
+		b.closeBy = time.Now().Add(limit)
+	}
+	by := b.closeBy
+	b.mu.Unlock()
+	return context.WithDeadline(context.Background(), by)
 }
 
 func (b *blockingSocket) awaitClose(wait bool) error {
