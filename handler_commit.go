@@ -39,6 +39,9 @@ func (w *serverResponse) hook() error {
 // commit writes the head. length is that of the whole body, -1 when it is not
 // known yet.
 func (w *serverResponse) commit(length int64) error {
+	if w.hijacked { // the connection is no longer the stream's to touch
+		return errHijacked
+	}
 	if err := w.header.fault(); err != nil {
 		return err
 	}

@@ -205,3 +205,41 @@ func TestHijackInAChunk(t *testing.T) {
 		t.Errorf("behind what was read came %q", got)
 	}
 }
+
+// What a handler does with the response behind Hijack is refused before it touches the
+// connection, which another goroutine may be letting go of.
+func TestResponseAfterHijack(t *testing.T) {
+	for name, wrap := range map[string]func(Handler) Handler{"inline": Inline, "on a worker": Offload} {
+		t.Run(name, func(t *testing.T) {
+			ended := make(chan struct{})
+			url := TestServer(t, &Server{Handler: wrap(HandlerFunc(func(w *ResponseWriter, r *Request) error {
+				defer close(ended)
+				conn, _, err := w.Hijack()
+				if err != nil {
+					return err
+				}
+				defer conn.Close()
+				for call, do := range map[string]func() error{
+					"Hijack":           func() error { _, _, err := w.Hijack(); return err },
+					"Informational":    func() error { return w.Informational(100, nil) },
+					"SetReadDeadline":  func() error { return w.SetReadDeadline(time.Now()) },
+					"SetWriteDeadline": func() error { return w.SetWriteDeadline(time.Now()) },
+					"EventStream":      func() error { _, err := w.EventStream(); return err },
+					"Write":            func() error { _, err := w.Write(make([]byte, 1<<20)); return err },
+					"Flush":            func() error { return w.Flush() },
+				} {
+					if err := do(); !errors.Is(err, errHijacked) {
+						t.Errorf("%s: %v", call, err)
+					}
+				}
+				return nil
+			}))})
+			c := dialRaw(t, strings.TrimPrefix(url, "http://"))
+			c.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+			<-ended
+			if got := c.toEnd(); len(got) > 0 {
+				t.Errorf("the client has got %q", got)
+			}
+		})
+	}
+}

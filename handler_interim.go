@@ -14,6 +14,8 @@ func (w *serverResponse) Informational(code int, h *Header) error {
 	switch {
 	case code < 100 || code > 199 || code == http.StatusSwitchingProtocols:
 		return fmt.Errorf("flare: Informational with status %d", code)
+	case w.hijacked:
+		return errHijacked
 	case w.begun:
 		return errors.New("flare: Informational after the response was committed")
 	}
@@ -28,16 +30,25 @@ func (w *serverResponse) Informational(code int, h *Header) error {
 }
 
 func (w *serverResponse) SetReadDeadline(t time.Time) error {
+	if w.hijacked {
+		return errHijacked
+	}
 	return w.x.stream.setReadDeadline(t)
 }
 
 func (w *serverResponse) SetWriteDeadline(t time.Time) error {
+	if w.hijacked {
+		return errHijacked
+	}
 	return w.x.stream.setWriteDeadline(t)
 }
 
 // eventStream begins the response of ResponseWriter.EventStream.
 func (w *serverResponse) eventStream() error {
-	if w.begun || w.answered {
+	switch {
+	case w.hijacked:
+		return errHijacked
+	case w.begun || w.answered:
 		return errAnswered
 	}
 	w.answered = true
