@@ -316,11 +316,11 @@ func (w *world) run() {
 // await lets everything that was begun come to rest, and looks whether each
 // client has what it waits for.
 func (w *world) await() {
-	still, since := 0, time.Now()
+	still, since, queued := 0, time.Now(), len(w.queue)
 	for still < 60 || time.Since(since) < 3*time.Second { // an accept that failed is tried again in one
 		w.next()
-		if still++; slices.ContainsFunc(w.peers, (*peer).busy) {
-			still, since = 0, time.Now()
+		if still++; slices.ContainsFunc(w.peers, (*peer).busy) || len(w.queue) != queued { // who waited there has an answer to wait for
+			still, since, queued = 0, time.Now(), len(w.queue)
 		}
 		if w.step > w.length+settleSteps {
 			w.fail("there is no rest: %s", w.waiting())
