@@ -243,3 +243,31 @@ func TestResponseAfterHijack(t *testing.T) {
 		})
 	}
 }
+
+// Nothing follows what could not be sent whole: no answer is begun behind it, whatever
+// the handler says.
+func TestNoAnswerBehindBrokenInterim(t *testing.T) {
+	for name, end := range map[string]func(w *ResponseWriter) error{
+		"an answer": func(w *ResponseWriter) error { return w.Text(200, "fine") },
+		"an error":  func(w *ResponseWriter) error { return errors.New("no answer") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			ended := make(chan struct{})
+			s := &Server{Logger: quietLogger(), Handler: Offload(HandlerFunc(func(w *ResponseWriter, r *Request) error {
+				defer close(ended)
+				for w.Informational(103, nil) == nil {
+				}
+				return end(w)
+			}))}
+			c := dialRaw(t, strings.TrimPrefix(TestServer(t, s), "http://"))
+			c.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+			c.SetLinger(0)
+			c.Close()
+			<-ended
+			gone(t, s)
+			if n := s.Stats().Responses; n.Class2xx+n.Class5xx != 0 {
+				t.Errorf("answers are said to have been sent: %+v", n)
+			}
+		})
+	}
+}
