@@ -106,6 +106,7 @@ type Conn struct {
 	want   connWant
 	held   bool   // unread can be used without more input
 	eof    bool   // the peer sends no more, and it has been read
+	torn   bool   // a part of the output is missing: nothing may follow
 	ending ending // how it ends; end sets it, and why
 	shut   bool   // the write side has been shut; input is discarded
 	shared bool   // there is an outbox; setOutbox

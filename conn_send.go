@@ -62,6 +62,10 @@ func (c *Conn) overfull(g *workset) bool {
 // flush sends the turn's output. False: the peer does not take all of it; the
 // rest is queued, or the connection is broken and has ended.
 func (c *Conn) flush(g *workset) bool {
+	if c.torn {
+		g.out = g.out[:0]
+		return false
+	}
 	if c.shared {
 		return c.flushOutbox(c.outbox.Load(), g)
 	}
@@ -231,11 +235,9 @@ func (c *Conn) sendWait(p []byte) error {
 			continue
 		case errWouldBlock:
 		case syscall.ETIMEDOUT: // the kernel has given up, or another server's deadline has passed
-			c.end(endReset, ErrTimeout)
-			return ErrTimeout
+			return c.tear(ErrTimeout)
 		default:
-			c.end(endReset, err)
-			return c.cause
+			return c.tear(err)
 		}
 		g.detach()
 		held := int64(cap(g.out) + g.held)
@@ -243,8 +245,15 @@ func (c *Conn) sendWait(p []byte) error {
 		err = c.roomWait()
 		c.limits.buffered.Add(-held)
 		if err != nil {
-			return err
+			return c.tear(err)
 		}
 	}
 	return nil
+}
+
+// tear is the end behind output of which a part is missing: nothing may follow it.
+func (c *Conn) tear(err error) error {
+	c.torn = true
+	c.end(endReset, err)
+	return c.cause
 }

@@ -42,9 +42,6 @@ func (w *serverResponse) commit(length int64) error {
 	if w.hijacked { // the connection is no longer the stream's to touch
 		return errHijacked
 	}
-	if err := w.x.stream.broken(); err != nil {
-		return err // a part of what stands before, an interim answer or the last one, may be missing
-	}
 	if err := w.header.fault(); err != nil {
 		return err
 	}
@@ -234,18 +231,18 @@ func (w *serverResponse) fail(err error) {
 }
 
 // cutOff ends the connection of a response that has begun, so that the client
-// cannot take a part for the whole, of one that is not to be sent at all, and of one
-// that cannot be sent any more.
+// cannot take a part for the whole, and of one that is not to be sent at all.
 // It reports whether the response was one of these.
 func (w *serverResponse) cutOff(err error) bool {
 	aborted := errors.Is(err, http.ErrAbortHandler)
-	cause := w.x.stream.broken()
-	if !w.begun && !aborted && cause == nil {
+	if !w.begun && !aborted {
 		return false
 	}
+	cause := w.x.stream.broken()
 	w.x.stream.cutOff(endFlushed)
 	if !w.begun {
 		w.drop()
+		return true
 	}
 	if (cause == nil || !errors.Is(err, cause)) && !aborted {
 		w.x.srv.logHandlerError(w.r, err)

@@ -5,8 +5,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -244,30 +246,44 @@ func TestResponseAfterHijack(t *testing.T) {
 	}
 }
 
-// Nothing follows what could not be sent whole: no answer is begun behind it, whatever
-// the handler says.
-func TestNoAnswerBehindBrokenInterim(t *testing.T) {
+// A tornTransport loses what is sent first, and takes what comes then.
+type tornTransport struct {
+	*scriptedTransport
+	torn bool
+}
+
+func (s *tornTransport) send(a, b []byte) (int, error) {
+	if !s.torn {
+		s.torn = true
+		return 0, syscall.ETIMEDOUT
+	}
+	return s.scriptedTransport.send(a, b)
+}
+
+// Nothing follows what could not be sent whole, whatever the handler does then.
+func TestNothingBehindWhatWasTorn(t *testing.T) {
 	for name, end := range map[string]func(w *ResponseWriter) error{
 		"an answer": func(w *ResponseWriter) error { return w.Text(200, "fine") },
 		"an error":  func(w *ResponseWriter) error { return errors.New("no answer") },
 	} {
-		t.Run(name, func(t *testing.T) {
-			ended := make(chan struct{})
-			s := &Server{Logger: quietLogger(), Handler: Offload(HandlerFunc(func(w *ResponseWriter, r *Request) error {
-				defer close(ended)
-				for w.Informational(103, nil) == nil {
-				}
-				return end(w)
-			}))}
-			c := dialRaw(t, strings.TrimPrefix(TestServer(t, s), "http://"))
-			c.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n")
-			c.SetLinger(0)
-			c.Close()
-			<-ended
-			gone(t, s)
-			if n := s.Stats().Responses; n.Class2xx+n.Class5xx != 0 {
-				t.Errorf("answers are said to have been sent: %+v", n)
+		h := HandlerFunc(func(w *ResponseWriter, r *Request) error {
+			if err := w.Informational(103, nil); !errors.Is(err, ErrTimeout) {
+				t.Errorf("Informational: %v", err)
 			}
+			return end(w)
 		})
+		f := newFeeder(t, &Server{Handler: Inline(h), Logger: quietLogger()})
+		c := f.srv.newConn(f.loop, -1, netip.AddrPort{})
+		tr := &scriptedTransport{c: c, shutAt: -1, pieces: [][]byte{[]byte(request("/"))}}
+		c.tr = &tornTransport{scriptedTransport: tr}
+		c.edges = ownRead | ownWrite
+		f.loop.state.Add(1)
+		f.workset.loop, f.workset.epoch = f.loop, f.loop.state.Load()
+		c.drive(f.workset)
+		f.workset.loop = nil
+		f.loop.state.Add(1)
+		if len(tr.sent) > 0 || !c.broken() {
+			t.Errorf("%s: the client gets %q, broken %v", name, tr.sent, c.broken())
+		}
 	}
 }
