@@ -277,11 +277,7 @@ func TestNothingBehindWhatWasTorn(t *testing.T) {
 		tr := &scriptedTransport{c: c, shutAt: -1, pieces: [][]byte{[]byte(request("/"))}}
 		c.tr = &tornTransport{scriptedTransport: tr}
 		c.edges = ownRead | ownWrite
-		f.loop.state.Add(1)
-		f.workset.loop, f.workset.epoch = f.loop, f.loop.state.Load()
-		c.drive(f.workset)
-		f.workset.loop = nil
-		f.loop.state.Add(1)
+		f.driveOnLoop(c)
 		if len(tr.sent) > 0 || !c.broken() {
 			t.Errorf("%s: the client gets %q, broken %v", name, tr.sent, c.broken())
 		}

@@ -1,8 +1,8 @@
 package flare
 
 // This file is layer 3 (engine): how other goroutines reach a loop: connections
-// that owners give back, functions to be called by the runner, and the lists
-// of connections that wait for their turn.
+// that owners give back, functions to be called by the runner, and the lists of
+// strands that wait for their turn, or for a worker.
 
 // post hands a strand that was lent back to the loop, with s.verdict. The caller
 // must not touch s afterwards.
@@ -175,5 +175,29 @@ func (q *strandList) pop() *strand {
 		q.last = nil
 	}
 	s.listed = false
+	return s
+}
+
+// A handedList is a list of strands that are lent, and that no goroutine has yet, through
+// nextPosted: one that is lent may still be in a strandList.
+type handedList struct{ first, last *strand }
+
+func (q *handedList) push(s *strand) {
+	if q.last == nil {
+		q.first = s
+	} else {
+		q.last.nextPosted = s
+	}
+	q.last = s
+}
+
+func (q *handedList) pop() *strand {
+	s := q.first
+	if s == nil {
+		return nil
+	}
+	if q.first, s.nextPosted = s.nextPosted, nil; q.first == nil {
+		q.last = nil
+	}
 	return s
 }

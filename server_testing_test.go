@@ -271,6 +271,16 @@ func newFeeder(t testing.TB, s *Server) *feeder {
 	return f
 }
 
+// driveOnLoop is a turn of c that is the runner's.
+func (f *feeder) driveOnLoop(c *Conn) verdict {
+	f.loop.state.Add(1)
+	f.workset.loop, f.workset.epoch = f.loop, f.loop.state.Load()
+	v := c.drive(f.workset)
+	f.workset.loop = nil
+	f.loop.state.Add(1)
+	return v
+}
+
 // A feed says how an input arrives.
 type feed struct {
 	pieces  []string

@@ -109,27 +109,3 @@ const (
 	verdictClose
 	verdictGone // nothing: the connection was handed over in the turn
 )
-
-// A handedList is a list of strands that are lent, and that no goroutine has yet, through
-// nextPosted: one that is lent may still be in a strandList.
-type handedList struct{ first, last *strand }
-
-func (q *handedList) push(s *strand) {
-	if q.last == nil {
-		q.first = s
-	} else {
-		q.last.nextPosted = s
-	}
-	q.last = s
-}
-
-func (q *handedList) pop() *strand {
-	s := q.first
-	if s == nil {
-		return nil
-	}
-	if q.first, s.nextPosted = s.nextPosted, nil; q.first == nil {
-		q.last = nil
-	}
-	return s
-}

@@ -788,11 +788,7 @@ func TestInflatedTurnsEnd(t *testing.T) {
 	c.edges = ownRead | ownWrite
 	turns := 0
 	for before := 0; got < messages; before = got {
-		f.loop.state.Add(1)
-		f.workset.loop, f.workset.epoch = f.loop, f.loop.state.Load()
-		v := c.drive(f.workset)
-		f.workset.loop = nil
-		f.loop.state.Add(1)
+		v := f.driveOnLoop(c)
 		if got > before+2 || got < messages && v != verdictMore {
 			t.Fatalf("%d messages in one turn, verdict %d", got-before, v)
 		}

@@ -56,7 +56,7 @@ func TestHeartbeatBehindWrites(t *testing.T) {
 				go ws.Read(context.Background())
 			}
 			for range 8 {
-				if time.Sleep(heartbeat); ws.run.closing() {
+				if time.Sleep(heartbeat); ws.run.closing() { // the peer's time
 					t.Fatal("ended before the peer has had the time to take what was written")
 				}
 			}

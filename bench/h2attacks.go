@@ -235,7 +235,7 @@ func (t *h2tally) foreign(k *h2attack) (n int) {
 	return n
 }
 
-// text is the codes, the most frequent first.
+// text is the codes, by name.
 func (t *h2tally) text() string {
 	var names []string
 	for code := range t.codes {

@@ -16,7 +16,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"time"
 )
 
 const (
@@ -117,49 +116,15 @@ func (b *bencher) measureHTTP2Transfer(ctx context.Context, t *target, kind *h2t
 		return nil, err
 	}
 	defer p.stop()
-	pid := p.cmd.Process.Pid
 	client := asker(nil, false)
 	defer client.CloseIdleConnections()
 	if err := askPlaintext(client, addr); err != nil {
 		return nil, err
 	}
-	before, err := statusBytes(pid, "VmHWM")
-	if err != nil {
-		return nil, err
-	}
-	began, cpu := time.Now(), processCPU(pid)
 	r := &boundRow{Workload: "h2-transfer", Target: t.name, Kind: kind.kind}
-	if err := kind.run(addr); err != nil {
-		r.miss("%v", err)
-	}
-	took, used := time.Since(began).Seconds(), processCPU(pid)-cpu
-	after, err := statusBytes(pid, "VmHWM")
-	if err != nil {
-		return nil, err
-	}
-	r.Figures = map[string]float64{
-		"bytes": float64(kind.size) * float64(kind.streams), "seconds": took, "cpu_seconds": used.Seconds(),
-		"peak_bytes_before": float64(before), "peak_bytes_growth": float64(after - before),
-	}
-	if after-before >= h2TransferGrowthMax {
-		r.miss("the peak of memory grew by %d KiB, by less than %d it has to", (after-before)>>10, h2TransferGrowthMax>>10)
-	}
-	return r, nil
+	return r, r.measureGrowth(p.cmd.Process.Pid, kind.size*int64(kind.streams), h2TransferGrowthMax, func() error { return kind.run(addr) })
 }
 
 func (b *bencher) runHTTP2Transfer(ctx context.Context, targets []*target, out, log io.Writer) ([]*boundRow, error) {
-	var rows []*boundRow
-	for _, t := range http2Targets(targets, nameFlare) {
-		for i := range h2transfers {
-			r, err := b.measureHTTP2Transfer(ctx, t, &h2transfers[i])
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", h2transfers[i].kind, err)
-			}
-			rows = append(rows, r)
-			fmt.Fprintf(log, "h2-transfer: %s\n", r.Kind)
-		}
-	}
-	fmt.Fprintf(out, "\nh2-transfer: flare, a fresh process each; the growth of the peak of resident memory is to stay under %d KiB\n", h2TransferGrowthMax>>10)
-	writeAligned(out, transferTable(rows))
-	return rows, nil
+	return transferRows(ctx, "h2-transfer", h2TransferGrowthMax, http2Targets(targets, nameFlare), h2transfers, b.measureHTTP2Transfer, out, log)
 }

@@ -44,7 +44,7 @@ func parseOptions(args []string) (*options, error) {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	quick := f.Bool("quick", false, "3 rounds of 1 s after 0.3 s (-compare: 10 pairs): a look, not a result")
 	f.StringVar(&o.targets, "targets", "", "targets, separated by commas (default: all that the workloads are for)")
-	f.StringVar(&o.workloads, "workloads", "throughput,pipelined,paced", "throughput, pipelined, paced, mixed, mixed-paced, sleeping, disturbed, stalls, ws-echo, idle, slow, transfer, static, ws-idle, ws-broadcast, tls, handshakes, idle-tls, h2, idle-h2, h2-stalls, h2-attacks, h2-transfer; or arena, or some of its profiles: mix, limited, json, json-gzip, json-tls, upload, download, browser, many")
+	f.StringVar(&o.workloads, "workloads", "throughput,pipelined,paced", workloadNames+"; or arena, or some of its profiles: mix, limited, json, json-gzip, json-tls, upload, download, browser, many")
 	f.Func("cmd", "one more target, `name=command`: 'old=/tmp/old -addr {addr}', 'two=GOGC=50 {flare} -addr {addr} -loops 2'", func(s string) error {
 		o.commands = append(o.commands, s)
 		return nil

@@ -169,51 +169,62 @@ func (b *bencher) measureTransfer(ctx context.Context, t *target, kind *transfer
 		return nil, err
 	}
 	defer p.stop()
-	pid := p.cmd.Process.Pid
 	if _, err := ask(addr, "/plaintext", 1); err != nil {
 		return nil, err
 	}
+	r := &boundRow{Workload: "transfer", Target: t.name, Kind: kind.kind}
+	return r, r.measureGrowth(p.cmd.Process.Pid, kind.size, transferGrowthMax, func() error { return kind.run(addr) })
+}
+
+// measureGrowth has run move so many bytes through a process, and judges by how much the most that it
+// ever had in memory has grown.
+func (r *boundRow) measureGrowth(pid int, bytes, most int64, run func() error) error {
 	before, err := statusBytes(pid, "VmHWM")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	began, cpu := time.Now(), processCPU(pid)
-	r := &boundRow{Workload: "transfer", Target: t.name, Kind: kind.kind}
-	if err := kind.run(addr); err != nil {
+	if err := run(); err != nil {
 		r.miss("%v", err)
 	}
-	took := time.Since(began).Seconds()
+	took := time.Since(began)
 	cpu = processCPU(pid) - cpu
 	after, err := statusBytes(pid, "VmHWM")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	r.Figures = map[string]float64{
-		"bytes": float64(kind.size), "seconds": took, "cpu_seconds": cpu.Seconds(),
+		"bytes": float64(bytes), "seconds": took.Seconds(), "cpu_seconds": cpu.Seconds(),
 		"peak_bytes_before": float64(before), "peak_bytes_growth": float64(after - before),
 	}
-	if after-before >= transferGrowthMax {
-		r.miss("the peak of memory grew by %d KiB, by less than %d it has to", (after-before)>>10, transferGrowthMax>>10)
+	if after-before >= most {
+		r.miss("the peak of memory grew by %d KiB, by less than %d it has to", (after-before)>>10, most>>10)
 	}
-	return r, nil
+	return nil
 }
 
 func (b *bencher) runTransfer(ctx context.Context, targets []*target, out, log io.Writer) ([]*boundRow, error) {
+	return transferRows(ctx, "transfer", transferGrowthMax, flareOnly(targets), transfers, b.measureTransfer, out, log)
+}
+
+// transferRows measures each kind, and prints the table.
+func transferRows[K any](ctx context.Context, workload string, most int64, targets []*target, kinds []K,
+	measure func(context.Context, *target, *K) (*boundRow, error), out, log io.Writer) ([]*boundRow, error) {
 	var rows []*boundRow
-	for _, t := range flareOnly(targets) {
-		for i := range transfers {
+	for _, t := range targets {
+		for i := range kinds {
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
 			}
-			r, err := b.measureTransfer(ctx, t, &transfers[i])
+			r, err := measure(ctx, t, &kinds[i])
 			if err != nil {
-				return nil, fmt.Errorf("%s: %w", transfers[i].kind, err)
+				return nil, fmt.Errorf("%s: %w", workload, err)
 			}
 			rows = append(rows, r)
-			fmt.Fprintf(log, "transfer: %s\n", r.Kind)
+			fmt.Fprintf(log, "%s: %s\n", workload, r.Kind)
 		}
 	}
-	fmt.Fprintf(out, "\ntransfer: flare, a fresh process each; the growth of the peak of resident memory is to stay under %d KiB\n", transferGrowthMax>>10)
+	fmt.Fprintf(out, "\n%s: flare, a fresh process each; the growth of the peak of resident memory is to stay under %d KiB\n", workload, most>>10)
 	writeAligned(out, transferTable(rows))
 	return rows, nil
 }

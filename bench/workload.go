@@ -41,6 +41,9 @@ const (
 	probeSlowPath     = "/slow?ms=1"
 )
 
+// workloadNames are all of them but those of the arena.
+const workloadNames = "throughput, pipelined, paced, mixed, mixed-paced, sleeping, disturbed, stalls, ws-echo, idle, slow, transfer, static, ws-idle, ws-broadcast, tls, handshakes, idle-tls, h2, idle-h2, h2-stalls, h2-attacks, h2-transfer"
+
 func makeWorkloads(names []string, o *options) ([]*workload, error) {
 	var list []*workload
 	conns := strconv.Itoa(o.conns)
@@ -86,7 +89,7 @@ func makeWorkloads(names []string, o *options) ([]*workload, error) {
 		case "stalls":
 			list = append(list, stalls(o, conns)...)
 		default:
-			return nil, fmt.Errorf("no workload %q: there are throughput, pipelined, paced, mixed, mixed-paced, sleeping, disturbed, stalls, ws-echo, idle, slow, transfer, static, ws-idle, ws-broadcast, tls, handshakes, idle-tls, h2, idle-h2, h2-stalls, h2-attacks, h2-transfer", name)
+			return nil, fmt.Errorf("no workload %q: there are %s", name, workloadNames)
 		}
 	}
 	return list, nil
